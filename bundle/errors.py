@@ -1,0 +1,50 @@
+"""The errors that reach a person, and the exit status each one means."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses of the ``sysvm`` command."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INFRASTRUCTURE = 3
+
+
+class SysvmError(Exception):
+    """Base of every error that is reported as one line.
+
+    Attributes:
+        exit_status: what the process ends with.
+        hint: what to do next, or an empty string.
+    """
+
+    exit_status = Exit.FAILED
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Say what failed, where and with which value; ``hint`` says what to do."""
+        super().__init__(message)
+        self.hint = hint
+
+    def diagnostics(self) -> str:
+        """Return the one line for a person."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
+
+class CheckFailed(SysvmError):
+    """Something was judged and found wrong: a bundle that does not verify, a patch that failed."""
+
+
+class UsageError(SysvmError):
+    """The input is at fault: a wrong option, an unreadable source, an unknown release."""
+
+    exit_status = Exit.USAGE
+
+
+class InfrastructureError(SysvmError):
+    """The machine is at fault: libvirt does not answer, an image cannot be built, SSH is refused."""
+
+    exit_status = Exit.INFRASTRUCTURE

@@ -1,0 +1,1 @@
+"""Boot system VMs, live patch them, break them and judge what happened."""

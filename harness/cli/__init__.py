@@ -1,0 +1,92 @@
+"""The ``sysvm`` command: a group that imports a subcommand only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import click
+
+from bundle import __version__
+from bundle.errors import Exit, SysvmError
+
+
+class _Entry(NamedTuple):
+    module: str
+    attribute: str
+    help: str
+
+
+# The one table of subcommands. Help texts stand here so that ``sysvm --help`` imports none of them.
+COMMANDS: dict[str, _Entry] = {
+    "bundle": _Entry("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
+    "checks": _Entry("harness.cli.checks", "checks", "List the checks that judge a live patch."),
+    "doctor": _Entry(
+        "harness.cli.doctor", "doctor", "Explain what this machine lacks, and mend what is safe."
+    ),
+    "image": _Entry("harness.cli.image", "image", "Build, import and list system VM template images."),
+    "matrix": _Entry(
+        "bundle.cli.matrix", "matrix", "Say which template may be live patched to which release."
+    ),
+    "run": _Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
+    "vm": _Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
+}
+_EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest")
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are named in ``COMMANDS`` and imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all subcommands, without importing one."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one subcommand, or None for an unknown name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            command = getattr(importlib.import_module(entry.module), entry.attribute)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRA_MODULES:
+                raise
+            raise click.ClickException(
+                f"'sysvm {cmd_name}' needs {error.name}: install 'sysvm-livepatch[harness]'"
+            ) from None
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command table from ``COMMANDS``."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sysvm")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def sysvm(ctx: click.Context, verbose: bool) -> None:
+    """Build and test live patches of Apache CloudStack system VMs."""
+    ctx.obj = {"verbose": verbose}
+
+
+def main() -> None:
+    """Run the command; a mistake of the user or the machine ends in one line on standard error."""
+    try:
+        status = sysvm.main(standalone_mode=False)
+    except SysvmError as error:
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            raise
+        click.echo(f"sysvm: {error.diagnostics()}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("sysvm: interrupted", err=True)
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else Exit.OK)

@@ -1,0 +1,71 @@
+"""Sessions that a person can run one by one; ``nox`` alone runs every check.
+
+The sessions use the environment that ``make install`` made: the pins are in one place, and nothing is installed twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "unit", "guest", "e2e"]
+nox.options.stop_on_first_error = True
+
+SHELL_DIALECT = ("--indent", "4", "--case-indent")
+
+
+def _shell_files() -> list[str]:
+    """Return every shell script of the tree: by ending, or by its first line."""
+    found = []
+    for path in sorted(p for root in (".ci", "systemvm", "tests", "harness") for p in Path(root).rglob("*")):
+        if not path.is_file() or path.suffix in {".j2", ".py", ".md", ".toml"} or "__pycache__" in path.parts:
+            continue
+        with path.open("rb") as file:
+            first = file.readline(64)
+        if path.suffix == ".sh" or (first.startswith(b"#!") and first.rstrip().endswith((b"sh", b"bash"))):
+            found.append(str(path))
+    return found
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Run ruff, codespell, shellcheck and shfmt."""
+    session.run("ruff", "check", ".", external=True)
+    session.run("ruff", "format", "--check", ".", external=True)
+    session.run("codespell", external=True)
+    shell = _shell_files()
+    session.run("shellcheck", "--external-sources", *shell, external=True)
+    session.run("shfmt", "--diff", *SHELL_DIALECT, *shell, external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Run mypy in its strict mode."""
+    session.run("mypy", external=True)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Run the unit tests: no VM, no root."""
+    session.run("pytest", "-q", "-n", "auto", "tests/unit", *session.posargs, external=True)
+
+
+@nox.session
+def guest(session: nox.Session) -> None:
+    """Run the tests of what runs inside the guest, in namespaces: no VM, but root."""
+    session.run("pytest", "-q", "-n", "auto", "tests/guest", *session.posargs, external=True)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the end-to-end tests with virtual machines."""
+    session.run("pytest", "-q", "tests/e2e", *session.posargs, external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks named in the arguments (all without one); prints ratios against rivals."""
+    names = session.posargs or ["all"]
+    session.run("python", "-m", "tests.bench", *names, external=True)

@@ -1,0 +1,195 @@
+"""The one record of a run: ``events.jsonl``, one JSON object a line; every report is a view of it.
+
+Each line has ``t`` (seconds since the run began, monotonic), ``at`` (UTC, ISO 8601), ``kind`` and the fields
+of that kind (``docs/judging.md`` lists them). A line is on the disk before :meth:`EventLog.emit` returns: a
+run that dies leaves everything it knew. Several processes may write to one log: lines are appended whole, and
+the first line carries the monotonic clock's value at the start, one clock for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeAlias
+
+from bundle.errors import UsageError
+
+RUN_STARTED = "run_started"
+
+# Values of events: whatever JSON can say once dataclasses, enums, paths, tuples and sets are made plain.
+Json: TypeAlias = Any
+
+
+class Emitter(Protocol):
+    """What takes events: an :class:`EventLog`, or :class:`Nowhere` when nobody listens."""
+
+    def emit(self, kind: str, **fields: Json) -> Event:
+        """Record one event."""
+        ...
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the log."""
+
+    t: float
+    at: str
+    kind: str
+    fields: dict[str, Json] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Json:
+        """Return a field; a missing one is a KeyError that names the kind."""
+        try:
+            return self.fields[name]
+        except KeyError:
+            raise KeyError(f"event {self.kind!r} has no field {name!r}") from None
+
+    def get(self, name: str, default: Json = None) -> Json:
+        """Return a field or the default."""
+        return self.fields.get(name, default)
+
+
+class EventLog:
+    """Appends events to a file; threads share it, processes of one run each open the same path."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Start a log at ``path``, or join the one that another process of this run has started there.
+
+        Raises:
+            UsageError: ``path`` holds something else than an event log.
+        """
+        self.path = path
+        self._clock = clock
+        self._now = now
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        earlier = path.stat().st_size > 0
+        self._zero = _start_of(path) if earlier else clock()
+        if not earlier:
+            self.emit(RUN_STARTED, monotonic=self._zero)
+        elif not path.read_bytes().endswith(b"\n"):
+            # A writer died in the middle of its line: keep ours apart from it.
+            os.write(self._file, b"\n")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._zero
+
+    def since_start(self, monotonic: float) -> float:
+        """Turn a reading of the monotonic clock into seconds since the run began."""
+        return monotonic - self._zero
+
+    def emit(self, kind: str, **fields: Json) -> Event:
+        """Write one event and return it; it is on the disk when this returns.
+
+        Args:
+            kind: what happened, such as ``check`` or ``step_finished``.
+            **fields: JSON values, dataclasses, enums, paths, tuples and sets.
+        """
+        if clash := {"t", "at", "kind"} & set(fields):
+            raise ValueError(f"event {kind!r} may not set {', '.join(sorted(clash))}")
+        plain = json.loads(json.dumps(fields, default=_plain))
+        at = self._now().isoformat(timespec="milliseconds")
+        with self._lock:
+            event = Event(round(self.elapsed, 6), at, kind, plain)
+            line = json.dumps({"t": event.t, "at": at, "kind": kind, **plain}, ensure_ascii=True)
+            os.write(self._file, line.encode() + b"\n")
+            os.fsync(self._file)
+        return event
+
+    @contextmanager
+    def step(self, name: str, **fields: Json) -> Iterator[None]:
+        """Record the begin and the end of a step, also when it raises."""
+        start = self.emit("step_started", name=name, **fields)
+        try:
+            yield
+        except BaseException as error:
+            seconds = round(self.elapsed - start.t, 6)
+            reason = str(error) or type(error).__name__
+            self.emit("step_finished", name=name, seconds=seconds, verdict="failed", reason=reason, **fields)
+            raise
+        self.emit(
+            "step_finished", name=name, seconds=round(self.elapsed - start.t, 6), verdict="passed", **fields
+        )
+
+    def close(self) -> None:
+        """Close the file; a closed log takes no more events."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Nowhere:
+    """Takes events and keeps none, for library use without a run."""
+
+    def emit(self, kind: str, **fields: Json) -> Event:
+        """Return the event without recording it."""
+        return Event(0.0, "", kind, fields)
+
+
+def read(path: Path) -> list[Event]:
+    """Return the events of a log in the order of their lines.
+
+    A line that a dying writer left unfinished is skipped: what came before it is still the truth.
+
+    Raises:
+        UsageError: there is no such log, or a finished line is not an event.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UsageError(f"cannot read the event log {path}: {error.strerror}") from None
+    _start_of(path)
+    return [event for number, line in enumerate(lines, 1) if (event := _parse(line, f"{path}:{number}"))]
+
+
+def _parse(line: str, where: str) -> Event | None:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    try:
+        return Event(fields.pop("t"), fields.pop("at"), fields.pop("kind"), fields)
+    except (AttributeError, KeyError, TypeError):
+        raise UsageError(f"{where}: not an event: {line[:80]!r}") from None
+
+
+def _start_of(path: Path) -> float:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = _parse(file.readline(), f"{path}:1")
+    if first is None or first.kind != RUN_STARTED:
+        raise UsageError(f"{path} is not an event log: its first line is no {RUN_STARTED!r} event")
+    return float(first["monotonic"])
+
+
+def _plain(value: object) -> Json:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    raise TypeError(f"cannot record a {type(value).__name__} in an event: {value!r}")

@@ -1,0 +1,111 @@
+"""Where a run leaves what it learned: ``results/<run>/``, and ``results/latest`` that points to it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bundle.errors import InfrastructureError, UsageError
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of one run."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is the folder's."""
+        return self.folder.name
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def junit(self) -> Path:
+        """The JUnit file."""
+        return self.folder / "junit.xml"
+
+    @property
+    def html(self) -> Path:
+        """The report for a browser."""
+        return self.folder / "report.html"
+
+    def log(self, name: str) -> Path:
+        """Return the path of a log of a VM, such as ``r-10-VM/console.log``, with its folder made."""
+        path = self.folder / "logs" / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"a log may not lie outside the run's folder: {name!r}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def new_name() -> str:
+    """Return a name for a run that sorts by time and is not taken: ``20260131-142501-9f3c``."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def create(root: Path = Path("results"), name: str | None = None) -> Results:
+    """Make the folder of a run and let ``latest`` point to it.
+
+    Args:
+        root: the folder of all runs; made when missing.
+        name: the run's name; a new one when None.
+
+    Raises:
+        UsageError: the name is no plain file name, or is taken.
+        InfrastructureError: the folder cannot be made.
+    """
+    run = name or new_name()
+    if run in {"latest", ".", ".."} or "/" in run or not run.isprintable():
+        raise UsageError(f"invalid name of a run {run!r} (expected a plain file name other than 'latest')")
+    folder = root / run
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        raise UsageError(f"the run {run!r} is already there: {folder}") from None
+    except OSError as error:
+        raise InfrastructureError(f"cannot make the results folder {folder}: {error.strerror}") from None
+    point_latest(root, run)
+    return Results(folder)
+
+
+def point_latest(root: Path, run: str) -> None:
+    """Switch ``root/latest`` to a run by rename, so that a reader finds either the old one or the new one."""
+    beside = root / f".latest-{os.getpid()}-{secrets.token_hex(4)}"
+    beside.symlink_to(run)
+    try:
+        beside.replace(root / "latest")
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InfrastructureError(f"cannot switch {root / 'latest'}: {error.strerror}") from None
+
+
+def find(run: str | Path = "latest", root: Path = Path("results")) -> Results:
+    """Return the folder of an existing run, by its name or by its path.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    for folder in (root / run, Path(run)):
+        if (folder / "events.jsonl").is_file():
+            return Results(folder.resolve())
+    raise UsageError(f"no run {str(run)!r} (looked for events.jsonl in {root / run} and {run})")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it appears complete or not at all."""
+    beside = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InfrastructureError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,67 @@
+"""The results folder of a run and the pointer to the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bundle.errors import InfrastructureError, UsageError
+from harness import results
+
+
+def test_latest_points_to_the_newest_run(tmp_path: Path) -> None:
+    results.create(tmp_path, "one")
+    two = results.create(tmp_path, "two")
+    two.events.write_text("")
+    assert (tmp_path / "latest").readlink() == Path("two")
+    assert results.find("latest", tmp_path).folder == two.folder.resolve()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one", "two"]
+
+
+def test_new_names_differ_and_sort_by_time() -> None:
+    assert len({results.new_name() for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize("name", ["latest", "a/b", "..", "a\nb"])
+def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="invalid name of a run"):
+        results.create(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    results.create(tmp_path, "one")
+    with pytest.raises(UsageError, match="already there"):
+        results.create(tmp_path, "one")
+
+
+def test_a_folder_in_the_place_of_latest_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(InfrastructureError, match=r"cannot switch .*latest"):
+        results.create(tmp_path, "one")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".latest")]
+
+
+def test_an_unknown_run_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run 'nope'"):
+        results.find("nope", tmp_path)
+
+
+def test_a_log_stays_inside_the_folder(tmp_path: Path) -> None:
+    run = results.create(tmp_path, "one")
+    assert run.log("r-1-VM/console.log").parent.is_dir()
+    with pytest.raises(ValueError, match="outside"):
+        run.log("../../etc/passwd")
+
+
+def test_a_file_appears_whole_and_replaces(tmp_path: Path) -> None:
+    results.write_whole(tmp_path / "x", "one")
+    results.write_whole(tmp_path / "x", "two")
+    assert (tmp_path / "x").read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_in_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match=r"cannot write .*No such file"):
+        results.write_whole(tmp_path / "no" / "x", "one")

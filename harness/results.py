@@ -104,7 +104,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that it appears complete or not at all."""
     beside = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ COMMANDS: dict[str, _Entry] = {
     "matrix": _Entry(
         "bundle.cli.matrix", "matrix", "Say which template may be live patched to which release."
     ),
+    "report": _Entry("harness.cli.report", "report", "Make the reports of a run again from its events."),
     "run": _Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
     "vm": _Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
 }

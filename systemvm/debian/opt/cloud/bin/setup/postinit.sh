@@ -1,0 +1,73 @@
+#!/bin/bash
+# Last step of the boot (cloud-postinit.service): apply the rules of the command line, start the services that this type
+# offers, and say that the boot is done.
+set -Eeuo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. /opt/cloud/bin/setup/common.sh
+export SYSTEMCTL_SKIP_SYSV=1
+
+# Prints the words of a service list that have a unit here: Debian masks nfs-common, and a slim template lacks some.
+present_units() {
+    local word folder path
+    for word in $(<"$1"); do
+        for folder in /etc/systemd/system /lib/systemd/system; do
+            path=$folder/$word.service
+            [[ -e $path || -L $path ]] || continue
+            [[ $(readlink "$path" || true) == /dev/null ]] || echo "$word.service"
+            break
+        done
+    done
+}
+
+# Starts what is enabled and waits for it; the agent is started without waiting, for its unit is ordered after this one.
+start_services() {
+    local enabled=() waited=() unit
+    mapfile -t enabled < <(present_units "$CLOUD_DIR/enabled_svcs")
+    systemctl enable "${enabled[@]}"
+    for unit in "${enabled[@]}"; do
+        if [[ $unit == cloud.service ]]; then
+            systemctl start --no-block cloud.service
+        else
+            waited+=("$unit")
+        fi
+    done
+    ((${#waited[@]} == 0)) || systemctl start "${waited[@]}"
+}
+
+stop_services() {
+    local disabled=()
+    mapfile -t disabled < <(present_units "$CLOUD_DIR/disabled_svcs")
+    ((${#disabled[@]} == 0)) || systemctl disable --now --no-block "${disabled[@]}"
+}
+
+# Management may hand over cloud-init user data for the system VM itself.
+run_user_data() {
+    [[ -n ${CMDLINE[userdata]:-} ]] || return 0
+    if ! command -v cloud-init >/dev/null; then
+        log 'userdata= was given, but cloud-init is not installed'
+        return 0
+    fi
+    mkdir -p /var/lib/cloud/seed/nocloud
+    base64 -d <<<"${CMDLINE[userdata]}" >/var/lib/cloud/seed/nocloud/user-data
+    printf 'instance-id: %s\n' "${CMDLINE[name]}" >/var/lib/cloud/seed/nocloud/meta-data
+    rm -f /etc/cloud/cloud-init.disabled
+    cloud-init init && cloud-init modules --mode config && cloud-init modules --mode final
+}
+
+main() {
+    local failed=0
+    parse_cmdline || die "no complete command line in $CMDLINE_FILE"
+    case ${CMDLINE[type]} in
+        secstorage | consoleproxy) load_base_firewall || failed=1 ;;
+        *) /opt/cloud/bin/update_config.py cmd_line.json >>"$LOG_FILE" 2>&1 || failed=1 ;;
+    esac
+    ((failed == 0)) || log 'the rules of the command line could not be applied'
+    stop_services || failed=1
+    start_services || failed=1
+    run_user_data || failed=1
+    printf '%(%a %b %e %T %Z %Y)T\n' -1 | write_file "$CLOUD_DIR/boot_up_done" 0644
+    ((failed == 0)) || die 'the boot ended with the errors above'
+    log 'boot done'
+}
+
+main

@@ -1,0 +1,211 @@
+"""State digests: every kind of difference is seen, odd names survive, volatile paths are left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness import state
+from harness.collect import Section, collect, script
+
+if TYPE_CHECKING:
+    from harness.protocols import Guest
+
+OWNER = f"{Path.home().owner()}:{Path.home().group()}"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "etc"
+    (root / "ssl").mkdir(parents=True)
+    (root / "haproxy.cfg").write_text("global\n")
+    (root / "haproxy.cfg").chmod(0o644)
+    (root / "secret").write_text("x")
+    (root / "secret").chmod(0o600)
+    (root / "link").symlink_to("haproxy.cfg")
+    return root
+
+
+def change(tree: Path, guest: Guest, act: Callable[[], object]) -> list[str]:
+    """Return the readable differences that an act makes, paths relative to the tree."""
+    before = state.take(guest, [str(tree)])
+    act()
+    lines = state.readable(state.diff(before, state.take(guest, [str(tree)])))
+    return [line.replace(f"{tree}/", "") for line in lines]
+
+
+def test_an_untouched_tree_has_no_difference(tree: Path, local_guest: Guest) -> None:
+    assert change(tree, local_guest, lambda: None) == []
+    assert str(tree / "haproxy.cfg") in state.take(local_guest, [str(tree)])
+
+
+def test_a_new_time_stamp_is_no_difference(tree: Path, local_guest: Guest) -> None:
+    assert change(tree, local_guest, lambda: os.utime(tree / "secret", (1, 1))) == []
+
+
+def test_added_and_removed_paths(tree: Path, local_guest: Guest) -> None:
+    assert change(tree, local_guest, lambda: (tree / "haproxy.cfg").rename(tree / "new")) == [
+        f"haproxy.cfg: removed (file, 0644, {OWNER})",
+        f"new: added (file, 0644, {OWNER})",
+    ]
+
+
+def test_changed_content_names_both_digests(tree: Path, local_guest: Guest) -> None:
+    (line,) = change(tree, local_guest, lambda: (tree / "secret").write_text("y"))
+    assert line == "secret: content 2d711642b726 -> a1fce4363854"
+
+
+def test_a_mode_with_a_special_bit(tree: Path, local_guest: Guest) -> None:
+    assert change(tree, local_guest, lambda: (tree / "secret").chmod(0o4755)) == ["secret: mode 0600 -> 4755"]
+
+
+@pytest.mark.root
+def test_several_differences_of_a_path_are_one_line(tree: Path, local_guest: Guest) -> None:
+    def both() -> None:
+        (tree / "secret").chmod(0o644)
+        os.chown(tree / "secret", 1, 1)
+
+    assert change(tree, local_guest, both) == ["secret: mode 0600 -> 0644; owner root:root -> daemon:daemon"]
+
+
+def test_a_link_to_elsewhere(tree: Path, local_guest: Guest) -> None:
+    def act() -> None:
+        (tree / "link").unlink()
+        (tree / "link").symlink_to("secret")
+
+    assert change(tree, local_guest, act) == ["link: link haproxy.cfg -> secret"]
+
+
+def test_a_link_in_the_place_of_a_file(tree: Path, local_guest: Guest) -> None:
+    def act() -> None:
+        (tree / "secret").unlink()
+        (tree / "secret").symlink_to("haproxy.cfg")
+
+    (line,) = change(tree, local_guest, act)
+    assert line.startswith("secret: type file -> link; link none -> haproxy.cfg")
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "tab\there", "line\nbreak", "back\\slash", "=", "ünï", "-n", "f\t0644"]
+)
+def test_odd_names_survive(tree: Path, local_guest: Guest, name: str) -> None:
+    before = state.take(local_guest, [str(tree)])
+    (tree / name).write_text("1")
+    (tree / f"to{name}").symlink_to(name)
+    after = state.take(local_guest, [str(tree)])
+    assert {d.path for d in state.diff(before, after)} == {str(tree / name), str(tree / f"to{name}")}
+    assert after.entries[str(tree / name)].sha256.startswith("6b86b273ff34")
+    assert after.entries[str(tree / f"to{name}")].link == name
+
+
+def test_a_name_that_is_no_unicode_survives(tree: Path, local_guest: Guest) -> None:
+    path = os.fsencode(tree) + b"/\xff\xfe"
+    before = state.take(local_guest, [str(tree)])
+    Path(os.fsdecode(path)).write_text("1")
+    differences = state.diff(before, state.take(local_guest, [str(tree)]))
+    assert [os.fsencode(d.path) for d in differences] == [path]
+    assert state.readable(differences)[0].isprintable()
+
+
+def test_a_folder_that_is_not_there_is_empty(tmp_path: Path, local_guest: Guest) -> None:
+    assert state.take(local_guest, [str(tmp_path / "none")]).entries == {}
+
+
+def test_a_folder_may_come_and_go(tmp_path: Path, local_guest: Guest) -> None:
+    folder = tmp_path / "agent"
+    before = state.take(local_guest, [str(folder)])
+    folder.mkdir()
+    folder.chmod(0o755)
+    (line,) = state.readable(state.diff(before, state.take(local_guest, [str(folder)])))
+    assert line == f"{folder}: added (folder, 0755, {OWNER})"
+
+
+def test_volatile_paths_are_left_out_with_a_reason() -> None:
+    def snapshot(*paths: str) -> state.Snapshot:
+        return state.Snapshot(("/",), {p: state.Entry(p, "file", 0o644, "root", "root") for p in paths})
+
+    volatile = "/opt/cloud/bin/cs/__pycache__/x.pyc", "/var/cache/cloud/agent.zip"
+    differences = state.diff(snapshot(*volatile), snapshot("/etc/new"))
+    assert [str(d) for d in differences] == ["/etc/new: added (file, 0644, root:root)"]
+    assert all(state.volatile_reason(path) for path in volatile)
+    assert state.volatile_reason("/var/cache/cloud/cloud-scripts-signature") is None
+    assert all(len(row.reason) > 20 for row in state.volatile())
+
+
+def test_attributes_are_compared_when_both_sides_have_them() -> None:
+    def snapshot(text: str, status: int) -> state.Snapshot:
+        return state.parse(
+            {
+                "state.paths": Section("state.paths", 0, "f\x00644\x00root\x00root\x00/ü b\x00\x00".encode()),
+                "state.hashes": Section("state.hashes", 0, "00ff  /ü b\x00".encode()),
+                "state.xattrs": Section("state.xattrs", status, text.encode()),
+            }
+        )
+
+    capable = snapshot("# file: /\\303\\274\\040b\nsecurity.capability=0x01\n\n", 0)
+    plain = snapshot("", 0)
+    assert [str(d) for d in state.diff(capable, plain)] == [
+        "/ü b: attributes security.capability=0x01 -> none"
+    ]
+    assert state.diff(capable, snapshot("", 127)) == ()
+
+
+def test_a_listing_that_was_cut_is_refused() -> None:
+    cut = {
+        "state.paths": Section("state.paths", 0, b"f\x00644\x00root\x00root\x00/a"),
+        "state.hashes": Section("state.hashes", 0, b""),
+        "state.xattrs": Section("state.xattrs", 0, b""),
+    }
+    with pytest.raises(InfrastructureError, match=r"r-1-VM: the listing of /etc, .* is incomplete"):
+        state.parse(cut, name="r-1-VM")
+
+
+def test_a_file_without_a_digest_always_differs() -> None:
+    def snapshot() -> state.Snapshot:
+        return state.parse(
+            {
+                "state.paths": Section("state.paths", 0, b"f\x00644\x00root\x00root\x00/a\x00\x00"),
+                "state.hashes": Section("state.hashes", 123, b""),
+                "state.xattrs": Section("state.xattrs", 127, b""),
+            }
+        )
+
+    assert [d.change for d in state.diff(snapshot(), snapshot())] == ["content"]
+
+
+def test_the_readable_lines_are_limited_and_counted() -> None:
+    differences = [state.Difference(f"/{n:03}", "added", after="file") for n in range(50)]
+    lines = state.readable(differences, limit=10)
+    assert len(lines) == 11
+    assert lines[-1] == "and 40 more paths"
+
+
+def test_outputs_of_a_collection_come_back_byte_for_byte(local_guest: Guest) -> None:
+    found = collect(local_guest, {"one": r"printf '\0\n \377'", "two": "exit 7", "three": "cat; echo 'a  b'"})
+    assert found["one"].output == b"\0\n \xff"
+    assert (found["two"].status, found["two"].output) == (7, b"")
+    assert found["three"].text == "a  b\n"
+
+
+def test_a_collection_that_stops_early_says_so(local_guest: Guest) -> None:
+    class Cut:
+        name = "r-1-VM"
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(local_guest, name)
+
+        def run(self, command: str, **options: object) -> object:
+            return local_guest.run("echo one 0; echo oops >&2; exit 9", check=False)
+
+    with pytest.raises(InfrastructureError, match="r-1-VM: collecting one, two ended early, status 9: oops"):
+        collect(Cut(), {"one": "true", "two": "true"})  # type: ignore[arg-type]
+
+
+def test_a_section_name_that_would_break_the_script_is_refused() -> None:
+    with pytest.raises(ValueError, match="invalid name of a section"):
+        script({"a b": "true"})

@@ -64,7 +64,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All releases, Debian releases, services and live paths."""
+    """All releases, Debian releases, services, live paths, and what the reference payload asks for."""
 
     default: str
     default_from: str
@@ -72,6 +72,7 @@ class Catalogue:
     debians: dict[int, Debian]
     services: dict[str, Services]
     live_paths: tuple[str, ...]
+    reference_minimum_template: str
 
     def release(self, name: str) -> Release:
         """Return the row of a release; ``4.22``, ``4.22.1.0`` and ``4.22.0.0-SNAPSHOT`` name the same row.
@@ -105,6 +106,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         debians=debians,
         services=services,
         live_paths=tuple(document["live"]["paths"]),
+        reference_minimum_template=document["reference"]["minimum_template"],
     )
 
 

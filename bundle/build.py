@@ -1,0 +1,245 @@
+"""Build a bundle: source tree in, bundle folder out, the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import rfc8785
+
+from bundle import catalogue, layout, output, sbom, signing
+from bundle.deflate import FLAVOUR
+from bundle.digest import TrailingDigest
+from bundle.errors import UsageError
+from bundle.guest_manifest import Packed
+from bundle.manifest import Facts, Manifest
+from bundle.members import Archive, Item, Member
+from bundle.modes import ModeRule
+from bundle.output import write
+from bundle.payload import Payload
+from bundle.reading import measure
+from bundle.seal import Parts, file_facts, seal
+from bundle.source import find_payload
+from bundle.store import Store, cache_root, configured_limit
+from bundle.tar import tgz_stream
+from bundle.zip import Packer, write_zip
+
+_ALGORITHMS = ("sha256", "sha512", "md5")
+_LARGEST_SCRIPT = 16 << 20
+# Without SOURCE_DATE_EPOCH the time stamp is made from the content and lies in these years, from 1980 to
+# 2014: in the past of any clock, and another one for other content, because Python trusts byte code whose
+# source has the time and size that it remembers.
+_EPOCH_FROM, _EPOCH_SPAN = 315532800, 1 << 30
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build.
+
+    Attributes:
+        output: the bundle folder that is to appear.
+        source: a CloudStack checkout or a copy of the reference payload; None for our own reference payload.
+        release: overrides the release that the source says; the default of the catalogue for the reference
+            payload.
+        modes: the mode rules.
+        agent_jars: where the jars of a checkout's agent are.
+        key: private key that signs the bundle.
+        script: a foreign patch script in place of ours.
+        restart: how our script restarts services.
+        architecture: ``all``, ``amd64`` or ``arm64``.
+        minimum_template: overrides the oldest template that may be patched.
+        workers: threads that read and compress; 0 takes one a core.
+        cache: whether packed members are kept for the next build.
+    """
+
+    output: Path
+    source: Path | None = None
+    release: str | None = None
+    modes: ModeRule = "careful"
+    agent_jars: Path | None = None
+    key: Path | None = None
+    script: Path | None = None
+    restart: Literal["graceful", "always"] = "graceful"
+    architecture: str = "all"
+    minimum_template: str | None = None
+    workers: int = 0
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished bundle: its folder, its manifest, and what a person should know about the source."""
+
+    folder: Path
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+
+def source_date_epoch() -> int | None:
+    """Return ``SOURCE_DATE_EPOCH`` in seconds, or None when it is not set.
+
+    Raises:
+        UsageError: it is not a whole number that an archive can hold.
+    """
+    value = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not value:
+        return None
+    if not value.isascii() or not value.isdigit() or int(value) >= 1 << 33:
+        raise UsageError(f"invalid SOURCE_DATE_EPOCH {value!r} (expected whole seconds since 1970)")
+    return int(value)
+
+
+def _epoch_of(content: Manifest) -> int:
+    digest = hashlib.sha256(rfc8785.dumps(content.content())).digest()
+    return _EPOCH_FROM + int.from_bytes(digest[:4], "big") % _EPOCH_SPAN // 2 * 2
+
+
+def _facts(payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]]) -> Facts:
+    facts = Facts(
+        release=payload.release.name,
+        version=payload.version,
+        architecture=options.architecture,
+        minimum_template=options.minimum_template or payload.minimum_template,
+        origin=payload.origin,
+        modes=options.modes,
+        digest=payload.release.signature,
+        epoch=0,
+        script="foreign" if options.script else "rendered",
+        restart=options.restart,
+    )
+    epoch = source_date_epoch()
+    return replace(facts, epoch=_epoch_of(Manifest(facts, members)) if epoch is None else epoch)
+
+
+class _Archiver:
+    """Writes both archives with one pool of threads and one cache."""
+
+    def __init__(self, pool: ThreadPoolExecutor, store: Store | None, workers: int, epoch: int) -> None:
+        self._pool = pool
+        self._store = store
+        self._depth = 2 * workers + 2
+        self._epoch = epoch
+
+    def _recipe(self, name: Archive, members: tuple[Member, ...]) -> str:
+        """Return a key for everything that the bytes of an archive depend on."""
+        rows = "\n".join(f"{row.kind} {row.mode:o} {row.size} {row.sha256} {row.path}" for row in members)
+        return f"{name} {FLAVOUR} {self._epoch} {hashlib.sha256(rows.encode()).hexdigest()}"
+
+    def write(self, name: Archive, path: Path, members: tuple[Member, ...]) -> Packed:
+        """Write one archive and return its size, its digests and its members."""
+        recipe = self._recipe(name, members)
+        digests = self._known_digests(recipe)
+        with path.open("w+b") as file:
+            follower = TrailingDigest(file.fileno(), () if digests else _ALGORITHMS)
+            try:
+                size = self._fill(name, file, members, recipe, follower)
+            finally:
+                found = follower.finish()
+        if digests is None:
+            digests = found
+            if self._store is not None:
+                self._store.put(f"digests {recipe}", json.dumps(digests).encode())
+        path.chmod(layout.mode_of(name))
+        return Packed(size, digests, members)
+
+    def _known_digests(self, recipe: str) -> dict[str, str] | None:
+        """Return the digests of an archive that was written before from the same proven pieces."""
+        data = self._store.get(f"digests {recipe}") if self._store is not None else None
+        return json.loads(data) if data is not None else None
+
+    def _fill(
+        self,
+        name: Archive,
+        file: BinaryIO,
+        members: tuple[Member, ...],
+        recipe: str,
+        follower: TrailingDigest,
+    ) -> int:
+        if name == "agent.zip":
+            packer = Packer(self._pool, self._store, self._depth)
+            return write_zip(file, list(members), self._epoch, packer, follower)
+        kept = self._store.open(f"stream {recipe}") if self._store is not None else None
+        size = 0
+        if kept is not None:
+            with kept:
+                while block := kept.read(1 << 20):
+                    size += file.write(block)
+        else:
+            size = self._compress_scripts(file, members, recipe)
+        file.flush()
+        follower.advance(size)
+        return size
+
+    def _compress_scripts(self, file: BinaryIO, members: tuple[Member, ...], recipe: str) -> int:
+        size = 0
+        stream = tgz_stream(members, self._epoch, self._pool, self._depth)
+        if self._store is None:
+            return sum(file.write(block) for block in stream)
+        with self._store.writer(f"stream {recipe}") as keeper:
+            for block in stream:
+                size += file.write(block)
+                keeper.write(block)
+        return size
+
+
+def _foreign_script(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if not data.startswith(b"#!") or len(data) > _LARGEST_SCRIPT:
+        raise UsageError(f"{path}: not a script (it does not begin with '#!', or is larger than 16 MiB)")
+    return data
+
+
+def _bill(store: Store | None, facts: Facts, archives: dict[Archive, Packed], folder: Path) -> bytes:
+    """Return the bill of materials, from the cache when nothing changed."""
+    manifest = Manifest(facts, {name: packed.members for name, packed in archives.items()})
+    files = file_facts(folder, archives, layout.PAYLOAD[:2])
+    digest = manifest.content_digest()
+    key = f"sbom {digest} {files}"
+    data = store.get(key) if store is not None else None
+    if data is None:
+        data = sbom.render(facts, digest, manifest.members, files)
+        if store is not None:
+            store.put(key, data)
+    return data
+
+
+def build(options: BuildOptions) -> Built:
+    """Build a bundle; the folder appears complete or not at all.
+
+    Raises:
+        UsageError: the source, the key or an option is at fault.
+        InfrastructureError: the output cannot be written.
+    """
+    workers = options.workers or len(os.sched_getaffinity(0))
+    key = signing.load_private(options.key) if options.key is not None else None
+    script = _foreign_script(options.script)
+    store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
+    with output.folder(options.output, layout.is_bundle) as folder:
+        payload = find_payload(options.source, options.release, options.agent_jars, catalogue.load())
+
+        def measured(items: dict[str, Item], name: Archive) -> tuple[Member, ...]:
+            return tuple(measure(items.values(), name, options.modes, workers))
+
+        members: dict[Archive, tuple[Member, ...]] = {
+            "agent.zip": measured(payload.agent, "agent.zip"),
+            "cloud-scripts.tgz": measured(payload.scripts, "cloud-scripts.tgz"),
+        }
+        facts = _facts(payload, options, members)
+        with ThreadPoolExecutor(workers) as pool:
+            archiver = _Archiver(pool, store, workers, facts.epoch)
+            archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
+        write(folder / layout.SBOM, _bill(store, facts, archives, folder))
+        manifest = seal(folder, Parts(facts, archives, script), key)
+    if store is not None:
+        store.trim()
+    return Built(options.output, manifest, payload.notes)

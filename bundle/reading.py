@@ -1,0 +1,118 @@
+"""Read every source file once: size, digest, checksum and the first bytes, in parallel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from bundle.errors import UsageError
+from bundle.members import Archive, Item, Member
+from bundle.modes import ModeRule, mode_of
+
+BLOCK = 1 << 20
+_BATCH = 64
+
+
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading and return its descriptor; never waits, never opens a device.
+
+    Raises:
+        UsageError: the file cannot be read, or is not a regular file.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UsageError(f"{path}: not a regular file")
+    return handle
+
+
+def blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
+    """Yield the content of a regular file in blocks of ``size`` bytes; only the last may be shorter."""
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+        while block := file.read(size):
+            yield block
+
+
+def _changed(path: Path) -> UsageError:
+    return UsageError(
+        f"{path}: the file changed while it was read", hint="build again when nothing writes to it"
+    )
+
+
+def checked_blocks(member: Member, size: int = BLOCK) -> Iterator[bytes]:
+    """Yield a member's content again and make sure that it is still what was measured.
+
+    Raises:
+        UsageError: the file changed since it was measured.
+    """
+    if member.source is None:
+        return
+    count = crc = 0
+    for block in blocks(member.source, size):
+        count += len(block)
+        crc = zlib.crc32(block, crc)
+        if count > member.size:
+            raise _changed(member.source)
+        yield block
+    if (count, crc) != (member.size, member.crc32):
+        raise _changed(member.source)
+
+
+def _measure(item: Item, archive: Archive, rule: ModeRule) -> Member:
+    if item.source is None:
+        mode = mode_of(rule, archive, item.path, "dir") if item.mode is None else item.mode
+        return Member(item.path, "dir", mode)
+    digest, crc, size, head = hashlib.sha256(), 0, 0, b""
+    before = item.source.stat()
+    for block in blocks(item.source):
+        head = head or block[:4]
+        digest.update(block)
+        crc = zlib.crc32(block, crc)
+        size += len(block)
+    after = item.source.stat()
+    if (before.st_mtime_ns, before.st_size, size) != (after.st_mtime_ns, after.st_size, after.st_size):
+        raise _changed(item.source)
+    mode = mode_of(rule, archive, item.path, "file", head) if item.mode is None else item.mode
+    return Member(item.path, "file", mode, size, digest.hexdigest(), crc, item.source)
+
+
+def measure(items: Iterable[Item], archive: Archive, rule: ModeRule, workers: int) -> list[Member]:
+    """Turn items into members, in the given order.
+
+    Args:
+        items: what the archive holds.
+        archive: the archive, which the mode rules ask for.
+        rule: the mode rules.
+        workers: number of threads that read.
+
+    Raises:
+        UsageError: a file cannot be read or changed while it was read.
+    """
+    members: list[Member] = []
+    pending: deque[Future[list[Member]]] = deque()
+    iterator = iter(items)
+
+    def batch(chunk: list[Item]) -> list[Member]:
+        try:
+            return [_measure(item, archive, rule) for item in chunk]
+        except OSError as error:
+            raise UsageError(f"{error.filename}: {error.strerror}") from error
+
+    with ThreadPoolExecutor(workers) as pool:
+        while chunk := list(islice(iterator, _BATCH if workers == 1 else 8)):
+            pending.append(pool.submit(batch, chunk))
+            if len(pending) > 4 * workers:
+                members += pending.popleft().result()
+        for future in pending:
+            members += future.result()
+    return members

@@ -1,0 +1,33 @@
+"""``sysvm doctor``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bundle.errors import Exit
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Mend what can be mended safely.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--quiet", is_flag=True, help="Print only what is wrong.")
+def doctor(fix: bool, as_json: bool, quiet: bool) -> int:
+    """Explain what this machine lacks, and mend what is safe."""
+    from harness.doctor import examine, mend
+
+    findings = examine()
+    if fix and any(not f.ok and f.mend for f in findings):
+        findings = mend(findings)
+    if as_json:
+        fields = ("name", "ok", "required", "text", "remedy")
+        click.echo(json.dumps([{key: getattr(f, key) for key in fields} for f in findings], indent=1))
+    else:
+        for finding in findings:
+            if quiet and (finding.ok or not finding.required):
+                continue
+            mark = "ok  " if finding.ok else ("FAIL" if finding.required else "note")
+            line = f"{mark} {finding.name}: {finding.text}"
+            click.echo(f"{line} -> {finding.remedy}" if finding.remedy and not finding.ok else line)
+    return Exit.OK if all(f.ok or not f.required for f in findings) else Exit.INFRASTRUCTURE

@@ -1,0 +1,310 @@
+"""The VM engine: starts a system VM with its tenants, freezes it as a golden snapshot, restores as many as asked for.
+
+A golden snapshot is, for each machine, a RAM file, a device state (everything but RAM) and a disk. A restore maps the
+RAM file privately, so nothing is copied, puts an overlay on the disk, and feeds the device state to a QEMU that waits
+(docs/adr/0002-golden-snapshots.md has the measurements).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bundle.errors import InfrastructureError
+from harness import tenant as tenants
+from harness.accel import Accelerator
+from harness.cache import cache_root
+from harness.daemon import PREFIX, Hypervisor
+from harness.domain import AGENT_CHANNEL, Channel, DomainSpec, Nic
+from harness.guest import Guest
+from harness.image import Image
+from harness.machine import Machine
+from harness.machine import start as start_machine
+from harness.netdev import Hub
+from harness.ports import Ports
+from harness.rundir import RunDir
+from harness.tenant import Tenant
+from harness.topology import SSH_PORT, Topology
+
+# NICs come after libvirt's own devices on the PCI bus; the kernel names them in the order of their slots.
+FIRST_NIC_SLOT = 0x10
+SYSTEM = "system"
+
+
+@dataclass
+class SystemVm:
+    """A running system VM, its tenants, and the loopback ports that lead to it.
+
+    Attributes:
+        name: short name, unique in the run.
+        endpoints: loopback port of each exposed (address, port).
+    """
+
+    name: str
+    topology: Topology
+    machine: Machine
+    guest: Guest
+    tenants: dict[str, Tenant]
+    tenant_machines: dict[str, Machine]
+    endpoints: dict[tuple[str, int], int]
+    ports: Ports
+    overlays: list[Path] = field(default_factory=list)
+
+    @property
+    def console_log(self) -> Path:
+        """Everything that the serial console printed."""
+        return self.machine.folder / "console.log"
+
+    def machines(self) -> list[Machine]:
+        """Return the system VM's machine and those of its tenants."""
+        return [self.machine, *self.tenant_machines.values()]
+
+    def stop(self) -> None:
+        """End all machines and remove what they left."""
+        self.guest.close()
+        for tenant in self.tenants.values():
+            tenant.close()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Machine.destroy, self.machines()))
+        self.ports.release()
+        for overlay in self.overlays:
+            overlay.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Files of one machine in a golden snapshot."""
+
+    ram: Path
+    state: Path
+    disk: Path | None
+
+    @staticmethod
+    def of(folder: Path, name: str, *, has_disk: bool) -> Frozen:
+        """Return the names for machine ``name`` in a snapshot's folder."""
+        disk = folder / f"{name}.qcow2" if has_disk else None
+        return Frozen(folder / f"{name}.ram", folder / f"{name}.state", disk)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What all machines of a run share.
+
+    Attributes:
+        owned: machines end with this process's connection; not so for those that a person keeps.
+    """
+
+    hypervisor: Hypervisor
+    run: RunDir
+    accelerator: Accelerator
+    owned: bool = True
+
+    def start(
+        self, name: str, topology: Topology, image: Image, key: Path, freeze_to: Path | None
+    ) -> SystemVm:
+        """Start a system VM and its tenants from cold; neither is booted yet when this returns.
+
+        Args:
+            name: short name, unique in the run.
+            topology: who sits where.
+            image: the template.
+            key: private key that will log in.
+            freeze_to: existing folder of a golden snapshot in the making, or None for a VM that is not frozen.
+        """
+        frozen = Frozen.of(freeze_to, SYSTEM, has_disk=True) if freeze_to else None
+        disk = frozen.disk if frozen and frozen.disk else self._work() / f"{name}.qcow2"
+        make_overlay(image.path, disk)
+        base = DomainSpec(
+            name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
+            memory_mib=topology.memory_mib, kernel=image.kernel, initrd=image.initrd,
+            cmdline=kernel_arguments(image), disk=disk, disk_serial=_serial(disk), watchdog=True,
+            ram_file=frozen.ram if frozen else None, ram_shared=True,
+        )  # fmt: skip
+        return self._assemble(name, topology, image, key, base, freeze_to, resume=False)
+
+    def freeze(self, vm: SystemVm, folder: Path) -> None:
+        """Write the device states of a stopped-for-good system VM and its tenants; ends the machines."""
+        vm.guest.close()
+        names = [SYSTEM, *vm.tenant_machines]
+        for machine in vm.machines():
+            machine.pause()
+        for name, machine in zip(names, vm.machines(), strict=True):
+            machine.save_state(Frozen.of(folder, name, has_disk=name == SYSTEM).state)
+        vm.overlays.clear()
+        vm.stop()
+        for name in names:
+            frozen = Frozen.of(folder, name, has_disk=name == SYSTEM)
+            for path in filter(None, (frozen.ram, frozen.state, frozen.disk)):
+                os.chown(path, self.hypervisor.uid, self.hypervisor.gid)
+
+    def restore(self, name: str, topology: Topology, image: Image, key: Path, folder: Path) -> SystemVm:
+        """Return a running copy of a golden snapshot; it answers SSH at once."""
+        frozen = Frozen.of(folder, SYSTEM, has_disk=True)
+        assert frozen.disk is not None  # noqa: S101 - has_disk above
+        overlay = self._work() / f"{name}.qcow2"
+        make_overlay(frozen.disk, overlay)
+        base = DomainSpec(
+            name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
+            memory_mib=topology.memory_mib, kernel=image.kernel, initrd=image.initrd,
+            cmdline=kernel_arguments(image), disk=overlay, disk_serial=_serial(frozen.disk), watchdog=True,
+            ram_file=frozen.ram, incoming=True,
+        )  # fmt: skip
+        vm = self._assemble(name, topology, image, key, base, folder, resume=True)
+        vm.guest.connect()
+        # The guest's clock still shows the moment of the snapshot.
+        vm.guest.run(f"date -u -s @{time.time():.3f} >/dev/null")
+        return vm
+
+    def _assemble(
+        self, name: str, topology: Topology, image: Image, key: Path, base: DomainSpec,
+        frozen: Path | None, *, resume: bool,
+    ) -> SystemVm:  # fmt: skip
+        ports = Ports()
+        endpoints: dict[tuple[str, int], int] = {}
+
+        def host_port(address: str, port: int) -> int:
+            return endpoints.setdefault((address, port), ports.take())
+
+        hub_port = ports.take()
+        nics = tuple(
+            Nic(plan.mac, topology.backend(plan, hub_port, host_port), FIRST_NIC_SLOT + index)
+            for index, plan in enumerate(topology.nics)
+        )
+        overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
+        jobs: list[Callable[[], Machine]] = [
+            lambda: self._launch(
+                name, replace(base, nics=nics), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
+            )
+        ]
+        for spec in topology.tenants:
+            jobs.append(self._tenant_job(name, spec, image, hub_port, frozen, resume=resume))
+        try:
+            system, *others = _launch_all(jobs)
+        except BaseException:
+            ports.release()
+            for overlay in overlays:
+                overlay.unlink(missing_ok=True)
+            raise
+        tenant_machines = dict(zip([spec.name for spec in topology.tenants], others, strict=True))
+        guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
+        controls = {n: Tenant(n, m.folder / "tenant.sock") for n, m in tenant_machines.items()}
+        return SystemVm(name, topology, system, guest, controls, tenant_machines, endpoints, ports, overlays)
+
+    def _tenant_job(
+        self,
+        vm: str,
+        spec: tenants.TenantSpec,
+        image: Image,
+        hub_port: int,
+        frozen: Path | None,
+        *,
+        resume: bool,
+    ) -> Callable[[], Machine]:
+        def job() -> Machine:
+            initrd = (frozen or self._work()) / f"{vm if frozen is None else 'tenant'}-{spec.name}.initrd"
+            if not initrd.exists():
+                tenants.write_initrd(initrd, spec, image.modules())
+            base = DomainSpec(
+                name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
+                memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
+                cmdline=tenants.KERNEL_ARGUMENTS, nics=(Nic(spec.mac, Hub(hub_port), FIRST_NIC_SLOT),),
+                ram_file=Frozen.of(frozen, spec.name, has_disk=False).ram if frozen else None,
+                ram_shared=not resume, incoming=resume,
+            )  # fmt: skip
+            return self._launch(
+                f"{vm}-{spec.name}", base, tenants.CONTROL_CHANNEL, (frozen, spec.name) if frozen else None
+            )
+
+        return job
+
+    def _launch(self, name: str, base: DomainSpec, channel: str, frozen: tuple[Path, str] | None) -> Machine:
+        """Start one domain; a restored one is fed its state."""
+        folder = self.run.machine(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, self.hypervisor.uid, self.hypervisor.gid)
+        folder.chmod(0o700)
+        socket_name = "agent.sock" if channel == AGENT_CHANNEL else "tenant.sock"
+        spec = replace(
+            base, name=f"{PREFIX}{self.run.id}-{name}", uuid=str(uuid.uuid4()),
+            console_socket=folder / "console.sock", console_log=folder / "console.log",
+            channels=(Channel(channel, folder / socket_name),),
+        )  # fmt: skip
+        if spec.ram_file is not None and not spec.incoming:
+            _make_ram_file(spec.ram_file, spec.memory_mib, self.hypervisor)
+        machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
+        if spec.incoming and frozen is not None:
+            try:
+                machine.load_state(Frozen.of(*frozen, has_disk=False).state)
+            except BaseException:
+                machine.destroy()
+                raise
+        return machine
+
+    def _work(self) -> Path:
+        """Return the folder for overlays: on disk, not in the run folder, which may be in memory."""
+        folder = work_folder(self.run.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:
+    """Run the jobs side by side; when one fails, the machines of the others are ended and its error is raised."""
+    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
+        futures = [pool.submit(job) for job in jobs]
+    errors = [error for future in futures if (error := future.exception())]
+    machines = [future.result() for future in futures if not future.exception()]
+    for error in errors:
+        for machine in machines:
+            machine.destroy()
+        raise error
+    return machines
+
+
+def work_folder(run_id: str) -> Path:
+    """Return where the overlays of a run lie."""
+    return cache_root() / "work" / run_id
+
+
+def remove_work(run_id: str) -> None:
+    """Remove the overlays of a run."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(work_folder(run_id))
+
+
+def kernel_arguments(image: Image) -> str:
+    """Return the kernel's command line for a direct boot."""
+    return f"root={image.root_device} rw console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 quiet"
+
+
+def make_overlay(base: Path, overlay: Path) -> None:
+    """Make a qcow2 overlay on ``base``.
+
+    Raises:
+        InfrastructureError: qemu-img cannot, for instance because the disk is full.
+    """
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(overlay)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        overlay.unlink(missing_ok=True)
+        raise InfrastructureError(f"cannot make the overlay {overlay}: {completed.stderr.strip()}")
+
+
+def _make_ram_file(path: Path, memory_mib: int, hypervisor: Hypervisor) -> None:
+    with path.open("wb") as file:
+        file.truncate(memory_mib << 20)
+    os.chown(path, hypervisor.uid, hypervisor.gid)
+    path.chmod(0o600)
+
+
+def _serial(disk: Path) -> str:
+    """Return a disk serial of 20 hex digits, as CloudStack makes from the volume's UUID."""
+    return hashlib.sha256(disk.name.encode()).hexdigest()[:20]

@@ -1,0 +1,180 @@
+"""A running domain: start it, talk to its monitor and guest agent, save and load its device state, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import libvirt
+import libvirt_qemu
+
+from bundle.errors import InfrastructureError
+from harness import domain as domains
+from harness import wait
+from harness.daemon import Hypervisor
+
+AGENT_TIMEOUT = 5
+STATE_DEADLINE = 60.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One domain that libvirt runs.
+
+    Attributes:
+        spec: what it was made from.
+        handle: libvirt's domain.
+        folder: its sockets and logs.
+    """
+
+    spec: domains.DomainSpec
+    handle: Any
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The libvirt name."""
+        return self.spec.name
+
+    def alive(self) -> bool:
+        """Say whether libvirt still runs it."""
+        try:
+            return bool(self.handle.isActive())
+        except libvirt.libvirtError:
+            return False
+
+    def monitor(self, command: str, **arguments: object) -> Any:
+        """Run a QMP command and return what it returns.
+
+        Raises:
+            InfrastructureError: QEMU refuses it.
+        """
+        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        try:
+            answer = json.loads(libvirt_qemu.qemuMonitorCommand(self.handle, json.dumps(request), 0))
+        except libvirt.libvirtError as error:
+            raise InfrastructureError(f"{self.name}: monitor command {command} failed: {error}") from None
+        if "error" in answer:
+            raise InfrastructureError(f"{self.name}: QEMU refuses {command}: {answer['error']['desc']}")
+        return answer.get("return")
+
+    def agent(self, command: str, **arguments: object) -> Any:
+        """Run a guest-agent command and return what it returns; None while the agent does not answer."""
+        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        try:
+            answer = libvirt_qemu.qemuAgentCommand(self.handle, json.dumps(request), AGENT_TIMEOUT, 0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED):
+                return None
+            raise InfrastructureError(f"{self.name}: guest agent refuses {command}: {error}") from None
+        return json.loads(answer)["return"]
+
+    def pause(self) -> None:
+        """Stop the virtual CPUs."""
+        self.handle.suspend()
+
+    def resume(self) -> None:
+        """Let the virtual CPUs run."""
+        self.handle.resume()
+
+    def link(self, nic: int, *, up: bool) -> None:
+        """Plug or pull the cable of a NIC, by its place."""
+        self.monitor("set_link", name=f"nic{nic}", up=up)
+
+    def crash(self) -> None:
+        """Cut the power: the process dies at once, and what the guest had not synced is lost."""
+        self.destroy()
+
+    def destroy(self) -> None:
+        """End the domain at once; one that is gone already is fine."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self.handle.destroy()
+
+    def save_state(self, target: Path) -> None:
+        """Write the device state, without the RAM that lies in the shared file; the machine stays stopped.
+
+        Raises:
+            InfrastructureError: QEMU cannot, or the state is incomplete.
+        """
+        self.pause()
+        self._share_ram()
+        path = self.folder / "save.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            path.chmod(0o666)  # the folder is closed to all but QEMU's user and ours
+            listener.listen(1)
+            listener.settimeout(STATE_DEADLINE)
+            self.monitor("migrate", uri=f"unix:{path}")
+            stream, _ = listener.accept()
+            temporary = target.with_name(target.name + ".new")
+            with stream, temporary.open("wb") as file:
+                stream.settimeout(STATE_DEADLINE)
+                while chunk := stream.recv(1 << 20):
+                    file.write(chunk)
+        path.unlink()
+        status = wait.until(
+            self._migration_ended, f"{self.name}: the device state to be saved", STATE_DEADLINE
+        )
+        if status != "completed":
+            raise InfrastructureError(f"{self.name}: saving the device state ended as {status!r}")
+        temporary.replace(target)
+
+    def load_state(self, source: Path) -> None:
+        """Feed a device state to a machine that was started with ``incoming``, and let it run.
+
+        Raises:
+            InfrastructureError: QEMU does not take it.
+        """
+        self._share_ram()
+        path = self.folder / "load.sock"
+        self.monitor("migrate-incoming", uri=f"unix:{path}")
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.connect(str(path))
+            with contextlib.suppress(BrokenPipeError):  # the status below says what QEMU disliked
+                stream.sendall(source.read_bytes())
+        wait.until(self._loaded, f"{self.name}: the device state to be loaded", STATE_DEADLINE, tick=0.005)
+        path.unlink(missing_ok=True)
+        self.resume()
+
+    def _share_ram(self) -> None:
+        self.monitor(
+            "migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}]
+        )
+
+    def _migration_ended(self) -> str:
+        status = cast(str, self.monitor("query-migrate").get("status", ""))
+        return status if status in ("completed", "failed", "cancelled") else ""
+
+    def _loaded(self) -> bool:
+        if not self.alive():
+            log = self.folder / "console.log"
+            raise InfrastructureError(f"{self.name}: QEMU ended while its state was loaded (console: {log})")
+        return bool(self.monitor("query-status")["status"] != "inmigrate")
+
+
+def start(hypervisor: Hypervisor, spec: domains.DomainSpec, folder: Path, *, owned: bool = True) -> Machine:
+    """Define nothing, start a transient domain, and check that libvirt made what was asked for.
+
+    Args:
+        hypervisor: where.
+        spec: what.
+        folder: for its sockets; exists and belongs to QEMU's user.
+        owned: libvirt ends the domain when our connection closes, however that happens.
+
+    Raises:
+        InfrastructureError: libvirt refuses, or changed something that matters.
+    """
+    flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if owned else 0
+    if spec.incoming:
+        flags |= libvirt.VIR_DOMAIN_START_PAUSED
+    try:
+        handle = hypervisor.connection.createXML(domains.render(spec), flags)
+        machine = Machine(spec, handle, folder)
+        domains.check(spec, handle.XMLDesc(0))
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(f"{spec.name}: libvirt cannot start it: {error}") from None
+    return machine

@@ -1,0 +1,50 @@
+"""Clears away what runs left that died: domains, overlays, run folders. Called at the start of every command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+
+import libvirt
+
+from harness import locks, rundir
+from harness.cache import cache_root
+from harness.daemon import PREFIX, Hypervisor
+from harness.engine import remove_work
+
+
+def reap(hypervisor: Hypervisor) -> list[str]:
+    """Remove what abandoned runs left; returns the run ids."""
+    gone = []
+    for run in rundir.abandoned():
+        _destroy_domains(hypervisor, run.id)
+        remove_work(run.id)
+        shutil.rmtree(run.path, ignore_errors=True)
+        gone.append(run.id)
+    # A run's folder is there before its first domain and overlay: what has none is nobody's.
+    for domain in hypervisor.domains():
+        run_id = domain.name().removeprefix(PREFIX).split("-", 1)[0]
+        if not (rundir.runs_folder() / run_id).is_dir():
+            _destroy_domains(hypervisor, run_id)
+            gone.append(run_id)
+    for folder in (cache_root() / "work").glob("*"):
+        if not (rundir.runs_folder() / folder.name).is_dir():
+            remove_work(folder.name)
+    _remove_free_ports()
+    return gone
+
+
+def _destroy_domains(hypervisor: Hypervisor, run_id: str) -> None:
+    for domain in hypervisor.domains():
+        if domain.name().startswith(f"{PREFIX}{run_id}-"):
+            with contextlib.suppress(libvirt.libvirtError):
+                domain.destroy()
+
+
+def _remove_free_ports() -> None:
+    for path in (rundir.state_root() / "ports").glob("*"):
+        handle = locks.try_exclusive(path)
+        if handle is not None:
+            path.unlink(missing_ok=True)
+            os.close(handle)

@@ -148,7 +148,7 @@ def test_the_upstream_dialect_splits_at_colons_as_java_does(output: str, version
         (f"version:{NEW[:-1]}\n", "", "no version line"),
         (f"version:{NEW}\nversion:{NEW}\n", "", "2 colons"),
         ("", f"version:{NEW} \n", "on standard error"),
-        (f"\nversion:{NEW}\n", "", "version line"),
+        (f"\nversion:{NEW}\n", "", "not alone"),
     ],
 )
 def test_every_other_output_is_a_fault(stdout: str, stderr: str, words: str) -> None:

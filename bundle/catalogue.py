@@ -28,6 +28,36 @@ class Debian:
     systemd: int
     python3: str
     mirror: Literal["current", "archive"]
+    java: int
+    kernel_package: str = "linux-image-cloud-amd64"
+
+
+@dataclass(frozen=True)
+class PackageSets:
+    """Debian packages of template images.
+
+    Attributes:
+        epoch: the time that everything in an image has, seconds since 1970.
+        slim: what the reference payload uses.
+        full: what a genuine template has besides.
+        absent: by Debian release, packages that it does not have.
+        added: by Debian release, packages that only it needs.
+    """
+
+    epoch: int
+    slim: tuple[str, ...]
+    full: tuple[str, ...]
+    absent: dict[int, tuple[str, ...]]
+    added: dict[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Units:
+    """systemd units of a template image, by what is done to them."""
+
+    enabled: tuple[str, ...]
+    disabled: tuple[str, ...]
+    masked: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +82,7 @@ class Release:
     guest_python: Literal["2", "3"]
     agent_on_routers: Literal["never", "removed", "kept"]
     vnc_port: bool
+    disk_mib: int
     var_mib: int = 0
     remark: str = ""
 
@@ -72,6 +103,8 @@ class Catalogue:
     debians: dict[int, Debian]
     services: dict[str, Services]
     live_paths: tuple[str, ...]
+    packages: PackageSets
+    units: Units
     reference_minimum_template: str
 
     def release(self, name: str) -> Release:
@@ -106,7 +139,22 @@ def parse(document: dict[str, Any]) -> Catalogue:
         debians=debians,
         services=services,
         live_paths=tuple(document["live"]["paths"]),
+        packages=_package_sets(document["image"]),
+        units=Units(
+            **{name: tuple(document["image"]["units"][name]) for name in ("enabled", "disabled", "masked")}
+        ),
         reference_minimum_template=document["reference"]["minimum_template"],
+    )
+
+
+def _package_sets(image: dict[str, Any]) -> PackageSets:
+    packages = image["packages"]
+    return PackageSets(
+        epoch=image["epoch"],
+        slim=tuple(packages["slim"]),
+        full=tuple(packages["full"]),
+        absent={int(number): tuple(names) for number, names in packages["absent"].items()},
+        added={int(number): tuple(names) for number, names in packages["added"].items()},
     )
 
 

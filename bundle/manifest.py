@@ -35,6 +35,17 @@ class FileFact:
     sha512: str
 
 
+def file_fact(path: Path) -> FileFact:
+    """Return size and digests of a file, read once."""
+    one, two, size = hashlib.sha256(), hashlib.sha512(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            one.update(block)
+            two.update(block)
+            size += len(block)
+    return FileFact(size, one.hexdigest(), two.hexdigest())
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the bundle was made from and for.

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from bundle import catalogue, layout, provenance, signing, sums
-from bundle.digest import file_digest
 from bundle.guest_manifest import Packed, render_guest_manifest
-from bundle.manifest import Facts, FileFact, Manifest
+from bundle.manifest import Facts, FileFact, Manifest, file_fact
 from bundle.members import Archive
 from bundle.output import write
 
@@ -54,17 +53,13 @@ def _script(parts: Parts, key: EllipticCurvePrivateKey | None) -> bytes:
     return text.encode()
 
 
-def _fact(path: Path) -> FileFact:
-    return FileFact(path.stat().st_size, file_digest(path, "sha256"), file_digest(path, "sha512"))
-
-
 def file_facts(folder: Path, archives: dict[Archive, Packed], names: tuple[str, ...]) -> dict[str, FileFact]:
     """Return size and digests of files in a folder; those of the archives are known already."""
     facts = {
         name: FileFact(packed.size, packed.digests["sha256"], packed.digests["sha512"])
         for name, packed in archives.items()
     }
-    return facts | {name: _fact(folder / name) for name in names if name not in facts}
+    return facts | {name: file_fact(folder / name) for name in names if name not in facts}
 
 
 def seal(folder: Path, parts: Parts, key: EllipticCurvePrivateKey | None) -> Manifest:

@@ -23,6 +23,11 @@ def render(folder: Path, known: dict[str, str]) -> str:
     return "".join(f"{known.get(name) or file_digest(folder / name, 'sha512')}  {name}\n" for name in names)
 
 
+def render_one(path: Path) -> str:
+    """Return the text of a ``.sha512`` file as the ASF publishes it beside an artefact."""
+    return f"{file_digest(path, 'sha512')}  {path.name}\n"
+
+
 def parse(data: bytes, where: str) -> dict[str, str]:
     """Return the digests by name.
 

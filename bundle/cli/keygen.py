@@ -1,0 +1,20 @@
+"""``sysvm bundle keygen``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bundle.cli._options import PATH
+
+
+@click.command("keygen")
+@click.argument("path", metavar="KEY", type=PATH)
+def command(path: Path) -> None:
+    """Make a P-384 key pair: KEY is the private key, KEY.pub the public one that hosts and guests trust."""
+    from bundle.signing import generate
+
+    public = generate(path)
+    click.echo(f"{path}: private key, keep it secret")
+    click.echo(f"{public}: public key, for 'sysvm bundle verify --trust'")

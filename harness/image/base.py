@@ -1,0 +1,158 @@
+"""The base: what mmdebstrap makes of a package set. It costs most of the time and changes least, so it is cached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.errors import InfrastructureError
+from bundle.paths import payload_root
+from harness import cache
+from harness.image import mirror
+from harness.image.progress import Progress
+from harness.image.spec import Plan
+from harness.image.tree import Tree
+
+KIND = "bases"
+_TREE = "tree.json"
+_LAST_LINES = 12
+# Manuals and translations are never read in a system VM; copyright files stay, their licences ask for it.
+_DPKG_OPTIONS = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/info/*",
+)
+_SOURCES = ("base.py", "tree.py", "mirror.py")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A cached base: its key and where it lies."""
+
+    key: str
+    path: Path
+    epoch: int
+
+    def tree(self, objects: Path) -> Tree:
+        """Return its contents; what is changed in them is kept in ``objects``."""
+        return Tree.load(self.path / _TREE, objects, epoch=self.epoch)
+
+
+def obtain(plan: Plan, progress: Progress) -> Base:
+    """Return the base of a plan, from the cache or made now.
+
+    Raises:
+        InfrastructureError: mmdebstrap failed; the message has its last lines.
+    """
+    key = key_of(plan)
+    path = cache.entry(KIND, key)
+    if not path.is_dir():
+        cache.obtain(KIND, key, lambda folder: _make(plan, folder, progress))
+    return Base(key, path, plan.epoch)
+
+
+def key_of(plan: Plan) -> str:
+    """Return the base's key: everything that decides its bytes, as far as it is known before the mirror is asked."""
+    here = Path(__file__).parent
+    return cache.key_of(
+        plan.debian.codename,
+        plan.debian.kernel_package,
+        plan.packages,
+        plan.mirror_lines,
+        plan.epoch,
+        cache.digest_of_files(_hooks()),
+        cache.digest_of_files([here / name for name in _SOURCES]),
+    )
+
+
+def _hooks() -> list[Path]:
+    return sorted((payload_root() / "template" / "hooks").iterdir())
+
+
+def _make(plan: Plan, folder: Path, progress: Progress) -> None:
+    archive = folder / "base.tar"
+    with progress.step(
+        f"Debian {plan.debian.number}: {len(plan.packages)} packages and what they need"
+    ) as step:
+        _mmdebstrap(plan, folder, archive, step.note)
+    with progress.step("reading the file system"):
+        tree = Tree(folder / "objects", epoch=plan.epoch)
+        with archive.open("rb") as file:
+            tree.read_tar(file)
+        tree.save(folder / _TREE)
+    archive.unlink()
+
+
+def _mmdebstrap(plan: Plan, folder: Path, archive: Path, note: Callable[[str], None]) -> None:
+    command = command_line(plan, archive)
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    environment = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": str(plan.epoch),
+        "IMAGE_KERNEL": plan.debian.kernel_package,
+        "INITRD": "No",  # read by initramfs-tools' kernel hook: the image gets an initramfs of ours
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "TMPDIR": str(scratch),
+        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
+    }
+    # mmdebstrap's user of apt must reach its scratch folder.
+    for path in (folder, scratch):
+        path.chmod(0o755)
+    last: list[str] = []
+    try:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", umask=0o022,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise InfrastructureError(
+            f"{error.filename} is missing", hint="install it, or run 'make machine'"
+        ) from None
+    with process:
+        for line in process.stdout or ():
+            last = [*last[-_LAST_LINES:], line.rstrip()]
+            note(line.rstrip())
+    if process.returncode != 0:
+        raise InfrastructureError(_failure(plan, last))
+    cache.remove(scratch)
+
+
+def command_line(plan: Plan, archive: Path) -> list[str]:
+    """Return the command that makes the base.
+
+    As root its mounts live in a mount namespace of its own, and everything dies with this process: a killed build
+    leaves no mount behind and no process.
+    """
+    leash = ["setpriv", "--pdeathsig", "KILL"]
+    if os.geteuid() == 0:
+        leash += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    options = [
+        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+        "--format=tar",
+        "--variant=minbase",
+        "--architectures=amd64",
+        f"--include={','.join(plan.packages)}",
+        *(f"--keyring={path}" for path in mirror.keyrings()),
+        *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
+        *(f"--aptopt={option}" for option in (*mirror.apt_options(), *_apt_options(plan))),
+        *(f'--customize-hook={path} "$1"' for path in _hooks()),
+        *(f'--customize-hook=rm -rf "$1"/{path}' for path in ("etc/apt/apt.conf.d/99mmdebstrap",)),
+    ]
+    return [*leash, "mmdebstrap", *options, plan.debian.codename, str(archive), *plan.mirror_lines]
+
+
+def _apt_options(plan: Plan) -> tuple[str, ...]:
+    """Releases in the archive have expired indices; that is their nature and no attack."""
+    return ('Acquire::Check-Valid-Until "false"',) if plan.debian.mirror == "archive" else ()
+
+
+def _failure(plan: Plan, last: list[str]) -> str:
+    errors = [line for line in last if line.startswith("E:")] or last[-1:] or ["no output"]
+    return f"image build: mmdebstrap for Debian {plan.debian.number} failed: {'; '.join(errors)}"

@@ -1,0 +1,117 @@
+"""Build an image: base, the release's changes, disk; from the cache where nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from bundle import catalogue
+from bundle.errors import UsageError
+from bundle.paths import payload_root
+from harness import cache
+from harness.image import base, customize, disk, images, kernel, sbom
+from harness.image.images import Image
+from harness.image.progress import Progress, Silent
+from harness.image.spec import ImageSpec, Plan, resolve
+
+ROOT_DEVICE = "/dev/vda1"
+_SCRIPTS = "cloud-scripts.tgz"
+_SOURCES = ("building.py", "customize.py", "disk.py", "ext4.py", "kernel.py", "cpio.py", "sbom.py", "tree.py")
+
+
+def build(spec: ImageSpec, progress: Progress | None = None) -> Image:
+    """Return the image that was asked for, from the cache or built now.
+
+    Raises:
+        UsageError: unknown release, or the bundle has no readable scripts.
+        InfrastructureError: a tool is missing or failed; nothing half done remains.
+    """
+    plan = resolve(spec)
+    scripts = _scripts(spec.bundle)
+    key = key_of(plan, scripts)
+    path = cache.entry(images.KIND, key)
+    if not path.is_dir():
+        shown = progress or Silent()
+        start = base.obtain(plan, shown)
+        cache.obtain(images.KIND, key, lambda folder: _make(plan, scripts, start, key, folder, shown))
+    return images.load(path)
+
+
+def key_of(plan: Plan, scripts: bytes) -> str:
+    """Return the image's key: everything that decides its bytes."""
+    here = Path(__file__).parent
+    template = payload_root() / "template"
+    inputs = [p for p in template.rglob("*") if p.is_file() and "hooks" not in p.parts]
+    units = catalogue.load().units
+    return cache.key_of(
+        base.key_of(plan),
+        plan.release.name,
+        plan.release.template,
+        plan.release.signature,
+        plan.release.disk_mib,
+        plan.release.var_mib,
+        [units.disabled, units.masked, units.enabled],
+        cache.digest_of_files(inputs),
+        cache.digest_of_files([here / name for name in _SOURCES]),
+        hashlib.sha256(scripts).hexdigest(),
+    )
+
+
+def _scripts(bundle: Path) -> bytes:
+    try:
+        return (bundle / _SCRIPTS).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"bundle {bundle}: cannot read {_SCRIPTS}: {error.strerror}",
+            hint="make one with 'sysvm bundle build'",
+        ) from None
+
+
+def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, progress: Progress) -> None:
+    release = plan.release
+    layout = disk.Layout.of(key, disk_mib=release.disk_mib, var_mib=release.var_mib)
+    objects = folder / "objects"
+    with progress.step(f"template {release.template}: scripts, units, identity"):
+        tree = start.tree(objects)
+        found = kernel.find(tree)
+        initrd = kernel.initramfs(tree, found)
+        status = tree.read("var/lib/dpkg/status").decode()
+        customize.apply(tree, plan, layout, found, initrd, scripts, catalogue.load().units)
+        signature = tree.read(customize.SIGNATURE).decode().strip()
+    with progress.step(f"disk of {release.disk_mib} MiB"):
+        disk.write(tree, layout, folder / images.DISK)
+    cache.remove(objects)
+    with progress.step("kernel, initramfs, bill of materials"):
+        (folder / images.KERNEL).write_bytes(found.image)
+        (folder / images.INITRD).write_bytes(initrd)
+        save_modules(folder, found.modules)
+        packages = sbom.packages(status)
+        (folder / images.SBOM).write_text(sbom.render(packages, plan, key))
+        images.save(
+            folder,
+            release=release.name,
+            template=release.template,
+            debian=plan.debian.number,
+            kind=plan.kind,
+            stand_in=plan.stand_in,
+            digest=file_digest(folder / images.DISK),
+            signature=signature,
+            kernel_version=found.version,
+            root_device=ROOT_DEVICE,
+            base=start.key,
+            size=layout.size,
+            packages=len(packages),
+        )
+
+
+def save_modules(folder: Path, modules: dict[str, bytes]) -> None:
+    """Write modules so that their names tell the load order."""
+    (folder / images.MODULES).mkdir()
+    for number, (name, content) in enumerate(modules.items()):
+        (folder / images.MODULES / f"{number:02}-{name}").write_bytes(content)
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

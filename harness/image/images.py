@@ -1,0 +1,164 @@
+"""The images in the cache: what one is, which there are, and which may go."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bundle.errors import UsageError
+from harness import cache
+from harness.image import base
+
+KIND = "images"
+DISK = "disk.qcow2"
+KERNEL = "vmlinuz"
+INITRD = "initrd.img"
+MODULES = "modules"
+SBOM = "sbom.cdx.json"
+METADATA = "image.json"
+_DAY = 86400
+
+
+@dataclass(frozen=True)
+class Image:
+    """A template image, ready to boot.
+
+    Attributes:
+        key: its name in the cache.
+        folder: where it lies.
+        release: the catalogue's name of the release, such as ``4.21``.
+        template: what ``/etc/cloudstack-release`` says.
+        debian: the Debian release inside.
+        kind: ``slim``, ``full`` or ``imported``.
+        stand_in: the Debian release is not the one of genuine templates of that release.
+        digest: SHA-256 of the disk, in hex.
+        signature: content of ``cloud-scripts-signature``, or an empty string when there is none.
+        root_device: ``root=`` for a direct boot.
+        base: key of the cached base, or an empty string.
+        size: bytes of the disk as the guest sees it.
+        packages: number of Debian packages.
+    """
+
+    key: str
+    folder: Path
+    release: str
+    template: str
+    debian: int
+    kind: str
+    stand_in: bool
+    digest: str
+    signature: str
+    kernel_version: str
+    root_device: str
+    base: str
+    size: int
+    packages: int
+
+    @property
+    def path(self) -> Path:
+        """The disk, qcow2; never written to: machines run on overlays."""
+        return self.folder / DISK
+
+    @property
+    def kernel(self) -> Path:
+        """The kernel for direct boot."""
+        return self.folder / KERNEL
+
+    @property
+    def initrd(self) -> Path:
+        """The initramfs for direct boot."""
+        return self.folder / INITRD
+
+    @property
+    def sbom(self) -> Path:
+        """The bill of materials, CycloneDX JSON."""
+        return self.folder / SBOM
+
+    @property
+    def direct_boot(self) -> bool:
+        """Whether there is a kernel beside the disk; if not, the disk boots by itself."""
+        return self.kernel.exists()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What a machine reads about the image."""
+        return {**asdict(self), "folder": str(self.folder), "path": str(self.path)}
+
+    def modules(self) -> dict[str, bytes]:
+        """Return the kernel's virtio modules with what they need: file names and contents, in load order."""
+        return {
+            path.name.partition("-")[2]: path.read_bytes()
+            for path in sorted((self.folder / MODULES).glob("*"))
+        }
+
+    def label(self) -> str:
+        """Return the name that people read; a stand-in base is always said."""
+        standing_in = " (stand-in base)" if self.stand_in else ""
+        return f"{self.template} on Debian {self.debian} {self.kind}{standing_in}"
+
+
+def save(folder: Path, **facts: object) -> None:
+    """Write an image's facts into its folder."""
+    (folder / METADATA).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def load(folder: Path) -> Image:
+    """Read an image of the cache, and note that it was used."""
+    path = folder / METADATA
+    facts = json.loads(path.read_text())
+    os.utime(path)
+    names = {field.name for field in fields(Image)} - {"key", "folder"}
+    return Image(key=folder.name, folder=folder, **{name: facts[name] for name in names})
+
+
+def list_images() -> list[Image]:
+    """Return the images of the cache, the one used last first."""
+    folders = sorted(cache.entries(KIND), key=_last_use, reverse=True)
+    used = {folder: _last_use(folder) for folder in folders}
+    images = []
+    for folder in folders:
+        images.append(load(folder))
+        # Looking is not using.
+        os.utime(folder / METADATA, (used[folder], used[folder]))
+    return images
+
+
+def find(name: str) -> Image:
+    """Return the image whose key or digest starts with ``name``.
+
+    Raises:
+        UsageError: none does, or more than one.
+    """
+    found = [i for i in list_images() if name and (i.key.startswith(name) or i.digest.startswith(name))]
+    if len(found) != 1:
+        reason = f"{len(found)} images match" if found else "no image matches"
+        raise UsageError(f"{reason} {name!r}", hint="'sysvm image list' shows them")
+    return found[0]
+
+
+def collect(days: float, *, dry_run: bool = False) -> list[Path]:
+    """Remove images not used for ``days`` days, bases that no image left needs, and what killed builds left.
+
+    Returns:
+        The folders removed (or that would be).
+    """
+    limit = time.time() - days * _DAY
+    stale = [folder for folder in cache.entries(KIND) if _last_use(folder) <= limit]
+    kept = [i for i in list_images() if i.folder not in stale]
+    needed = {image.base for image in kept}
+    bases = [b for b in cache.entries(base.KIND) if b.name not in needed and b.stat().st_mtime <= limit]
+    if dry_run:
+        return [*stale, *bases]
+    for folder in stale:
+        cache.discard(KIND, folder.name)
+    for folder in bases:
+        cache.discard(base.KIND, folder.name)
+    return [*stale, *bases, *cache.collect_partials(KIND), *cache.collect_partials(base.KIND)]
+
+
+def _last_use(folder: Path) -> float:
+    return (folder / METADATA).stat().st_mtime

@@ -1,0 +1,122 @@
+"""What boots the image: its kernel, the modules a virtual machine needs at once, and the small initramfs."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bundle.errors import InfrastructureError
+from bundle.paths import payload_root
+from harness.image import cpio
+from harness.image.tree import Tree
+
+# What a machine with virtio devices needs: disk, network, guest agent channel. In this order.
+WANTED = ("virtio_pci", "virtio_blk", "ext4", "virtio_net", "virtio_console", "af_packet")
+# What the initramfs loads before the root file system is there; the rest is udev's business, later.
+_ROOT_DISK = ("virtio_pci", "virtio_blk", "ext4")
+_BUSYBOX = ("usr/bin/busybox", "bin/busybox")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel of an image.
+
+    Attributes:
+        version: as ``uname -r`` says it.
+        image: the compressed kernel.
+        modules: names and contents of ``WANTED`` with what they depend on, in load order; built-in ones are absent.
+        root_modules: the part of ``modules`` that the root disk needs.
+    """
+
+    version: str
+    image: bytes
+    modules: dict[str, bytes]
+    root_modules: tuple[str, ...]
+
+
+def find(tree: Tree) -> Kernel:
+    """Return the newest kernel of the tree.
+
+    Raises:
+        InfrastructureError: there is none.
+    """
+    prefix = "boot/vmlinuz-"
+    versions = sorted(p.removeprefix(prefix) for p in tree.nodes if p.startswith(prefix))
+    if not versions:
+        raise InfrastructureError(
+            "the image has no kernel in /boot", hint="look at the package set of its release"
+        )
+    version = versions[-1]
+    folder = f"lib/modules/{version}"
+    depends = _dependencies(tree.read(f"{folder}/modules.dep").decode())
+    order = _load_order(WANTED, depends)
+    return Kernel(
+        version=version,
+        image=tree.read(prefix + version),
+        modules={_file_name(path): _module(tree, f"{folder}/{path}") for path in order},
+        root_modules=tuple(_file_name(path) for path in _load_order(_ROOT_DISK, depends)),
+    )
+
+
+def initramfs(tree: Tree, kernel: Kernel) -> bytes:
+    """Return an uncompressed initramfs that mounts the root disk: unpacking costs time under emulation."""
+    busybox = next((p for p in _BUSYBOX if tree.resolve(p) in tree), None)
+    if busybox is None:
+        raise InfrastructureError(
+            "the image has no busybox", hint="the package busybox-static must be in its set"
+        )
+    files = {
+        "init": (payload_root() / "template" / "initramfs" / "init").read_bytes(),
+        "bin/busybox": tree.read(busybox),
+        "modules/order": "".join(f"{name}\n" for name in kernel.root_modules).encode(),
+        **{f"modules/{name}": kernel.modules[name] for name in kernel.root_modules},
+    }
+    folders = ("dev", "proc", "sys", "root")
+    return cpio.archive(files, folders=folders, executable=("init", "bin/busybox"))
+
+
+def _dependencies(text: str) -> dict[str, tuple[str, list[str]]]:
+    """Parse ``modules.dep``: module name to its path and the paths it needs."""
+    table = {}
+    for line in text.splitlines():
+        path, _, needs = line.partition(":")
+        table[_name(path)] = (path, needs.split())
+    return table
+
+
+def _load_order(wanted: tuple[str, ...], depends: dict[str, tuple[str, list[str]]]) -> list[str]:
+    """Return paths so that each module comes after those it needs. A name that is no module is built in."""
+    order: list[str] = []
+
+    def add(path: str) -> None:
+        if path in order:
+            return
+        for need in depends[_name(path)][1]:
+            add(need)
+        order.append(path)
+
+    for name in wanted:
+        if name in depends:
+            add(depends[name][0])
+    return order
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path).name.split(".")[0].replace("-", "_")
+
+
+def _file_name(path: str) -> str:
+    return PurePosixPath(path).name.split(".")[0] + ".ko"
+
+
+def _module(tree: Tree, path: str) -> bytes:
+    data = tree.read(path)
+    match Path(path).suffix:
+        case ".xz":
+            return lzma.decompress(data)
+        case ".gz":
+            return gzip.decompress(data)
+        case _:
+            return data

@@ -1,0 +1,104 @@
+"""What an image is asked to be, and what that means: packages, mirror, base."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bundle import catalogue
+from bundle.catalogue import Debian, Release
+from bundle.errors import InfrastructureError, UsageError
+from harness.image import mirror
+
+Type = Literal["slim", "full"]
+# The oldest Debian that every mirror still has stands in for those that only an archive has.
+_STAND_IN = 11
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a person asks for.
+
+    Attributes:
+        release: CloudStack release whose template this is.
+        debian: another Debian than the catalogue's for that release.
+        kind: ``slim`` has what the reference payload uses, ``full`` what a genuine template has.
+        bundle: the bundle whose scripts are baked in.
+        mirror: where packages come from, instead of the host's own sources.
+    """
+
+    release: str
+    bundle: Path
+    debian: int | None = None
+    kind: Type = "slim"
+    mirror: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the build works from.
+
+    Attributes:
+        stand_in: the base is another Debian than genuine templates of that release have.
+        epoch: the time that everything in the image has, seconds since 1970.
+    """
+
+    release: Release
+    debian: Debian
+    kind: Type
+    packages: tuple[str, ...]
+    mirror_lines: tuple[str, ...]
+    stand_in: bool
+    epoch: int
+
+
+def resolve(spec: ImageSpec) -> Plan:
+    """Turn a wish into a plan.
+
+    Raises:
+        UsageError: unknown release or Debian release.
+        InfrastructureError: no mirror is known.
+    """
+    facts = catalogue.load()
+    release = facts.release(spec.release)
+    debian = _debian(spec, release)
+    sets = facts.packages
+    names = set(sets.slim) | (set(sets.full) if spec.kind == "full" else set())
+    names = names - set(sets.absent.get(debian.number, ())) | set(sets.added.get(debian.number, ()))
+    if spec.kind == "full":
+        names.add(f"openjdk-{debian.java}-jre-headless")
+    host = "" if spec.mirror else mirror.host_codename()
+    return Plan(
+        release=release,
+        debian=debian,
+        kind=spec.kind,
+        packages=tuple(sorted(names)),
+        mirror_lines=tuple(mirror.lines(debian, host, mirror=spec.mirror)),
+        stand_in=debian.number != release.debian.number,
+        epoch=_epoch(facts.packages.epoch),
+    )
+
+
+def _debian(spec: ImageSpec, release: Release) -> Debian:
+    debians = catalogue.load().debians
+    number = release.debian.number if spec.debian is None else spec.debian
+    if number not in debians:
+        raise UsageError(
+            f"unknown Debian release {number} (the catalogue has {', '.join(map(str, debians))})"
+        )
+    if debians[number].mirror == "current" or spec.mirror is not None:
+        return debians[number]
+    if spec.debian is not None:
+        raise InfrastructureError(
+            f"Debian {number} is only in the archive", hint="name a mirror that has it with --mirror"
+        )
+    return debians[_STAND_IN]
+
+
+def _epoch(default: int) -> int:
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if text and not text.isdecimal():
+        raise UsageError(f"SOURCE_DATE_EPOCH={text!r} is no number of seconds")
+    return int(text or default)

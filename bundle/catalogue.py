@@ -5,6 +5,7 @@ Every fact that differs between CloudStack releases is a row there; no other mod
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -89,13 +90,46 @@ class Release:
     @property
     def number(self) -> tuple[int, int]:
         """Major and minor, for ordering."""
-        major, minor = self.name.split(".")
-        return int(major), int(minor)
+        return number_of(self.name)
+
+
+def number_of(name: str) -> tuple[int, int]:
+    """Return major and minor of a release name such as ``4.22``, ``4.22.1.0`` or ``4.22.0.0-SNAPSHOT``.
+
+    Raises:
+        UsageError: the name does not begin with two numbers.
+    """
+    match = re.match(r"(\d{1,3})\.(\d{1,3})(?![^.-])", name, re.ASCII)
+    if match is None:
+        raise UsageError(f"invalid release {name!r} (expected for instance 4.22 or 4.22.1.0)")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class CheckoutRule:
+    """What one folder of agent.zip takes from a CloudStack checkout."""
+
+    into: str
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    since: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One statement about live patches between two ranges of releases; the ends of a range belong to it."""
+
+    templates: tuple[tuple[int, int], tuple[int, int]]
+    targets: tuple[tuple[int, int], tuple[int, int]]
+    verdict: Literal["yes", "caveat", "no", "note"]
+    reason: str
+    source: str
+    types: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All releases, Debian releases, services, live paths, and what the reference payload asks for."""
+    """The whole catalogue; the comments in ``releases.toml`` say what each table is."""
 
     default: str
     default_from: str
@@ -106,6 +140,8 @@ class Catalogue:
     packages: PackageSets
     units: Units
     reference_minimum_template: str
+    checkout_agent: tuple[CheckoutRule, ...]
+    matrix: tuple[MatrixRow, ...]
 
     def release(self, name: str) -> Release:
         """Return the row of a release; ``4.22``, ``4.22.1.0`` and ``4.22.0.0-SNAPSHOT`` name the same row.
@@ -113,12 +149,33 @@ class Catalogue:
         Raises:
             UsageError: the catalogue has no such release.
         """
-        short = ".".join(name.split("-")[0].split(".")[:2])
+        short = "{}.{}".format(*number_of(name))
         try:
             return self.releases[short]
         except KeyError:
             known = ", ".join(self.releases)
             raise UsageError(f"unknown release {name!r} (the catalogue has {known})") from None
+
+
+def _range(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    first, _, last = text.partition("..")
+    return number_of(first) if first else (0, 0), number_of(last) if last else (999, 999)
+
+
+def _checkout_rule(row: dict[str, Any]) -> CheckoutRule:
+    since = number_of(row["since"]) if "since" in row else (0, 0)
+    return CheckoutRule(row["into"], tuple(row["from"]), tuple(row["files"]), since)
+
+
+def _matrix_row(row: dict[str, Any]) -> MatrixRow:
+    return MatrixRow(
+        templates=_range(row["from"]),
+        targets=_range(row["to"]),
+        verdict=row["verdict"],
+        reason=row["reason"],
+        source=row["source"],
+        types=tuple(row.get("types", VM_TYPES)),
+    )
 
 
 def parse(document: dict[str, Any]) -> Catalogue:
@@ -144,6 +201,8 @@ def parse(document: dict[str, Any]) -> Catalogue:
             **{name: tuple(document["image"]["units"][name]) for name in ("enabled", "disabled", "masked")}
         ),
         reference_minimum_template=document["reference"]["minimum_template"],
+        checkout_agent=tuple(_checkout_rule(row) for row in document["checkout"]["agent"]),
+        matrix=tuple(_matrix_row(row) for row in document["matrix"]),
     )
 
 

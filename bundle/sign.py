@@ -62,7 +62,8 @@ def sign(folder: Path, key: Path | None, openpgp: str | None) -> Manifest:
 
     Args:
         folder: the bundle.
-        key: our private key, which signs the manifest and what travels in the script; None keeps what is there.
+        key: our private key, which signs the manifest and what travels in the script; None keeps what is
+            there.
         openpgp: user of the OpenPGP key that signs the published files with gpg; None makes no such files.
 
     Raises:

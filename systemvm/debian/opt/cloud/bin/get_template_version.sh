@@ -2,7 +2,6 @@
 # Prints what the template is and which scripts are installed: "<release line>&<signature>". Waits until the boot is done;
 # a VM whose boot does not end gives no answer, for neither part is to be trusted then.
 set -Eeuo pipefail
-CLOUD_LOG_FILE=/var/log/cloud.log
 # shellcheck source-path=SCRIPTDIR source=setup/common.sh
 . /opt/cloud/bin/setup/common.sh
 

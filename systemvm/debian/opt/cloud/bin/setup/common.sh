@@ -84,17 +84,23 @@ vm_type() {
     printf '%s\n' "$type"
 }
 
-# Prints the interface on the control network, where sshd listens.
+# Prints the interface on the control network, where sshd listens: the one with a link-local address (the order differs
+# between the types, and elbvm is not even consistent), else the one that the type names.
 control_device() {
+    local number
+    if [[ ${CMDLINE[sshonguest]:-} == true ]]; then
+        echo eth0
+        return
+    fi
+    for number in 0 1 2; do
+        if [[ ${CMDLINE[eth${number}ip]:-} == 169.254.* ]]; then
+            echo "eth$number"
+            return
+        fi
+    done
     case ${CMDLINE[type]} in
         vpcrouter | secstorage | consoleproxy) echo eth0 ;;
-        *)
-            if [[ ${CMDLINE[sshonguest]:-} == true ]]; then
-                echo eth0
-            else
-                echo eth1
-            fi
-            ;;
+        *) echo eth1 ;;
     esac
 }
 
@@ -142,7 +148,8 @@ load_base_firewall() {
     [[ $type != dhcpsrvr ]] || source=/etc/iptables/iptables-router
     device=$(control_device)
     text=$(<"$source")
-    text=${text//"-A INPUT -i eth1 -p tcp -m tcp --dport 3922 "/"-A INPUT -i $device -p tcp -m tcp --dport 3922 "}
+    text=${text//"-i eth0 -p tcp -m tcp --dport 3922 "/"-i $device -p tcp -m tcp --dport 3922 "}
+    text=${text//"-i eth1 -p tcp -m tcp --dport 3922 "/"-i $device -p tcp -m tcp --dport 3922 "}
     if [[ $type == consoleproxy ]]; then
         text=${text//"--dport 8080 "/"--dport ${CMDLINE[vncport]:-8080} "}
     fi

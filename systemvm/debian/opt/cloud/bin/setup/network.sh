@@ -54,6 +54,10 @@ device_commands() {
     local device=$1 address=${CMDLINE[${1}ip]:-} mask=${CMDLINE[${1}mask]:-} mtu
     mtu=$(device_mtu "$device")
     [[ -z $mtu ]] || echo "link set dev $device mtu $mtu"
+    # Both routers of a redundant pair have the same public address; the primary gets it from the rules.
+    if [[ -n ${CMDLINE[redundant_router]:-} && $device == "$(gateway_device)" ]]; then
+        return 0
+    fi
     if [[ -n $address && $address != 0.0.0.0 ]]; then
         echo "address replace $address/$(mask_bits "$mask") broadcast + dev $device"
     fi

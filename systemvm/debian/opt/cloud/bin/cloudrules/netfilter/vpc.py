@@ -1,0 +1,79 @@
+"""Packet filter of a VPC router: one access list for each tier and private gateway."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from ..ruleset import ESTABLISHED, NEW, RuleSet, icmp_match
+from ..store import Bag
+from ..topology import Topology
+from .base import CONNTRACK_GROUP, VRRP_GROUP
+
+
+def add(rules: RuleSet, topology: Topology, acls: Bag) -> None:
+    """Add forwarding between tiers, public network and private gateways.
+
+    A tier's ingress list filters what is forwarded into it, its egress list (in mangle) what its VMs send through the
+    router. A tier without a list is closed both ways until its list arrives.
+    """
+    rules.add("filter", "FORWARD", ESTABLISHED + " -j ACCEPT")
+    for guest in topology.guests:
+        acl = acls.get(guest.device, {})
+        inbound, outbound = "ACL_INBOUND_" + guest.device, "ACL_OUTBOUND_" + guest.device
+        _closed_list(rules, "filter", inbound, acl.get("ingress_rules", []), "-s")
+        rules.add("filter", "FORWARD", f"-d {guest.cidr} -o {guest.device} -j {inbound}")
+        rules.chain("mangle", outbound)
+        for group in (VRRP_GROUP, CONNTRACK_GROUP):
+            rules.add("mangle", outbound, f"-d {group} -j ACCEPT")
+        _list(rules, "mangle", outbound, acl.get("egress_rules", []), "-d")
+        rules.add("mangle", outbound, "-j DROP")
+        rules.add(
+            "mangle",
+            "PREROUTING",
+            f"-s {guest.cidr} ! -d {guest.gateway}/32 -i {guest.device} {NEW} -j {outbound}",
+        )
+    _private_gateways(rules, topology, acls)
+    for guest in topology.guests:
+        rules.add("filter", "FORWARD", f"-s {guest.cidr} -i {guest.device} -j ACCEPT")
+
+
+def _private_gateways(rules: RuleSet, topology: Topology, acls: Bag) -> None:
+    """The lists of a private gateway speak from the view of the VPC: ingress is what comes in from the gateway."""
+    for public in topology.publics:
+        acl = acls.get(public.device)
+        if not public.private_gateway or acl is None:
+            continue
+        inbound, outbound = "ACL_INBOUND_" + public.device, "ACL_OUTBOUND_" + public.device
+        _closed_list(rules, "mangle", inbound, acl.get("ingress_rules", []), "-s")
+        _closed_list(rules, "mangle", outbound, acl.get("egress_rules", []), "-d")
+        rules.add("mangle", "FORWARD", f"-i {public.device} {NEW} -j {inbound}")
+        rules.add("mangle", "FORWARD", f"-o {public.device} {NEW} -j {outbound}")
+
+
+def _closed_list(rules: RuleSet, table: str, chain: str, found: List[Dict[str, Any]], side: str) -> None:
+    """Make a chain of a list; what no rule of it names is dropped."""
+    rules.chain(table, chain)
+    _list(rules, table, chain, found, side)
+    rules.add(table, chain, "-j DROP")
+
+
+def _list(rules: RuleSet, table: str, chain: str, found: List[Dict[str, Any]], side: str) -> None:
+    for rule in found:
+        rules.add(
+            table, chain, "{} -j {}".format(_match(rule, side), "ACCEPT" if rule["allowed"] else "DROP")
+        )
+
+
+def _match(rule: Dict[str, Any], side: str) -> str:
+    words = ["{} {}".format(side, rule["cidr"])]
+    kind = rule["type"]
+    if kind in ("tcp", "udp"):
+        words.append(f"-p {kind} -m {kind}")
+        if "first_port" in rule:
+            first, last = rule["first_port"], rule.get("last_port", rule["first_port"])
+            words.append("--dport {}".format(first if first == last else f"{first}:{last}"))
+    elif kind == "icmp":
+        words.append(icmp_match(rule.get("icmp_type", -1), rule.get("icmp_code", -1)))
+    elif kind == "protocol":
+        words.append("-p {}".format(rule.get("protocol", 0)))
+    return " ".join(words)

@@ -1,0 +1,27 @@
+"""The parts of the system that rules change, in the order in which they are applied.
+
+A part is a module with ``KINDS`` (the message types that concern it; the command line concerns all), ``check(state)``,
+which refuses what the program behind it would refuse and changes nothing, and ``apply(state)``, which brings the system
+to the state, does nothing when it is there already, and can be called with the former state to go back.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Tuple
+
+from . import addresses, bgp, dhcp, haproxy, ipsec, monitor, packetfilter, passwords, redundancy, routes, web
+
+PARTS: Tuple[ModuleType, ...] = (
+    addresses,
+    routes,
+    packetfilter,
+    haproxy,
+    redundancy,
+    dhcp,
+    web,
+    passwords,
+    ipsec,
+    monitor,
+    bgp,
+)

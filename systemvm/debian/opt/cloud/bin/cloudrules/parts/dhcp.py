@@ -1,0 +1,190 @@
+"""DHCP and DNS by dnsmasq: entries are re-read on a signal, only another configuration takes a restart; leases stay."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Dict, List
+
+from .. import system
+from ..state import State
+from ..topology import GuestNetwork, Topology
+
+KINDS = frozenset({"dhcpentry", "guestnetwork", "ipaliases"})
+CONFIG = Path("/etc/dnsmasq.d/cloud.conf")
+DHCP_HOSTS = Path("/etc/dhcphosts.txt")
+DHCP_OPTIONS = Path("/etc/dhcpopts.txt")
+NAMES = Path("/etc/dnsmasq-hosts.txt")
+LEASES = Path("/var/lib/misc/dnsmasq.leases")
+UNIT = "dnsmasq.service"
+_CANDIDATE = Path("/run/cloud/dnsmasq.candidate")
+SERVING = ("router", "vpcrouter", "dhcpsrvr")
+
+
+def render_config(topology: Topology) -> str:
+    """Return the configuration: listening addresses, ranges and the options of each guest network."""
+    listen = ",".join(["127.0.0.1"] + [guest.server for guest in topology.guests])
+    lines = [
+        "# Made by the rules of the virtual router.",
+        # Addresses of tiers and of a redundant pair come and go while dnsmasq runs.
+        "bind-dynamic",
+        "listen-address=" + listen,
+        "no-hosts",
+        "no-resolv",
+        "domain-needed",
+        "bogus-priv",
+        "expand-hosts",
+        "dhcp-authoritative",
+        f"dhcp-hostsfile={DHCP_HOSTS}",
+        f"dhcp-optsfile={DHCP_OPTIONS}",
+        f"addn-hosts={NAMES}",
+        f"dhcp-leasefile={LEASES}",
+        "dhcp-lease-max=65536",
+    ]
+    servers = sorted({server for guest in topology.guests for server in guest.dns})
+    lines += ["server=" + server for server in servers]
+    for guest in topology.guests:
+        lines += _network_lines(guest, topology.config)
+    return "\n".join(lines) + "\n"
+
+
+def _network_lines(guest: GuestNetwork, config: Dict[str, str]) -> List[str]:
+    tag = f"interface-{guest.device}-0"
+    option = f"dhcp-option=tag:{tag},"
+    netmask = ipaddress.IPv4Network(guest.cidr).netmask
+    start = config.get("dhcprange") if guest.device == "eth0" else None
+    lines = [f"dhcp-range=set:{tag},{start or guest.gateway},static,{netmask}"]
+    if guest.domain:
+        lines.append(f"domain={guest.domain},{guest.cidr}")
+        lines.append(f"{option}15,{guest.domain}")
+    search = config.get("dnssearchorder")
+    if search:
+        lines.append(f"{option}119,{search}")
+    servers = list(guest.dns)
+    if config.get("useextdns") != "true":
+        servers.insert(0, guest.server)
+    lines.append("{}6,{}".format(option, ",".join(servers)))
+    lines.append(f"{option}3,{guest.gateway}")
+    lines.append(f"{option}1,{netmask}")
+    if guest.mtu:
+        lines.append(f"dhcp-option={guest.device},26,{guest.mtu}")
+    return lines
+
+
+def _entries(state: State) -> List[Dict[str, Any]]:
+    rows = state.bag("dhcpentry")
+    return [rows[key] for key in sorted(rows, key=lambda key: int(ipaddress.IPv4Address(key)))]
+
+
+def _tag(entry: Dict[str, Any]) -> str:
+    return entry["ipv4_address"].replace(".", "_")
+
+
+def _options(entry: Dict[str, Any], topology: Topology) -> List[str]:
+    """Return what one host gets other than its network: nothing for most hosts."""
+    tag = _tag(entry)
+    if not entry.get("default_entry", True):
+        # Its default network is another one; two default gateways would fight.
+        return [f"tag:{tag},{option}" for option in (3, 6, 15)]
+    guest = topology.guest_of(entry["ipv4_address"])
+    gateway = entry.get("default_gateway")
+    if gateway and guest and gateway != guest.gateway:
+        return [f"tag:{tag},3,{gateway}"]
+    return []
+
+
+def render_hosts(state: State) -> str:
+    """Return the reservations, one line a host."""
+    lines = []
+    for entry in _entries(state):
+        words = [entry["mac_address"]]
+        if _options(entry, state.topology):
+            words.append("set:" + _tag(entry))
+        words.append(entry["ipv4_address"])
+        if entry.get("host_name"):
+            words.append(entry["host_name"])
+        lease = entry.get("lease_time", -1)
+        words.append("infinite" if lease in (-1, 0) else str(lease))
+        lines.append(",".join(words) + "\n")
+    return "".join(lines)
+
+
+def render_options(state: State) -> str:
+    """Return the options of the hosts that differ from their network."""
+    return "".join(line + "\n" for entry in _entries(state) for line in _options(entry, state.topology))
+
+
+def render_names(state: State) -> str:
+    """Return the names that DNS answers, in the format of /etc/hosts."""
+    lines = [f"{guest.server} data-server\n" for guest in state.topology.guests]
+    lines += [
+        "{} {}\n".format(row["ipv4_address"], row["host_name"])
+        for row in _entries(state)
+        if row.get("host_name")
+    ]
+    return "".join(lines)
+
+
+def stale_leases(leases: str, hosts: str) -> List[str]:
+    """Return the lines of the lease file that contradict a reservation.
+
+    dnsmasq refuses to give a reserved address to its new owner while the former one holds an infinite lease of it.
+    """
+    by_mac, by_address = {}, {}
+    for line in hosts.splitlines():
+        words = [word for word in line.split(",") if not word.startswith("set:")]
+        by_mac[words[0]] = words[1]
+        by_address[words[1]] = words[0]
+    found = []
+    for line in leases.splitlines():
+        words = line.split()
+        if len(words) < 4 or words[0] == "duid":
+            continue
+        mac, address = words[1].lower(), words[2]
+        if by_address.get(address, mac) != mac or by_mac.get(mac, address) != address:
+            found.append(line)
+    return found
+
+
+def check(state: State) -> None:
+    """Let dnsmasq read a configuration that differs from the present one."""
+    if state.topology.type not in SERVING:
+        return
+    text = render_config(state.topology)
+    if system.read_text(CONFIG) == text:
+        return
+    system.write_text(_CANDIDATE, text)
+    try:
+        system.run(["dnsmasq", "--test", f"--conf-file={_CANDIDATE}"])
+    finally:
+        _CANDIDATE.unlink()
+
+
+def apply(state: State) -> None:
+    """Write the files; signal, restart or start dnsmasq, whichever is the least that is needed."""
+    if state.topology.type not in SERVING:
+        return
+    restart = system.write_text(CONFIG, render_config(state.topology))
+    hosts = render_hosts(state)
+    reread = system.write_text(DHCP_HOSTS, hosts)
+    reread = system.write_text(DHCP_OPTIONS, render_options(state)) or reread
+    reread = system.write_text(NAMES, render_names(state)) or reread
+    if state.booting or not state.primary:
+        return
+    stale = stale_leases(system.read_text(LEASES) or "", hosts)
+    if stale:
+        _drop_leases(stale)
+    elif restart or not system.unit_active(UNIT):
+        system.unit("restart", UNIT)
+    elif reread:
+        system.log("dnsmasq reads its hosts again")
+        system.run(["systemctl", "kill", "--kill-who=main", "--signal=HUP", UNIT])
+
+
+def _drop_leases(stale: List[str]) -> None:
+    """Take leases out of the file; dnsmasq keeps its own copy, so it must not run meanwhile."""
+    system.unit("stop", UNIT)
+    gone = set(stale)
+    kept = [line for line in (system.read_text(LEASES) or "").splitlines() if line not in gone]
+    system.write_text(LEASES, "".join(line + "\n" for line in kept))
+    system.unit("start", UNIT)

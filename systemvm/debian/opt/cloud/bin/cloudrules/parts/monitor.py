@@ -1,0 +1,60 @@
+"""Monitoring of the router's own services: what to watch, how often, and what the health checks compare with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+from .. import system
+from ..state import State
+
+KINDS = frozenset({"monitorservice"})
+CONFIG = Path("/etc/monitor.conf")
+CRON = Path("/etc/cron.d/cloud-monitor")
+DATA = Path("/root/health_checks_data.json")
+_PROGRAM = "/root/monitorServices.py"
+
+
+def render_config(bag: Dict[str, Any]) -> str:
+    """Return the services to watch as an INI file; management sends ``[name]:key=value:,[name]:…``."""
+    lines = []
+    for section in bag.get("config", "").split(","):
+        lines += [part for part in section.split(":") if part]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def render_cron(bag: Dict[str, Any]) -> str:
+    """Return the times of the checks; an interval of 0 switches a kind off."""
+    lines = [
+        "# Made by the rules of the virtual router.",
+        "SHELL=/bin/bash",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    ]
+    if not bag.get("health_checks_enabled", True):
+        return "\n".join(lines) + "\n"
+    for kind, unset in (("basic", 3), ("advanced", 10)):
+        minutes = bag.get(f"health_checks_{kind}_run_interval", unset)
+        if minutes:
+            lines.append(f"{_schedule(minutes)} root {_PROGRAM} {kind}")
+    return "\n".join(lines) + "\n"
+
+
+def _schedule(minutes: int) -> str:
+    if minutes < 60:
+        return f"*/{minutes} * * * *"
+    return f"0 */{min(minutes // 60, 23)} * * *"
+
+
+def check(_state: State) -> None:
+    """Nothing to check beyond the fields."""
+
+
+def apply(state: State) -> None:
+    """Write the files; cron and the monitor read them by themselves."""
+    bag = state.bag("monitorservice")
+    if not bag:
+        return
+    system.write_text(CONFIG, render_config(bag))
+    system.write_text(CRON, render_cron(bag))
+    system.write_text(DATA, json.dumps(bag, indent=1, sort_keys=True) + "\n", 0o600)

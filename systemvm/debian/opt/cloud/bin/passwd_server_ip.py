@@ -1,0 +1,52 @@
+#!/usr/bin/python3 -ES
+"""Password server of one guest network: a VM asks from its own address and gets its password once.
+
+The protocol is that of the guest's password script: a GET with the header ``DomU_Request``.
+"""
+
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cloudrules import passwordfile
+
+PORT = 8080
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    timeout = 10
+
+    def do_GET(self):
+        """Hand out, confirm or refuse."""
+        server = self.server.server_address[0]
+        client = self.client_address[0]
+        request = self.headers.get("DomU_Request")
+        if request == "send_my_password":
+            answer = passwordfile.get(server, client) or "saved_password"
+        elif request == "saved_password":
+            passwordfile.remove(server, client)
+            answer = "saved_password"
+        else:
+            answer = "bad_request"
+        body = answer.encode("utf-8")
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments):
+        """Log who asked, never the answer."""
+        sys.stderr.write("{} {}\n".format(self.client_address[0], self.headers.get("DomU_Request")))
+
+
+def main():
+    """Serve until stopped."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: passwd_server_ip.py ADDRESS")
+    ThreadingHTTPServer((sys.argv[1], PORT), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+#!/usr/bin/python3 -ES
+"""Called by keepalived when this router of a redundant pair becomes primary, backup or faulty."""
+
+import sys
+
+from cloudrules import engine, system
+from cloudrules.errors import Failed
+from cloudrules.state import PRIMARY_MARK
+
+FAILOVER_UNITS = ("dnsmasq.service",)
+CONNTRACKD_COMMANDS = {
+    # What the primary knows of flows goes into the kernel, then to the other router.
+    "primary": ("-c", "-f", "-R", "-B"),
+    "backup": ("-t", "-n"),
+    "fault": (),
+}
+
+
+def become(role):
+    """Bring addresses, routes and services to what a role needs."""
+    system.log(f"becoming {role}")
+    if role == "primary":
+        PRIMARY_MARK.parent.mkdir(parents=True, exist_ok=True)
+        PRIMARY_MARK.touch()
+    elif PRIMARY_MARK.exists():
+        PRIMARY_MARK.unlink()
+    if system.installed("conntrackd") and system.unit_active("conntrackd.service"):
+        for option in CONNTRACKD_COMMANDS[role]:
+            system.run(["conntrackd", option])
+    engine.reapply()
+    for unit in FAILOVER_UNITS:
+        system.unit("start" if role == "primary" else "stop", unit)
+
+
+def main():
+    """Read the role from the command line."""
+    if len(sys.argv) != 2 or sys.argv[1] not in CONNTRACKD_COMMANDS:
+        sys.exit("usage: redundant.py primary|backup|fault")
+    try:
+        become(sys.argv[1])
+    except Failed as error:
+        system.log(f"cannot become {sys.argv[1]}: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

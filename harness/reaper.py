@@ -18,7 +18,7 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     """Remove what abandoned runs left; returns the run ids."""
     gone = []
     for run in rundir.abandoned():
-        _destroy_domains(hypervisor, run.id)
+        end_run(hypervisor, run.id)
         remove_work(run.id)
         shutil.rmtree(run.path, ignore_errors=True)
         gone.append(run.id)
@@ -26,7 +26,7 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     for domain in hypervisor.domains():
         run_id = domain.name().removeprefix(PREFIX).split("-", 1)[0]
         if not (rundir.runs_folder() / run_id).is_dir():
-            _destroy_domains(hypervisor, run_id)
+            end_run(hypervisor, run_id)
             gone.append(run_id)
     for folder in (cache_root() / "work").glob("*"):
         if not (rundir.runs_folder() / folder.name).is_dir():
@@ -35,7 +35,8 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     return gone
 
 
-def _destroy_domains(hypervisor: Hypervisor, run_id: str) -> None:
+def end_run(hypervisor: Hypervisor, run_id: str) -> None:
+    """End all domains of a run."""
     for domain in hypervisor.domains():
         if domain.name().startswith(f"{PREFIX}{run_id}-"):
             with contextlib.suppress(libvirt.libvirtError):

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bundle.errors import UsageError
 from harness.netdev import Forward, Hub, UserNet
+from harness.network import Network
 from harness.tenant import TenantSpec
 
 CONTROL_NETWORK, CONTROL_HOST, CONTROL_MASK = "169.254.0.0/16", "169.254.0.1", "255.255.0.0"
 PUBLIC_NETWORK, PUBLIC_GATEWAY, PUBLIC_MASK = "192.0.2.0/24", "192.0.2.1", "255.255.255.0"
 MANAGEMENT_NETWORK, MANAGEMENT_GATEWAY = "10.0.0.0/24", "10.0.0.1"
 SSH_PORT = 3922
+# What a tenant serves on an address that is wholly its own.
+TENANT_PORTS = (7, 22, 80)
 
 
 @dataclass(frozen=True)
@@ -203,3 +206,25 @@ def of_type(vm_type: str) -> Topology:
         return _TYPES[vm_type]()
     except KeyError:
         raise UsageError(f"unknown VM type {vm_type!r} (there are {', '.join(_TYPES)})") from None
+
+
+def around(network: Network) -> Topology:
+    """Return the topology of a declared network: its NICs and tenants, its public rules reachable from loopback."""
+    exposed = [
+        (forward.public, port)
+        for forward in network.forwards
+        if forward.protocol == "tcp"
+        for port in range(forward.public_ports.first, forward.public_ports.last + 1)
+    ]
+    exposed += [(balancer.public, balancer.port) for balancer in network.load_balancers]
+    exposed += [(nat.public, port) for nat in network.static_nats for port in TENANT_PORTS]
+    return replace(
+        of_type(network.type),
+        nics=tuple(
+            NicPlan(nic.role, nic.mac, str(nic.address.ip), str(nic.address.netmask))
+            for nic in network.nics
+            if nic.role != "tier"
+        ),
+        tenants=tuple(TenantSpec(m.name, m.mac, str(m.address)) for m in network.machines),
+        exposed=tuple((str(address), port) for address, port in exposed),
+    )

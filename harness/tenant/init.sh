@@ -4,18 +4,16 @@
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mkdir -p /www /www-forward
+mkdir -p /www
 echo 2 >/proc/sys/kernel/printk
 while read -r module; do
     insmod "/modules/$module" || echo "tenant: cannot load $module" >/dev/console
 done </modules/order
 ip link set lo up
 cat /identity >/www/index.html
-cat /identity >/www-forward/index.html
-echo forwarded >>/www-forward/index.html
 httpd -p 80 -h /www
-httpd -p 8080 -h /www-forward
 nc -ll -p 7 -e cat &
+nc -ll -p 22 -e cat &
 
 # The control port: one request a line, "ID BASE64-OF-A-SHELL-SCRIPT", answered by "ID STATUS BASE64-OF-ITS-OUTPUT".
 port=
@@ -24,8 +22,11 @@ for entry in /sys/class/virtio-ports/*; do
 done
 exec 3<>"$port"
 echo "ready 0 " >&3
-while read -r id script <&3; do
-    output=$(echo "$script" | base64 -d | sh 2>&1)
-    echo "$id $? $(echo -n "$output" | base64 | tr -d '\n')" >&3
+while :; do
+    while read -r id script <&3; do
+        output=$(echo "$script" | base64 -d | sh 2>&1)
+        echo "$id $? $(echo -n "$output" | base64 | tr -d '\n')" >&3
+    done
+    # End of file means that nobody is connected at the host's end, as after a restore.
+    usleep 50000
 done
-poweroff -f

@@ -1,0 +1,121 @@
+"""``sysvm run``: the main job."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+
+from bundle.errors import Exit
+
+
+@click.command()
+@click.option("--type", "vm_type", default="router", show_default=True, help="VM type.")
+@click.option(
+    "--from", "from_release", default=None, help="Release before the patch (the catalogue's default)."
+)
+@click.option("--to", "to_release", default=None, help="Release after the patch (the catalogue's default).")
+@click.option("--debian", type=int, help="Another Debian than the release's own.")
+@click.option(
+    "--network", default="router", show_default=True, help="Declared network: a name or a TOML file."
+)
+@click.option("--bundle", type=click.Path(path_type=Path), help="Patch with this bundle instead of our own.")
+@click.option("--scenario", "pattern", help="Only the scenarios that match, as pytest's -k.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of all runs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of a table.")
+def run(
+    vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str,
+    bundle: Path | None, pattern: str | None, results: Path, as_json: bool,
+) -> int:  # fmt: skip
+    """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
+    from bundle import catalogue
+    from harness.topology import of_type
+
+    facts = catalogue.load()
+    chosen = {
+        "--from": facts.release(from_release or facts.default_from).name,
+        "--to": facts.release(to_release or facts.default).name,
+        "--type": of_type(vm_type).vm_type,
+        "--network": network,
+        "--results": str(results.absolute()),
+    }
+    if debian is not None:
+        chosen["--debian"] = str(debian)
+    if bundle is not None:
+        chosen["--bundle"] = str(bundle.absolute())
+    arguments = [f"{name}={value}" for name, value in chosen.items()]
+    if pattern:
+        arguments += ["-k", pattern]
+    return _judge(arguments, as_json)
+
+
+def _judge(arguments: list[str], as_json: bool) -> int:
+    import json
+    import tempfile
+    from dataclasses import asdict
+
+    import pytest
+
+    from harness.events import read
+    from harness.report import build
+    from harness.report.table import render_table
+
+    here = Path(__file__).parent.parent / "scenarios"
+    ran = _Ran()
+    with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
+        status = pytest.main(
+            [
+                str(here),
+                "-c",
+                str(here / "pytest.ini"),
+                "--rootdir",
+                str(here),
+                "-p",
+                "harness.plugin",
+                *arguments,
+            ],
+            plugins=[ran],
+        )
+        log.seek(0)
+        text = log.read()
+    if ran.run is None:
+        raise click.UsageError(
+            f"no scenario was run: {text.strip().splitlines()[-1] if text.strip() else status}"
+        )
+    ran.run.results.log("pytest.log").write_text(text)
+    report = build(read(ran.run.results.events), name=ran.run.results.name)
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=1))
+    else:
+        from rich.console import Console
+
+        terminal = Console()
+        if not terminal.is_terminal:
+            terminal.width = 160
+        terminal.print(render_table(report))
+        click.echo(f"report: {ran.run.results.html}")
+    if ran.run.error is not None:
+        raise ran.run.error
+    return Exit.OK if report.verdict == "passed" and status == 0 else Exit.FAILED
+
+
+class _Ran:
+    """A plugin that remembers the run, for after pytest is done."""
+
+    def __init__(self) -> None:
+        from harness.plugin import Run
+
+        self.run: Run | None = None
+
+    def pytest_unconfigure(self, config: object) -> None:
+        """Take the run out of the configuration."""
+        from harness.plugin import RUN
+
+        self.run = config.stash.get(RUN, None)  # type: ignore[attr-defined]  # pytest.Config, imported lazily

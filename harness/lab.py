@@ -1,0 +1,259 @@
+"""What every scenario of a run shares: bundles, template image, accelerator, and the golden snapshot to restore.
+
+``Lab`` walks the road once (bundle, image, boot, rules, proofs, snapshot); after that ``system_vm`` hands out restores
+that cannot see each other.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle import catalogue
+from bundle.catalogue import Release
+from bundle.errors import CheckFailed, InfrastructureError
+from bundle.paths import payload_root
+from harness import accel, boot, console, golden, image, network, proofs, reaper, rundir, topology
+from harness.cache import digest_of_files
+from harness.daemon import Hypervisor, hypervisor
+from harness.engine import Engine, SystemVm, remove_work
+from harness.events import EventLog
+from harness.network import Network
+from harness.results import Results
+
+_TENANT_FILES = Path(__file__).parent / "tenant"
+# What a broken release looks like: haproxy refuses this file, so it cannot come back after the patch.
+_BROKEN_TEMPLATE = Path("debian/etc/haproxy/conf.d/00-cloud.cfg")
+_BROKEN_CONTENT = "global\n    this-is-no-keyword of haproxy\n"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants to see patched.
+
+    Attributes:
+        vm_type: as in the cmdline.
+        from_release: what the system VM runs before the patch.
+        to_release: what it is patched to.
+        debian: another Debian than the catalogue's for the template.
+        network: name or file of the declared network.
+        bundle: a finished bundle to patch with, instead of one built from the reference payload.
+    """
+
+    vm_type: str
+    from_release: str
+    to_release: str
+    debian: int | None = None
+    network: str = "router"
+    bundle: Path | None = None
+
+
+@dataclass
+class Narrator:
+    """Tells a person and the event log the same story."""
+
+    events: EventLog
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announce, time and record one step."""
+        with self.events.step(title), console.step(title):
+            yield
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The shared part of a run; see ``open_lab``."""
+
+    wish: Wish
+    results: Results
+    events: EventLog
+    narrator: Narrator
+    host: Hypervisor
+    engine: Engine
+    old: Release
+    new: Release
+    old_bundle: Path
+    new_bundle: Path
+    folder: Path
+    image: image.Image
+    network: Network
+    golden: golden.Golden
+
+    @contextmanager
+    def system_vm(self, name: str) -> Iterator[SystemVm]:
+        """Yield a fresh copy of the golden snapshot; its logs are kept among the results."""
+        plan = topology.around(self.network)
+        vm = self.engine.restore(name, plan, self.image, self.golden.ssh_key, self.golden.folder)
+        try:
+            yield vm
+        finally:
+            try:
+                self.keep_logs(vm)
+            finally:
+                vm.stop()
+
+    def keep_logs(self, vm: SystemVm) -> None:
+        """Copy the console logs, and what the guest logged if it still answers."""
+        for machine in vm.machines():
+            source = machine.folder / "console.log"
+            if source.exists():
+                shutil.copyfile(
+                    source, self.results.log(f"{vm.name}/{machine.name.split('-', 2)[2]}-console.log")
+                )
+        for name, command in {
+            "livepatch.log": "cat /var/log/livepatchsystemvm.log",
+            "cloud.log": "cat /var/log/cloud.log",
+            "journal.log": "journalctl --no-pager -b -o short-precise",
+        }.items():
+            try:
+                text = vm.guest.run(command, deadline=30, check=False).stdout
+            except InfrastructureError as error:
+                text = f"not to be had: {error}\n"
+            self.results.log(f"{vm.name}/{name}").write_text(text)
+
+    def broken_bundle(self) -> Path:
+        """Return a bundle of the new release whose haproxy configuration is broken; built once."""
+        target = self.folder / "bundle-broken"
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as copy:
+                source = Path(copy) / "systemvm"
+                shutil.copytree(payload_root(), source, symlinks=True)
+                (source / _BROKEN_TEMPLATE).write_text(_BROKEN_CONTENT)
+                build_bundle(self.new.name, target, source=source)
+        return target
+
+
+def build_bundle(
+    release: str, target: Path, *, source: Path | None = None, script: Path | None = None
+) -> Path:
+    """Build a bundle of the reference payload, or of a copy of it."""
+    from bundle.build import BuildOptions, build
+
+    return build(BuildOptions(output=target, release=release, source=source, script=script)).folder
+
+
+@contextmanager
+def open_lab(wish: Wish, results: Results, events: EventLog) -> Iterator[Lab]:
+    """Walk the road to the golden snapshot, or find it in the cache.
+
+    Raises:
+        UsageError: an unknown release or VM type.
+        InfrastructureError: a step of the way fails; names step, VM and log.
+        CheckFailed: a rule of the network is not answered before any patch.
+    """
+    facts = catalogue.load()
+    old, new = facts.release(wish.from_release), facts.release(wish.to_release)
+    plan_network = network.load(wish.network)
+    narrator = Narrator(events)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sysvm-lab-")))
+        with narrator.step(f"build bundles {old.name} and {new.name}"):
+            old_bundle = build_bundle(old.name, folder / "bundle-old")
+            new_bundle = wish.bundle or build_bundle(new.name, folder / "bundle-new")
+        with narrator.step(f"template image of {old.name}"):
+            spec = image.ImageSpec(release=old.name, bundle=old_bundle, debian=wish.debian)
+            template = image.build(spec)
+        host = stack.enter_context(hypervisor())
+        run = stack.enter_context(rundir.open_run())
+        stack.callback(remove_work, run.id)
+        stack.callback(reaper.end_run, host, run.id)
+        reaper.reap(host)
+        with narrator.step("acceleration"):
+            answer = accel.find(template.kernel, host.uid, host.groups)
+        console.say(answer.reason)
+        engine = Engine(host, run, answer.accelerator)
+        events.emit("run", facts=_facts(wish, template, host, answer))
+        plan = topology.around(plan_network)
+        key = golden.key_of(
+            {
+                "image": template.digest,
+                "bundle": digest_of_files([old_bundle / name for name in boot.BUNDLE_FILES]),
+                "topology": asdict(plan),
+                "network": repr(plan_network),
+                "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.sh"))),
+                "qemu": host.version(),
+                "accelerator": asdict(answer.accelerator),
+            }
+        )
+        maker = _Maker(engine, plan, template, old, old_bundle, plan_network, narrator, results)
+        with narrator.step("golden snapshot"):
+            snapshot = golden.get(key, maker.make)
+        yield Lab(
+            wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,
+            plan_network, snapshot,
+        )  # fmt: skip
+
+
+def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:
+    base = f"Debian {template.debian}" + (" (stand-in)" if template.stand_in else "")
+    return {
+        "path": f"{wish.vm_type} from {wish.from_release} to {wish.to_release}",
+        "template": f"{base}, {template.digest[:12]}",
+        "libvirt": host.uri,
+        "accelerator": answer.reason,
+    }
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Boots a system VM from cold, gives it its rules, proves them, and freezes it."""
+
+    engine: Engine
+    plan: topology.Topology
+    image: image.Image
+    release: Release
+    bundle: Path
+    network: Network
+    narrator: Narrator
+    results: Results
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        public_key = golden.make_key(folder)
+        key = folder / golden.KEY_NAME
+        vm = self.engine.start("golden", self.plan, self.image, key, freeze_to=folder)
+        try:
+            with self.narrator.step(f"boot {self.plan.vm_name}"):
+                boot.boot(
+                    vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key), release=self.release,
+                    bundle=self.bundle, public_key=public_key, progress=console.say,
+                )  # fmt: skip
+                for tenant in vm.tenants.values():
+                    tenant.wait_ready()
+            with self.narrator.step("apply the rules"):
+                network.apply(vm.guest, network.start_bags(self.network))
+            with self.narrator.step("prove the rules"):
+                require(proofs.prove(vm, self.network))
+            with self.narrator.step("freeze"):
+                vm.guest.run("sync")
+                self.engine.freeze(vm, folder)
+        except BaseException:
+            self._keep_console(vm)
+            vm.stop()
+            raise
+        return {"release": self.release.name, "type": self.plan.vm_type}
+
+    def _keep_console(self, vm: SystemVm) -> None:
+        for machine in vm.machines():
+            source = machine.folder / "console.log"
+            if source.exists():
+                shutil.copyfile(
+                    source, self.results.log(f"golden/{machine.name.split('-', 2)[2]}-console.log")
+                )
+
+
+def require(answers: list[proofs.Proof]) -> None:
+    """Raise when a rule was not answered.
+
+    Raises:
+        CheckFailed: names the first rule and what was seen.
+    """
+    failed = [proof for proof in answers if proof.reason]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise CheckFailed(f"{failed[0].name}: {failed[0].reason}{more}")

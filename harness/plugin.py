@@ -1,0 +1,190 @@
+"""The pytest plugin: fixtures and options for scenarios, ours and other people's.
+
+Fixtures:
+    lab: what the run shares (bundles, image, golden snapshot), made on first use.
+    system_vm: a fresh, booted, configured system VM with its tenants; gone after the test.
+    judge: records named checks; the test fails at its end when one did not hold, and all are in the report.
+
+A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bundle import catalogue
+from bundle.errors import SysvmError
+from harness import results
+from harness.engine import SystemVm
+from harness.events import EventLog
+from harness.lab import Lab, Wish, open_lab
+from harness.results import Results
+
+RUN = pytest.StashKey["Run"]()
+
+
+@dataclass
+class Run:
+    """A run as the plugin sees it: where its events go, and the first error that was no test's own failure."""
+
+    results: Results
+    events: EventLog
+    error: SysvmError | None = None
+
+
+@dataclass
+class Judge:
+    """Collects the checks of one scenario; a failed one does not keep the next from being made."""
+
+    scenario: str
+    events: EventLog
+    failures: list[str] = field(default_factory=list)
+
+    def check(self, name: str, problems: str | list[str]) -> bool:
+        """Record a check: ``problems`` says what is wrong, one line each; nothing means that it held."""
+        lines = [problems] if isinstance(problems, str) else problems
+        lines = [line for line in lines if line]
+        verdict = "failed" if lines else "passed"
+        reason = lines[0] if lines else ""
+        self.events.emit(
+            "check", scenario=self.scenario, name=name, verdict=verdict, reason=reason, details=lines[1:40]
+        )
+        if lines:
+            shown = "\n    ".join(lines[:12])
+            self.failures.append(f"{name}:\n    {shown}")
+        return not lines
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of a run."""
+    facts = catalogue.load()
+    group = parser.getgroup("sysvm", "live patches of system VMs")
+    group.addoption("--type", default="router", help="VM type")
+    group.addoption(
+        "--from", dest="from_release", default=facts.default_from, help="release before the patch"
+    )
+    group.addoption("--to", dest="to_release", default=facts.default, help="release after the patch")
+    group.addoption("--debian", type=int, default=None, help="another Debian than the release's own")
+    group.addoption("--network", default="router", help="declared network: a name or a TOML file")
+    group.addoption("--bundle", type=Path, default=None, help="patch with this bundle")
+    group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark."""
+    config.addinivalue_line("markers", "scenario(name): a scenario that goes into the report under that name")
+
+
+def _run_of(config: pytest.Config) -> Run:
+    """Return the run, starting it with the first scenario: collecting tests leaves no folder."""
+    run = config.stash.get(RUN, None)
+    if run is None:
+        folder = results.create(config.getoption("--results"))
+        run = config.stash[RUN] = Run(folder, EventLog(folder.events))
+    return run
+
+
+def scenario_id(item: pytest.Item) -> str | None:
+    """Return the readable id of a scenario, or None for another test."""
+    mark = item.get_closest_marker("scenario")
+    if mark is None:
+        return None
+    option = item.config.getoption
+    return f"{option('--type')}-from-{option('from_release')}-{mark.args[0]}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Record the begin of a scenario."""
+    identifier = scenario_id(item)
+    if identifier is not None:
+        option = item.config.getoption
+        title = (getattr(item, "function", None).__doc__ or identifier).strip().splitlines()[0]
+        _run_of(item.config).events.emit(
+            "scenario_started", scenario=identifier, title=title, type=option("--type"),
+            **{"from": option("from_release"), "to": option("to_release")},
+        )  # fmt: skip
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Record the end of a scenario, and keep the first error of the machine or the user."""
+    report = yield
+    identifier = scenario_id(item)
+    if identifier is None:
+        return report
+    run = _run_of(item.config)
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, SysvmError) and run.error is None:
+        run.error = error
+    ended = report.when == "call" or not report.passed
+    if ended:
+        verdict = "passed" if report.passed else "skipped" if report.skipped else "failed"
+        if report.failed and report.when != "call":
+            verdict = "error"
+        reason = "" if error is None else str(error).strip().splitlines()[0]
+        run.events.emit(
+            "scenario_finished", scenario=identifier, verdict=verdict, reason=reason, seconds=report.duration
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail a scenario whose judge has seen a check that did not hold."""
+    outcome = yield
+    judge = pyfuncitem.funcargs.get("judge")
+    if isinstance(judge, Judge) and judge.failures:
+        pytest.fail("\n".join(judge.failures), pytrace=False)
+    return outcome
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the event log and write the reports."""
+    run = session.config.stash.get(RUN, None)
+    if run is None:
+        return
+    from harness.report import write
+
+    verdict = {0: "passed", 1: "failed"}.get(int(exitstatus), "error")
+    reason = run.error.diagnostics() if run.error else ""
+    run.events.emit("run_finished", verdict=verdict, reason=reason)
+    run.events.close()
+    write(run.results)
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Everything that scenarios share, up to the golden snapshot."""
+    run = _run_of(request.config)
+    option = request.config.getoption
+    wish = Wish(
+        vm_type=option("--type"), from_release=option("from_release"), to_release=option("to_release"),
+        debian=option("--debian"), network=option("--network"), bundle=option("--bundle"),
+    )  # fmt: skip
+    with open_lab(wish, run.results, run.events) as made:
+        yield made
+
+
+@pytest.fixture
+def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
+    """A fresh copy of the golden snapshot."""
+    started = time.monotonic()
+    name = (scenario_id(request.node) or request.node.name).split("-from-")[-1].replace(".", "")[:40]
+    with lab.system_vm(name) as vm:
+        lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
+        yield vm
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest, lab: Lab) -> Judge:
+    """The judge of this scenario."""
+    return Judge(scenario_id(request.node) or request.node.name, lab.events)

@@ -116,7 +116,7 @@ def test_the_user_does_not_change_the_bytes(
     os.chown(place, 65534, 65534)
     # Everything is imported while the interpreter's own files can still be read.
     command = (
-        "import os, sys; from pathlib import Path; import encodings.idna\n"
+        "import os, sys; from pathlib import Path; import encodings.utf_16_be\n"
         "from bundle.build import BuildOptions, build; from cyclonedx.output.json import JsonV1Dot5\n"
         "from packageurl import PackageURL; from cyclonedx.model import HashType, bom, component\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"

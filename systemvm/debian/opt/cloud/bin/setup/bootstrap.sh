@@ -32,7 +32,6 @@ main() {
     parse_cmdline || die "no complete command line in $CMDLINE_FILE"
     type=$(vm_type)
     rm -f "$CLOUD_DIR/enabled_svcs" "$CLOUD_DIR/disabled_svcs"
-    chmod -f 0644 /etc/systemd/system/cloud*.service || true
     set_cache_pressure
     case $type in
         secstorage | consoleproxy) install_agent ;;

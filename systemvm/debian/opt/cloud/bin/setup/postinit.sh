@@ -40,20 +40,6 @@ stop_services() {
     ((${#disabled[@]} == 0)) || systemctl disable --now --no-block "${disabled[@]}"
 }
 
-# Management may hand over cloud-init user data for the system VM itself.
-run_user_data() {
-    [[ -n ${CMDLINE[userdata]:-} ]] || return 0
-    if ! command -v cloud-init >/dev/null; then
-        log 'userdata= was given, but cloud-init is not installed'
-        return 0
-    fi
-    mkdir -p /var/lib/cloud/seed/nocloud
-    base64 -d <<<"${CMDLINE[userdata]}" >/var/lib/cloud/seed/nocloud/user-data
-    printf 'instance-id: %s\n' "${CMDLINE[name]}" >/var/lib/cloud/seed/nocloud/meta-data
-    rm -f /etc/cloud/cloud-init.disabled
-    cloud-init init && cloud-init modules --mode config && cloud-init modules --mode final
-}
-
 main() {
     local failed=0
     parse_cmdline || die "no complete command line in $CMDLINE_FILE"
@@ -64,7 +50,9 @@ main() {
     ((failed == 0)) || log 'the rules of the command line could not be applied'
     stop_services || failed=1
     start_services || failed=1
-    run_user_data || failed=1
+    if [[ -e $SETUP_DIR/userdata.sh ]]; then
+        "$SETUP_DIR/userdata.sh" || failed=1
+    fi
     printf '%(%a %b %e %T %Z %Y)T\n' -1 | write_file "$CLOUD_DIR/boot_up_done" 0644
     ((failed == 0)) || die 'the boot ended with the errors above'
     log 'boot done'

@@ -14,7 +14,7 @@ from ..state import State
 from ..topology import Topology
 
 KINDS = frozenset({"ips", "guestnetwork", "staticroutes", "staticnatrules"})
-PROTOCOL = "186"
+PROTOCOL = "77"
 
 
 def wanted(state: State) -> List[str]:

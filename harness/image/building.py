@@ -86,7 +86,8 @@ def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, 
         (folder / images.INITRD).write_bytes(initrd)
         save_modules(folder, found.modules)
         packages = sbom.packages(status)
-        (folder / images.SBOM).write_text(sbom.render(packages, plan, key))
+        subject = sbom.Subject(release.template, plan.debian.number, plan.stand_in)
+        (folder / images.SBOM).write_text(sbom.render(packages, subject, key, plan.epoch))
         images.save(
             folder,
             release=release.name,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from bundle.errors import InfrastructureError
 from bundle.paths import payload_root
@@ -16,7 +18,18 @@ from harness.image.tree import Tree
 WANTED = ("virtio_pci", "virtio_blk", "ext4", "virtio_net", "virtio_console", "af_packet")
 # What the initramfs loads before the root file system is there; the rest is udev's business, later.
 _ROOT_DISK = ("virtio_pci", "virtio_blk", "ext4")
+_PREFIX = "vmlinuz-"
 _BUSYBOX = ("usr/bin/busybox", "bin/busybox")
+
+
+class Files(Protocol):
+    """The files of a guest, wherever they are kept."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +49,30 @@ class Kernel:
     root_modules: tuple[str, ...]
 
 
-def find(tree: Tree) -> Kernel:
-    """Return the newest kernel of the tree.
+def versions(files: Files) -> list[str]:
+    """Return the versions of the kernels in ``/boot``, the newest last."""
+    found = [name.removeprefix(_PREFIX) for name in files.names("boot") if name.startswith(_PREFIX)]
+    return sorted(found, key=lambda version: [int(n) for n in re.findall(r"\d+", version)])
+
+
+def find(files: Files) -> Kernel:
+    """Return the newest kernel.
 
     Raises:
         InfrastructureError: there is none.
     """
-    prefix = "boot/vmlinuz-"
-    versions = sorted(p.removeprefix(prefix) for p in tree.nodes if p.startswith(prefix))
-    if not versions:
+    if not (found := versions(files)):
         raise InfrastructureError(
             "the image has no kernel in /boot", hint="look at the package set of its release"
         )
-    version = versions[-1]
+    version = found[-1]
     folder = f"lib/modules/{version}"
-    depends = _dependencies(tree.read(f"{folder}/modules.dep").decode())
+    depends = _dependencies(files.read(f"{folder}/modules.dep").decode())
     order = _load_order(WANTED, depends)
     return Kernel(
         version=version,
-        image=tree.read(prefix + version),
-        modules={_file_name(path): _module(tree, f"{folder}/{path}") for path in order},
+        image=files.read(f"boot/{_PREFIX}{version}"),
+        modules={_file_name(path): _module(files, f"{folder}/{path}") for path in order},
         root_modules=tuple(_file_name(path) for path in _load_order(_ROOT_DISK, depends)),
     )
 
@@ -111,8 +128,8 @@ def _file_name(path: str) -> str:
     return PurePosixPath(path).name.split(".")[0] + ".ko"
 
 
-def _module(tree: Tree, path: str) -> bytes:
-    data = tree.read(path)
+def _module(files: Files, path: str) -> bytes:
+    data = files.read(path)
     match Path(path).suffix:
         case ".xz":
             return lzma.decompress(data)

@@ -6,9 +6,16 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from harness.image.spec import Plan
-
 _NAMESPACE = uuid.UUID("0d5b8a54-52c5-5f3b-8f5e-2c9a5d0b7a11")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The image that a bill of materials is about."""
+
+    template: str
+    debian: int
+    stand_in: bool
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ def packages(status: str) -> list[Package]:
     return sorted(found, key=lambda p: (p.name, p.architecture))
 
 
-def render(found: list[Package], plan: Plan, key: str) -> str:
-    """Return the document; the same packages and key give the same bytes."""
+def render(found: list[Package], subject: Subject, key: str, epoch: int) -> str:
+    """Return the document; the same arguments give the same bytes."""
     # Imported here: half a second that only a build has to spend.
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom
@@ -45,21 +52,21 @@ def render(found: list[Package], plan: Plan, key: str) -> str:
 
     bom = Bom()
     bom.serial_number = uuid.uuid5(_NAMESPACE, key)
-    bom.metadata.timestamp = datetime.fromtimestamp(plan.epoch, tz=UTC)
+    bom.metadata.timestamp = datetime.fromtimestamp(epoch, tz=UTC)
     root = Component(
         name="systemvmtemplate",
-        version=plan.release.template,
+        version=subject.template,
         type=ComponentType.OPERATING_SYSTEM,
         bom_ref="image",
         properties=[
-            Property(name="sysvm:debian", value=str(plan.debian.number)),
-            Property(name="sysvm:stand-in", value=str(plan.stand_in).lower()),
+            Property(name="sysvm:debian", value=str(subject.debian)),
+            Property(name="sysvm:stand-in", value=str(subject.stand_in).lower()),
         ],
     )
     bom.metadata.component = root
     parts = []
     for package in found:
-        qualifiers = {"arch": package.architecture, "distro": f"debian-{plan.debian.number}"}
+        qualifiers = {"arch": package.architecture, "distro": f"debian-{subject.debian}"}
         if package.source != package.name:
             qualifiers["upstream"] = package.source
         purl = PackageURL("deb", "debian", package.name, package.version, qualifiers)

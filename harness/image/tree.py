@@ -121,6 +121,11 @@ class Tree:
         for name in [path, *self.below(path)]:
             self.nodes.pop(name, None)
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted."""
+        prefix = self.resolve(folder) + "/"
+        return [p.removeprefix(prefix) for p in self.below(folder) if "/" not in p.removeprefix(prefix)]
+
     def below(self, folder: str) -> list[str]:
         """Return every path below a folder, sorted."""
         prefix = self.resolve(folder) + "/"

@@ -1,0 +1,147 @@
+"""``sysvm image``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from harness.image import Image
+
+_PATH = click.Path(path_type=Path)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
+_RELEASE = click.option("--release", required=True, metavar="R", help="CloudStack release, such as 4.22.")
+
+
+@click.group()
+def image() -> None:
+    """Build, import and list system VM template images."""
+
+
+@image.command()
+@_RELEASE
+@click.option("--debian", type=int, metavar="D", help="Another Debian release than the catalogue's.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["slim", "full"]),
+    default="slim",
+    show_default=True,
+    help="What the reference payload uses, or what a genuine template has.",
+)
+@click.option(
+    "--bundle",
+    type=_PATH,
+    metavar="DIR",
+    help="Bake these scripts in; without it, the reference payload's of the release.",
+)
+@click.option("--mirror", metavar="URL", help="Take packages from here, not from the host's apt sources.")
+@_JSON
+def build(
+    release: str,
+    debian: int | None,
+    kind: Literal["slim", "full"],
+    bundle: Path | None,
+    mirror: str | None,
+    as_json: bool,
+) -> None:
+    """Build a template image, or find it in the cache: the same bytes from the same packages and scripts."""
+    from bundle.build import BuildOptions
+    from bundle.build import build as build_bundle
+    from harness.image import ImageSpec
+    from harness.image import build as build_image
+    from harness.image.progress import for_stream
+
+    with tempfile.TemporaryDirectory(prefix="sysvm-") as scratch:
+        if bundle is None:
+            bundle = Path(scratch) / "bundle"
+            build_bundle(BuildOptions(output=bundle, release=release))
+        spec = ImageSpec(release=release, bundle=bundle, debian=debian, kind=kind, mirror=mirror)
+        _print(build_image(spec, for_stream()), as_json)
+
+
+@image.command("import")
+@click.argument("file", type=_PATH)
+@_RELEASE
+@click.option("--sha512", metavar="HEX", help="What the file's SHA-512 must be.")
+@click.option("--sha256", metavar="HEX", help="What the file's SHA-256 must be.")
+@click.option("--md5", metavar="HEX", help="What the file's MD5 must be.")
+@_JSON
+def import_(
+    file: Path, release: str, sha512: str | None, sha256: str | None, md5: str | None, as_json: bool
+) -> None:
+    """Take a genuine template: qcow2, also packed with bzip2, xz, zstd or gzip."""
+    from harness.image.importing import take
+    from harness.image.progress import for_stream
+
+    given = {"sha512": sha512, "sha256": sha256, "md5": md5}
+    digests = {algorithm: digest for algorithm, digest in given.items() if digest}
+    _print(take(file, release, digests=digests, progress=for_stream()), as_json)
+
+
+@image.command("list")
+@_JSON
+def list_(as_json: bool) -> None:
+    """List the images of the cache, the one used last first."""
+    from harness.image import list_images
+
+    images = list_images()
+    if as_json:
+        click.echo(json.dumps([i.metadata for i in images], indent=1))
+        return
+    if not images:
+        click.echo("no images; make one with 'sysvm image build'")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("key", "release", "template", "Debian", "type", "base", "packages", "digest", box=None)
+    for i in images:
+        base = "stand-in" if i.stand_in else "its own"
+        debian, count = str(i.debian), str(i.packages)
+        table.add_row(i.key[:12], i.release, i.template, debian, i.kind, base, count, i.digest[:12])
+    Console().print(table)
+
+
+@image.command()
+@click.argument("name")
+@_JSON
+def show(name: str, as_json: bool) -> None:
+    """Show an image; NAME is the beginning of its key or digest."""
+    from harness.image import find
+
+    _print(find(name), as_json)
+
+
+@image.command()
+@click.option(
+    "--days", type=click.FloatRange(0), default=7, show_default=True, help="Keep what was used since."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@_JSON
+def gc(days: float, dry_run: bool, as_json: bool) -> None:
+    """Remove images that were not used for some days, bases that none needs, and what killed builds left."""
+    from harness.image.images import collect
+
+    removed = collect(days, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps([str(path) for path in removed], indent=1))
+        return
+    for path in removed:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {path}")
+
+
+def _print(found: Image, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.metadata, indent=1))
+        return
+    click.echo(f"{found.label()}, CloudStack {found.release}")
+    click.echo(f"disk    {found.path}")
+    click.echo(f"sha256  {found.digest}")
+    if found.direct_boot:
+        click.echo(f"kernel  {found.kernel_version}, root={found.root_device}")
+    click.echo(f"sbom    {found.sbom} ({found.packages} packages)")

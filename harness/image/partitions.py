@@ -1,0 +1,78 @@
+"""Partition tables of foreign disks: MBR with logical partitions, and GPT."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+_SECTOR = 512
+_EXTENDED = (0x05, 0x0F, 0x85)
+_PROTECTIVE = 0xEE
+# No disk has more; a loop of logical partitions ends here.
+_MOST = 128
+
+
+class Partition(NamedTuple):
+    """A partition as Linux numbers it, in bytes."""
+
+    number: int
+    offset: int
+    size: int
+
+
+def read(disk: Path) -> list[Partition]:
+    """Return the partitions of a raw disk; none when it has no table."""
+    with disk.open("rb") as file:
+        first = _sector(file, 0)
+        if first[510:512] != b"\x55\xaa":
+            return []
+        if any(kind == _PROTECTIVE for kind, _, _ in _entries(first)):
+            return list(_gpt(file))
+        return list(_mbr(file, first))
+
+
+def _mbr(file: BinaryIO, first: bytes) -> Iterator[Partition]:
+    for number, (kind, start, count) in enumerate(_entries(first), start=1):
+        if kind in _EXTENDED:
+            yield from _logical(file, start)
+        elif kind:
+            yield Partition(number, start * _SECTOR, count * _SECTOR)
+
+
+def _logical(file: BinaryIO, extended: int) -> Iterator[Partition]:
+    table = extended
+    for number in range(5, _MOST):
+        (kind, start, count), (next_kind, next_start, _) = list(_entries(_sector(file, table)))[:2]
+        if kind:
+            yield Partition(number, (table + start) * _SECTOR, count * _SECTOR)
+        if next_kind not in _EXTENDED:
+            return
+        table = extended + next_start
+
+
+def _entries(sector: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield type, first sector and number of sectors of the four entries."""
+    for position in range(446, 510, 16):
+        kind = sector[position + 4]
+        start, count = struct.unpack_from("<II", sector, position + 8)
+        yield kind, start, count
+
+
+def _gpt(file: BinaryIO) -> Iterator[Partition]:
+    header = _sector(file, 1)
+    if header[:8] != b"EFI PART":
+        return
+    table, number, length = struct.unpack_from("<QII", header, 72)
+    file.seek(table * _SECTOR)
+    for index in range(min(number, _MOST)):
+        entry = file.read(length)
+        if len(entry) >= 48 and any(entry[:16]):
+            start, last = struct.unpack_from("<QQ", entry, 32)
+            yield Partition(index + 1, start * _SECTOR, (last - start + 1) * _SECTOR)
+
+
+def _sector(file: BinaryIO, number: int) -> bytes:
+    file.seek(number * _SECTOR)
+    return file.read(_SECTOR).ljust(_SECTOR, b"\0")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import itertools
+import shlex
 import socket
 import time
 from dataclasses import dataclass
@@ -109,11 +110,12 @@ class Tenant:
 
     def http(self, url: str, *, deadline: float = 20.0) -> str:
         """Fetch a URL and return its body."""
-        return self.run(f"wget -q -T {deadline / 2:g} -O - '{url}'", deadline=deadline).stdout
+        # Not wget's own -T: with it, Debian 12's static busybox 1.35 crashes.
+        return self.run(f"timeout {deadline / 2:.0f} wget -q -O - {shlex.quote(url)}", deadline=deadline).stdout
 
     def resolve(self, name: str, server: str) -> str:
         """Ask a DNS server for a name; returns what nslookup prints."""
-        return self.run(f"nslookup '{name}' {server}", deadline=20.0, check=False).stdout
+        return self.run(f"nslookup {shlex.quote(name)} {server}", deadline=20.0, check=False).stdout
 
     def _connection(self) -> socket.socket:
         if self._socket is None:

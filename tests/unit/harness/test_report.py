@@ -113,7 +113,7 @@ def test_junit_counts_add_up() -> None:
     assert root.get("tests") == str(len(root.findall(".//testcase")))
     assert [suite.get("name") for suite in suites] == ["S", "K", "run"]
     assert root.get("skipped") == "1"
-    assert root.find(".//testsuite[@name='K']//skipped").get("message") == "no Java"  # type: ignore[union-attr]
+    assert root.find(".//testsuite[@name='K']//skipped").get("message") == "no Java"
     assert root.find(".//testsuite[@name='S']/testcase[@name='services.renewed']/failure") is not None
 
 

@@ -203,7 +203,7 @@ def test_a_collection_that_stops_early_says_so(local_guest: Guest) -> None:
             return local_guest.run("echo one 0; echo oops >&2; exit 9", check=False)
 
     with pytest.raises(InfrastructureError, match="r-1-VM: collecting one, two ended early, status 9: oops"):
-        collect(Cut(), {"one": "true", "two": "true"})  # type: ignore[arg-type]
+        collect(Cut(), {"one": "true", "two": "true"})
 
 
 def test_a_section_name_that_would_break_the_script_is_refused() -> None:

@@ -1,0 +1,84 @@
+"""What a check looks at: the observations of one patch, and what was expected of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from harness.agent import PatchAnswer
+from harness.observe import Observation
+from harness.payload import Payload
+
+# "patched": it succeeded and changed the VM. "kept": the VM is as before, because the patch failed and was rolled
+# back, was refused, or had nothing to do.
+Expectation: TypeAlias = Literal["patched", "kept"]
+
+# Services that may keep their main process when it starts new workers (declared policy of the patch script).
+GRACEFUL = frozenset({"haproxy", "apache2", "keepalived"})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one probe of the traffic saw, and what it was allowed to lose."""
+
+    name: str
+    sent: int
+    longest_gap_ms: float
+    budget_ms: float
+    broken_streams: int = 0
+    allowed_broken_streams: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One live patch as the checks see it.
+
+    Attributes:
+        vm_type: type of the VM.
+        expected: what the patch should have done.
+        before: the VM before the patch.
+        patched: the VM right after the script ended, before rules were sent again.
+        after: the VM after the rules were sent again; the same object as ``patched`` when none were.
+        answer: the agent's answer, None when no patch was run through it.
+        signature: the bundle's.
+        recorded: the signature that the management server now believes, None when no server took part.
+        old: what the bundle that was installed before put into the VM.
+        new: what this bundle puts into it.
+        live_paths: paths that a patch leaves alone, relative, a trailing slash names a folder.
+        control_address: the only address that sshd may listen on.
+        ssh_port: port of sshd.
+        console: what the serial console printed since ``before``.
+        budgets: results of the probes.
+        trouble: patterns of console and journal lines that this scenario causes on purpose.
+        graceful: words of services that may be reloaded instead of restarted.
+    """
+
+    vm_type: str
+    expected: Expectation
+    before: Observation
+    patched: Observation
+    after: Observation
+    signature: str
+    answer: PatchAnswer | None = None
+    recorded: str | None = None
+    old: Payload = field(default_factory=dict)
+    new: Payload = field(default_factory=dict)
+    live_paths: tuple[str, ...] = ()
+    control_address: str = ""
+    ssh_port: int = 3922
+    console: str = ""
+    budgets: tuple[Budget, ...] = ()
+    trouble: tuple[str, ...] = ()
+    graceful: frozenset[str] = GRACEFUL
+
+    def is_on_purpose(self, line: str) -> bool:
+        """Return whether the scenario causes such a line of console or journal itself."""
+        return any(re.search(pattern, line) for pattern in self.trouble)
+
+    def is_live(self, path: str) -> bool:
+        """Return whether an absolute path is live configuration."""
+        relative = path.lstrip("/")
+        return any(
+            relative == live or (live.endswith("/") and relative.startswith(live)) for live in self.live_paths
+        )

@@ -1,0 +1,208 @@
+"""Files: after a patch all changes are the bundle's and all of it is there; after a failure nothing changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness import state
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, Skip, check
+from harness.payload import Shipped
+from harness.state import Difference, Entry
+
+SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
+# What the patch script itself leaves behind, with the reason.
+_TRACES = {
+    SIGNATURE: "says what is installed; version.agreement looks at its content",
+    "/usr/share/cloud/cloud-scripts.tgz": "the kept archive; version.agreement looks at its content",
+    "/etc/systemd/system/cloud-livepatch-recover.service": "finishes or undoes a patch after a power cut",
+    "/etc/systemd/system/sysinit.target.wants/cloud-livepatch-recover.service": "starts that unit at boot",
+    "/etc/systemd/system/sysinit.target.wants": "holds that link",
+}
+_OPERATORS_COPY = ".dist-old"
+_LEFTOVER = re.compile(r"bkpup_live_patch|livepatch[^/]*\.(new|tmp|stage)|\.(cloud-)?livepatch|\.sysvm-")
+_SECRET = re.compile(
+    r"(_key|\.jks|\.keystore|\.pem|\.key|ipsec\.secrets|agent\.properties|chap-secrets|authorized_keys)$"
+)
+_PUBLIC = re.compile(r"/etc/(ssl|ca-certificates)/|/usr/share/")
+
+
+@check(
+    "files.kept",
+    "old or new, never mixed: a failed patch that leaves one file is a state nobody has tested",
+    ("kept",),
+)
+def kept(case: Case) -> Result:
+    """Every path has the type, mode, owner, link, content and attributes that it had before."""
+    differences = state.diff(case.before.state, case.patched.state)
+    if not differences:
+        return None
+    lines = state.readable(differences)
+    paths = len({difference.path for difference in differences})
+    return Finding(
+        f"{paths} {'path differs' if paths == 1 else 'paths differ'} from before: {lines[0]}", tuple(lines)
+    )
+
+
+@check("files.installed", "a patch that leaves an old file is half a patch", ("patched",))
+def installed(case: Case) -> Result:
+    """Every file of the bundle is there with its content and mode, owned by root."""
+    if not case.new:
+        return Skip("the content of the bundle is not known")
+    return _finding(
+        [line for row in case.new.values() if _is_covered(case, row.path) for line in _faults(case, row)],
+        "the bundle is not installed as it is",
+    )
+
+
+@check(
+    "files.removed",
+    "what a release dropped must not run on: a stale jar stays on the class path",
+    ("patched",),
+)
+def removed(case: Case) -> Result:
+    """What only the old bundle had is gone."""
+    stale = [
+        f"{path}: dropped by the new release, still there"
+        for path, row in case.old.items()
+        if row.kind != "folder"
+        and path not in case.new
+        and path in case.patched.state
+        and not case.is_live(path)
+        and path not in _TRACES
+    ]
+    return _finding(stale, "files of the old release are still there")
+
+
+@check("files.explained", "a change that no bundle explains is damage", ("patched",))
+def explained(case: Case) -> Result:
+    """Every path that differs is one that the bundles, or the patch itself, account for."""
+    if not case.new:
+        return Skip("the content of the bundle is not known")
+    strange = [d for d in state.diff(case.before.state, case.patched.state) if not _is_explained(case, d)]
+    return _finding(state.readable(strange), "changes that the bundle does not explain")
+
+
+@check(
+    "files.live",
+    "live configuration that a patch resets takes the data plane down until rules are sent again",
+)
+def live(case: Case) -> Result:
+    """Live configuration is as it was before rules were sent again."""
+    touched = [
+        difference
+        for difference in state.diff(case.before.state, case.patched.state)
+        if case.is_live(difference.path)
+        and difference.path in case.before.state
+        and not _was_shipped(case, difference)
+    ]
+    return _finding(state.readable(touched), "live configuration was changed by the patch")
+
+
+@check("files.secrets", "a secret that others may read is no secret")
+def secrets(case: Case) -> Result:
+    """No file with secrets is open to others, if it was not before; /root stays closed."""
+    wrong = []
+    for path, entry in case.after.state.entries.items():
+        secret = entry.type == "file" and _SECRET.search(path) and not _PUBLIC.search(path)
+        before = case.before.state.entries.get(path)
+        closed_before = before is None or not before.mode & 0o007
+        if (secret or path == "/root") and entry.mode & 0o007 and closed_before:
+            was = f"it was {before.mode:04o}" if before else "new"
+            wrong.append(f"{path}: mode {entry.mode:04o} lets everybody in ({was})")
+    return _finding(wrong, "secrets are open")
+
+
+@check(
+    "files.modes",
+    "units that are executable make systemd complain, scripts that are not do not run",
+    ("patched",),
+)
+def modes(case: Case) -> Result:
+    """Shipped units are not executable, shipped scripts are, nothing is writable for others."""
+    wrong = []
+    for path in case.new:
+        entry = case.patched.state.entries.get(path)
+        if entry is None or entry.type != "file":
+            continue
+        if path.startswith("/etc/systemd/") and entry.mode & 0o111:
+            wrong.append(f"{path}: a unit with mode {entry.mode:04o}")
+        if path.startswith("/opt/cloud/bin/") and path.endswith(".sh") and not entry.mode & 0o100:
+            wrong.append(f"{path}: a script with mode {entry.mode:04o}")
+        if entry.mode & 0o002:
+            wrong.append(f"{path}: mode {entry.mode:04o} lets everybody write")
+    return _finding(wrong, "modes are wrong")
+
+
+@check("files.no-leftovers", "what a patch forgets fills the disk and confuses the next one")
+def no_leftovers(case: Case) -> Result:
+    """No staging file or backup that was not there before lies about."""
+    new = case.patched.state.entries.keys() - case.before.state.entries.keys()
+    return _finding(sorted(path for path in new if _LEFTOVER.search(path)), "the patch left working files")
+
+
+def _finding(lines: list[str], what: str) -> Result:
+    if not lines:
+        return None
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return Finding(f"{what}: {lines[0]}{more}", tuple(lines))
+
+
+def _is_covered(case: Case, path: str) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in case.patched.state.folders)
+
+
+def _faults(case: Case, row: Shipped) -> Iterator[str]:
+    entry = case.patched.state.entries.get(row.path)
+    before = case.before.state.entries.get(row.path)
+    if case.is_live(row.path) and before is not None:
+        return
+    if entry is None:
+        yield f"{row.path}: missing"
+    elif row.kind != "folder" or before is None:
+        yield from _compare(row, entry)
+
+
+def _compare(row: Shipped, entry: Entry) -> Iterator[str]:
+    if entry.type != row.kind:
+        yield f"{row.path}: a {entry.type}, the bundle has a {row.kind}"
+    elif row.kind == "file" and entry.sha256 != row.sha256:
+        yield f"{row.path}: not the content of the bundle"
+    elif row.kind == "link" and entry.link != row.link:
+        yield f"{row.path}: leads to {entry.link}, not to {row.link}"
+    if row.mode is not None and row.kind == entry.type and entry.mode != row.mode:
+        yield f"{row.path}: mode {entry.mode:04o}, the bundle has {row.mode:04o}"
+    if (entry.owner, entry.group) != ("root", "root"):
+        yield f"{row.path}: belongs to {entry.owner}:{entry.group}, not to root"
+
+
+def _is_explained(case: Case, difference: Difference) -> bool:
+    path = difference.path
+    if path in _TRACES:
+        return True
+    if path.endswith(_OPERATORS_COPY) and difference.change == "added":
+        return path.removesuffix(_OPERATORS_COPY) in {**case.old, **case.new}
+    if path in case.new:
+        # That it is the bundle's version is what files.installed looks at; a live path has a check of its own.
+        row = case.new[path]
+        return row.kind != "folder" or difference.change == "added"
+    if path in case.old:
+        return difference.change == "removed"
+    return difference.change in {"added", "removed"} and _is_folder_of_shipped(case, path)
+
+
+def _is_folder_of_shipped(case: Case, path: str) -> bool:
+    entry = case.patched.state.entries.get(path) or case.before.state.entries.get(path)
+    below = f"{path}/"
+    return (
+        entry is not None
+        and entry.type == "folder"
+        and any(shipped.startswith(below) for shipped in (*case.new, *case.old))
+    )
+
+
+def _was_shipped(case: Case, difference: Difference) -> bool:
+    """Whether what stood there was just what the old bundle had shipped: nobody has configured anything."""
+    old, before = case.old.get(difference.path), case.before.state.entries.get(difference.path)
+    return old is not None and before is not None and old.sha256 == before.sha256 != ""

@@ -1,0 +1,67 @@
+"""Identity: key store, trust store and the agent's properties survive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, Skip, check
+
+# Properties that say who the agent is and what it serves; another value makes it a stranger.
+_WHO = ("resource", "instance", "guid", "host", "port", "zone", "pod", "keystore.passphrase", "workers")
+
+
+@check("identity.keystore", "an agent without its key cannot prove who it is: the server refuses it")
+def keystore(case: Case) -> Result:
+    """The key store has the entries that it had."""
+    return _same(case.before.identity.keystore, case.after.identity.keystore, "the VM has no key store")
+
+
+@check("identity.truststore", "an agent that lost a CA trusts neither the server nor the storage")
+def truststore(case: Case) -> Result:
+    """The trust store has lost no certificate; new ones are welcome."""
+    before, after = case.before.identity.truststore, case.after.identity.truststore
+    if before is None:
+        return Skip("the VM has no trust store")
+    if after is None:
+        return Finding("the trust store is gone")
+    lost = sorted(name for name, digest in before.items() if digest not in after.values())
+    if lost:
+        return Finding(
+            f"{len(lost)} of {len(before)} certificates are lost: {', '.join(lost[:4])}", tuple(lost)
+        )
+    return None
+
+
+@check("identity.agent-properties", "an agent with another resource or host serves something else, or nobody")
+def agent_properties(case: Case) -> Result:
+    """The agent is who it was, and no property is lost."""
+    before, after = case.before.identity.properties, case.after.identity.properties
+    if before is None:
+        return Skip("the VM runs no agent")
+    if after is None:
+        return Finding("agent.properties is gone")
+    wrong = [
+        f"{key} was {_shown(key, before[key])} and is {_shown(key, after.get(key))}"
+        for key in _WHO
+        if key in before and before[key] != after.get(key)
+    ]
+    wrong += [f"{key} is lost" for key in before if key not in after and key not in _WHO]
+    return Finding("; ".join(wrong)) if wrong else None
+
+
+def _same(before: Mapping[str, str] | None, after: Mapping[str, str] | None, absent: str) -> Result:
+    if before is None and after is None:
+        return Skip(absent)
+    if before is None:
+        return None  # the server provisions it in its own time
+    if after is None:
+        return Finding("it is gone")
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return Finding(f"entries differ: {', '.join(changed)}", tuple(changed)) if changed else None
+
+
+def _shown(key: str, value: str | None) -> str:
+    if value is None:
+        return "missing"
+    return "(a secret)" if "passphrase" in key else repr(value)

@@ -1,0 +1,37 @@
+"""Console and journal: a guest that complains is not well, whatever its services say."""
+
+from __future__ import annotations
+
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, check
+from harness.facts import console, journal
+
+
+@check("console.quiet", "a panic, a lockup or a full memory is worse than any failed patch")
+def console_quiet(case: Case) -> Result:
+    """The serial console shows no line that a healthy guest never prints."""
+    seen = console.scan(case.console)
+    lines = tuple(f"{row.meaning}: {row.line}" for row in seen if not case.is_on_purpose(row.line))
+    if not lines:
+        return None
+    return Finding(f"{lines[0]}" + (f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""), lines)
+
+
+@check("journal.quiet", "the first sign of trouble is a warning that nobody read")
+def journal_quiet(case: Case) -> Result:
+    """Every line of priority warning or worse since the start is on the reviewed list."""
+    seen = case.patched.journal.lines
+    if case.after is not case.patched:
+        seen = seen + case.after.journal.lines
+    unread = (str(line) for line in journal.unexpected(tuple(dict.fromkeys(seen))))
+    lines = tuple(line for line in unread if not case.is_on_purpose(line))
+    if not lines:
+        return None
+    return Finding(f"{len(lines)} unreviewed {'line' if len(lines) == 1 else 'lines'}: {lines[0]}", lines)
+
+
+@check("journal.no-cores", "a program that dumped core has crashed")
+def no_cores(case: Case) -> Result:
+    """No core file lies about that was not there before."""
+    new = sorted(set(case.after.journal.cores) - set(case.before.journal.cores))
+    return Finding(f"core files: {', '.join(new)}", tuple(new)) if new else None

@@ -1,0 +1,62 @@
+"""Who can reach the VM: its listening ports, and above all sshd."""
+
+from __future__ import annotations
+
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, Skip, check
+from harness.facts.sockets import Listener
+from harness.observe import Observation
+
+
+@check("ports.open", "a port that nobody listens on any more is an outage")
+def still_open(case: Case) -> Result:
+    """Every port that was open is open, on the same address."""
+    after = {listener.where for listener in case.after.listeners}
+    closed = [listener for listener in _lasting(case.before) if listener.where not in after]
+    return _finding("nobody listens any more on", closed)
+
+
+@check("ports.none-new", "a port that nobody asked for is a way in")
+def none_new(case: Case) -> Result:
+    """No port is open that was not, also not on another address."""
+    before = {listener.where for listener in case.before.listeners}
+    opened = [listener for listener in _lasting(case.after) if listener.where not in before]
+    return _finding("somebody listens now on", opened)
+
+
+@check("sshd.control-only", "sshd on the public side lets the whole world try")
+def control_only(case: Case) -> Result:
+    """The SSH daemon listens on the control address and nowhere else."""
+    if not case.control_address:
+        return Skip("the control address is not known")
+    own = [row for row in case.after.listeners if "sshd" in row.programs or _is_ssh_port(case, row)]
+    if not own:
+        return Finding(f"nobody listens on port {case.ssh_port}: the next login will fail")
+    strange = [row for row in own if row.address != case.control_address]
+    if strange:
+        return Finding(f"sshd listens on {strange[0].where}, not only on {case.control_address}")
+    return None
+
+
+@check("sshd.host-keys", "new host keys look like an attack to everybody who logs in")
+def host_keys(case: Case) -> Result:
+    """The host keys are the ones from before."""
+    before, after = case.before.identity.host_keys, case.after.identity.host_keys
+    if not before:
+        return Skip("the VM had no host keys")
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return Finding(f"changed: {', '.join(changed)}") if changed else None
+
+
+def _lasting(moment: Observation) -> list[Listener]:
+    return [listener for listener in moment.listeners if listener.is_lasting]
+
+
+def _is_ssh_port(case: Case, listener: Listener) -> bool:
+    return listener.protocol == "tcp" and listener.port == case.ssh_port
+
+
+def _finding(what: str, listeners: list[Listener]) -> Result:
+    if not listeners:
+        return None
+    return Finding(f"{what} {', '.join(map(str, listeners[:4]))}", tuple(map(str, listeners)))

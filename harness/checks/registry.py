@@ -1,0 +1,128 @@
+"""The list of checks, and how they are run and recorded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeAlias
+
+from harness.checks.case import Case, Expectation
+from harness.events import Emitter
+
+# The modules that define checks, in the order in which people read them.
+_MODULES = ("answer", "services", "files", "rules", "network", "identity", "logs", "traffic")
+_BOTH: tuple[Expectation, ...] = ("patched", "kept")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a check does not hold: one line, and the lines that prove it."""
+
+    reason: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why a check cannot be made."""
+
+    reason: str
+
+
+Result: TypeAlias = Finding | Skip | None
+Judge: TypeAlias = Callable[[Case], Result]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check.
+
+    Attributes:
+        name: ``subject.what-holds``.
+        why: one line: what would have gone wrong for users when it does not hold.
+        applies: the expectations under which it is made.
+        judge: returns None when it holds.
+    """
+
+    name: str
+    why: str
+    applies: tuple[Expectation, ...]
+    judge: Judge
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one check."""
+
+    name: str
+    verdict: Literal["passed", "failed", "error", "skipped"]
+    reason: str = ""
+    details: tuple[str, ...] = ()
+
+
+_REGISTERED: list[Check] = []
+
+
+def check(name: str, why: str, applies: tuple[Expectation, ...] = _BOTH) -> Callable[[Judge], Judge]:
+    """Register a function as a check."""
+
+    def register(judge: Judge) -> Judge:
+        if any(known.name == name for known in _REGISTERED):
+            raise ValueError(f"two checks are named {name!r}")
+        _REGISTERED.append(Check(name, why, applies, judge))
+        return judge
+
+    return register
+
+
+@cache
+def checks() -> tuple[Check, ...]:
+    """Return every check."""
+    for module in _MODULES:
+        importlib.import_module(f"harness.checks.{module}")
+    return tuple(_REGISTERED)
+
+
+def judge(case: Case, only: Iterable[str] | None = None) -> tuple[Outcome, ...]:
+    """Make every check that applies to a case.
+
+    Args:
+        case: what happened.
+        only: names of checks, or their subjects; None means all.
+    """
+    wanted = None if only is None else set(only)
+    return tuple(
+        _outcome(known, case)
+        for known in checks()
+        if case.expected in known.applies
+        and (wanted is None or known.name in wanted or known.name.partition(".")[0] in wanted)
+    )
+
+
+def _outcome(known: Check, case: Case) -> Outcome:
+    try:
+        result = known.judge(case)
+    except Exception as error:  # one that breaks must not hide what the others found
+        return Outcome(known.name, "error", f"the check itself broke: {type(error).__name__}: {error}")
+    if isinstance(result, Finding):
+        return Outcome(known.name, "failed", result.reason, result.details)
+    if isinstance(result, Skip):
+        return Outcome(known.name, "skipped", result.reason)
+    return Outcome(known.name, "passed")
+
+
+def failed(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """Return the outcomes that mean that something is wrong."""
+    return tuple(outcome for outcome in outcomes if outcome.verdict in {"failed", "error"})
+
+
+def record(log: Emitter, scenario: str, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """Write one event a check and return those that mean that something is wrong."""
+    for outcome in outcomes:
+        log.emit(
+            "check", scenario=scenario, name=outcome.name, verdict=outcome.verdict,
+            reason=outcome.reason, details=list(outcome.details),
+        )  # fmt: skip
+    return failed(outcomes)

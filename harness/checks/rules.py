@@ -1,0 +1,66 @@
+"""Rule sets: the same before the patch, right after it, and once rules were sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, Skip, check
+from harness.facts import rules
+
+# Rule set, and who notices when it is not what it was.
+_SETS = {
+    "iptables": "packets go where they should not, or nowhere",
+    "ip6tables": "packets go where they should not, or nowhere",
+    "ipset": "egress rules match the wrong addresses",
+    "nft": "packets go where they should not, or nowhere",
+    "addresses": "a public address that is gone takes everything behind it along",
+    "routes": "tenants lose the way out",
+    "policy": "traffic of additional public NICs leaves through the wrong one",
+    "haproxy": "a load balancer without its listener refuses every customer",
+    "haproxy-servers": "a load balancer without its servers answers 503",
+    "dhcp-hosts": "a tenant that renews its lease gets no address or another one",
+    "leases": "a tenant that renews its lease gets no address or another one",
+    "dns": "tenants do not find each other by name",
+    "dnsmasq": "tenants get other options by DHCP, or another domain",
+    "metadata": "a tenant that boots does not find its user data or key",
+    "metadata-access": "a tenant gets the user data of another one, or none",
+    "vpn": "users of the VPN cannot log in",
+}
+
+
+def _compare(name: str) -> Callable[[Case], Result]:
+    def judge(case: Case) -> Result:
+        before = case.before.rules.get(name)
+        if before is None or (before.lines is None and case.after.rules[name].lines is None):
+            return Skip("this VM has no such rule set")
+        moments = [("right after the patch", case.patched)]
+        if case.after is not case.patched:
+            moments.append(("after the rules were sent again", case.after))
+        for when, moment in moments:
+            changes = rules.compare(before, moment.rules[name])
+            if changes:
+                gone = sum(line.startswith("-") for line in changes)
+                count = f"{gone} gone, {len(changes) - gone} new"
+                return Finding(f"{when}: {count}: {changes[0]}", tuple(changes))
+        return None
+
+    judge.__doc__ = f"The rule set {name} is the one from before the patch."
+    return judge
+
+
+for _name, _why in _SETS.items():
+    check(f"rules.{_name}", _why)(_compare(_name))
+
+
+@check(
+    "rules.none-doubled",
+    "each patch that adds a rule once more makes every packet slower, and hides what is in force",
+)
+def none_doubled(case: Case) -> Result:
+    """No packet filter rule stands there more often than before."""
+    for name in ("iptables", "ip6tables"):
+        before, after = case.before.rules.get(name), case.after.rules.get(name)
+        if before and after and (new := sorted(set(rules.doubled(after)) - set(rules.doubled(before)))):
+            return Finding(f"{name} has a rule twice: {new[0]}", tuple(new))
+    return None

@@ -1,0 +1,146 @@
+"""Services: those that had to be renewed are, the others are left alone, none is worse off than before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, Skip, check
+from harness.facts.services import Change, Service
+
+# Services that come and go by themselves, or with a login.
+_PASSING = re.compile(
+    r"(user@\d+|user-runtime-dir@\d+|(serial-)?getty@.*|systemd-(timedated|hostnamed|localed|tmpfiles-clean)"
+    r"|cloud-livepatch-recover)\.service"
+)
+# What sending rules again starts or renews by itself (CONTRACT.md 5.5).
+_BY_RULES = re.compile(
+    r"(cloud-password-server@.*|dnsmasq|haproxy|apache2|strongswan.*|ipsec|xl2tpd|radvd)\.service"
+)
+
+
+def renewed(case: Case) -> Iterator[tuple[str, Service, Change]]:
+    """Yield word, service and change of each service that ``enabled_svcs`` names and that was up before."""
+    for word in case.before.services.enabled or ():
+        before = case.before.services.get(word)
+        if before is None or not before.is_active:
+            continue
+        after = case.patched.services.get(word)
+        change = before.renewed_as(after, case.patched.listeners) if after else "stopped"
+        yield word, before, change
+
+
+@check("services.listed", "without its list of services a VM restarts nothing and calls that a success")
+def listed(case: Case) -> Result:
+    """The guest has a list of services to restart, the same as before."""
+    before, after = case.before.services.enabled, case.patched.services.enabled
+    if not after:
+        return Finding("/var/cache/cloud/enabled_svcs is missing or empty")
+    if before is not None and before != after:
+        return Finding(f"it named {' '.join(before)} and names {' '.join(after)}")
+    return None
+
+
+@check(
+    "services.renewed",
+    "a service on its old process runs the code that the patch was to replace",
+    ("patched",),
+)
+def all_renewed(case: Case) -> Result:
+    """Every service that enabled_svcs names and that was up has new processes."""
+    wrong = []
+    for word, before, change in renewed(case):
+        if change == "restarted" or (change == "reloaded" and word in case.graceful):
+            continue
+        if change == "reloaded":
+            wrong.append(f"{word} was only reloaded: its main process {before.main_pid} is the old one")
+        elif change == "unchanged":
+            wrong.append(f"{word} still runs on its old process {before.main_pid}")
+        else:
+            wrong.append(f"{word} is {change}")
+    return Finding("; ".join(wrong)) if wrong else None
+
+
+@check("services.up", "a service that is down after the patch is an outage")
+def up(case: Case) -> Result:
+    """Every service that was up before is up after, whether the patch succeeded or not."""
+    down = [
+        f"{service.name} was active and is {_state(case.after.services.by_name.get(service.name))}"
+        for service in case.before.services.by_name.values()
+        if service.is_active and service.sub != "exited" and not _PASSING.fullmatch(service.name)
+        if not _is_up(case.after.services.by_name.get(service.name))
+    ]
+    return Finding("; ".join(down)) if down else None
+
+
+@check(
+    "services.stable", "a service that dies seconds after its start was not patched but broken", ("patched",)
+)
+def stable(case: Case) -> Result:
+    """No named service had to be restarted by systemd."""
+    flapping = []
+    for word in case.after.services.enabled or ():
+        before, after = case.before.services.get(word), case.after.services.get(word)
+        # The counter starts again with a manual start, so after one any value counts.
+        known = before.restarts if before and after and before.invocation == after.invocation else 0
+        if after and after.restarts > known:
+            flapping.append(f"systemd restarted {word} by itself {after.restarts - known} times")
+    return Finding("; ".join(flapping)) if flapping else None
+
+
+@check("services.untouched", "a restart that nobody ordered is a gap that nobody planned")
+def untouched(case: Case) -> Result:
+    """Services that enabled_svcs does not name keep their processes."""
+    named = {
+        service.name
+        for word in case.before.services.enabled or ()
+        if (service := case.before.services.get(word))
+    }
+    wrong = []
+    for name, before in case.before.services.by_name.items():
+        if name in named or before.sub != "running" or _PASSING.fullmatch(name):
+            continue
+        after = case.patched.services.by_name.get(name)
+        change = before.renewed_as(after, case.patched.listeners) if after else "stopped"
+        if change not in {"unchanged", "stopped"}:  # one that is down is what services.up reports
+            wrong.append(f"{name} was {change}")
+    return Finding("; ".join(wrong)) if wrong else None
+
+
+@check("services.not-started", "a service that was off on purpose does not belong on the network")
+def not_started(case: Case) -> Result:
+    """Services that were down before stay down, and are switched on at boot as before."""
+    wrong = []
+    for name, after in case.after.services.by_name.items():
+        before = case.before.services.by_name.get(name)
+        passing = _PASSING.fullmatch(name) or (case.after is not case.patched and _BY_RULES.fullmatch(name))
+        if after.sub == "running" and not (before and before.is_active) and not passing:
+            wrong.append(f"{name} was {_state(before)} and runs")
+        if (
+            before
+            and before.load == after.load == "loaded"
+            and before.enabled != after.enabled
+            and not passing
+        ):
+            wrong.append(f"{name} was {before.enabled or 'static'} and is {after.enabled or 'static'}")
+    return Finding("; ".join(wrong)) if wrong else None
+
+
+@check("services.none-failed", "a failed unit is an alarm that somebody has to look at")
+def none_failed(case: Case) -> Result:
+    """No unit has failed that had not failed before."""
+    new = case.after.services.failed - case.before.services.failed
+    if new:
+        return Finding(f"failed units: {', '.join(sorted(new))}")
+    if still := case.after.services.failed:
+        return Skip(f"failed before the patch already: {', '.join(sorted(still))}")
+    return None
+
+
+def _is_up(service: Service | None) -> bool:
+    return service is not None and service.is_active
+
+
+def _state(service: Service | None) -> str:
+    return f"{service.active} ({service.sub})" if service else "unknown"

@@ -1,0 +1,41 @@
+"""Traffic: whether users would have noticed."""
+
+from __future__ import annotations
+
+from harness.checks.case import Case
+from harness.checks.registry import Finding, Result, Skip, check
+
+
+@check("traffic.within-budget", "a gap longer than the budget is an outage that users see")
+def within_budget(case: Case) -> Result:
+    """No probe was without an answer for longer than its budget."""
+    if not case.budgets:
+        return Skip("no probe ran")
+    wrong = tuple(
+        f"{row.name}: no answer for {row.longest_gap_ms:.0f} ms, the budget is {row.budget_ms:.0f} ms"
+        for row in case.budgets
+        if row.longest_gap_ms > row.budget_ms
+    )
+    return Finding("; ".join(wrong), wrong) if wrong else None
+
+
+@check("traffic.streams", "a stream that breaks is a download that starts again")
+def streams(case: Case) -> Result:
+    """No more streams broke than the budget allows."""
+    if not case.budgets:
+        return Skip("no probe ran")
+    wrong = tuple(
+        f"{row.name}: {row.broken_streams} broken, {row.allowed_broken_streams} allowed"
+        for row in case.budgets
+        if row.broken_streams > row.allowed_broken_streams
+    )
+    return Finding("; ".join(wrong), wrong) if wrong else None
+
+
+@check("traffic.probed", "a probe that sent nothing proves nothing")
+def probed(case: Case) -> Result:
+    """Every probe really sent requests."""
+    if not case.budgets:
+        return Skip("no probe ran")
+    idle = [row.name for row in case.budgets if not row.sent]
+    return Finding(f"these sent nothing: {', '.join(idle)}") if idle else None

@@ -1,0 +1,72 @@
+"""Small changes to the world of a patch: each returns a function that leaves behind what a broken patch would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from tests.unit.harness.world import File, Unit, World
+
+Mutation: TypeAlias = Callable[[World], None]
+
+
+def change_file(path: str, **changes: object) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.files[path] = replace(moment.files.get(path, File()), **changes)
+
+    return act
+
+
+def drop_file(path: str) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            del moment.files[path]
+
+    return act
+
+
+def change_unit(name: str, **changes: object) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.units[name] = replace(moment.units.get(name, Unit(name, 900, 5000)), **changes)
+
+    return act
+
+
+def change_text(name: str, text: str | None, *moments: str) -> Mutation:
+    def act(made: World) -> None:
+        for moment in moments or ("patched", "after"):
+            getattr(made, moment).texts[name] = text
+
+    return act
+
+
+def listen(*rows: tuple[str, str, str, int]) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.listeners.extend(rows)
+
+    return act
+
+
+def stop_listening(program: str) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.listeners[:] = [row for row in moment.listeners if row[2] != program]
+
+    return act
+
+
+def log_line(**row: object) -> Mutation:
+    line = {"PRIORITY": "4", "SYSLOG_IDENTIFIER": "kernel", "MESSAGE": "x", **row}
+    return lambda made: made.after.journal.append(line)
+
+
+def change_answer(**changes: object) -> Mutation:
+    return lambda made: made.answer(**changes)
+
+
+def set_field(**changes: object) -> Mutation:
+    return lambda made: made.fields.update(changes)

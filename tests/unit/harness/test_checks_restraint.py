@@ -1,0 +1,141 @@
+"""The checks blame a patch only for what it did, and one that breaks hides no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.checks import checks, failed, judge, record
+from harness.events import Event
+from tests.unit.harness.mutate import (
+    Mutation,
+    change_file,
+    change_text,
+    change_unit,
+    listen,
+    log_line,
+    set_field,
+    stop_listening,
+)
+from tests.unit.harness.world import IPTABLES, STAT, Unit, pem, world
+
+HARMLESS: dict[str, Mutation] = {
+    "counters and dates of iptables": change_text(
+        "rules.iptables",
+        IPTABLES.replace("[5:300]", "[99:9]").replace("00:00:00", "11:11:11").replace("[1:60]", "[7:7]"),
+    ),
+    "the order in which chains are declared": change_text(
+        "rules.iptables",
+        IPTABLES.replace(
+            ":INPUT DROP [1:60]\n:FORWARD DROP [0:0]\n", ":FORWARD DROP [0:0]\n:INPUT DROP [1:60]\n"
+        ),
+    ),
+    "counters and states of haproxy": change_text(
+        "rules.haproxy", STAT.replace(",3,", ",9,").replace(",UP,", ",DOWN,")
+    ),
+    "a lease that was renewed": change_text("rules.leases", "1769999999 02:00:26:c3:00:02 10.1.1.50 vm1 *\n"),
+    "a life time that passes": change_text(
+        "rules.addresses",
+        '[{"addr_info": [{"valid_life_time": 7, "local": "192.0.2.10"}], "ifname": "eth2"}]',
+    ),
+    "a restart instead of a reload": change_unit(
+        "haproxy.service", main=160, start=7000, workers=((161, 7001),)
+    ),
+    "another port of the kernel's choice": listen(("udp", "0.0.0.0:41234", "dnsmasq", 350)),
+    "a reviewed line": log_line(MESSAGE="hrtimer: interrupt took 12345 ns"),
+    "a line below warning": log_line(PRIORITY="6", MESSAGE="hello"),
+    "a new certificate": change_text("identity.truststore", pem("ca 1") + pem("ca 2") + pem("ca 3")),
+    "an operator's copy kept beside": change_file(
+        "/opt/cloud/bin/vr_cfg.sh.dist-old", content="mine", mode=0o755
+    ),
+    "the recovery unit": change_file("/etc/systemd/system/cloud-livepatch-recover.service", content="unit"),
+    "the password server": lambda made: made.after.units.update(
+        {"cloud-password-server@10.1.1.1.service": Unit("cloud-password-server@10.1.1.1.service", 700, 8000)}
+    ),
+    "a login": change_unit("user@0.service", main=800, start=8000),
+    "trouble on purpose": lambda made: (
+        log_line(SYSLOG_IDENTIFIER="systemd", MESSAGE="haproxy.service: Failed with result")(made),
+        set_field(trouble=(r"haproxy\.service: Failed",))(made),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_a_harmless_change_is_not_blamed(change: str) -> None:
+    made = world()
+    HARMLESS[change](made)
+    assert made.found() == {}
+
+
+def test_a_unit_that_had_failed_before_is_not_blamed_on_the_patch() -> None:
+    made = world()
+    for moment in (made.before, made.patched, made.after):
+        moment.units["old.service"] = Unit("old.service", 0, 0, active="failed", sub="failed")
+    assert made.found() == {}
+    outcome = next(row for row in judge(made.case()) if row.name == "services.none-failed")
+    assert (outcome.verdict, outcome.reason) == ("skipped", "failed before the patch already: old.service")
+
+
+def test_a_service_that_was_dead_before_need_not_be_renewed() -> None:
+    made = world()
+    for moment in (made.before, made.patched, made.after):
+        moment.units["apache2.service"] = Unit("apache2.service", 0, 0, active="inactive", sub="dead")
+        moment.listeners[:] = [row for row in moment.listeners if row[2] != "apache2"]
+    assert made.found() == {}
+
+
+def test_an_alias_in_the_list_means_its_unit() -> None:
+    made = world()
+    for moment, pid in ((made.before, 600), (made.patched, 600), (made.after, 600)):
+        moment.texts["services.enabled"] = "haproxy apache2 dnsmasq portmap\n"
+        moment.units["rpcbind.service"] = Unit("rpcbind.service", pid, 1000)
+    for moment in (made.before, made.patched, made.after):
+        shown = moment._all_texts()["services.units"]
+        moment.texts["services.units"] = str(shown).replace(
+            "Names=rpcbind.service", "Names=rpcbind.service portmap.service"
+        )
+    assert made.found()["services.renewed"] == "portmap still runs on its old process 600"
+
+
+def test_only_the_named_checks_are_made() -> None:
+    names = {outcome.name for outcome in judge(world().case(), only=["sshd", "files.installed"])}
+    assert names == {"sshd.control-only", "sshd.host-keys", "files.installed"}
+
+
+def test_a_check_that_breaks_is_an_error_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world()
+    change_unit("haproxy.service", workers=((101, 1001),))(made)
+    case = made.case()
+    object.__setattr__(case, "budgets", (object(),))
+    outcomes = {outcome.name: outcome for outcome in judge(case)}
+    assert outcomes["traffic.streams"].verdict == "error"
+    assert "the check itself broke: AttributeError" in outcomes["traffic.streams"].reason
+    assert outcomes["services.renewed"].verdict == "failed"
+    assert {"traffic.streams", "services.renewed"} <= {
+        outcome.name for outcome in failed(list(outcomes.values()))
+    }
+
+
+def test_outcomes_become_events() -> None:
+    class Log:
+        def __init__(self) -> None:
+            self.kept: list[Event] = []
+
+        def emit(self, kind: str, **fields: object) -> Event:
+            self.kept.append(Event(0.0, "", kind, fields))
+            return self.kept[-1]
+
+    made, log = world(), Log()
+    stop_listening("sshd")(made)
+    bad = record(log, "router-S24", judge(made.case()))
+    assert {outcome.name for outcome in bad} == {"sshd.control-only", "ports.open"}
+    event = next(event for event in log.kept if event["name"] == "sshd.control-only")
+    assert (event["scenario"], event["verdict"]) == ("router-S24", "failed")
+    assert len(log.kept) == len([known for known in checks() if "patched" in known.applies])
+
+
+def test_checks_are_named_by_subject_and_explained_in_one_line() -> None:
+    assert len({known.name for known in checks()}) == len(checks()) > 40
+    for known in checks():
+        assert known.name.count(".") == 1
+        assert 20 < len(known.why) < 140
+        assert known.judge.__doc__

@@ -6,14 +6,20 @@ set -Eeuo pipefail
 . /opt/cloud/bin/setup/common.sh
 export SYSTEMCTL_SKIP_SYSV=1
 
-# Prints the words of a service list that have a unit here: Debian masks nfs-common, and a slim template lacks some.
+# Prints the units of a service list that are here: Debian masks nfs-common, and a slim template lacks some. An alias
+# (portmap) is printed by its real name, for systemctl refuses to enable an alias.
 present_units() {
-    local word folder path
+    local word folder path target
     for word in $(<"$1"); do
         for folder in /etc/systemd/system /lib/systemd/system; do
             path=$folder/$word.service
-            [[ -e $path || -L $path ]] || continue
-            [[ $(readlink "$path" || true) == /dev/null ]] || echo "$word.service"
+            target=$path
+            if [[ -L $path ]]; then
+                target=$(readlink "$path")
+            elif [[ ! -e $path ]]; then
+                continue
+            fi
+            [[ $target == /dev/null ]] || echo "${target##*/}"
             break
         done
     done

@@ -53,12 +53,20 @@ def _replace_folder(new: Path, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _errors(place: Path) -> Iterator[None]:
+def errors(place: Path) -> Iterator[None]:
     """Report a failed write as the machine's fault, with the place that was to be written."""
     try:
         yield
     except OSError as error:
         raise InfrastructureError(f"cannot write {place}: {error.strerror or error}") from error
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it with mode 0755, whatever the umask; present ones stay as they are."""
+    for parent in (*reversed(path.parents), path):
+        with contextlib.suppress(FileExistsError):
+            parent.mkdir()
+            parent.chmod(0o755)
 
 
 @contextlib.contextmanager
@@ -74,7 +82,7 @@ def folder(place: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
         InfrastructureError: the disk is full, or the place cannot be written.
     """
     target = Path.cwd() / place
-    with _errors(place):
+    with errors(place):
         if target.is_symlink():
             target = target.resolve()
         if target.exists() and not target.is_dir():
@@ -100,7 +108,7 @@ def file(place: Path, mode: int = 0o644) -> Iterator[Path]:
     Raises:
         InfrastructureError: the disk is full, or the place cannot be written.
     """
-    with _errors(place):
+    with errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:

@@ -52,8 +52,8 @@ def _measure(folder: Path, names: set[str]) -> dict[str, FileFact]:
 def _check_sums(folder: Path, facts: dict[str, FileFact]) -> None:
     found = sums.parse((folder / layout.SUMS).read_bytes(), layout.SUMS)
     if odd := sorted(found.keys() ^ (facts.keys() - {layout.SUMS})):
-        state = "is missing" if odd[0] in found else f"is not in {layout.SUMS}"
-        raise CheckFailed(f"{folder}: {odd[0]} {state}")
+        state = "lists" if odd[0] in found else "does not list"
+        raise CheckFailed(f"{folder}: {layout.SUMS} {state} {odd[0]!r}")
     for name, digest in sorted(found.items()):
         if facts[name].sha512 != digest:
             raise CheckFailed(f"{folder}: {name} does not match {layout.SUMS}")

@@ -90,9 +90,10 @@ class EventLog:
         """Seconds since the run began."""
         return self._clock() - self._zero
 
-    def since_start(self, monotonic: float) -> float:
-        """Turn a reading of the monotonic clock into seconds since the run began."""
-        return monotonic - self._zero
+    @property
+    def monotonic_zero(self) -> float:
+        """What the monotonic clock said when the run began."""
+        return self._zero
 
     def emit(self, kind: str, **fields: Json) -> Event:
         """Write one event and return it; it is on the disk when this returns.

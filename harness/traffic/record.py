@@ -1,0 +1,130 @@
+"""What one probe saw, and the gap that follows from it.
+
+A gap is the time between two answers in a row, less the time between two requests: with a service that is gone for
+exactly 2 s and 50 requests a second, it is 2.00 s ± 0.02 s. Answers count when they arrive, so it makes no
+difference whether a service refuses requests, drops them, or answers all of them late.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+# A pause between two answers that is longer than this many periods is drawn as a gap in the report.
+_DRAWN = 3.0
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What one probe saw. Times are readings of the monotonic clock, in seconds.
+
+    Attributes:
+        name: what was probed.
+        started: when the first request could go out.
+        ended: when the last one could.
+        sent: requests.
+        lost: requests without an answer, or with a wrong one.
+        longest_gap_ms: longest time without an answer, less the time between two requests.
+        broken_streams: long-lived connections that ended before the probe did.
+        gaps: begin and end of each time without answers that is worth drawing.
+        first_loss: when the first lost request was sent; None without one.
+        last_loss: when the last one was.
+        lag_ms: how late the harness itself was at worst; a gap of this size may be its own.
+        reason: what the last lost request ran into.
+    """
+
+    name: str
+    started: float
+    ended: float
+    sent: int
+    lost: int
+    longest_gap_ms: float
+    broken_streams: int = 0
+    gaps: tuple[tuple[float, float], ...] = ()
+    first_loss: float | None = None
+    last_loss: float | None = None
+    lag_ms: float = 0.0
+    reason: str = ""
+
+    def shifted(self, zero: float) -> ProbeResult:
+        """Return the result with times counted from ``zero`` on."""
+        return replace(
+            self,
+            started=round(self.started - zero, 4),
+            ended=round(self.ended - zero, 4),
+            gaps=tuple((round(begin - zero, 4), round(end - zero, 4)) for begin, end in self.gaps),
+            first_loss=None if self.first_loss is None else round(self.first_loss - zero, 4),
+            last_loss=None if self.last_loss is None else round(self.last_loss - zero, 4),
+        )
+
+
+@dataclass
+class Recorder:
+    """Collects what a probe sees; any thread may report.
+
+    A probe that runs elsewhere, such as in a tenant that pings and prints a line for each answer, reports here
+    directly: the time that counts is the harness's, at which the line arrives.
+    """
+
+    name: str
+    period: float
+    started: float = field(default_factory=time.monotonic)
+    _answers: list[float] = field(default_factory=list)
+    _losses: list[float] = field(default_factory=list)
+    _sent: int = 0
+    _broken: int = 0
+    _lag: float = 0.0
+    _reason: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def sent(self) -> None:
+        """Count a request."""
+        with self._lock:
+            self._sent += 1
+
+    def answered(self, at: float | None = None) -> None:
+        """Count a right answer that arrived now, or at a reading of the monotonic clock."""
+        with self._lock:
+            self._answers.append(time.monotonic() if at is None else at)
+
+    def lost(self, sent_at: float, reason: str = "") -> None:
+        """Count a request that got no answer, or a wrong one."""
+        with self._lock:
+            self._losses.append(sent_at)
+            self._reason = reason
+
+    def broken(self, reason: str = "") -> None:
+        """Count a stream that ended before it should."""
+        with self._lock:
+            self._broken += 1
+            self._reason = reason
+
+    def lagged(self, seconds: float) -> None:
+        """Note how late the harness itself was with a request."""
+        with self._lock:
+            self._lag = max(self._lag, seconds)
+
+    def result(self, ended: float | None = None) -> ProbeResult:
+        """Return what was seen until now, or until a reading of the monotonic clock."""
+        end = time.monotonic() if ended is None else ended
+        with self._lock:
+            answers, losses = sorted(self._answers), sorted(self._losses)
+            marks = [self.started, *(min(answer, end) for answer in answers if answer > self.started), end]
+            pauses = list(itertools.pairwise(marks))
+            longest = max((after - before for before, after in pauses), default=0.0)
+            return ProbeResult(
+                name=self.name,
+                started=self.started,
+                ended=end,
+                sent=self._sent,
+                lost=len(losses),
+                longest_gap_ms=round(max(longest - self.period, 0.0) * 1000, 1),
+                broken_streams=self._broken,
+                gaps=tuple(pause for pause in pauses if pause[1] - pause[0] > _DRAWN * self.period),
+                first_loss=losses[0] if losses else None,
+                last_loss=losses[-1] if losses else None,
+                lag_ms=round(self._lag * 1000, 1),
+                reason=self._reason,
+            )

@@ -1,0 +1,116 @@
+"""Runs all probes beside whatever the test does, in one thread, on the clock of the event log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Self
+
+from harness.checks.case import Budget
+from harness.events import EventLog
+from harness.traffic.probes import RATE, Probe
+from harness.traffic.record import ProbeResult, Recorder
+
+# Longest gap in milliseconds that a probe may have when a scenario says nothing else.
+DEFAULT_BUDGET_MS = 500.0
+
+
+class Traffic:
+    """Probes as a context manager.
+
+    Use::
+
+        with Traffic([HttpProbe("load balancer", "127.0.0.1", 8080)]) as traffic:
+            patch(...)
+        for result in traffic.results: ...
+    """
+
+    def __init__(self, probes: Sequence[Probe], *, reported: Mapping[str, float] | None = None) -> None:
+        """Prepare probes.
+
+        Args:
+            probes: run by this object.
+            reported: probes that run elsewhere, by name with their requests a second: see :meth:`recorder`.
+        """
+        self._probes = tuple(probes)
+        rates = {probe.name: probe.rate for probe in probes} | dict(reported or {})
+        if len(rates) != len(self._probes) + len(reported or {}):
+            raise ValueError(f"two probes have the same name: {', '.join(sorted(rates))}")
+        self._rates = rates
+        self._recorders: dict[str, Recorder] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self.results: tuple[ProbeResult, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Start all probes."""
+        now = time.monotonic()
+        self._recorders = {name: Recorder(name, 1 / rate, started=now) for name, rate in self._rates.items()}
+        running = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(running,), name="traffic", daemon=True)
+        self._thread.start()
+        running.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all probes and make their results."""
+        ended = time.monotonic()
+        if self._loop and self._stop and self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already when a probe broke
+                self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+        self.results = tuple(recorder.result(ended) for recorder in self._recorders.values())
+        if self._failure is not None:
+            raise RuntimeError("a probe broke") from self._failure
+
+    def recorder(self, name: str) -> Recorder:
+        """Return where a probe that runs elsewhere reports, such as the pings of a tenant."""
+        return self._recorders[name]
+
+    def _run(self, running: threading.Event) -> None:
+        try:
+            asyncio.run(self._main(running))
+        except BaseException as error:
+            self._failure = error
+        finally:
+            running.set()
+
+    async def _main(self, running: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        running.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stop.wait())  # keeps the loop open when all probes run elsewhere
+            for probe in self._probes:
+                group.create_task(probe.run(self._recorders[probe.name], self._stop))
+
+    def budgets(self, limits: Mapping[str, float] | None = None) -> tuple[Budget, ...]:
+        """Return the results as the checks want them.
+
+        Args:
+            limits: longest gap in milliseconds by name of the probe; others get ``DEFAULT_BUDGET_MS``.
+        """
+        return tuple(
+            Budget(
+                name=result.name,
+                sent=result.sent,
+                longest_gap_ms=result.longest_gap_ms,
+                budget_ms=(limits or {}).get(result.name, DEFAULT_BUDGET_MS),
+                broken_streams=result.broken_streams,
+            )
+            for result in self.results
+        )
+
+    def record(self, log: EventLog, scenario: str, limits: Mapping[str, float] | None = None) -> None:
+        """Write one event a probe, its times on the clock of the log."""
+        zero = log.monotonic_zero
+        for result, budget in zip(self.results, self.budgets(limits), strict=True):
+            log.emit("probe", scenario=scenario, budget_ms=budget.budget_ms, **asdict(result.shifted(zero)))
+
+
+__all__ = ["DEFAULT_BUDGET_MS", "RATE", "Traffic"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,39 +91,44 @@ def _make(plan: Plan, folder: Path, progress: Progress) -> None:
 
 
 def _mmdebstrap(plan: Plan, folder: Path, archive: Path, note: Callable[[str], None]) -> None:
-    command = command_line(plan, archive)
     scratch = folder / "scratch"
     scratch.mkdir()
-    environment = {
+    # apt downloads as a user of its own, who must get there.
+    for path in (folder, scratch):
+        path.chmod(0o755)
+    command = command_line(plan, archive)
+    for program in (command[0], "mmdebstrap"):
+        if shutil.which(program) is None:
+            raise InfrastructureError(f"{program} is missing", hint="run 'make machine', or install it")
+    last: list[str] = []
+    with subprocess.Popen(
+        command, env=_environment(plan, scratch), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", umask=0o022,
+    ) as process:  # fmt: skip
+        try:
+            for line in process.stdout or ():
+                last = [*last[-_LAST_LINES:], line.rstrip()]
+                note(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise InfrastructureError(_failure(plan, last))
+    cache.remove(scratch)
+
+
+def _environment(plan: Plan, scratch: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "SOURCE_DATE_EPOCH": str(plan.epoch),
         "IMAGE_KERNEL": plan.debian.kernel_package,
-        "INITRD": "No",  # read by initramfs-tools' kernel hook: the image gets an initramfs of ours
+        # Read by the kernel hook of initramfs-tools: the image gets an initramfs of ours.
+        "INITRD": "No",
         "LC_ALL": "C.UTF-8",
         "DEBIAN_FRONTEND": "noninteractive",
         "TMPDIR": str(scratch),
         "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
     }
-    # mmdebstrap's user of apt must reach its scratch folder.
-    for path in (folder, scratch):
-        path.chmod(0o755)
-    last: list[str] = []
-    try:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", umask=0o022,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise InfrastructureError(
-            f"{error.filename} is missing", hint="install it, or run 'make machine'"
-        ) from None
-    with process:
-        for line in process.stdout or ():
-            last = [*last[-_LAST_LINES:], line.rstrip()]
-            note(line.rstrip())
-    if process.returncode != 0:
-        raise InfrastructureError(_failure(plan, last))
-    cache.remove(scratch)
 
 
 def command_line(plan: Plan, archive: Path) -> list[str]:
@@ -142,8 +149,9 @@ def command_line(plan: Plan, archive: Path) -> list[str]:
         *(f"--keyring={path}" for path in mirror.keyrings()),
         *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
         *(f"--aptopt={option}" for option in (*mirror.apt_options(), *_apt_options(plan))),
-        *(f'--customize-hook={path} "$1"' for path in _hooks()),
-        *(f'--customize-hook=rm -rf "$1"/{path}' for path in ("etc/apt/apt.conf.d/99mmdebstrap",)),
+        *(f'--customize-hook={shlex.quote(str(path))} "$1"' for path in _hooks()),
+        # The build's settings of apt, the host's proxy among them, are no business of the image.
+        '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
     ]
     return [*leash, "mmdebstrap", *options, plan.debian.codename, str(archive), *plan.mirror_lines]
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from bundle import catalogue
-from bundle.errors import UsageError
+from bundle.errors import InfrastructureError, UsageError
 from bundle.paths import payload_root
 from harness import cache
 from harness.image import base, customize, disk, images, kernel, sbom
@@ -32,8 +32,15 @@ def build(spec: ImageSpec, progress: Progress | None = None) -> Image:
     path = cache.entry(images.KIND, key)
     if not path.is_dir():
         shown = progress or Silent()
-        start = base.obtain(plan, shown)
-        cache.obtain(images.KIND, key, lambda folder: _make(plan, scripts, start, key, folder, shown))
+        for kind in (images.KIND, base.KIND):
+            cache.collect_partials(kind)
+        try:
+            start = base.obtain(plan, shown)
+            cache.obtain(images.KIND, key, lambda folder: _make(plan, scripts, start, key, folder, shown))
+        except OSError as error:
+            raise InfrastructureError(
+                f"image build in {cache.cache_root()}: {error.strerror or error}"
+            ) from None
     return images.load(path)
 
 

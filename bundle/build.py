@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 
 import rfc8785
 
-from bundle import catalogue, layout, output, sbom, signing
+from bundle import catalogue, layout, output, signing
 from bundle.deflate import FLAVOUR
 from bundle.digest import TrailingDigest
 from bundle.errors import UsageError
@@ -29,7 +29,10 @@ from bundle.store import Store, cache_root, configured_limit
 from bundle.tar import tgz_stream
 from bundle.zip import Packer, write_zip
 
-_ALGORITHMS = ("sha256", "sha512", "md5")
+_ALGORITHMS: dict[Archive, tuple[str, ...]] = {
+    "agent.zip": ("sha256", "sha512"),
+    "cloud-scripts.tgz": ("sha256", "sha512", "md5"),
+}
 _LARGEST_SCRIPT = 16 << 20
 # Without SOURCE_DATE_EPOCH the time stamp is made from the content and lies in these years, from 1980 to
 # 2014: in the past of any clock, and another one for other content, because Python trusts byte code whose
@@ -135,7 +138,7 @@ class _Archiver:
         recipe = self._recipe(name, members)
         digests = self._known_digests(recipe)
         with path.open("w+b") as file:
-            follower = TrailingDigest(file.fileno(), () if digests else _ALGORITHMS)
+            follower = TrailingDigest(file.fileno(), () if digests else _ALGORITHMS[name])
             try:
                 size = self._fill(name, file, members, recipe, follower)
             finally:
@@ -199,15 +202,15 @@ def _foreign_script(path: Path | None) -> bytes | None:
     return data
 
 
-def _bill(store: Store | None, facts: Facts, archives: dict[Archive, Packed], folder: Path) -> bytes:
+def _bill(store: Store | None, content: Manifest, archives: dict[Archive, Packed], folder: Path) -> bytes:
     """Return the bill of materials, from the cache when nothing changed."""
-    manifest = Manifest(facts, {name: packed.members for name, packed in archives.items()})
     files = file_facts(folder, archives, layout.PAYLOAD[:2])
-    digest = manifest.content_digest()
-    key = f"sbom {digest} {files}"
+    key = f"sbom {content.content_digest} {files}"
     data = store.get(key) if store is not None else None
     if data is None:
-        data = sbom.render(facts, digest, manifest.members, files)
+        from bundle import sbom
+
+        data = sbom.render(content.facts, content.content_digest, content.members, files)
         if store is not None:
             store.put(key, data)
     return data
@@ -238,8 +241,9 @@ def build(options: BuildOptions) -> Built:
         with ThreadPoolExecutor(workers) as pool:
             archiver = _Archiver(pool, store, workers, facts.epoch)
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
-        write(folder / layout.SBOM, _bill(store, facts, archives, folder))
-        manifest = seal(folder, Parts(facts, archives, script), key)
+        content = Manifest(facts, members)
+        write(folder / layout.SBOM, _bill(store, content, archives, folder))
+        manifest = seal(folder, Parts(content, archives, script), key)
     if store is not None:
         store.trim()
     return Built(options.output, manifest, payload.notes)

@@ -31,7 +31,8 @@ class TrailingDigest:
         self._error: OSError | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._follow, name="trailing-digest", daemon=True)
-        self._thread.start()
+        if algorithms:
+            self._thread.start()
 
     def advance(self, offset: int) -> None:
         """Announce that the bytes before ``offset`` are final."""
@@ -48,7 +49,8 @@ class TrailingDigest:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        if self._digests:
+            self._thread.join()
         if self._error is not None:
             raise self._error
         return {name: digest.hexdigest() for name, digest in self._digests.items()}

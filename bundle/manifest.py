@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -93,14 +94,22 @@ class Manifest:
             },
         }
 
+    @cached_property
     def content_digest(self) -> str:
-        """Return the SHA-256 of the canonical content, in lower-case hex."""
+        """SHA-256 of the canonical content, in lower-case hex."""
         return hashlib.sha256(rfc8785.dumps(self.content())).hexdigest()
+
+    def with_files(self, files: dict[str, FileFact]) -> Manifest:
+        """Return the same content with the finished files."""
+        found = Manifest(self.facts, self.members, files)
+        # The content is the same, and so is its digest, which takes long to compute.
+        vars(found)["content_digest"] = self.content_digest
+        return found
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes: what lies on disk, and what is signed."""
         files = {name: vars(fact) for name, fact in self.files.items()}
-        return rfc8785.dumps({**self.content(), "content_digest": self.content_digest(), "files": files})
+        return rfc8785.dumps({**self.content(), "content_digest": self.content_digest, "files": files})
 
 
 def _member_row(member: Member) -> dict[str, Any]:
@@ -216,7 +225,7 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
     facts = Facts(**texts, digest=digest, epoch=reader.number(table["epoch"], "epoch"))
     files = {name: reader.file(name, row) for name, row in reader.table(table["files"], "files").items()}
     manifest = Manifest(facts, reader.members(table["members"]), files)
-    if table["content_digest"] != manifest.content_digest():
+    if table["content_digest"] != manifest.content_digest:
         reader.fail("the content digest does not match the content")
     return manifest
 

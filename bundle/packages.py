@@ -67,7 +67,7 @@ mkdir -p %{{buildroot}}/{folder}
 def _description(found: Manifest) -> str:
     return (
         f"The files agent.zip, cloud-scripts.tgz and patch-sysvms.sh of CloudStack {found.facts.version},\n"
-        f"content digest sha256:{found.content_digest()}."
+        f"content digest sha256:{found.content_digest}."
     )
 
 
@@ -151,7 +151,7 @@ def make_deb(folder: Path, layout_name: str, place: Path) -> None:
 
 def _deb_version(found: Manifest) -> str:
     """Return CloudStack's version with the content digest, so that other content is another version."""
-    return f"{found.facts.version}+sysvm.{found.content_digest()[:12]}"
+    return f"{found.facts.version}+sysvm.{found.content_digest[:12]}"
 
 
 def make_rpm(folder: Path, layout_name: str, place: Path) -> None:
@@ -179,7 +179,7 @@ def make_rpm(folder: Path, layout_name: str, place: Path) -> None:
             _SPEC.format(
                 package=NAME,
                 version=found.facts.version,
-                release=f"1.sysvm.{found.content_digest()[:12]}",
+                release=f"1.sysvm.{found.content_digest[:12]}",
                 summary=_SUMMARY,
                 description=_description(found),
                 folder=target.folder,

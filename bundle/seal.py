@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from bundle import catalogue, layout, provenance, signing, sums
 from bundle.guest_manifest import Packed, render_guest_manifest
-from bundle.manifest import Facts, FileFact, Manifest, file_fact
+from bundle.manifest import FileFact, Manifest, file_fact
 from bundle.members import Archive
 from bundle.output import write
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is sealed from: its facts, its two archives, and a foreign script in place of ours."""
+    """What a bundle is sealed from: its content, its two archives, and a foreign script in place of ours."""
 
-    facts: Facts
+    content: Manifest
     archives: dict[Archive, Packed]
     script: bytes | None = None
 
 
 def guest_manifest(parts: Parts) -> str:
     """Return the text that travels inside the script and that its signature covers."""
-    facts = parts.facts
+    facts = parts.content.facts
     return render_guest_manifest(
         version=facts.version,
         architecture=facts.architecture,
@@ -44,10 +44,10 @@ def _script(parts: Parts, key: EllipticCurvePrivateKey | None) -> bytes:
 
     text = guest_manifest(parts)
     spec = ScriptSpec(
-        release=catalogue.load().release(parts.facts.release),
+        release=catalogue.load().release(parts.content.facts.release),
         guest_manifest=text,
         signature=signing.sign(key, text.encode()) if key is not None else None,
-        restart=cast(Literal["graceful", "always"], parts.facts.restart),
+        restart=cast(Literal["graceful", "always"], parts.content.facts.restart),
     )
     text = render(spec)
     return text.encode()
@@ -70,15 +70,14 @@ def seal(folder: Path, parts: Parts, key: EllipticCurvePrivateKey | None) -> Man
         parts: what the bundle is made of.
         key: signs the manifest and the guest manifest; None leaves the bundle unsigned.
     """
-    facts, archives = parts.facts, parts.archives
+    content, archives = parts.content, parts.archives
+    facts = content.facts
     write(folder / layout.SCRIPT, _script(parts, key), layout.mode_of(layout.SCRIPT))
     digest = archives["cloud-scripts.tgz"].digests[facts.digest]
     write(folder / layout.SIGNATURE, f"{digest}\n".encode())
-    members = {name: packed.members for name, packed in archives.items()}
-    content_digest = Manifest(facts, members).content_digest()
     subjects = file_facts(folder, archives, layout.PAYLOAD)
-    write(folder / layout.PROVENANCE, provenance.statement(facts, content_digest, subjects))
-    manifest = Manifest(facts, members, file_facts(folder, archives, layout.LISTED))
+    write(folder / layout.PROVENANCE, provenance.statement(facts, content.content_digest, subjects))
+    manifest = content.with_files(file_facts(folder, archives, layout.LISTED))
     data = manifest.to_bytes()
     write(folder / layout.MANIFEST, data)
     if key is not None:

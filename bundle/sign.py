@@ -30,10 +30,12 @@ def _parts(folder: Path, found: Manifest) -> Parts:
     archives = {}
     for name in ARCHIVES:
         fact = found.files[name]
-        digests = {"sha256": fact.sha256, "sha512": fact.sha512, "md5": file_digest(folder / name, "md5")}
+        digests = {"sha256": fact.sha256, "sha512": fact.sha512}
+        if name == layout.SCRIPTS:
+            digests["md5"] = file_digest(folder / name, "md5")
         archives[name] = Packed(fact.size, digests, found.members[name])
     foreign = found.facts.script == "foreign"
-    return Parts(found.facts, archives, (folder / layout.SCRIPT).read_bytes() if foreign else None)
+    return Parts(found, archives, (folder / layout.SCRIPT).read_bytes() if foreign else None)
 
 
 def _openpgp(folder: Path, user: str) -> None:

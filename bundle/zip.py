@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from bundle.deflate import FLAVOUR, deflate, in_order, submit_chunks
@@ -187,7 +187,7 @@ class Packer:
 
     def _whole(self, member: Member) -> _Part:
         if (known := self._known(member)) is not None:
-            return known
+            return replace(known, blocks=tuple(known.blocks))
         plain = b"".join(checked_blocks(member))
         packed = deflate(plain)
         if len(packed) >= len(plain):

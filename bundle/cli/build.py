@@ -81,7 +81,7 @@ def command(
     manifest = built.manifest
     if as_json:
         files = {name: vars(fact) for name, fact in manifest.files.items()}
-        summary = {**vars(manifest.facts), "content_digest": manifest.content_digest(), "files": files}
+        summary = {**vars(manifest.facts), "content_digest": manifest.content_digest, "files": files}
         print_json({"folder": str(output), **summary, "signed": key is not None, "notes": list(built.notes)})
         return
     for note in built.notes:
@@ -93,4 +93,4 @@ def command(
     click.echo(
         f"{output}: CloudStack {manifest.facts.version}, {counts}, {'signed' if key else 'not signed'}"
     )
-    click.echo(f"content digest sha256:{manifest.content_digest()}")
+    click.echo(f"content digest sha256:{manifest.content_digest}")

@@ -30,7 +30,7 @@ def command(folder: Path, as_json: bool) -> None:
     facts.add_column(overflow="fold")
     for name, value in vars(found.facts).items():
         facts.add_row(name.replace("_", " "), str(value))
-    facts.add_row("content digest", f"sha256:{found.content_digest()}")
+    facts.add_row("content digest", f"sha256:{found.content_digest}")
     facts.add_row("signed", "yes" if (folder / layout.MANIFEST_SIGNATURE).is_file() else "no")
     console = Console()
     console.print(facts)

@@ -20,4 +20,4 @@ def command(folder: Path, key: Path | None, openpgp: str | None) -> None:
     from bundle.sign import sign
 
     found = sign(folder, key, openpgp)
-    click.echo(f"{folder}: signed, content digest sha256:{found.content_digest()}")
+    click.echo(f"{folder}: signed, content digest sha256:{found.content_digest}")

@@ -18,7 +18,7 @@ def command(folder: Path, trust: Path | None, as_json: bool) -> None:
     from bundle.verify import verify
 
     found = verify(folder, trust)
-    digest = found.manifest.content_digest()
+    digest = found.manifest.content_digest
     state = "signed, not checked" if found.signed else "not signed"
     if found.trusted:
         state = "signed by the trusted key"

@@ -3,17 +3,19 @@
 Fixtures:
     lab: what the run shares (bundles, image, golden snapshot), made on first use.
     system_vm: a fresh, booted, configured system VM with its tenants; gone after the test.
-    judge: records named checks; the test fails at its end when one did not hold, and all are in the report.
+    live_patch: patches that VM and makes every check; the test fails at its end when one did not hold.
 
 A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,40 +26,40 @@ from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
 from harness.results import Results
+from harness.trial import Trial
 
 RUN = pytest.StashKey["Run"]()
+# Keys under which pytest-xdist carries things to its workers and back.
+_RESULTS, _PROBLEM = "sysvm_results", "sysvm_problem"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error of the user or the machine, as a process ends with it."""
+
+    text: str
+    exit_status: int
 
 
 @dataclass
 class Run:
-    """A run as the plugin sees it: where its events go, and the first error that was no test's own failure."""
+    """A run as the plugin sees it: where its events go, and the first error that was no check's finding."""
 
     results: Results
     events: EventLog
-    error: SysvmError | None = None
+    problem: Problem | None = None
 
 
-@dataclass
-class Judge:
-    """Collects the checks of one scenario; a failed one does not keep the next from being made."""
+class Latest:
+    """A plugin for callers in the same process: remembers the run after pytest is done."""
 
-    scenario: str
-    events: EventLog
-    failures: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        """Start without one."""
+        self.run: Run | None = None
 
-    def check(self, name: str, problems: str | list[str]) -> bool:
-        """Record a check: ``problems`` says what is wrong, one line each; nothing means that it held."""
-        lines = [problems] if isinstance(problems, str) else problems
-        lines = [line for line in lines if line]
-        verdict = "failed" if lines else "passed"
-        reason = lines[0] if lines else ""
-        self.events.emit(
-            "check", scenario=self.scenario, name=name, verdict=verdict, reason=reason, details=lines[1:40]
-        )
-        if lines:
-            shown = "\n    ".join(lines[:12])
-            self.failures.append(f"{name}:\n    {shown}")
-        return not lines
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Take the run out of the configuration."""
+        self.run = config.stash.get(RUN, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,6 +79,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_Workers(), "sysvm-workers")
     config.addinivalue_line("markers", "scenario(name): a scenario that goes into the report under that name")
 
 
@@ -84,9 +88,25 @@ def _run_of(config: pytest.Config) -> Run:
     """Return the run, starting it with the first scenario: collecting tests leaves no folder."""
     run = config.stash.get(RUN, None)
     if run is None:
-        folder = results.create(config.getoption("--results"))
+        shared = getattr(config, "workerinput", {}).get(_RESULTS)
+        folder = Results(Path(shared)) if shared else results.create(config.getoption("--results"))
         run = config.stash[RUN] = Run(folder, EventLog(folder.events))
     return run
+
+
+class _Workers:
+    """What the parts of a run that pytest-xdist starts tell each other; registered when it is there."""
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker where the run's results lie."""
+        node.workerinput[_RESULTS] = str(_run_of(node.config).results.folder.absolute())
+
+    def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002 - xdist's signature
+        """Take over what went wrong in a worker."""
+        run = _run_of(node.config)
+        told = getattr(node, "workeroutput", {}).get(_PROBLEM)
+        if told and run.problem is None:
+            run.problem = Problem(*told)
 
 
 def scenario_id(item: pytest.Item) -> str | None:
@@ -123,8 +143,8 @@ def pytest_runtest_makereport(
         return report
     run = _run_of(item.config)
     error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, SysvmError) and run.error is None:
-        run.error = error
+    if isinstance(error, SysvmError) and run.problem is None:
+        run.problem = Problem(error.diagnostics(), int(error.exit_status))
     ended = report.when == "call" or not report.passed
     if ended:
         verdict = "passed" if report.passed else "skipped" if report.skipped else "failed"
@@ -139,11 +159,11 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Fail a scenario whose judge has seen a check that did not hold."""
+    """Fail a scenario in which a check did not hold."""
     outcome = yield
-    judge = pyfuncitem.funcargs.get("judge")
-    if isinstance(judge, Judge) and judge.failures:
-        pytest.fail("\n".join(judge.failures), pytrace=False)
+    trial = pyfuncitem.funcargs.get("live_patch")
+    if isinstance(trial, Trial) and trial.failures:
+        pytest.fail("\n".join(trial.failures), pytrace=False)
     return outcome
 
 
@@ -152,10 +172,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run = session.config.stash.get(RUN, None)
     if run is None:
         return
+    if hasattr(session.config, "workeroutput"):
+        if run.problem is not None:
+            session.config.workeroutput[_PROBLEM] = (run.problem.text, run.problem.exit_status)
+        run.events.close()
+        return
     from harness.report import write
 
     verdict = {0: "passed", 1: "failed"}.get(int(exitstatus), "error")
-    reason = run.error.diagnostics() if run.error else ""
+    reason = run.problem.text if run.problem else ""
     run.events.emit("run_finished", verdict=verdict, reason=reason)
     run.events.close()
     write(run.results)
@@ -178,13 +203,15 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
     """A fresh copy of the golden snapshot."""
     started = time.monotonic()
-    name = (scenario_id(request.node) or request.node.name).split("-from-")[-1].replace(".", "")[:40]
+    mark = request.node.get_closest_marker("scenario")
+    # Part of domain and socket names: short, and nothing but letters, digits and dashes.
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.name)[:24]
     with lab.system_vm(name) as vm:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         yield vm
 
 
 @pytest.fixture
-def judge(request: pytest.FixtureRequest, lab: Lab) -> Judge:
-    """The judge of this scenario."""
-    return Judge(scenario_id(request.node) or request.node.name, lab.events)
+def live_patch(request: pytest.FixtureRequest, lab: Lab, system_vm: SystemVm) -> Trial:
+    """What patches ``system_vm``: ``live_patch.patch(bundle)`` patches, sends the rules again and makes all checks."""
+    return Trial(lab, system_vm, scenario_id(request.node) or request.node.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bundle.errors import Exit
+from bundle.errors import Exit, UsageError
 
 
 @click.command()
@@ -23,6 +23,13 @@ from bundle.errors import Exit
 @click.option("--bundle", type=click.Path(path_type=Path), help="Patch with this bundle instead of our own.")
 @click.option("--scenario", "pattern", help="Only the scenarios that match, as pytest's -k.")
 @click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Scenarios at the same time; 0 runs them one after the other, in this process.",
+)
+@click.option(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results"),
@@ -32,7 +39,7 @@ from bundle.errors import Exit
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of a table.")
 def run(
     vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str,
-    bundle: Path | None, pattern: str | None, results: Path, as_json: bool,
+    bundle: Path | None, pattern: str | None, workers: int, results: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
@@ -50,7 +57,7 @@ def run(
         chosen["--debian"] = str(debian)
     if bundle is not None:
         chosen["--bundle"] = str(bundle.absolute())
-    arguments = [f"{name}={value}" for name, value in chosen.items()]
+    arguments = [*(f"{name}={value}" for name, value in chosen.items()), "-n", str(workers)]
     if pattern:
         arguments += ["-k", pattern]
     return _judge(arguments, as_json)
@@ -63,32 +70,23 @@ def _judge(arguments: list[str], as_json: bool) -> int:
 
     import pytest
 
+    from harness import plugin
     from harness.events import read
     from harness.report import build
     from harness.report.table import render_table
 
     here = Path(__file__).parent.parent / "scenarios"
-    ran = _Ran()
+    ran = plugin.Latest()
     with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
         status = pytest.main(
-            [
-                str(here),
-                "-c",
-                str(here / "pytest.ini"),
-                "--rootdir",
-                str(here),
-                "-p",
-                "harness.plugin",
-                *arguments,
-            ],
-            plugins=[ran],
+            [str(here), "-c", str(here / "pytest.ini"), "--rootdir", str(here), *arguments],
+            plugins=[plugin, ran],
         )
         log.seek(0)
         text = log.read()
     if ran.run is None:
-        raise click.UsageError(
-            f"no scenario was run: {text.strip().splitlines()[-1] if text.strip() else status}"
-        )
+        last = text.strip().splitlines()[-1:] or [f"pytest ended with status {status}"]
+        raise UsageError(f"no scenario was run: {last[0]}")
     ran.run.results.log("pytest.log").write_text(text)
     report = build(read(ran.run.results.events), name=ran.run.results.name)
     if as_json:
@@ -101,21 +99,7 @@ def _judge(arguments: list[str], as_json: bool) -> int:
             terminal.width = 160
         terminal.print(render_table(report))
         click.echo(f"report: {ran.run.results.html}")
-    if ran.run.error is not None:
-        raise ran.run.error
+    if ran.run.problem is not None:
+        click.echo(f"sysvm: {ran.run.problem.text}", err=True)
+        return ran.run.problem.exit_status
     return Exit.OK if report.verdict == "passed" and status == 0 else Exit.FAILED
-
-
-class _Ran:
-    """A plugin that remembers the run, for after pytest is done."""
-
-    def __init__(self) -> None:
-        from harness.plugin import Run
-
-        self.run: Run | None = None
-
-    def pytest_unconfigure(self, config: object) -> None:
-        """Take the run out of the configuration."""
-        from harness.plugin import RUN
-
-        self.run = config.stash.get(RUN, None)  # type: ignore[attr-defined]  # pytest.Config, imported lazily

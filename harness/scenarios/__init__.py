@@ -1,0 +1,1 @@
+"""The acceptance scenarios, as pytest files: run by ``sysvm run``, or by pytest with the plugin."""

@@ -1,0 +1,30 @@
+"""The road of every live patch: it succeeds, it fails and is undone, and after a failure it still succeeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.lab import Lab
+from harness.trial import Trial
+
+
+@pytest.mark.scenario("live-patch")
+def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None:
+    """A healthy bundle: services renewed, files new, rules still answered; a second patch changes nothing."""
+    answer = live_patch.patch(lab.new_bundle)
+    live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
+    again = live_patch.patch(lab.new_bundle, expected="kept")
+    live_patch.require("patch.no-op", "it ran a second time" if again.ran else "")
+
+
+@pytest.mark.scenario("S01-rollback")
+def test_rolls_back_when_haproxy_does_not_come_back(lab: Lab, live_patch: Trial) -> None:
+    """A bundle that breaks haproxy: everything is as before, and a healthy bundle succeeds afterwards."""
+    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(r"haproxy",))
+    live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
+    reason = "" if "haproxy" in answer.details else f"the reason does not name haproxy: {answer.details!r}"
+    live_patch.require("rollback.reason", reason)
+    healthy = live_patch.patch(lab.new_bundle, trouble=(r"haproxy",))
+    live_patch.require(
+        "rollback.converges", "" if healthy.patched else f"a healthy patch fails: {healthy.details}"
+    )

@@ -1,0 +1,114 @@
+"""One live patch of one system VM, observed from before to after, and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundle import catalogue
+from harness import agent, checks, network, observe, payload, proofs
+from harness.agent import PatchAnswer
+from harness.checks import Case, Expectation, Outcome
+from harness.checks.services import renewed
+from harness.engine import SystemVm
+from harness.lab import Lab
+
+
+@dataclass
+class Trial:
+    """Patches a system VM and records what it finds; a scenario may patch several times.
+
+    Attributes:
+        scenario: id under which events are recorded.
+        failures: checks that did not hold, for people; a scenario with any of them fails at its end.
+    """
+
+    lab: Lab
+    vm: SystemVm
+    scenario: str
+    failures: list[str] = field(default_factory=list)
+
+    def patch(
+        self,
+        bundle: Path,
+        *,
+        expected: Expectation = "patched",
+        forced: bool = False,
+        trouble: tuple[str, ...] = (),
+    ) -> PatchAnswer:
+        """Patch as the KVM agent does, send the rules again when it succeeded, and make every check.
+
+        Args:
+            bundle: folder of the bundle.
+            expected: whether the VM must be new or as before afterwards.
+            forced: patch although the signature is the bundle's already.
+            trouble: patterns of console and journal lines that this patch causes on purpose.
+        """
+        files = agent.load_bundle(bundle, self.lab.new.signature)
+        step = self.lab.narrator.step
+        console = self.vm.console_log
+        with step(f"{self.vm.name}: observe before"):
+            printed = console.stat().st_size
+            before = observe.observe(self.vm.guest)
+        with step(f"{self.vm.name}: live patch"):
+            answer = agent.patch(self.vm.guest, files, forced=forced)
+        with step(f"{self.vm.name}: observe after the patch"):
+            patched = after = observe.observe(self.vm.guest, before.journal.cursor)
+        if answer.success:
+            with step(f"{self.vm.name}: send the rules again"):
+                network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
+                after = observe.observe(self.vm.guest, before.journal.cursor)
+        with console.open("rb") as log:
+            log.seek(printed)
+            spoken = log.read().decode(errors="replace")
+        case = Case(
+            vm_type=self.lab.wish.vm_type,
+            expected=expected,
+            before=before,
+            patched=patched,
+            after=after,
+            answer=answer,
+            recorded=answer.scripts_version,
+            signature=files.signature,
+            old=payload.read(agent.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
+            new=payload.read(files, self.lab.wish.vm_type),
+            live_paths=catalogue.load().live_paths,
+            control_address=self.vm.topology.control.address,
+            console=spoken,
+            trouble=trouble,
+        )
+        self._record(case, answer)
+        self.prove_rules()
+        return answer
+
+    def prove_rules(self) -> None:
+        """Send a request through every rule of the network."""
+        with self.lab.narrator.step(f"{self.vm.name}: prove the rules"):
+            answers = proofs.prove(self.vm, self.lab.network)
+        self._note(
+            [Outcome(f"request.{a.name}", "failed" if a.reason else "passed", a.reason) for a in answers]
+        )
+
+    def require(self, name: str, problem: str) -> None:
+        """Record a check of the scenario's own; ``problem`` is empty when it holds."""
+        self._note([Outcome(name, "failed" if problem else "passed", problem)])
+
+    def _record(self, case: Case, answer: PatchAnswer) -> None:
+        emit = self.lab.events.emit
+        emit(
+            "patch",
+            scenario=self.scenario,
+            success=answer.success,
+            seconds=answer.seconds,
+            details=answer.details,
+        )
+        words = [word for word, _service, change in renewed(case) if change in ("restarted", "reloaded")]
+        emit("services", scenario=self.scenario, restarted=words)
+        if answer.success:
+            emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
+        self._note(checks.judge(case))
+
+    def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:
+        for outcome in checks.record(self.lab.events, self.scenario, outcomes):
+            lines = "".join(f"\n    {line}" for line in outcome.details[:12])
+            self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")

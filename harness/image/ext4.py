@@ -15,6 +15,8 @@ from bundle.errors import InfrastructureError
 from harness.image.tree import Node, in_order
 
 BLOCK = 4096
+# Where e2fsprogs lie; not in the PATH of ordinary users.
+SBIN = ":/usr/sbin:/sbin"
 _MIB = 1024 * 1024
 # Named one by one, since the host's mke2fs.conf and the version of e2fsprogs decide otherwise. No checksums: they cost
 # time under emulation; nothing that GRUB 2.02 or the kernel of Debian 9 does not know.
@@ -58,7 +60,7 @@ def write(filesystem: Filesystem, nodes: dict[str, Node], *, epoch: int) -> None
         "DEBUGFS_PAGER": "cat",
         "LC_ALL": "C",
         "TZ": "UTC",
-        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
+        "PATH": os.environ.get("PATH", "") + SBIN,
     }
     inodes = max(_INODES_PER_MIB * filesystem.size // _MIB, 2 * len(nodes) + 1024)
     _run(

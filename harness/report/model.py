@@ -177,9 +177,9 @@ def _scenario_started(builder: _Builder, event: Event) -> None:
             row,
             t=event.t,
             title=str(event.get("title", "")),
-            vm_type=str(event.get("vm_type", "")),
-            from_release=str(event.get("from_release", "")),
-            to_release=str(event.get("to_release", "")),
+            vm_type=str(event.get("type", "")),
+            from_release=str(event.get("from", "")),
+            to_release=str(event.get("to", "")),
         ),
     )
 

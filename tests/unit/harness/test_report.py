@@ -30,7 +30,7 @@ def good_run() -> list[Event]:
     scenario = {"scenario": "router-from-4.21-live-patch"}
     return events(
         ("run", {"command": "sysvm run", "types": ["router", "ilbvm"]}),
-        ("scenario_started", {**scenario, "title": "Live patch", "vm_type": "router"}),
+        ("scenario_started", {**scenario, "title": "Live patch", "type": "router", "from": "4.21"}),
         ("step_started", {**scenario, "name": "patch"}),
         ("step_finished", {**scenario, "name": "patch", "seconds": 1.5, "verdict": "passed"}),
         ("services", {**scenario, "restarted": ["haproxy", "apache2"]}),

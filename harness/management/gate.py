@@ -1,0 +1,31 @@
+"""The version gate: whether the server still talks to a router (CONTRACT.md 7.2)."""
+
+from __future__ import annotations
+
+import re
+
+from harness.agent import Versions
+
+# What the server demands of a template when no release has raised it.
+MINIMUM_TEMPLATE = "4.10.0"
+
+
+def template_number(release_line: str) -> tuple[int, ...]:
+    """Return the version in a template's release line, the third word; empty when there is none."""
+    words = release_line.split()
+    match = re.match(r"\d+(\.\d+)*", words[2]) if len(words) > 2 else None
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def refusal(versions: Versions, signature: str, minimum: str = MINIMUM_TEMPLATE) -> str:
+    """Return why the server would send no command to a router any more, or an empty string.
+
+    A router is supported when its template is new enough, or when its scripts are the server's own.
+    """
+    needed = tuple(int(part) for part in minimum.split("."))
+    if template_number(versions.template) >= needed or versions.scripts.strip() == signature:
+        return ""
+    return (
+        f"Router requires upgrade: template {versions.template!r} is older than {minimum}, and its scripts are "
+        f"{versions.scripts[:12] or 'unknown'}…, not {signature[:12]}…"
+    )

@@ -1,0 +1,274 @@
+"""The server's calls: patchSystemVm, restartNetwork, restartVPC (CONTRACT.md 4.2), without the faults of 4.6."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bundle.errors import CheckFailed, UsageError
+from harness import agent, network
+from harness.agent import BundleFiles, Dialect, PatchAnswer
+from harness.events import Emitter, Nowhere
+from harness.management import gate, health
+from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
+from harness.management.pairs import SETTLE_DEADLINE, Pair
+from harness.network import Network
+from harness.protocols import Guest
+
+_PATCHABLE = {"consoleproxy", "secstorage"}
+_RESTARTABLE = {"Implemented", "Setup"}
+_WITH_AGENT = {"consoleproxy", "secstorage"}
+
+
+class Refused(UsageError):
+    """The call has an invalid parameter, or its object is in no state for it; nothing was touched."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How the server learns what a VM does; the simulator of the tests answers instead of a guest."""
+
+    patch: Callable[..., PatchAnswer] = agent.patch
+    ask_versions: Callable[[Guest], agent.Versions] = agent.ask_versions
+    active_services: Callable[[Guest], frozenset[str]] = health.active_services
+    role: Callable[[Guest], health.Role] = health.role
+    agent_is_stale: Callable[[Guest, BundleFiles], bool] = health.agent_is_stale
+    apply: Callable[..., network.Applied] = network.apply
+
+
+@dataclass(frozen=True)
+class Patched:
+    """What became of one VM in a call."""
+
+    vm: str
+    changed: bool
+    details: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What a restart did.
+
+    Attributes:
+        live: whether the routers were patched where they stood.
+        rebuilt: whether they were made anew (a rolling restart).
+        vms: the VMs that were patched or found to be current, in order.
+        rules: how many rule files were sent again.
+        notes: what was asked for and not done, with the reason.
+    """
+
+    live: bool = False
+    rebuilt: bool = False
+    vms: tuple[Patched, ...] = ()
+    rules: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class ManagementServer:
+    """Carries out calls on an inventory.
+
+    Attributes:
+        inventory: its tables.
+        bundle: the trio that it and its hosts have.
+        minimum_template: the oldest template whose routers it talks to.
+        dialect: how the agents read the script's answer.
+        rebuild: makes a router anew for a rolling restart; None where that is not possible.
+        events: where it tells what it does.
+        settle_deadline: seconds for a redundant pair to settle.
+        ways: how it learns what a VM does.
+    """
+
+    inventory: Inventory
+    bundle: BundleFiles
+    minimum_template: str = gate.MINIMUM_TEMPLATE
+    dialect: Dialect = "strict"
+    rebuild: Callable[[Vm], None] | None = None
+    events: Emitter = field(default_factory=Nowhere)
+    settle_deadline: float = SETTLE_DEADLINE
+    ways: Ways = field(default_factory=Ways)
+    _jobs: dict[str, threading.Lock] = field(default_factory=dict, repr=False)
+    _table: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def patch_system_vm(self, vm_id: str, *, forced: bool = False) -> Patched:
+        """Patch a console proxy or a secondary storage VM.
+
+        Raises:
+            UsageError: there is no such VM.
+            Refused: it is of another type.
+            CheckFailed: it is not running, or the patch failed.
+        """
+        if not vm_id:
+            raise Refused("invalid parameter id: it is missing")
+        vm = self.inventory.vm(vm_id)
+        if vm.type not in _PATCHABLE:
+            raise Refused(
+                f"invalid parameter id: {vm.name} is a {vm.type}; "
+                "patchSystemVm API can be used to patch CPVM / SSVM only.",
+                hint="restart its network with livepatch=true",
+            )
+        return self._patch(vm, forced=forced)
+
+    def restart_network(
+        self,
+        network_id: str,
+        *,
+        cleanup: bool = False,
+        make_redundant: bool = False,
+        live_patch: bool = False,
+    ) -> Restart:
+        """Restart a network; with ``live_patch`` its routers are patched where they stand.
+
+        Of a tier, all routers of its VPC are patched, each once. A router that fails fails the call, and the
+        network keeps "restart required".
+
+        Raises:
+            UsageError: there is no such network.
+            Refused: its state or the combination of parameters forbids it.
+            CheckFailed: a router could not be patched, or a rule not be sent.
+        """
+        row = self.inventory.network(network_id)
+        if row.sdn:
+            raise Refused(f"network {row.id}: Unable to restart a running SDN network.")
+        if row.state not in _RESTARTABLE:
+            raise Refused(
+                f"network {row.id} is {row.state}; only {' and '.join(sorted(_RESTARTABLE))} ones are restarted"
+            )
+        if row.vpc and cleanup:
+            raise Refused(f"network {row.id}: Cannot restart a VPC tier with cleanup")
+        if make_redundant and not row.redundant:
+            if not row.offers_redundancy:
+                raise Refused(f"network {row.id}: its offering does not support redundant routers")
+            cleanup = True
+        if row.vpc:
+            vpc = self.inventory.vpc(row.vpc)
+            return self._restart(
+                self.inventory.routers_of_vpc(row.vpc), vpc, [row], vpc.declared, cleanup, live_patch
+            )
+        routers = self.inventory.routers_of_network(row.id)
+        return self._restart(routers, row, [row], row.declared, cleanup, live_patch)
+
+    def restart_vpc(
+        self, vpc_id: str, *, cleanup: bool = False, make_redundant: bool = False, live_patch: bool = False
+    ) -> Restart:
+        """Restart a VPC; with ``live_patch`` each of its routers is patched exactly once, whatever its tiers.
+
+        Raises:
+            UsageError: there is no such VPC.
+            Refused: the combination of parameters forbids it.
+            CheckFailed: a router could not be patched, or a rule not be sent.
+        """
+        vpc = self.inventory.vpc(vpc_id)
+        if make_redundant and not vpc.redundant:
+            if not vpc.offers_redundancy:
+                raise Refused(f"VPC {vpc.id}: its offering does not support redundant routers")
+            cleanup = True
+        tiers = self.inventory.tiers(vpc_id)
+        up = [tier for tier in tiers if tier.state in _RESTARTABLE]
+        idle = tuple(
+            f"tier {tier.id} is {tier.state}: it has no rules to send" for tier in tiers if tier not in up
+        )
+        routers = self.inventory.routers_of_vpc(vpc_id)
+        done = self._restart(routers, vpc, [vpc, *up], vpc.declared, cleanup, live_patch)
+        return Restart(done.live, done.rebuilt, done.vms, done.rules, (*done.notes, *idle))
+
+    def _restart(
+        self,
+        routers: Sequence[Vm],
+        owner: NetworkRow | VpcRow,
+        rows: Sequence[NetworkRow | VpcRow],
+        declared: Network | None,
+        cleanup: bool,
+        live_patch: bool,
+    ) -> Restart:
+        rebuild = self.rebuild
+        if cleanup and rebuild is None:
+            raise Refused("a rolling restart is not possible here: nothing can make routers anew")
+        self.inventory.restart_is_due(rows, True)
+        notes: tuple[str, ...] = ()
+        patched: list[Patched] = []
+        if cleanup and rebuild:
+            if live_patch:
+                notes = ("cleanup was asked for: the routers are made anew, none is patched live",)
+            for vm in routers:
+                rebuild(vm)
+        elif live_patch:
+            patched = list(self._patch_in_order(routers, owner.redundant))
+        rules = self._send_rules(routers, declared)
+        self.inventory.restart_is_due(rows, False)
+        return Restart(live_patch and not cleanup, cleanup, tuple(patched), rules, notes)
+
+    def _patch_in_order(self, routers: Sequence[Vm], redundant: bool) -> Iterator[Patched]:
+        """Patch routers one after the other; of a pair the backup first, and wait for the pair after each."""
+        own = [vm for vm in routers if vm.type in {"router", "vpcrouter", "dhcpsrvr"}]
+        if redundant and len(own) > 1:
+            for vm in own:
+                self._must_run(vm)
+            pair = Pair(own, lambda vm: self.ways.role(vm.guest), self.settle_deadline)
+            for vm in pair.in_order():
+                yield self._patch(vm)
+                pair.settle()
+        else:
+            for vm in own:
+                yield self._patch(vm)
+        for vm in routers:
+            if vm not in own:
+                yield self._patch(vm)
+
+    def _send_rules(self, routers: Sequence[Vm], declared: Network | None) -> int:
+        bags = network.reapply_bags(declared) if declared else ()
+        sent = 0
+        for vm in routers:
+            if bags and vm.type in {"router", "vpcrouter"}:
+                with self._job(vm):
+                    self._pass_gate(vm, self.ways.ask_versions(vm.guest))
+                    sent += self.ways.apply(vm.guest, bags).bags
+                self.events.emit("rules", vm=vm.name, reapplied=declared.rule_count if declared else 0)
+        return sent
+
+    def _patch(self, vm: Vm, *, forced: bool = False) -> Patched:
+        """Patch one VM, alone, and believe it only after asking."""
+        with self._job(vm):
+            self._must_run(vm)
+            before = self.ways.active_services(vm.guest)
+            stale = vm.type in _WITH_AGENT and not forced and self.ways.agent_is_stale(vm.guest, self.bundle)
+            answer = self.ways.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
+            self.events.emit(
+                "patch", vm=vm.name, success=answer.success, details=answer.details, seconds=answer.seconds
+            )
+            if not answer.success:
+                raise CheckFailed(f"{vm.name}: the live patch failed: {answer.details}")
+            versions = self.ways.ask_versions(vm.guest)
+            self.inventory.learn(vm.id, versions.template, versions.scripts)
+            if versions.scripts != self.bundle.signature:
+                raise CheckFailed(
+                    f"{vm.name}: it reported success, but runs {versions.scripts[:12]}…, "
+                    f"not {self.bundle.signature[:12]}…"
+                )
+            self._pass_gate(vm, versions)
+            if lost := before - self.ways.active_services(vm.guest):
+                raise CheckFailed(f"{vm.name}: it reported success, but {', '.join(sorted(lost))} went down")
+            return Patched(vm.name, answer.patched, answer.details, answer.seconds)
+
+    def _pass_gate(self, vm: Vm, versions: agent.Versions) -> None:
+        if reason := gate.refusal(versions, self.bundle.signature, self.minimum_template):
+            raise CheckFailed(f"{vm.name}: {reason}")
+
+    @staticmethod
+    def _must_run(vm: Vm) -> None:
+        if vm.state != "Running":
+            raise CheckFailed(
+                f"Unable to patch SystemVM: {vm.name} is {vm.state}, not in Running state.",
+                hint="please destroy and recreate the SystemVM",
+            )
+
+    @contextmanager
+    def _job(self, vm: Vm) -> Iterator[None]:
+        """Let only one job at a time touch a VM; the others wait for their turn."""
+        with self._table:
+            lock = self._jobs.setdefault(vm.id, threading.Lock())
+        with lock:
+            yield

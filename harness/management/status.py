@@ -1,0 +1,101 @@
+"""Where VMs stand: what is installed, what is available, and whether a live patch may bring it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bundle import catalogue, matrix
+from bundle.errors import InfrastructureError, UsageError
+from harness.agent import BundleFiles, Versions, ask_versions
+from harness.management.fleet import Target
+from harness.management.gate import template_number
+from harness.protocols import Guest
+
+_RECORD = "/var/lib/cloud-livepatch/patch-sysvms.sh"
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """Where one VM stands.
+
+    Attributes:
+        name: the VM.
+        template: release line of its template.
+        installed: signature of its scripts; empty when it could not be asked.
+        available: signature of the bundle.
+        live_patch_available: whether the bundle differs and the catalogue permits it.
+        verdict: the catalogue's word for this template and release: yes, caveat, no, or unknown.
+        reason: why, in a line.
+        last_patch: what the VM says of its last patch: done, rolled-back, interrupted, …; empty when nothing.
+        error: why it could not be asked.
+    """
+
+    name: str
+    template: str = ""
+    installed: str = ""
+    available: str = ""
+    live_patch_available: bool = False
+    verdict: str = "unknown"
+    reason: str = ""
+    last_patch: str = ""
+    error: str = ""
+
+
+def status_of(
+    targets: Sequence[Target], bundle: BundleFiles, release: str | None = None
+) -> tuple[StatusRow, ...]:
+    """Return where VMs stand, in the order in which they are given; they are asked side by side.
+
+    Args:
+        targets: the VMs.
+        bundle: what they could be patched with.
+        release: release of that bundle; None means the catalogue's newest.
+    """
+    facts = catalogue.load()
+    goal = release or facts.default
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, max(len(targets), 1))) as pool:
+        return tuple(pool.map(lambda target: _status(target, bundle, goal, facts), targets))
+
+
+def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.Catalogue) -> StatusRow:
+    try:
+        versions = ask_versions(target.guest)
+        last = _last_patch(target.guest)
+    except InfrastructureError as error:
+        return StatusRow(target.name, available=bundle.signature, error=str(error))
+    word, reason = _verdict(versions, release, facts)
+    differs = versions.scripts != bundle.signature
+    return StatusRow(
+        name=target.name,
+        template=versions.template,
+        installed=versions.scripts,
+        available=bundle.signature,
+        live_patch_available=differs and word in {"yes", "caveat"},
+        verdict=word,
+        reason=reason if differs else "it runs the bundle's scripts",
+        last_patch=last,
+    )
+
+
+def _verdict(versions: Versions, release: str, facts: catalogue.Catalogue) -> tuple[str, str]:
+    number = template_number(versions.template)
+    if len(number) < 2:
+        return "unknown", f"the template does not say its release: {versions.template!r}"
+    try:
+        verdict = matrix.judge(f"{number[0]}.{number[1]}", release, facts)
+    except UsageError as error:
+        return "unknown", str(error)
+    return verdict.word, verdict.reasons[0].text
+
+
+def _last_patch(guest: Guest) -> str:
+    done = guest.run(f"[ ! -e {_RECORD} ] || bash {_RECORD} --status", check=False)
+    try:
+        said = json.loads(done.stdout)
+        return f"{said['state']}: {said['reason']}" if said.get("reason") else str(said["state"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""

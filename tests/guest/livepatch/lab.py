@@ -30,6 +30,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ JOURNAL = "var/lib/cloud-livepatch"
 AGENT = "usr/local/cloud/systemvm"
 # What a rollback has to restore; the rest of the root folder is the lab's.
 OWNED = ("etc", "opt", "root", "usr/local/cloud", "usr/local/data", "var/cache/cloud", "var/www", "usr/share/cloud")
+# The folders that the stand-in for sync takes a snapshot of.
+DURABLE = ("etc", "opt", "root", "usr/local", "usr/share", "var", ".cloud-livepatch")
 SERVICES = {
     "router": "haproxy apache2\ndnsmasq\n",
     "secstorage": "cloud apache2 nfs-common portmap\n",
@@ -136,7 +139,7 @@ class Lab:
         _write(cache / "cmdline", f" {words}\n")
         _write(cache / "enabled_svcs", SERVICES[self.type])
         _write(cache / "disabled_svcs", "conntrackd\n")
-        _write(cache / "boot_up_done", "done\n")
+        self._boot_is_done()
         _write(self.root / "etc/cloudstack-release", "Cloudstack Release 4.20.2 Wed May 14 2025\n")
         _write(self.root / "etc/os-release", 'NAME="Debian"\nVERSION_ID="12"\n')
         _write(self.root / "etc/haproxy/haproxy.cfg", "frontend tenant\n  bind 192.0.2.10:80\n")
@@ -220,7 +223,7 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         """Return what ``--status`` says."""
-        return json.loads(self.run("--status").stdout)
+        return json.loads(self.run("--status").stdout or '{"state": "none"}')
 
     def state(self, *, times: bool = True) -> State:
         """Return every path that a patch may touch, with kind, mode, owner and content; landing files apart."""
@@ -249,7 +252,8 @@ class Lab:
 
     def run(self, *arguments: str, script: str = "/var/cache/cloud/patch-sysvms.sh", **environment: str) -> Run:
         """Run the script; when it is gone from the landing folder, the copy in the journal."""
-        if not (self.root / script.lstrip("/")).exists():
+        landed = self.root / script.lstrip("/")
+        if not landed.exists() or not landed.stat().st_size:
             script = f"/{JOURNAL}/patch-sysvms.sh"
         done = self.start(script, *arguments, **environment)
         try:
@@ -289,8 +293,38 @@ class Lab:
         if (self.root / JOURNAL / "attempt").exists():
             run = self.run("--recover", "--boot", script=f"/{JOURNAL}/patch-sysvms.sh", **environment)
         self.boot_services()
-        _write(self.root / "var/cache/cloud/boot_up_done", "done\n")
+        self._boot_is_done()
         return run
+
+    def _boot_is_done(self) -> None:
+        done = self.root / "var/cache/cloud/boot_up_done"
+        _write(done, "done\n")
+        os.utime(done, (1_700_000_000, 1_700_000_000))  # not the patch's business, so no difference between states
+
+    def power_on(self) -> None:
+        """From now on, model what a power cut leaves; everything so far is durable."""
+        _write(self.root / "run/lab/power", "")
+        self.start("/usr/local/sbin/sync", "-f").communicate(timeout=60)
+
+    def power_cut(self, kind: Literal["lost", "torn"]) -> None:
+        """Cut the power: see the text at the top of this module for the two kinds."""
+        durable = self.root / "run/lab/durable"
+        if kind == "lost":
+            for name in DURABLE:
+                if (self.root / name).exists():
+                    shutil.rmtree(self.root / name)
+                if (durable / name).exists():
+                    (durable / name).rename(self.root / name)
+            return
+        known = set((durable / "inodes").read_text().splitlines())
+        for name in DURABLE:
+            for path in _walk(self.root / name):
+                info = path.lstat()
+                seconds, nanoseconds = divmod(info.st_mtime_ns, 10**9)
+                # find prints ten digits of a fraction.
+                identity = f"{info.st_ino} {info.st_size} {seconds}.{nanoseconds:09d}0"
+                if stat.S_ISREG(info.st_mode) and identity not in known:
+                    os.truncate(path, 0)
 
     def unit_is_armed(self) -> bool:
         """Would systemd find and start the recovery unit at the next boot?"""
@@ -327,10 +361,8 @@ def differences(before: State, after: State) -> list[str]:
 
 
 @contextlib.contextmanager
-def workshop(where: Literal["tmpfs"] = "tmpfs") -> Iterator[Path]:
+def workshop() -> Iterator[Path]:
     """Give a folder on tmpfs, and remove it afterwards."""
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="livepatch-lab-", dir="/dev/shm"))
     try:
         yield folder

@@ -42,14 +42,14 @@ class PackageSets:
         slim: what the reference payload uses.
         full: what a genuine template has besides.
         absent: by Debian release, packages that it does not have.
-        added: by Debian release, packages that only it needs.
+        renamed: by Debian release, packages that it has under another name.
     """
 
     epoch: int
     slim: tuple[str, ...]
     full: tuple[str, ...]
     absent: dict[int, tuple[str, ...]]
-    added: dict[int, tuple[str, ...]]
+    renamed: dict[int, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _package_sets(image: dict[str, Any]) -> PackageSets:
         slim=tuple(packages["slim"]),
         full=tuple(packages["full"]),
         absent={int(number): tuple(names) for number, names in packages["absent"].items()},
-        added={int(number): tuple(names) for number, names in packages["added"].items()},
+        renamed={int(number): dict(names) for number, names in packages["renamed"].items()},
     )
 
 

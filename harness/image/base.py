@@ -20,7 +20,7 @@ from harness.image.tree import Tree
 
 KIND = "bases"
 _TREE = "tree.json"
-_LAST_LINES = 12
+_LONGEST_REASON = 300
 # Manuals and translations are never read in a system VM; copyright files stay, their licences ask for it.
 _DPKG_OPTIONS = (
     "path-exclude=/usr/share/man/*",
@@ -100,20 +100,22 @@ def _mmdebstrap(plan: Plan, folder: Path, archive: Path, note: Callable[[str], N
     for program in (command[0], "mmdebstrap"):
         if shutil.which(program) is None:
             raise InfrastructureError(f"{program} is missing", hint="run 'make machine', or install it")
-    last: list[str] = []
-    with subprocess.Popen(
+    log = cache.cache_root() / "logs" / f"{folder.name.split('.')[0]}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as kept, subprocess.Popen(
         command, env=_environment(plan, scratch), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", umask=0o022,
     ) as process:  # fmt: skip
         try:
             for line in process.stdout or ():
-                last = [*last[-_LAST_LINES:], line.rstrip()]
+                kept.write(line)
                 note(line.rstrip())
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
-        raise InfrastructureError(_failure(plan, last))
+        raise InfrastructureError(_failure(plan, log.read_text().splitlines(), log))
+    log.unlink()
     cache.remove(scratch)
 
 
@@ -161,6 +163,8 @@ def _apt_options(plan: Plan) -> tuple[str, ...]:
     return ('Acquire::Check-Valid-Until "false"',) if plan.debian.mirror == "archive" else ()
 
 
-def _failure(plan: Plan, last: list[str]) -> str:
-    errors = [line for line in last if line.startswith("E:")] or last[-1:] or ["no output"]
-    return f"image build: mmdebstrap for Debian {plan.debian.number} failed: {'; '.join(errors)}"
+def _failure(plan: Plan, lines: list[str], log: Path) -> str:
+    """Pick what apt or mmdebstrap said first; the rest follows from it."""
+    errors = [line for line in lines if line.startswith("E: ")] or lines[-1:] or ["no output"]
+    reason = errors[0].removeprefix("E: ")[:_LONGEST_REASON]
+    return f"image build: mmdebstrap for Debian {plan.debian.number} failed: {reason} (log: {log})"

@@ -66,7 +66,8 @@ def resolve(spec: ImageSpec) -> Plan:
     debian = _debian(spec, release)
     sets = facts.packages
     names = set(sets.slim) | (set(sets.full) if spec.kind == "full" else set())
-    names = names - set(sets.absent.get(debian.number, ())) | set(sets.added.get(debian.number, ()))
+    renamed = sets.renamed.get(debian.number, {})
+    names = {renamed.get(name, name) for name in names - set(sets.absent.get(debian.number, ()))}
     if spec.kind == "full":
         names.add(f"openjdk-{debian.java}-jre-headless")
     host = "" if spec.mirror else mirror.host_codename()

@@ -55,6 +55,12 @@ def test_packages_that_a_debian_does_not_have_are_left_out():
     assert "python-is-python3" not in plan("4.14", kind="full").packages
 
 
+def test_packages_that_a_debian_has_under_another_name_are_found():
+    assert "bind9-dnsutils" in plan("4.22", kind="full", debian=13).packages
+    assert "dnsutils" not in plan("4.22", kind="full", debian=13).packages
+    assert "bind9-dnsutils" not in plan("4.22", debian=13).packages
+
+
 def test_unknown_debian_is_a_usage_error():
     with pytest.raises(UsageError, match="unknown Debian release 8"):
         plan("4.22", debian=8)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +25,11 @@ from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
 from harness.results import Results
+from harness.runs import RUN, Problem, Run
 from harness.trial import Trial
 
-RUN = pytest.StashKey["Run"]()
 # Keys under which pytest-xdist carries things to its workers and back.
 _RESULTS, _PROBLEM = "sysvm_results", "sysvm_problem"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An error of the user or the machine, as a process ends with it."""
-
-    text: str
-    exit_status: int
-
-
-@dataclass
-class Run:
-    """A run as the plugin sees it: where its events go, and the first error that was no check's finding."""
-
-    results: Results
-    events: EventLog
-    problem: Problem | None = None
-
-
-class Latest:
-    """A plugin for callers in the same process: remembers the run after pytest is done."""
-
-    def __init__(self) -> None:
-        """Start without one."""
-        self.run: Run | None = None
-
-    def pytest_unconfigure(self, config: pytest.Config) -> None:
-        """Take the run out of the configuration."""
-        self.run = config.stash.get(RUN, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

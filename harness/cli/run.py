@@ -70,17 +70,26 @@ def _judge(arguments: list[str], as_json: bool) -> int:
 
     import pytest
 
-    from harness import plugin
     from harness.events import read
     from harness.report import build
     from harness.report.table import render_table
+    from harness.runs import Latest
 
     here = Path(__file__).parent.parent / "scenarios"
-    ran = plugin.Latest()
+    ran = Latest()
     with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
         status = pytest.main(
-            [str(here), "-c", str(here / "pytest.ini"), "--rootdir", str(here), *arguments],
-            plugins=[plugin, ran],
+            [
+                str(here),
+                "-c",
+                str(here / "pytest.ini"),
+                "--rootdir",
+                str(here),
+                "-p",
+                "harness.plugin",
+                *arguments,
+            ],
+            plugins=[ran],
         )
         log.seek(0)
         text = log.read()

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-import rfc8785
-
-from bundle import catalogue, layout, output, signing
+from bundle import canonical, catalogue, layout, output, signing
 from bundle.deflate import FLAVOUR
 from bundle.digest import TrailingDigest
 from bundle.errors import UsageError
@@ -21,13 +19,14 @@ from bundle.manifest import Facts, Manifest
 from bundle.members import Archive, Item, Member
 from bundle.modes import ModeRule
 from bundle.output import write
+from bundle.packer import Packer
 from bundle.payload import Payload
 from bundle.reading import measure
 from bundle.seal import Parts, file_facts, seal
 from bundle.source import find_payload
 from bundle.store import Store, cache_root, configured_limit
 from bundle.tar import tgz_stream
-from bundle.zip import Packer, write_zip
+from bundle.zip import write_zip
 
 _ALGORITHMS: dict[Archive, tuple[str, ...]] = {
     "agent.zip": ("sha256", "sha512"),
@@ -98,7 +97,7 @@ def source_date_epoch() -> int | None:
 
 
 def _epoch_of(content: Manifest) -> int:
-    digest = hashlib.sha256(rfc8785.dumps(content.content())).digest()
+    digest = hashlib.sha256(canonical.dumps(content.content())).digest()
     return _EPOCH_FROM + int.from_bytes(digest[:4], "big") % _EPOCH_SPAN // 2 * 2
 
 
@@ -165,7 +164,7 @@ class _Archiver:
     ) -> int:
         if name == "agent.zip":
             packer = Packer(self._pool, self._store, self._depth)
-            return write_zip(file, list(members), self._epoch, packer, follower)
+            return write_zip(file, members, self._epoch, packer, self._store, follower)
         kept = self._store.open(f"stream {recipe}") if self._store is not None else None
         size = 0
         if kept is not None:

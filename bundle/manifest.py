@@ -15,8 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import rfc8785
-
+from bundle import canonical
 from bundle.errors import CheckFailed
 from bundle.members import Archive, Member
 
@@ -97,7 +96,7 @@ class Manifest:
     @cached_property
     def content_digest(self) -> str:
         """SHA-256 of the canonical content, in lower-case hex."""
-        return hashlib.sha256(rfc8785.dumps(self.content())).hexdigest()
+        return hashlib.sha256(canonical.dumps(self.content())).hexdigest()
 
     def with_files(self, files: dict[str, FileFact]) -> Manifest:
         """Return the same content with the finished files."""
@@ -109,7 +108,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Return the canonical bytes: what lies on disk, and what is signed."""
         files = {name: vars(fact) for name, fact in self.files.items()}
-        return rfc8785.dumps({**self.content(), "content_digest": self.content_digest, "files": files})
+        return canonical.dumps({**self.content(), "content_digest": self.content_digest, "files": files})
 
 
 def _member_row(member: Member) -> dict[str, Any]:
@@ -210,10 +209,10 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
     reader = _Reader(where)
     try:
         document = json.loads(data)
-        canonical = rfc8785.dumps(document)
-    except (ValueError, RecursionError) as error:
+        expected = canonical.dumps(document)
+    except (ValueError, TypeError, RecursionError) as error:
         reader.fail(f"not canonical JSON: {error}")
-    if canonical != data:
+    if expected != data:
         reader.fail("not in canonical form (RFC 8785)")
     keys = {"schema", "digest", "epoch", "members", "files", "content_digest", *_TEXTS}
     table = reader.table(document, "the manifest", keys)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import rfc8785
-
-from bundle import __version__
+from bundle import __version__, canonical
 from bundle.layout import PAYLOAD
 from bundle.manifest import Facts, FileFact
 
@@ -48,4 +46,4 @@ def statement(facts: Facts, content_digest: str, files: dict[str, FileFact]) -> 
             "runDetails": {"builder": {"id": BUILDER, "version": {"sysvm-livepatch": __version__}}},
         },
     }
-    return rfc8785.dumps(document) + b"\n"
+    return canonical.dumps(document) + b"\n"

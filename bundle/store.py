@@ -99,12 +99,20 @@ class Store:
     @contextlib.contextmanager
     def writer(self, key: str) -> Iterator[Writer]:
         """Take the payload of a new entry, which appears when the block ends without an error."""
-        writer = Writer(self._path(key), self.limit // 2)
+        writer = self.begin(key)
         try:
             yield writer
-            self._grown |= writer.commit()
+            self.commit(writer)
         finally:
             writer.discard()
+
+    def begin(self, key: str) -> Writer:
+        """Return what takes the payload of a new entry; it ends with :meth:`commit` or its own ``discard``."""
+        return Writer(self._path(key), self.limit // 2)
+
+    def commit(self, writer: Writer) -> None:
+        """Let a new entry appear."""
+        self._grown |= writer.commit()
 
     def trim(self) -> None:
         """Remove the entries that were unused for the longest time until the cache is within its limit."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from bundle.errors import SysvmError
-from harness.agent import PatchAnswer
+from harness.management.server import Patched
 from harness.protocols import Guest
 
 Word: TypeAlias = Literal["patched", "unchanged", "failed", "timed out", "not started"]
@@ -78,7 +78,7 @@ class _Run:
 
 def patch_many(
     targets: Sequence[Target],
-    work: Callable[[Target], PatchAnswer],
+    work: Callable[[Target], Patched],
     progress: Progress,
     *,
     parallel: int = 1,
@@ -138,16 +138,15 @@ def patch_many(
 
 
 def _work(
-    index: int, target: Target, work: Callable[[Target], PatchAnswer], ends: queue.Queue[tuple[int, FleetRow]]
+    index: int, target: Target, work: Callable[[Target], Patched], ends: queue.Queue[tuple[int, FleetRow]]
 ) -> None:
     began = time.monotonic()
     word: Word = "failed"
     try:
-        answer = work(target)
-        word = ("patched" if answer.patched else "unchanged") if answer.success else "failed"
-        details = answer.details
+        patched = work(target)
+        word, details = "patched" if patched.changed else "unchanged", patched.details
     except SysvmError as error:
-        details = error.diagnostics()
+        details = error.diagnostics().removeprefix(f"{target.name}: ")
     except Exception as error:  # a defect in one VM's turn must not lose the others'
         details = f"{type(error).__name__}: {error}"
     ends.put((index, FleetRow(target.name, word, details, time.monotonic() - began)))

@@ -9,33 +9,20 @@ from dataclasses import dataclass, field
 
 from bundle.errors import CheckFailed, UsageError
 from harness import agent, network
-from harness.agent import BundleFiles, Dialect, PatchAnswer
+from harness.agent import BundleFiles, Dialect
 from harness.events import Emitter, Nowhere
 from harness.management import gate, health
 from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
 from harness.management.pairs import SETTLE_DEADLINE, Pair
 from harness.network import Network
-from harness.protocols import Guest
 
 _PATCHABLE = {"consoleproxy", "secstorage"}
 _RESTARTABLE = {"Implemented", "Setup"}
-_WITH_AGENT = {"consoleproxy", "secstorage"}
+_WITHOUT_AGENT = {"router", "vpcrouter", "dhcpsrvr", "ilbvm", "elbvm"}
 
 
 class Refused(UsageError):
     """The call has an invalid parameter, or its object is in no state for it; nothing was touched."""
-
-
-@dataclass(frozen=True)
-class Ways:
-    """How the server learns what a VM does; the simulator of the tests answers instead of a guest."""
-
-    patch: Callable[..., PatchAnswer] = agent.patch
-    ask_versions: Callable[[Guest], agent.Versions] = agent.ask_versions
-    active_services: Callable[[Guest], frozenset[str]] = health.active_services
-    role: Callable[[Guest], health.Role] = health.role
-    agent_is_stale: Callable[[Guest, BundleFiles], bool] = health.agent_is_stale
-    apply: Callable[..., network.Applied] = network.apply
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,6 @@ class ManagementServer:
         rebuild: makes a router anew for a rolling restart; None where that is not possible.
         events: where it tells what it does.
         settle_deadline: seconds for a redundant pair to settle.
-        ways: how it learns what a VM does.
     """
 
     inventory: Inventory
@@ -89,7 +75,6 @@ class ManagementServer:
     rebuild: Callable[[Vm], None] | None = None
     events: Emitter = field(default_factory=Nowhere)
     settle_deadline: float = SETTLE_DEADLINE
-    ways: Ways = field(default_factory=Ways)
     _jobs: dict[str, threading.Lock] = field(default_factory=dict, repr=False)
     _table: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -110,7 +95,7 @@ class ManagementServer:
                 "patchSystemVm API can be used to patch CPVM / SSVM only.",
                 hint="restart its network with livepatch=true",
             )
-        return self._patch(vm, forced=forced)
+        return self.patch(vm, forced=forced)
 
     def restart_network(
         self,
@@ -207,16 +192,16 @@ class ManagementServer:
         if redundant and len(own) > 1:
             for vm in own:
                 self._must_run(vm)
-            pair = Pair(own, lambda vm: self.ways.role(vm.guest), self.settle_deadline)
+            pair = Pair(own, lambda vm: health.role(vm.guest), self.settle_deadline)
             for vm in pair.in_order():
-                yield self._patch(vm)
+                yield self.patch(vm)
                 pair.settle()
         else:
             for vm in own:
-                yield self._patch(vm)
+                yield self.patch(vm)
         for vm in routers:
             if vm not in own:
-                yield self._patch(vm)
+                yield self.patch(vm)
 
     def _send_rules(self, routers: Sequence[Vm], declared: Network | None) -> int:
         bags = network.reapply_bags(declared) if declared else ()
@@ -224,24 +209,31 @@ class ManagementServer:
         for vm in routers:
             if bags and vm.type in {"router", "vpcrouter"}:
                 with self._job(vm):
-                    self._pass_gate(vm, self.ways.ask_versions(vm.guest))
-                    sent += self.ways.apply(vm.guest, bags).bags
+                    self._pass_gate(vm, agent.ask_versions(vm.guest))
+                    sent += network.apply(vm.guest, bags).bags
                 self.events.emit("rules", vm=vm.name, reapplied=declared.rule_count if declared else 0)
         return sent
 
-    def _patch(self, vm: Vm, *, forced: bool = False) -> Patched:
-        """Patch one VM, alone, and believe it only after asking."""
+    def patch(self, vm: Vm, *, forced: bool = False) -> Patched:
+        """Patch one VM of whatever type, one job at a time, and believe it only after asking.
+
+        Raises:
+            CheckFailed: the patch failed, or the VM is not what it says, or worse off than before.
+            InfrastructureError: the VM cannot be asked.
+        """
         with self._job(vm):
             self._must_run(vm)
-            before = self.ways.active_services(vm.guest)
-            stale = vm.type in _WITH_AGENT and not forced and self.ways.agent_is_stale(vm.guest, self.bundle)
-            answer = self.ways.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
+            before = health.active_services(vm.guest)
+            stale = (
+                vm.type not in _WITHOUT_AGENT and not forced and health.agent_is_stale(vm.guest, self.bundle)
+            )
+            answer = agent.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
             self.events.emit(
                 "patch", vm=vm.name, success=answer.success, details=answer.details, seconds=answer.seconds
             )
             if not answer.success:
                 raise CheckFailed(f"{vm.name}: the live patch failed: {answer.details}")
-            versions = self.ways.ask_versions(vm.guest)
+            versions = agent.ask_versions(vm.guest)
             self.inventory.learn(vm.id, versions.template, versions.scripts)
             if versions.scripts != self.bundle.signature:
                 raise CheckFailed(
@@ -249,7 +241,7 @@ class ManagementServer:
                     f"not {self.bundle.signature[:12]}…"
                 )
             self._pass_gate(vm, versions)
-            if lost := before - self.ways.active_services(vm.guest):
+            if lost := before - health.active_services(vm.guest):
                 raise CheckFailed(f"{vm.name}: it reported success, but {', '.join(sorted(lost))} went down")
             return Patched(vm.name, answer.patched, answer.details, answer.seconds)
 

@@ -22,6 +22,7 @@ A VM does what its fields say, at the moment at which a real one would::
     router.says = "hello\n"                    # printed before the version line
     router.loses = {"haproxy"}                 # these services are down after a "successful" patch
     router.lies = True                         # reports success, and keeps the old scripts
+    router.drops_rules = True                  # its vr_cfg.sh says success and applies nothing
     router.waits_for = threading.Event()       # the script does not end before somebody sets it
 
 Order
@@ -37,20 +38,23 @@ does. ``vrrp.split = True`` makes both believe that they are the primary.
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import InfrastructureError
-from harness import agent
 from harness.agent import BundleFiles
 from harness.management import Inventory, ManagementServer, Vm
 from harness.management.health import Role
-from harness.management.server import Ways
 
 OLD = "1" * 32
 NEW = "2" * 128
+SERVICES = ("haproxy", "apache2")
 
 
 @dataclass
@@ -92,7 +96,7 @@ class SimulatedVm:
     timeline: list[tuple[str, str]]
     signature: str = OLD
     template: str = "Cloudstack Release 4.21.0 Sat Jan 31 2026"
-    services: set[str] = field(default_factory=lambda: {"haproxy", "apache2"})
+    services: set[str] = field(default_factory=lambda: set(SERVICES))
     fails: str = ""
     says: str = ""
     loses: set[str] = field(default_factory=set)
@@ -100,6 +104,7 @@ class SimulatedVm:
     unreachable: bool = False
     record: str = ""
     stale_agent: bool = False
+    drops_rules: bool = False
     waits_for: threading.Event | None = None
     vrrp: Vrrp | None = None
     busy: threading.Lock = field(default_factory=threading.Lock)
@@ -114,7 +119,34 @@ class SimulatedVm:
             return self._patch()
         if command.endswith("--status"):
             return Answer(self.record)
+        if command.endswith("checkrouter.sh"):
+            return Answer(f"Status: {self.vrrp.role(self.name) if self.vrrp else 'FAULT'}\n")
+        if command == "bash -s":
+            return Answer(self._collect(stdin.decode()))
+        if "installed.manifest" in command:
+            digest = "f" * 128 if self.stale_agent else hashlib.sha512(b"A").hexdigest()
+            return Answer(f"archive\tagent.zip\t1\t{digest}\n")
+        if command.startswith("/opt/cloud/bin/vr_cfg.sh -c "):
+            self.timeline.append((self.name, "rules"))
+            return Answer()
+        if command.startswith("cd /var/cache/cloud/processed"):
+            return Answer("load_balancer.json.7f\n" if self.drops_rules else "")
         raise AssertionError(f"the simulator does not know {command!r}")
+
+    def _collect(self, script: str) -> str:
+        """Answer the script of ``harness.collect``: the list of services, and which of them are up."""
+        outputs = {
+            "services.enabled": " ".join(sorted(SERVICES)),
+            "services.units": "\n\n".join(
+                f"Id={word}.service\nActiveState={'active' if word in self.services else 'failed'}"
+                for word in SERVICES
+            ),
+        }
+        lines = []
+        for name in re.findall(r"^collect (\S+) ", script, re.MULTILINE):
+            packed = base64.b64encode(gzip.compress(outputs.get(name, "").encode())).decode()
+            lines.append(f"{name} 0 {packed}")
+        return "\n".join([*lines, "collected", ""])
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Take a file."""
@@ -148,17 +180,7 @@ class Cloud:
         self.inventory = Inventory()
         contents = {"agent.zip": b"A", "cloud-scripts.tgz": b"S", "patch-sysvms.sh": b"#!"}
         self.bundle = BundleFiles(Path("bundle"), contents, NEW)
-        ways = Ways(
-            patch=agent.patch,
-            ask_versions=agent.ask_versions,
-            active_services=lambda guest: frozenset(self.guests[guest.name].services),
-            role=self._role,
-            agent_is_stale=lambda guest, _bundle: self.guests[guest.name].stale_agent,
-            apply=self._apply,
-        )
-        settings = {"settle_deadline": 0.0, "ways": ways, **server}
-        self.server = ManagementServer(self.inventory, self.bundle, **settings)
-        self.refused_rules: set[str] = set()
+        self.server = ManagementServer(self.inventory, self.bundle, **{"settle_deadline": 0.0, **server})
 
     def vm(self, name: str, kind: str, **row: Any) -> SimulatedVm:
         """Add a VM of a type; its id is its name."""
@@ -184,16 +206,3 @@ class Cloud:
     def rules(self) -> list[str]:
         """Return the VMs to which rules were sent, in order."""
         return [name for name, what in self.timeline if what == "rules"]
-
-    def _role(self, guest: Any) -> Role:
-        vrrp = self.guests[guest.name].vrrp
-        return vrrp.role(guest.name) if vrrp else "UNKNOWN"
-
-    def _apply(self, guest: Any, bags: Any) -> Any:
-        from bundle.errors import CheckFailed
-        from harness.network import Applied
-
-        self.timeline.append((guest.name, "rules"))
-        if guest.name in self.refused_rules:
-            raise CheckFailed(f"{guest.name}: load_balancer.json was not applied")
-        return Applied(len(bags), 0.1)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import agent
-from harness.agent import PatchAnswer
 from harness.management import Target, patch_many, status_of
 from harness.management.fleet import FleetRow
+from harness.management.server import Patched
 from tests.unit.harness.simulator import NEW, OLD, Cloud
+
+
+def patching(cloud: Cloud) -> Callable[[Target], Patched]:
+    return lambda target: cloud.server.patch(cloud.inventory.vm(target.name))
 
 
 class Watcher:
@@ -35,7 +39,7 @@ def fleet(count: int) -> tuple[Cloud, list[Target]]:
 def test_all_are_patched_in_order_and_the_progress_is_true() -> None:
     cloud, targets = fleet(3)
     watcher = Watcher()
-    summary = patch_many(targets, lambda target: agent.patch(target.guest, cloud.bundle), watcher)
+    summary = patch_many(targets, patching(cloud), watcher)
     assert summary.ok
     assert cloud.patches() == ["r-0-VM", "r-1-VM", "r-2-VM"]
     assert watcher.rows == [(f"r-{n}-VM", "patched", n + 1, 3) for n in range(3)]
@@ -47,9 +51,7 @@ def test_one_fails_one_hangs_and_the_totals_add_up() -> None:
     cloud.guests["r-2-VM"].waits_for = hang = threading.Event()
     cloud.guests["r-3-VM"].signature = NEW
     cloud.guests["r-4-VM"].unreachable = True
-    summary = patch_many(
-        targets, lambda target: agent.patch(target.guest, cloud.bundle), Watcher(), parallel=3, time_limit=0.3
-    )
+    summary = patch_many(targets, patching(cloud), Watcher(), parallel=3, time_limit=0.3)
     hang.set()
     assert summary.totals == {"patched": 2, "unchanged": 1, "failed": 2, "timed out": 1, "not started": 0}
     assert sum(summary.totals.values()) == len(targets)
@@ -61,7 +63,7 @@ def test_one_fails_one_hangs_and_the_totals_add_up() -> None:
         "failed",
         "patched",
     ]
-    assert summary.rows[1].details == "haproxy is not active"
+    assert summary.rows[1].details == "the live patch failed: haproxy is not active"
     assert summary.rows[2].details == "no end within 0.3 s"
     assert "no SSH login" in summary.rows[4].details
     assert not summary.ok
@@ -72,9 +74,7 @@ def test_the_threshold_stops_what_has_not_started() -> None:
     for name in ("r-0-VM", "r-1-VM"):
         cloud.guests[name].fails = "x"
     watcher = Watcher()
-    summary = patch_many(
-        targets, lambda target: agent.patch(target.guest, cloud.bundle), watcher, max_failures=2
-    )
+    summary = patch_many(targets, patching(cloud), watcher, max_failures=2)
     assert [row.word for row in summary.rows] == [
         "failed",
         "failed",
@@ -90,14 +90,14 @@ def test_never_more_than_asked_for_run_at_once() -> None:
     gate, running, most = threading.Lock(), [0], [0]
     barrier = threading.Barrier(3, timeout=10)
 
-    def work(target: Target) -> PatchAnswer:
+    def work(target: Target) -> Patched:
         with gate:
             running[0] += 1
             most[0] = max(most[0], running[0])
         barrier.wait()
         with gate:
             running[0] -= 1
-        return PatchAnswer(True, "", patched=True)
+        return Patched("", True, "")
 
     _, targets = fleet(6)
     assert patch_many(targets, work, Watcher(), parallel=3).ok
@@ -105,12 +105,12 @@ def test_never_more_than_asked_for_run_at_once() -> None:
 
 
 def test_a_defect_in_one_turn_does_not_lose_the_others() -> None:
-    def work(target: Target) -> PatchAnswer:
+    def work(target: Target) -> Patched:
         if target.name == "r-0-VM":
             raise KeyError("x")
         if target.name == "r-1-VM":
             raise InfrastructureError("no way in", hint="look at the console")
-        return PatchAnswer(True, "", patched=True)
+        return Patched("", True, "")
 
     summary = patch_many(fleet(3)[1], work, Watcher(), parallel=2)
     assert [row.word for row in summary.rows] == ["failed", "failed", "patched"]
@@ -119,7 +119,7 @@ def test_a_defect_in_one_turn_does_not_lose_the_others() -> None:
 
 
 def test_nothing_to_do_is_well_done() -> None:
-    summary = patch_many([], lambda target: PatchAnswer(True, ""), Watcher())
+    summary = patch_many([], lambda target: Patched("", False, ""), Watcher())
     assert summary.ok
     assert summary.rows == ()
 

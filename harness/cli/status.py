@@ -1,0 +1,63 @@
+"""``sysvm status``: what VMs run, what the bundle offers, and whether a live patch may bring it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bundle.errors import Exit
+from harness.cli._targets import find_targets, load_bundle, target_options
+
+if TYPE_CHECKING:
+    from harness.management import StatusRow
+
+
+@click.command()
+@target_options
+@click.option("--release", help="Release of the bundle; the catalogue's newest when nothing is said.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
+def status(where: tuple[str, ...], key: Path, bundle: Path, release: str | None, as_json: bool) -> int:
+    """Show installed and available scripts of many VMs at once; exits 3 when one cannot be asked."""
+    from harness.management import status_of
+
+    rows = status_of(find_targets(where, key), load_bundle(bundle), release)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        _table(rows)
+    return Exit.INFRASTRUCTURE if any(row.error for row in rows) else Exit.OK
+
+
+def _table(rows: tuple[StatusRow, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in ("VM", "template", "installed", "available", "live patch", "catalogue", "last patch"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        offered = (
+            "cannot be asked" if row.error else "available" if row.live_patch_available else "not available"
+        )
+        cells = (
+            row.name,
+            row.template,
+            row.installed[:12],
+            row.available[:12],
+            offered,
+            row.verdict,
+            row.last_patch,
+        )
+        table.add_row(*map(Text, cells))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+    for row in rows:
+        if row.error or row.reason:
+            click.echo(row.error or f"{row.name}: {row.reason}")

@@ -1,0 +1,116 @@
+"""The commands for VMs that somebody else started: addresses, progress, totals, exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bundle.errors import UsageError
+from harness.cli import sysvm
+from tests.unit.harness.simulator import NEW, Cloud, SimulatedVm
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Three routers; a connection to 10.0.0.N leads to router N."""
+    made = Cloud()
+    for number in range(1, 4):
+        made.router(f"r-{number}-VM")
+
+    def connect(name: str, host: str, port: int, key: Path) -> SimulatedVm:
+        return made.guests[f"r-{host.rpartition('.')[2]}-VM"]
+
+    monkeypatch.setattr("harness.guest.Guest", connect)
+    return made
+
+
+@pytest.fixture
+def options(tmp_path: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    key = tmp_path / "key"
+    key.write_text("key")
+    monkeypatch.setattr("harness.agent.load_bundle", lambda folder: cloud.bundle)
+    return ["--key", str(key), "--bundle", "b"]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(sysvm, list(arguments), standalone_mode=False)
+
+
+def vms(*numbers: int) -> list[str]:
+    return [word for number in numbers for word in ("--ssh", f"r-{number}-VM=10.0.0.{number}:3922")]
+
+
+def test_vms_are_patched_with_progress_and_totals(cloud: Cloud, options: list[str]) -> None:
+    cloud.guests["r-2-VM"].signature = NEW
+    outcome = call("patch", *vms(1, 2, 3), *options)
+    assert outcome.return_value == 0
+    assert "[1/3] r-1-VM: patched in" in outcome.stderr
+    assert "3 VMs: 2 patched, 1 unchanged" in outcome.stdout
+    assert cloud.patches() == ["r-1-VM", "r-3-VM"]
+
+
+def test_a_failure_ends_with_1_and_the_threshold_stops(cloud: Cloud, options: list[str]) -> None:
+    cloud.guests["r-1-VM"].fails = "haproxy is not active\nmore"
+    outcome = call("patch", *vms(1, 2), *options, "--max-failures", "1")
+    assert outcome.return_value == 1
+    assert "[1/2] r-1-VM: failed in" in outcome.stderr
+    assert "haproxy is not active\n" in outcome.stderr
+    assert "r-2-VM: not started: 1 VMs had failed" in outcome.stderr
+    assert "2 VMs: 1 failed, 1 not started" in outcome.stdout
+
+
+def test_the_summary_as_json_adds_up(cloud: Cloud, options: list[str]) -> None:
+    document = json.loads(call("patch", *vms(1, 2), *options, "--json", "--parallel", "2").stdout)
+    assert sum(document["totals"].values()) == len(document["vms"]) == 2
+
+
+def test_forced_and_the_upstream_agent_are_passed_on(cloud: Cloud, options: list[str]) -> None:
+    cloud.guests["r-1-VM"].signature = NEW
+    cloud.guests["r-1-VM"].says = "noise\n"
+    assert call("patch", *vms(1), *options, "--forced").return_value == 1
+    assert call("patch", *vms(1), *options, "--forced", "--agent", "upstream").return_value == 0
+
+
+def test_status_shows_a_table_and_json(cloud: Cloud, options: list[str]) -> None:
+    cloud.guests["r-2-VM"].unreachable = True
+    outcome = call("status", *vms(1, 2), *options)
+    assert outcome.return_value == 3
+    assert "\nr-2-VM: no SSH login" in outcome.stdout
+    rows: list[dict[str, Any]] = json.loads(call("status", *vms(1), *options, "--json").stdout)
+    assert (rows[0]["name"], rows[0]["live_patch_available"]) == ("r-1-VM", True)
+    assert call("status", *vms(1), *options).return_value == 0
+
+
+MISTAKES = {
+    "no port": (["--ssh", "10.0.0.1"], "invalid address '10.0.0.1'"),
+    "port out of range": (["--ssh", "10.0.0.1:99999"], "invalid address"),
+    "one twice": (vms(1, 1), "'r-1-VM' is there twice"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_wrong_address_is_one_clear_line(mistake: str, cloud: Cloud, options: list[str]) -> None:
+    arguments, words = MISTAKES[mistake]
+    outcome = call("patch", *arguments, *options)
+    assert isinstance(outcome.exception, UsageError)
+    assert words in str(outcome.exception)
+
+
+def test_a_missing_key_is_one_clear_line(cloud: Cloud, tmp_path: Path) -> None:
+    outcome = call("status", *vms(1), "--key", str(tmp_path / "none"), "--bundle", "b")
+    assert isinstance(outcome.exception, UsageError)
+    assert "no private key at" in str(outcome.exception)
+
+
+def test_serial_and_parallel_exclude_each_other(cloud: Cloud, options: list[str]) -> None:
+    outcome = call("patch", *vms(1), *options, "--serial", "--parallel", "2")
+    assert "exclude each other" in str(outcome.exception)
+
+
+def test_an_address_without_a_name_is_its_own_name(cloud: Cloud, options: list[str]) -> None:
+    outcome = call("patch", "--ssh", "10.0.0.1:3922", *options)
+    assert "10.0.0.1:3922: patched" in outcome.stderr

@@ -151,6 +151,8 @@ def command_line(plan: Plan, archive: Path) -> list[str]:
         *(f"--keyring={path}" for path in mirror.keyrings()),
         *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
         *(f"--aptopt={option}" for option in (*mirror.apt_options(), *_apt_options(plan))),
+        # Alternatives of Java have manuals beside them, and fail where the folder is missing.
+        '--essential-hook=mkdir -p "$1"/usr/share/man/man1',
         *(f'--customize-hook={shlex.quote(str(path))} "$1"' for path in _hooks()),
         # The build's settings of apt, the host's proxy among them, are no business of the image.
         '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
@@ -165,6 +167,8 @@ def _apt_options(plan: Plan) -> tuple[str, ...]:
 
 def _failure(plan: Plan, lines: list[str], log: Path) -> str:
     """Pick what apt or mmdebstrap said first; the rest follows from it."""
-    errors = [line for line in lines if line.startswith("E: ")] or lines[-1:] or ["no output"]
+    errors = (
+        [line for line in lines if line.startswith(("E: ", "dpkg: error"))] or lines[-1:] or ["no output"]
+    )
     reason = errors[0].removeprefix("E: ")[:_LONGEST_REASON]
     return f"image build: mmdebstrap for Debian {plan.debian.number} failed: {reason} (log: {log})"

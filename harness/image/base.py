@@ -64,6 +64,7 @@ def key_of(plan: Plan) -> str:
     return cache.key_of(
         plan.debian.codename,
         plan.debian.kernel_package,
+        plan.kind,
         plan.packages,
         plan.mirror_lines,
         plan.epoch,
@@ -124,6 +125,7 @@ def _environment(plan: Plan, scratch: Path) -> dict[str, str]:
         **os.environ,
         "SOURCE_DATE_EPOCH": str(plan.epoch),
         "IMAGE_KERNEL": plan.debian.kernel_package,
+        "IMAGE_TYPE": plan.kind,
         # Read by the kernel hook of initramfs-tools: the image gets an initramfs of ours.
         "INITRD": "No",
         "LC_ALL": "C.UTF-8",

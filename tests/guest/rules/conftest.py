@@ -6,14 +6,15 @@
     vm2 10.1.1.60 --+-- lan -- [ router ] +
                                           +-- 192.0.2.1    outside
 
-Everything dies with its first process, so a test that is killed leaves nothing behind; nothing has a name that another test
-could have, too. Only systemd is a stand-in (``systemctl`` beside this file), because none runs in a namespace.
+Everything dies with its first process, so a test that is killed leaves nothing behind; nothing has a name that another
+test could have, too. Only systemd is a stand-in (``systemctl`` beside this file), because none runs in a namespace.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -67,6 +68,19 @@ class Space:
         env = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
         return subprocess.Popen([*enter, *command], env=env, text=True, **options)
 
+    @contextmanager
+    def background(self, *command: str, **options) -> Iterator[subprocess.Popen]:
+        """Run a program inside until the block ends."""
+        process = self.start(*command, **options)
+        try:
+            yield process
+        finally:
+            # nsenter waits for a child of its own in the process namespace, and does not pass signals on to it.
+            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+            process.kill()
+            process.communicate()
+
     def run(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> Done:
         """Run a program inside; with ``check`` a status other than 0 fails the test."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -93,7 +107,9 @@ class Space:
 def space(*command: str, mount: bool = True) -> Iterator[Space]:
     """Make namespaces whose first process is ``command``; it says ``ready`` when it is."""
     own = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]
-    program = list(command) if command else ["bash", "-c", "ip link set lo up; echo ready; sleep infinity & wait"]
+    program = (
+        list(command) if command else ["bash", "-c", "ip link set lo up; echo ready; sleep infinity & wait"]
+    )
     process = subprocess.Popen([*own, *program], stdout=subprocess.PIPE, text=True, env={"PATH": PATH})
     try:
         assert process.stdout is not None
@@ -110,7 +126,9 @@ def connect(first: Space, first_name: str, second: Space, second_name: str, mac:
     tag = uuid.uuid4().hex[:8]
     ends = [f"a{tag}", f"b{tag}"]
     address = ["address", mac] if mac else []
-    subprocess.run(["ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1], *address], check=True)
+    subprocess.run(
+        ["ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1], *address], check=True
+    )
     for end, place, name in zip(ends, (first, second), (first_name, second_name), strict=True):
         subprocess.run(["ip", "link", "set", end, "netns", str(place.pid), "name", name], check=True)
         # A virtual NIC leaves checksums to hardware that is not there; UDP answers to a raw socket would be dropped.
@@ -127,7 +145,9 @@ class Lab:
     outside: Space
     vms: dict[str, Space] = field(default_factory=dict)
 
-    def vm(self, mac: str, address: str | None = None, bridge: str = "br0", gateway: str = "10.1.1.1") -> Space:
+    def vm(
+        self, mac: str, address: str | None = None, bridge: str = "br0", gateway: str = "10.1.1.1"
+    ) -> Space:
         """Plug a VM into the guest network; without an address it has none yet."""
         vm = self.stack.enter_context(space())
         port = "p" + mac.replace(":", "")[-6:]
@@ -142,12 +162,16 @@ class Lab:
     def site(self, place: Space, text: str, port: int = 80, address: str = "") -> None:
         """Serve one page over HTTP."""
         folder = f"/mnt/site-{port}"
-        place.sh(f"mountpoint -q /mnt || mount -t tmpfs tmpfs /mnt; mkdir -p {folder}; echo '{text}' > {folder}/index.html")
+        place.sh(
+            f"mountpoint -q /mnt || mount -t tmpfs tmpfs /mnt; mkdir -p {folder}; echo '{text}' > {folder}/index.html"
+        )
         where = f"{address}:{port}" if address else str(port)
-        server = place.start("busybox", "httpd", "-f", "-p", where, "-h", folder)
-        self.stack.callback(server.wait)
-        self.stack.callback(server.kill)
-        ready = eventually(lambda: place.run("curl", "-s", f"http://{address or '127.0.0.1'}:{port}/", check=False).status == 0)
+        self.stack.enter_context(place.background("busybox", "httpd", "-f", "-p", where, "-h", folder))
+        ready = eventually(
+            lambda: (
+                place.run("curl", "-s", f"http://{address or '127.0.0.1'}:{port}/", check=False).status == 0
+            )
+        )
         assert ready, f"no web server on port {port}"
 
     def send(self, kind: str, /, name: str | None = None, check: bool = True, **fields) -> Done:
@@ -212,7 +236,9 @@ def firewall_rule(number: int, address: str, port: int, **more) -> dict:
     }
 
 
-def forward_rule(address: str, port: int, vm: str, inner: int, protocol: str = "tcp", revoke: bool = False) -> dict:
+def forward_rule(
+    address: str, port: int, vm: str, inner: int, protocol: str = "tcp", revoke: bool = False
+) -> dict:
     """Return a port-forwarding rule."""
     return {
         "revoke": revoke,
@@ -308,7 +334,9 @@ def laboratory() -> Iterator[Lab]:
         connect(host, "eth0", router, "eth1", "0e:00:a9:fe:0c:22")
         connect(outside, "eth0", router, "eth2", "1e:00:00:00:00:02")
         host.sh("ip address add 169.254.0.1/16 dev eth0; ip link set eth0 up")
-        outside.sh("ip address add 192.0.2.1/24 dev eth0; ip link set eth0 up; ip route add 10.1.1.0/24 via 192.0.2.10")
+        outside.sh(
+            "ip address add 192.0.2.1/24 dev eth0; ip link set eth0 up; ip route add 10.1.1.0/24 via 192.0.2.10"
+        )
         router.sh(
             "ip address add 169.254.12.34/16 dev eth1; ip link set eth1 up;"
             "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind"

@@ -6,6 +6,7 @@ The protocol is that of the guest's password script: a GET with the header ``Dom
 
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from cloudrules import passwordfile
 
@@ -41,11 +42,20 @@ class Handler(BaseHTTPRequestHandler):
         sys.stderr.write("{} {}\n".format(self.client_address[0], self.headers.get("DomU_Request")))
 
 
+class Server(ThreadingHTTPServer):
+    """A server that does not ask DNS for its own name before it listens, as the base class would."""
+
+    def server_bind(self):
+        """Bind, and call the server by its address."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+
 def main():
     """Serve until stopped."""
     if len(sys.argv) != 2:
         sys.exit("usage: passwd_server_ip.py ADDRESS")
-    ThreadingHTTPServer((sys.argv[1], PORT), Handler).serve_forever()
+    Server((sys.argv[1], PORT), Handler).serve_forever()
 
 
 if __name__ == "__main__":

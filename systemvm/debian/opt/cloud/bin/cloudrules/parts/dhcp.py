@@ -56,6 +56,7 @@ def _network_lines(guest: GuestNetwork, config: Dict[str, str]) -> List[str]:
     lines = [f"dhcp-range=set:{tag},{start or guest.gateway},static,{netmask}"]
     if guest.domain:
         lines.append(f"domain={guest.domain},{guest.cidr}")
+        lines.append(f"local=/{guest.domain}/")
         lines.append(f"{option}15,{guest.domain}")
     search = config.get("dnssearchorder")
     if search:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from functools import partial
+import struct
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Set, Tuple
 
 from .. import system
 from ..errors import Failed, Refused
@@ -17,10 +17,15 @@ CONFIG = Path("/etc/haproxy/haproxy.cfg")
 SHARED = "/etc/haproxy/conf.d"
 UNIT = "haproxy.service"
 _CANDIDATE = Path("/run/cloud/haproxy.cfg.candidate")
+SOCKETS = Path("/proc/net/tcp")
+_LISTEN = "0A"
 _BIND = re.compile(r"^\s*bind\s+(\d+\.\d+\.\d+\.\d+):(\d+)\b", re.MULTILINE)
 
-# haproxy does not start without a listener.
 IDLE = """# Replaced by the load-balancer rules. haproxy does not start without a listener: this one serves nothing.
+global
+    user haproxy
+    group haproxy
+
 listen cloud-default
     bind 0.0.0.0:35999
 """
@@ -46,18 +51,39 @@ def check(state: State) -> None:
     """Let haproxy read the new configuration.
 
     Raises:
-        Refused: haproxy would not start with it.
+        Refused: haproxy would not start with it, or could not listen.
     """
-    text = render(state)
-    if not _concerned(state) or system.read_text(CONFIG) == text:
+    text, before = render(state), system.read_text(CONFIG) or ""
+    if not _concerned(state) or before == text:
         return
+    _refuse_occupied(set(listeners(text)) - set(listeners(before)))
     system.write_text(_CANDIDATE, text)
     try:
-        system.run(["haproxy", "-c", "-q", "-f", SHARED, "-f", str(_CANDIDATE)])
+        system.run(["haproxy", "-c", "-f", SHARED, "-f", str(_CANDIDATE)])
     except Failed as error:
-        raise Refused(f"loadbalancer: haproxy refuses the configuration: {error}") from None
+        raise Refused(f"loadbalancer: haproxy refuses the configuration: {complaints(str(error))}") from None
     finally:
         _CANDIDATE.unlink()
+
+
+def _refuse_occupied(new: Set[Tuple[str, int]]) -> None:
+    occupied = listening(SOCKETS.read_text())
+    taken = sorted(
+        (address, port) for address, port in new if {(address, port), ("0.0.0.0", port)} & occupied
+    )
+    if taken:
+        raise Refused(f"loadbalancer: another program listens on {_spelled(taken)}")
+
+
+def _spelled(pairs: List[Tuple[str, int]]) -> str:
+    return ", ".join(f"{address}:{port}" for address, port in pairs)
+
+
+def complaints(output: str) -> str:
+    """Return the lines that say what is wrong, out of all that haproxy says."""
+    lines = [line.partition("config : ")[2] for line in output.splitlines() if line.startswith("[ALERT]")]
+    found = [line for line in lines if line and "already specified" not in line]
+    return "; ".join(found) or output
 
 
 def apply(state: State) -> None:
@@ -73,13 +99,22 @@ def apply(state: State) -> None:
         system.unit("start", UNIT)
     if not state.primary:
         return  # the addresses are the other router's, so nothing can answer here
-    known = set(listeners(before))
-    for address, port in listeners(text):
-        if (address, port) not in known and not system.wait_for(partial(_answers, address, port), 5):
-            raise Failed(f"haproxy does not listen on {address}:{port} after its reload")
+    new = set(listeners(text)) - set(listeners(before))
+    if not system.wait_for(lambda: new <= listening(SOCKETS.read_text()), 5):
+        missing = sorted(new - listening(SOCKETS.read_text()))
+        raise Failed(f"haproxy does not listen on {_spelled(missing)} after its reload")
 
 
-def _answers(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address if address != "0.0.0.0" else "127.0.0.1", port)) == 0
+def listening(sockets: str) -> Set[Tuple[str, int]]:
+    """Return the addresses and ports that programs listen on, out of the text of ``/proc/net/tcp``.
+
+    A connection would prove less: the firewall of a public address may well refuse one from the router itself.
+    """
+    found = set()
+    for line in sockets.splitlines()[1:]:
+        words = line.split()
+        if words[3] == _LISTEN:
+            address, port = words[1].split(":")
+            number = struct.unpack("=I", bytes.fromhex(address))[0]
+            found.add((socket.inet_ntoa(struct.pack(">I", number)), int(port, 16)))
+    return found

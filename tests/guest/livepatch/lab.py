@@ -110,7 +110,8 @@ class Lab:
         for name in ("null", "zero", "urandom", "full"):
             os.mknod(self.root / "dev" / name, 0o666 | stat.S_IFCHR, Path("/dev", name).stat().st_rdev)
             (self.root / "dev" / name).chmod(0o666)
-        (self.root / "dev/fd").symlink_to("/proc/self/fd")
+        for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+            (self.root / "dev" / name).symlink_to(f"/proc/self/{target}")
         for program in (HERE / "standins").iterdir():
             shutil.copy(program, self.root / "usr/local/sbin" / program.name)
         self._install()
@@ -270,7 +271,7 @@ class Lab:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": "/usr/bin", "LIVEPATCH_SOAK": "0", "LIVEPATCH_TICK": "0.02"} | self.environment | environment,
+            env={"PATH": "/usr/local/sbin:/usr/bin:/usr/sbin", "LIVEPATCH_SOAK": "0", "LIVEPATCH_TICK": "0.02"} | self.environment | environment,
             preexec_fn=self._enter,
         )
 

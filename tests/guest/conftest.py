@@ -1,0 +1,93 @@
+"""Options and the closing table of the guest tests."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.guest.livepatch.lab import Lab, workshop
+from tests.guest.livepatch.walk import Stage
+
+Tally = Callable[..., None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("live patch")
+    group.addoption("--full", action="store_true", help="every case instead of the seeded sample")
+    group.addoption("--crash-walk", action="store_true", help="only the crash walk")
+    group.addoption("--seed", type=int, default=20260722, help="seed of samples and random interrupts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "scenario(*ids): rows of the table of field scenarios that a test plays")
+    config.addinivalue_line("markers", "crash_walk: stops the patch script at its crash points")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        reason = pytest.mark.skip(reason="the lab needs root for namespaces and chroot")
+        for item in items:
+            item.add_marker(reason)
+    if config.getoption("--crash-walk"):
+        chosen = [item for item in items if item.get_closest_marker("crash_walk")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Tally:
+    """Count cases for the closing table: ``tally(name, cases, mixed, seconds of output...)``."""
+
+    def add(name: str, cases: int = 1, mixed: int = 0) -> None:
+        record_property("tally", [name, cases, mixed])
+
+    return add
+
+
+@pytest.fixture(autouse=True)
+def _count_scenarios(request: pytest.FixtureRequest, tally: Tally) -> None:
+    marker = request.node.get_closest_marker("scenario")
+    for name in marker.args if marker else ():
+        tally(name)
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    """The VMs of this worker, to be cloned."""
+    with workshop() as folder:
+        yield Stage(folder)
+
+
+@pytest.fixture
+def lab(stage: Stage) -> Iterator[Lab]:
+    """A router of the old release."""
+    with stage.clone("router") as lab:
+        yield lab
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    cases: Counter[str] = Counter()
+    mixed: Counter[str] = Counter()
+    lines: list[str] = []
+    for outcome in ("passed", "failed", "xfailed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for key, value in getattr(report, "user_properties", []):
+                if key == "tally":
+                    name, count, bad = value
+                    cases[name] += count
+                    mixed[name] += bad
+                elif key == "line":
+                    lines.append(str(value))
+    if not cases:
+        return
+    terminalreporter.section("live patch")
+    terminalreporter.write_line(f"seed {config.getoption('--seed')}")
+    terminalreporter.write_line(f"{'scenario':<44}{'cases':>7}{'mixed':>7}")
+    for name in sorted(cases):
+        terminalreporter.write_line(f"{name:<44}{cases[name]:>7}{mixed[name]:>7}")
+    terminalreporter.write_line(f"{'all':<44}{cases.total():>7}{mixed.total():>7}")
+    for line in sorted(set(lines)):
+        terminalreporter.write_line(line)

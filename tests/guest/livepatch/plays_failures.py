@@ -1,0 +1,252 @@
+"""Scenarios in which a service fails, a run is stopped, or two runs meet."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from dataclasses import replace
+
+from tests.guest.livepatch import bundles
+from tests.guest.livepatch.lab import JOURNAL, Lab, Run
+from tests.guest.livepatch.world import (
+    World,
+    expect,
+    expect_patched,
+    expect_rolled_back,
+    expect_same,
+    scenario,
+)
+
+SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
+
+
+def _write(lab: Lab, path: str, text: str) -> None:
+    (lab.root / path).write_text(text)
+
+
+@scenario("S01", legacy_fails=True)
+def rolls_back_when_a_service_does_not_come_back(world: World) -> None:
+    for type_, service in (("router", "haproxy"), ("secstorage", "cloud"), ("ilbvm", "haproxy")):
+        with world.vm(type_) as lab:
+            before, active = lab.state(), lab.active()
+            expect_rolled_back(lab, lab.patch(world.broken()), before, service)
+            expect_same(active, lab.active(), "the services")
+
+
+@scenario("S01")
+def keeps_the_backup_until_the_rollback_is_proven(world: World) -> None:
+    with world.vm() as lab:
+        rows = [label for _, label in _trace(lab, bundles.broken())]
+    with world.vm() as lab:
+        lab.patch(bundles.broken(), LIVEPATCH_CRASH_AT=str(rows.index("prove the old state") + 1))
+        expect((lab.root / JOURNAL / "attempt/facts").exists(), "the journal is gone before the proof")
+
+
+@scenario("S01")
+def restarts_the_failed_service_with_the_old_files(world: World) -> None:
+    """With plain restarts, a service that is down after the patch is up after the rollback."""
+    broken = replace(bundles.broken_content(), restart="always")
+    with world.vm() as lab:
+        before = lab.state()
+        run = lab.patch(world.make(broken))
+        expect_rolled_back(lab, run, before, "haproxy")
+        expect("restart haproxy.service" in lab.systemctl_log(), "haproxy was not restarted")
+        expect(lab.is_active("haproxy"), "haproxy stays down after the rollback")
+
+
+@scenario("S04", legacy_fails=True)
+def a_failed_patch_is_tried_again_unforced(world: World) -> None:
+    """The management server skips a VM whose signature is the bundle's."""
+    with world.vm() as lab:
+        lab.patch(world.broken())
+        expect(lab.signature() == bundles.old().signature, "after a failed patch the signature is not the old one")
+        expect_same(0, lab.patch(world.new()).status, "the exit status")
+        expect(lab.read("opt/cloud/bin/configure.py") == "configure of 4.22\n", "the second patch did nothing")
+        expect(not (lab.root / "opt/cloud/bin/gone.sh").exists(), "a dropped file is still there")
+
+
+@scenario("S04")
+def the_signature_is_invalid_while_a_patch_is_under_way(world: World) -> None:
+    with world.vm() as lab:
+        rows = [label for _, label in _trace(lab, bundles.new())]
+    with world.vm() as lab:
+        lab.patch(bundles.new(), LIVEPATCH_CRASH_AT=str(rows.index("enter phase restart") + 1))
+        expect_same("in-progress", lab.signature(), "the signature")
+
+
+@scenario("S06", legacy_fails=True)
+def a_killed_patch_leaves_old_or_new_after_the_next_run(world: World) -> None:
+    """Killed while it works, then patched again: the result is the one of a single patch."""
+    world.stage.prepare("router")
+    for delay in (0.04, 0.08, 0.12, 0.16):
+        with world.vm() as lab:
+            lab.land(world.broken())
+            _kill_after(lab, delay)
+            lab.run("--recover") if world.script == "ours" else None
+            state = lab.state(times=False)
+            old = {k: (*v[:3], 0) for k, v in world.stage.old["router"].items()}
+            expect_same(old, state, f"the state after a kill at {delay} s")
+
+
+@scenario("S06")
+def a_retry_keeps_the_first_good_backup(world: World) -> None:
+    """Stopped twice in the middle; the third run still knows the way back."""
+    with world.vm() as lab:
+        before = lab.state()
+        rows = [label for _, label in _trace(lab, bundles.broken())]
+        middle = str(rows.index("enter phase restart") + 1)
+    with world.vm() as lab:
+        before = lab.state()
+        for _ in range(2):
+            lab.patch(bundles.broken(), LIVEPATCH_CRASH_AT=middle)
+        expect_rolled_back(lab, lab.patch(bundles.broken()), before)
+
+
+@scenario("S07")
+def a_stopped_rollback_resumes_at_boot_and_at_the_next_run(world: World) -> None:
+    with world.vm() as lab:
+        rows = _trace(lab, bundles.broken())
+    middle = [i for i, (phase, _) in enumerate(rows, 1) if phase == "rollback"][3]
+    for resume in ("boot", "run"):
+        with world.vm() as lab:
+            before = lab.state()
+            lab.patch(bundles.broken(), LIVEPATCH_CRASH_AT=str(middle))
+            if resume == "boot":
+                lab.recover_at_boot()
+                expect_same(before, lab.state(), "the state after the boot")
+            expect_patched(lab.patch(bundles.new()), bundles.new(), lab)
+
+
+@scenario("S15", legacy_fails=True)
+def a_flapping_service_fails_the_patch(world: World) -> None:
+    with world.vm() as lab:
+        _write(lab, "run/lab/units/dnsmasq.service/flaps", "2\n")
+        before = lab.state()
+        run = lab.patch(world.new(), LIVEPATCH_SOAK="0.4")
+        expect_rolled_back(lab, run, before, "dnsmasq")
+
+
+@scenario("S15", legacy_fails=True)
+def a_service_that_restarts_itself_fails_the_patch(world: World) -> None:
+    with world.vm("secstorage") as lab:
+        _write(lab, "run/lab/units/cloud.service/loops", "")
+        run = lab.patch(world.new(), LIVEPATCH_SOAK="0.2")
+        expect_same(1, run.status, "the exit status")
+        expect("cloud" in run.output, f"the reason {run.output!r} does not name the service")
+
+
+@scenario("S18", legacy_fails=True)
+def the_second_of_two_patches_is_refused(world: World) -> None:
+    with world.vm() as lab:
+        _write(lab, "run/lab/units/dnsmasq.service/delay", "0.6\n")
+        lab.land(world.new())
+        second = f"while [ ! -e /run/lab/restarted ]; do sleep 0.01; done; bash {SCRIPT} >/run/lab/second 2>&1; echo $? >>/run/lab/second"
+        done = _finish(lab, f"({second}) & bash {SCRIPT}; status=$?; wait; exit $status")
+        answer = lab.read("run/lab/second").splitlines()
+        expect_patched(done, world.new(), lab)
+        expect(answer[-1] == "2" and "another run is active" in answer[0], f"the second run said {answer}")
+
+
+@scenario("S18")
+def the_lock_of_a_dead_run_is_taken_over(world: World) -> None:
+    with world.vm() as lab:
+        lab.land(bundles.new())
+        # A child of the dead run still holds the lock.
+        command = (
+            "exec 8>>/run/cloud-livepatch.lock; flock 8; setsid sleep 60 & sleeper=$!; exec 8>&-; sleep 0.05;"
+            f"printf '%s 1\\n' $sleeper >/run/cloud-livepatch.lock; bash {SCRIPT}"
+        )
+        expect_patched(_finish(lab, command), bundles.new(), lab)
+
+
+@scenario("S23")
+def a_lost_session_does_not_stop_the_run(world: World) -> None:
+    with world.vm() as lab:
+        lab.land(bundles.new())
+        _write(lab, "run/lab/units/dnsmasq.service/delay", "0.3\n")
+        done = _finish(
+            lab,
+            f"bash {SCRIPT} & front=$!; while [ ! -e /run/lab/restarted ]; do sleep 0.01; done;"
+            "kill -HUP $front; wait $front; echo front $?; flock /run/cloud-livepatch.lock true",
+        )
+        expect("front 129" in done.stdout, f"the front ended with {done.stdout!r}")
+        expect_same("committed", lab.status()["state"], "the answer to --status")
+        expect_same(bundles.new().signature, lab.signature(), "the signature")
+
+
+@scenario("S23", legacy_fails=True)
+def a_cut_upload_of_the_script_is_no_success(world: World) -> None:
+    """A transfer that ends early leaves a prefix of the script."""
+    text = world.new().script
+    for share in (0.2, 0.5, 0.8, 0.98):
+        with world.vm() as lab:
+            before = lab.state()
+            cut = text[: int(len(text) * share)].rsplit("\n}\n", 1)[0] + "\n}\n"
+            run = lab.patch(replace(world.new(), script=cut))
+            expect(run.status != 0, f"a script of {share:.0%} ended with success")
+            expect_same(before, lab.state(), "the state")
+
+
+@scenario("S30")
+def an_answer_that_nobody_reads_is_no_failure(world: World) -> None:
+    with world.vm() as lab:
+        lab.land(bundles.new())
+        _finish(lab, f"bash {SCRIPT} | true; flock /run/cloud-livepatch.lock true")
+        expect_same("committed", lab.status()["state"], "the answer to --status")
+        expect_same(bundles.new().signature, lab.signature(), "the signature")
+
+
+@scenario("S31")
+def nothing_is_lost_in_a_power_cut_right_after_success(world: World) -> None:
+    world.stage.prepare("router")
+    for kind in ("lost", "torn"):
+        with world.vm() as lab:
+            lab.land(bundles.new())
+            lab.power_on()
+            expect_patched(lab.run(), bundles.new(), lab)
+            lab.power_cut(kind)
+            lab.recover_at_boot()
+            expect_same(world.stage.new["router"], lab.state(times=False), f"the state after a {kind} cut")
+
+
+@scenario("S39")
+def a_rollback_that_fails_stays_marked_and_is_resumed(world: World) -> None:
+    for resume in ("boot", "run"):
+        with world.vm() as lab:
+            before = lab.state()
+            _write(lab, "run/lab/units/dnsmasq.service/fails", "99\n")
+            run = lab.patch(bundles.new())
+            expect(run.status == 1 and "rollback incomplete" in run.output, f"the run ended with {run}")
+            expect_same("stuck", lab.status()["state"], "the answer to --status")
+            restarts = lab.systemctl_log().count("restart dnsmasq.service")
+            expect(restarts <= 3, f"the rollback was tried more than once: {restarts} restarts")
+            if resume == "boot":
+                lab.recover_at_boot()
+                expect_same(before, lab.state(), "the state after the boot")
+                expect_same("rolled-back", lab.status()["state"], "the answer to --status")
+            else:
+                _write(lab, "run/lab/units/dnsmasq.service/fails", "0\n")
+            expect_patched(lab.patch(bundles.new()), bundles.new(), lab)
+
+
+def _trace(lab: Lab, bundle: bundles.Bundle) -> list[tuple[str, str]]:
+    lab.patch(bundle, LIVEPATCH_TRACE="/run/lab/trace")
+    rows = [line.split("\t") for line in lab.read("run/lab/trace").splitlines()]
+    return [(phase, label) for _, phase, label in rows]
+
+
+def _finish(lab: Lab, command: str) -> Run:
+    process = lab.start("-c", command)
+    stdout, stderr = process.communicate(timeout=60)
+    return Run(process.returncode, stdout.decode(), stderr.decode())
+
+
+def _kill_after(lab: Lab, seconds: float) -> None:
+    """Kill the run with all of its processes."""
+    process = lab.start(SCRIPT)
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(max(0.0, deadline - time.monotonic()))
+    process.kill()
+    process.communicate()

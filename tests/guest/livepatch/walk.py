@@ -1,0 +1,214 @@
+"""The crash walk: stop the script at every crash point, recover, and judge the VM: old, new, or mixed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from tests.guest.livepatch import bundles
+from tests.guest.livepatch.lab import Lab, Run, State, differences
+
+TYPES = ("router", "secstorage", "consoleproxy", "ilbvm")
+Story = Literal["patch", "rollback", "recovery"]
+Cut = Literal["kill", "lost", "torn"]
+STORIES: tuple[Story, ...] = ("patch", "rollback", "recovery")
+CUTS: tuple[Cut, ...] = ("kill", "lost", "torn")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stop: where, and how much of what was written survives it.
+
+    Attributes:
+        story: ``patch`` is a healthy patch, ``rollback`` one whose service does not start, ``recovery`` the run that
+            follows after a stop at ``base``.
+        point: number of the crash point, in the recovery when the story is one.
+        cut: ``kill``, or the kind of power cut.
+        base: story and crash point of the run that has to be recovered.
+    """
+
+    type: str
+    story: Story
+    point: int
+    cut: Cut
+    base: tuple[Story, int] | None = None
+
+
+class Mixed(AssertionError):
+    """The VM is neither old nor new, or lies about which."""
+
+
+class Stage:
+    """A VM of each type, ready to be cloned, with its old and its new state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.origin: dict[str, Lab] = {}
+        self.old: dict[str, State] = {}
+        self.new: dict[str, State] = {}
+
+    def prepare(self, type_: str) -> None:
+        """Build the VM of a type once, and learn its new state from a healthy patch."""
+        if type_ in self.origin:
+            return
+        root = self.folder / type_
+        root.mkdir()
+        self.origin[type_] = Lab(root, type_).build()
+        self.old[type_] = self.origin[type_].state()
+        with self.clone(type_) as lab:
+            run = lab.patch(bundles.new())
+            assert run.status == 0, run
+            self.new[type_] = lab.state(times=False)
+
+    def clone(self, type_: str) -> Clone:
+        """Give a copy of the VM that vanishes with its context."""
+        self.prepare_only(type_)
+        self.count += 1
+        return Clone(self.origin[type_].clone(self.folder / f"{type_}-{self.count}"))
+
+    def prepare_only(self, type_: str) -> None:
+        """Build the VM without learning its new state."""
+        if type_ not in self.origin:
+            self.prepare(type_)
+
+
+@dataclass
+class Clone:
+    """A VM that is removed after use."""
+
+    lab: Lab
+
+    def __enter__(self) -> Lab:
+        return self.lab
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.lab.root)
+
+
+BUNDLE: dict[Story, Callable[[], bundles.Bundle]] = {"patch": bundles.new, "rollback": bundles.broken}
+
+
+def points(stage: Stage, type_: str, story: Story, base: tuple[Story, int] | None = None) -> list[tuple[str, str]]:
+    """Return the crash points of a run as phase and label; the run itself makes the list."""
+    with stage.clone(type_) as lab:
+        trace = "/run/lab/trace"
+        if base:
+            lab.patch(BUNDLE[base[0]](), LIVEPATCH_CRASH_AT=str(base[1]))
+            lab.run("--recover", LIVEPATCH_TRACE=trace)
+        else:
+            lab.patch(BUNDLE[story](), LIVEPATCH_TRACE=trace)
+        file = lab.root / trace.lstrip("/")
+        rows = [line.split("\t") for line in file.read_text().splitlines()] if file.exists() else []
+        return [(phase, label) for _, phase, label in rows]
+
+
+def bases(stage: Stage, type_: str) -> list[tuple[Story, int]]:
+    """Return stops from which a recovery starts: the middle of every phase of a patch, and of a rollback."""
+    found: list[tuple[Story, int]] = []
+    for story in ("patch", "rollback"):
+        phases = [phase for phase, _ in points(stage, type_, story)]
+        for phase in dict.fromkeys(phases):
+            numbers = [i for i, name in enumerate(phases, 1) if name == phase]
+            if story == "patch" or phase == "rollback":
+                found.append((story, numbers[len(numbers) // 2]))
+    return found
+
+
+def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
+    """Return every case of a type, story and cut."""
+    if story != "recovery":
+        for number in range(1, len(points(stage, type_, story)) + 1):
+            yield Case(type_, story, number, cut)
+        return
+    for base in bases(stage, type_):
+        for number in range(1, len(points(stage, type_, story, base)) + 1):
+            yield Case(type_, story, number, cut, base)
+
+
+def _judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
+    if not (old := differences(stage.old[lab.type], lab.state())):
+        verdict = "old"
+    elif not (new := differences(stage.new[lab.type], lab.state(times=False))):
+        verdict = "new"
+    else:
+        raise Mixed(f"{what}: differs from old in {old[:4]}, from new in {new[:4]}; {_log(lab)}")
+    state = lab.status()["state"]
+    if state not in {"old": ("rolled-back", "none", "failed"), "new": ("committed",)}[verdict]:
+        raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {_log(lab)}")
+    left = [path for path in (".cloud-livepatch", "var/lib/cloud-livepatch/attempt") if (lab.root / path).exists()]
+    if left:
+        raise Mixed(f"{what}: {left} remain; {_log(lab)}")
+    if services and lab.active() != stage.origin[lab.type].active():
+        raise Mixed(f"{what}: services are {lab.active()}; {_log(lab)}")
+    return verdict
+
+
+def _log(lab: Lab) -> str:
+    log = lab.root / "var/log/livepatchsystemvm.log"
+    return " | ".join(log.read_text().splitlines()[-8:]) if log.exists() else "no log"
+
+
+def _stop(lab: Lab, story: Story, point: int) -> Run:
+    run = lab.patch(BUNDLE[story](), LIVEPATCH_CRASH_AT=str(point))
+    if run.status != 1 or "version:" in run.output:
+        raise Mixed(f"stopped at point {point} of {story}, yet it ended with {run}")
+    return run
+
+
+def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
+    """Play a case to its end; returns what the VM was after the recovery.
+
+    Raises:
+        Mixed: the VM was neither old nor new, or a healthy patch did not converge afterwards.
+    """
+    stage.prepare(case.type)
+    with stage.clone(case.type) as lab:
+        if case.cut != "kill":
+            lab.power_on()
+        if case.base:
+            _stop(lab, *case.base)
+            if case.cut == "kill":
+                lab.run("--recover", LIVEPATCH_CRASH_AT=str(case.point))
+            else:
+                lab.run("--recover", "--boot", LIVEPATCH_CRASH_AT=str(case.point))
+        else:
+            _stop(lab, case.story, case.point)
+        if case.cut == "kill":
+            run = lab.run("--recover")
+            if run.status:
+                raise Mixed(f"{case}: recovery ended with {run}; {_log(lab)}")
+        else:
+            lab.power_cut(case.cut)
+            if _needs_unit(lab) and not lab.unit_is_armed():
+                raise Mixed(f"{case}: the next boot would not start the recovery")
+            run = lab.recover_at_boot()
+            if run.status:
+                raise Mixed(f"{case}: recovery at boot ended with {run}; {_log(lab)}")
+        verdict = _judge(lab, stage, str(case), services=True)
+        _converge(lab, stage, case, second=second)
+        return verdict
+
+
+def _needs_unit(lab: Lab) -> bool:
+    phase = lab.root / "var/lib/cloud-livepatch/attempt/phase"
+    return phase.exists() and phase.read_text() in ("restart\n", "commit\n")
+
+
+def _converge(lab: Lab, stage: Stage, case: Case, *, second: bool) -> None:
+    for _ in range(2 if second else 1):
+        run = lab.patch(bundles.new())
+        if run.status != 0 or run.output != f"version:{bundles.new().signature} \n":
+            raise Mixed(f"{case}: a healthy patch afterwards ended with {run}; {_log(lab)}")
+        if _judge(lab, stage, f"{case}, patched again", services=True) != "new":
+            raise Mixed(f"{case}: a healthy patch afterwards left the old state")
+
+
+@lru_cache(maxsize=1)
+def stage_in(folder: Path) -> Stage:
+    """Return the stage of a folder."""
+    return Stage(folder)

@@ -39,9 +39,10 @@ does. ``vrrp.split = True`` makes both believe that they are the primary.
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
+import io
 import re
+import tarfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,11 +143,15 @@ class SimulatedVm:
                 for word in SERVICES
             ),
         }
-        lines = []
-        for name in re.findall(r"^collect (\S+) ", script, re.MULTILINE):
-            packed = base64.b64encode(gzip.compress(outputs.get(name, "").encode())).decode()
-            lines.append(f"{name} 0 {packed}")
-        return "\n".join([*lines, "collected", ""])
+        names = re.findall(r"^collect (\S+) ", script, re.MULTILINE)
+        outputs["status"] = "".join(f"{name} 0\n" for name in names)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as packed:
+            for name in [*names, "status"]:
+                info, data = tarfile.TarInfo(name), outputs.get(name, "").encode()
+                info.size = len(data)
+                packed.addfile(info, io.BytesIO(data))
+        return f"{base64.b64encode(archive.getvalue()).decode()}\ncollected\n"
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Take a file."""

@@ -24,6 +24,9 @@ _LEFTOVERS = (
     "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key", "var/lib/systemd/random-seed",
     "var/lib/systemd/catalog/database", "var/lib/dbus/machine-id", "var/cache/debconf", "var/cache/ldconfig/aux-cache",
     "etc/ssl/certs/java/cacerts.dpkg-old",
+    # Owned by apt's user or by root, as that user could reach the build's folder or not; apt makes them anew.
+    "var/cache/apt/archives/partial",
+    "var/lib/apt/lists/partial",
 )  # fmt: skip
 SCRIPTS = "usr/share/cloud/cloud-scripts.tgz"
 SIGNATURE = "var/cache/cloud/cloud-scripts-signature"

@@ -29,7 +29,7 @@ _DPKG_OPTIONS = (
     "path-include=/usr/share/doc/*/copyright",
     "path-exclude=/usr/share/info/*",
 )
-_SOURCES = ("base.py", "tree.py", "mirror.py")
+_SOURCES = ("base.py", "tree.py")
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,14 @@ def host_codename(release_file: Path = Path("/etc/os-release")) -> str:
     Raises:
         InfrastructureError: the host is no Debian, so that nothing is known about its mirrors.
     """
-    for line in release_file.read_text().splitlines():
-        name, _, value = line.partition("=")
-        if name == "VERSION_CODENAME":
-            return value.strip('"')
-    raise InfrastructureError(f"{release_file} names no code name", hint="name a mirror with --mirror")
+    pairs = (line.partition("=") for line in release_file.read_text().splitlines())
+    facts = {name: value.strip('"') for name, _, value in pairs}
+    if facts.get("ID") != "debian" or "VERSION_CODENAME" not in facts:
+        raise InfrastructureError(
+            f"{release_file} names no release of Debian, so that no mirror is known",
+            hint="name a mirror with --mirror",
+        )
+    return facts["VERSION_CODENAME"]
 
 
 def apt_options() -> list[str]:

@@ -94,7 +94,13 @@ def test_refuses_a_mirror_that_is_no_address(address, apt):
         mirror.lines(BOOKWORM, "", mirror=address, apt=apt)
 
 
-def test_a_host_that_is_no_debian_is_told_what_to_do(tmp_path):
-    (tmp_path / "os-release").write_text("ID=other\n")
-    with pytest.raises(InfrastructureError, match="names no code name"):
+def test_the_hosts_release_is_read(tmp_path):
+    (tmp_path / "os-release").write_text('ID=debian\nVERSION_CODENAME="bookworm"\n')
+    assert mirror.host_codename(tmp_path / "os-release") == "bookworm"
+
+
+@pytest.mark.parametrize("text", ["ID=other\nVERSION_CODENAME=bookworm\n", "ID=debian\n", ""])
+def test_a_host_that_is_no_debian_is_told_what_to_do(tmp_path, text):
+    (tmp_path / "os-release").write_text(text)
+    with pytest.raises(InfrastructureError, match="no release of Debian"):
         mirror.host_codename(tmp_path / "os-release")

@@ -58,7 +58,12 @@ def commands(since: str = "", folders: Sequence[str] = state.FOLDERS) -> dict[st
 
 
 def observe(
-    guest: Guest, since: str = "", folders: Sequence[str] = state.FOLDERS, *, deadline: float = 300.0
+    guest: Guest,
+    since: str = "",
+    folders: Sequence[str] = state.FOLDERS,
+    *,
+    known: state.Snapshot | None = None,
+    deadline: float = 300.0,
 ) -> Observation:
     """Observe a guest.
 
@@ -66,16 +71,24 @@ def observe(
         guest: the VM.
         since: the journal's cursor of an earlier observation; its lines from then on are brought along.
         folders: what the state digest covers.
+        known: a state digest that still holds; none is taken then, which saves half of the time.
         deadline: seconds.
 
     Raises:
         InfrastructureError: the guest cannot say, or its answer is incomplete.
     """
-    return parse(collect(guest, commands(since, folders), deadline=deadline), folders, name=guest.name)
+    wanted = commands(since, folders)
+    if known is not None:
+        wanted = {name: command for name, command in wanted.items() if not name.startswith("state.")}
+    return parse(collect(guest, wanted, deadline=deadline), folders, known=known, name=guest.name)
 
 
 def parse(
-    sections: Mapping[str, Section], folders: Sequence[str] = state.FOLDERS, *, name: str = "guest"
+    sections: Mapping[str, Section],
+    folders: Sequence[str] = state.FOLDERS,
+    *,
+    known: state.Snapshot | None = None,
+    name: str = "guest",
 ) -> Observation:
     """Turn the outputs of :func:`commands` into an observation.
 
@@ -83,7 +96,7 @@ def parse(
         InfrastructureError: an output is incomplete.
     """
     return Observation(
-        state=state.parse(sections, folders, name=name),
+        state=known or state.parse(sections, folders, name=name),
         services=services.parse(sections),
         listeners=sockets.parse(sections),
         rules=rules.parse(sections),

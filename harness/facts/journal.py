@@ -54,9 +54,11 @@ def commands(since: str = "") -> dict[str, str]:
     Args:
         since: a cursor of an earlier observation; without one no lines are asked for.
     """
-    after = f"--after-cursor={shlex.quote(since)} -p warning" if since else "-n 0"
+    lines = (
+        f"journalctl --no-pager -q -o json --after-cursor={shlex.quote(since)} -p warning" if since else ":"
+    )
     return {
-        "journal.lines": f"journalctl --no-pager -q -o json {after}",
+        "journal.lines": lines,
         "journal.cursor": "journalctl --no-pager -q -n 1 -o json",
         "journal.cores": (
             "for f in /var/lib/systemd/coredump/* /var/crash/* /core /core.* /root/core /root/core.*; "

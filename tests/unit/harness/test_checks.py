@@ -26,6 +26,7 @@ from tests.unit.harness.world import (
     Unit,
     World,
     failed_world,
+    haproxy,
     pem,
     world,
 )
@@ -119,7 +120,7 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
     "drops a public address": (change_text("rules.addresses", "[]"), "rules.addresses", "1 gone, 0 new"),
     "drops a route": (change_text("rules.routes", ""), "rules.routes", "- default via 192.0.2.1 dev eth2"),
     "resets the load balancer": (
-        change_text("rules.haproxy", STAT.replace("192_0_2_20-80", "cloud-default"), "patched"),
+        change_text("rules.haproxy", haproxy(STAT.replace("192_0_2_20-80", "cloud-default")), "patched"),
         "rules.haproxy",
         "right after the patch: 2 gone, 2 new",
     ),
@@ -129,7 +130,7 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "it is not there any more",
     ),
     "moves a server": (
-        change_text("rules.haproxy-servers", SERVERS.replace("10.1.1.50", "10.1.1.51")),
+        change_text("rules.haproxy", haproxy(servers=SERVERS.replace("10.1.1.50", "10.1.1.51"))),
         "rules.haproxy-servers",
         "1 gone, 1 new",
     ),
@@ -403,7 +404,7 @@ ROLLBACK_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "the management server believes 2222",
     ),
     "resets the rules": (
-        change_text("rules.haproxy", STAT.splitlines()[0]),
+        change_text("rules.haproxy", haproxy(STAT.splitlines()[0] + "\n")),
         "rules.haproxy",
         "2 gone, 0 new",
     ),

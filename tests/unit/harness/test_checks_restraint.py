@@ -16,7 +16,7 @@ from tests.unit.harness.mutate import (
     set_field,
     stop_listening,
 )
-from tests.unit.harness.world import IPTABLES, STAT, Unit, pem, world
+from tests.unit.harness.world import IPTABLES, STAT, Unit, haproxy, pem, world
 
 HARMLESS: dict[str, Mutation] = {
     "counters and dates of iptables": change_text(
@@ -30,7 +30,7 @@ HARMLESS: dict[str, Mutation] = {
         ),
     ),
     "counters and states of haproxy": change_text(
-        "rules.haproxy", STAT.replace(",3,", ",9,").replace(",UP,", ",DOWN,")
+        "rules.haproxy", haproxy(STAT.replace(",3,", ",9,").replace(",UP,", ",DOWN,"))
     ),
     "a lease that was renewed": change_text("rules.leases", "1769999999 02:00:26:c3:00:02 10.1.1.50 vm1 *\n"),
     "a life time that passes": change_text(

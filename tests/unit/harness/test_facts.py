@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import subprocess
 import tarfile
@@ -126,7 +127,8 @@ def test_the_commands_of_an_observation_are_sound_shell() -> None:
 
 
 def test_haproxy_is_asked_with_a_program_that_any_python_can_run() -> None:
-    program = rules.commands()["rules.haproxy"].split("-c '")[1].split("' 'show")[0].replace("'\"'\"'", "'")
+    (program,) = re.findall(r"exec \$p -c '(.*)'; done", rules.commands()["rules.haproxy"], re.DOTALL)
+    program = program.replace("'\"'\"'", "'")
     compile(program, "ask", "exec")
     assert "import socket" in program
 
@@ -135,6 +137,18 @@ def test_a_rule_set_that_the_guest_cannot_show_is_none() -> None:
     found = rules.parse({"rules.nft": Section("rules.nft", 127, b"")})
     assert found["nft"].lines is None
     assert rules.compare(found["nft"], found["nft"]) == []
+
+
+def test_a_known_state_is_not_taken_again() -> None:
+    class Asked:
+        name = "r-10-VM"
+
+        def run(self, command: str, *, stdin: bytes = b"", **_: object) -> object:
+            assert b"state." not in stdin
+            raise InfrastructureError("asked for the rest")
+
+    with pytest.raises(InfrastructureError, match="asked for the rest"):
+        observe.observe(Asked(), known=before().observation().state)
 
 
 def test_an_observation_holds_everything_at_once() -> None:

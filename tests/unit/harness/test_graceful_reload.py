@@ -114,7 +114,7 @@ def test_a_reload_is_seen_although_the_old_worker_still_serves_a_customer(haprox
 
 
 def test_its_answers_are_canonical(haproxy: Haproxy) -> None:
-    stat, servers = haproxy.ask("show stat"), haproxy.ask("show servers state")
+    stat, servers = rules.split_haproxy(haproxy.ask("show stat;show servers state"))
     assert rules.canonical_stat(stat) == [
         "192_0_2_20-80 BACKEND tcp",
         "192_0_2_20-80 FRONTEND tcp",

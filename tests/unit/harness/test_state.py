@@ -208,4 +208,4 @@ def test_a_collection_that_stops_early_says_so(local_guest: Guest) -> None:
 
 def test_a_section_name_that_would_break_the_script_is_refused() -> None:
     with pytest.raises(ValueError, match="invalid name of a section"):
-        script({"a b": "true"}, "token")
+        script({"a b": "true"})

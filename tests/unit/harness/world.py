@@ -149,6 +149,11 @@ ADDRESSES = json.dumps(
 )
 
 
+def haproxy(stat: str = STAT, servers: str = SERVERS) -> str:
+    """Return what haproxy's socket answers to both questions."""
+    return f"{stat}\n{servers}\n"
+
+
 def before() -> Moment:
     """Return the healthy router before the patch."""
     return Moment(
@@ -185,8 +190,7 @@ def before() -> Moment:
             "rules.iptables": IPTABLES,
             "rules.addresses": ADDRESSES,
             "rules.routes": "default via 192.0.2.1 dev eth2\n",
-            "rules.haproxy": STAT,
-            "rules.haproxy-servers": SERVERS,
+            "rules.haproxy": haproxy(),
             "rules.dhcp-hosts": "02:00:26:c3:00:02,10.1.1.50,vm1,infinite\n",
             "rules.leases": "1769817600 02:00:26:c3:00:02 10.1.1.50 vm1 *\n",
             "rules.metadata": f"{sha('#cloud-config')}  userdata/10.1.1.50/user-data\n",

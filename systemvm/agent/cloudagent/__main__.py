@@ -1,0 +1,71 @@
+"""``python3 -m cloudagent WORD…``: run the agent of this VM until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from . import config
+from .connection import Connection
+from .consoleproxy import ConsoleProxy, listening_port
+from .secstorage import SecondaryStorage
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+logger = logging.getLogger("cloudagent")
+
+
+async def _certificate(settings: config.Config) -> None:
+    """Wait until management has given this VM a certificate."""
+    files = (settings.certificate, settings.key, settings.authority)
+    if not all(file.exists() for file in files):
+        logger.info("waiting for a certificate in %s", settings.folder)
+    while not all(file.exists() for file in files):
+        await asyncio.sleep(1)
+
+
+async def _run(settings: config.Config) -> None:
+    restoring = None
+    if "ConsoleProxy" in settings.resource:
+        proxy = ConsoleProxy(lambda frame: connection.ask(frame, 10))
+        connection = Connection(settings, proxy.handlers())
+        await proxy.start(listening_port())
+    elif "SecondaryStorage" in settings.resource:
+        storage = SecondaryStorage(settings.values.get("nfsVersion", "").replace("null", ""))
+        connection = Connection(settings, storage.handlers())
+        await storage.start()
+        restoring = asyncio.ensure_future(storage.restore())
+    else:
+        raise config.ConfigError(
+            f"resource={settings.resource} is neither a console proxy nor secondary storage"
+        )
+    await _certificate(settings)
+    try:
+        await connection.run()
+    finally:
+        if restoring is not None:
+            restoring.cancel()
+
+
+def main() -> None:
+    """Read the configuration and run."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        settings = config.load(CONF, sys.argv[1:])
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        task = loop.create_task(_run(settings))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        logger.info("stopped")
+    except config.ConfigError as error:
+        sys.exit(f"cloudagent: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -167,7 +167,7 @@ def _settle(row: ScenarioRow) -> ScenarioRow:
 
 
 def _facts(builder: _Builder, event: Event) -> None:
-    builder.facts.update({name: _text(value) for name, value in event.fields.items()})
+    builder.facts.update({name: _text(value) for name, value in event["facts"].items()})
 
 
 def _scenario_started(builder: _Builder, event: Event) -> None:
@@ -230,8 +230,9 @@ def _check(builder: _Builder, event: Event) -> None:
 
 
 def _services(builder: _Builder, event: Event) -> None:
-    names = tuple(str(name) for name in event["restarted"])
-    builder.change(event, lambda row: replace(row, services=(*row.services, *names)))
+    names = [str(name) for name in event["restarted"]]
+    # A scenario that patches twice renews the same services twice.
+    builder.change(event, lambda row: replace(row, services=tuple(dict.fromkeys((*row.services, *names)))))
 
 
 def _rules(builder: _Builder, event: Event) -> None:

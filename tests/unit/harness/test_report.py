@@ -29,10 +29,11 @@ def events(*rows: tuple[str, dict[str, object]]) -> list[Event]:
 def good_run() -> list[Event]:
     scenario = {"scenario": "router-from-4.21-live-patch"}
     return events(
-        ("run", {"command": "sysvm run", "types": ["router", "ilbvm"]}),
+        ("run", {"facts": {"command": "sysvm run", "types": ["router", "ilbvm"]}}),
         ("scenario_started", {**scenario, "title": "Live patch", "type": "router", "from": "4.21"}),
         ("step_started", {**scenario, "name": "patch"}),
         ("step_finished", {**scenario, "name": "patch", "seconds": 1.5, "verdict": "passed"}),
+        ("services", {**scenario, "restarted": ["haproxy"]}),
         ("services", {**scenario, "restarted": ["haproxy", "apache2"]}),
         ("rules", {**scenario, "reapplied": 5}),
         ("check", {**scenario, "name": "services.renewed", "verdict": "passed"}),
@@ -143,7 +144,7 @@ def parse(page: str) -> Tags:
 def test_hostile_output_is_only_text_in_the_page() -> None:
     own = {"scenario": HOSTILE, "name": HOSTILE}
     rows = events(
-        ("run", {"command": HOSTILE}),
+        ("run", {"facts": {"command": HOSTILE}}),
         ("scenario_started", {"scenario": HOSTILE, "title": HOSTILE}),
         ("step_started", own),
         (
@@ -173,6 +174,11 @@ def test_the_drawing_shows_gaps_and_steps_on_one_clock() -> None:
     assert float(str(gap["x"])) == pytest.approx(160 + 720 * (3.0 - 1.0) / 8.0)
     assert float(str(gap["width"])) == pytest.approx(720 * 0.0614 / 8.0, abs=0.1)
     assert float(str(step["x"])) == pytest.approx(160 + 720 * (2.0 - 1.0) / 8.0)
+
+
+def test_what_a_run_says_of_itself_is_at_the_top() -> None:
+    assert build(good_run()).facts == {"command": "sysvm run", "types": "router, ilbvm"}
+    assert "<dt>types</dt><dd>router, ilbvm</dd>" in render_html(build(good_run()))
 
 
 def test_a_page_and_a_table_without_probes_say_so() -> None:

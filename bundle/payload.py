@@ -102,6 +102,13 @@ def _apply(items: dict[str, Item], overlay: Overlay) -> dict[str, Item]:
     return kept
 
 
+def _keystore_programs(agent: dict[str, Item]) -> dict[str, Item]:
+    """Return the agent's ``keystore-*`` as CloudStack puts them beside the scripts: management looks for them there."""
+    found = {path.rpartition("/")[2]: item for path, item in agent.items() if "scripts/util/keystore-" in path}
+    paths = {f"opt/cloud/bin/{name}": item for name, item in found.items()}
+    return {path: Item(path, item.source, item.mode) for path, item in paths.items()}
+
+
 def is_reference(root: Path) -> bool:
     """Say whether a folder is a ``systemvm/`` of ours: it brings its own release catalogue."""
     return (root / "releases.toml").is_file() and (root / "debian").is_dir()
@@ -123,6 +130,6 @@ def reference_payload(root: Path, release: Release, catalogue: Catalogue) -> Pay
         version=f"{release.name}.0.0",
         minimum_template=catalogue.reference_minimum_template,
         origin="reference",
-        scripts=with_parents(items),
+        scripts=with_parents(items | _keystore_programs(agent)),
         agent=with_parents(agent),
     )

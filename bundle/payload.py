@@ -104,9 +104,12 @@ def _apply(items: dict[str, Item], overlay: Overlay) -> dict[str, Item]:
 
 def _keystore_programs(agent: dict[str, Item]) -> dict[str, Item]:
     """Return the agent's ``keystore-*`` as CloudStack puts them beside the scripts: management looks for them there."""
-    found = {path.rpartition("/")[2]: item for path, item in agent.items() if "scripts/util/keystore-" in path}
-    paths = {f"opt/cloud/bin/{name}": item for name, item in found.items()}
-    return {path: Item(path, item.source, item.mode) for path, item in paths.items()}
+    found = {}
+    for item in agent.values():
+        if item.path.startswith("scripts/util/keystore-"):
+            path = f"opt/cloud/bin/{item.path.rpartition('/')[2]}"
+            found[path] = Item(path, item.source)
+    return found
 
 
 def is_reference(root: Path) -> bool:

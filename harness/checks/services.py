@@ -11,7 +11,7 @@ from harness.facts.services import Change, Service
 
 # Services that come and go by themselves, or with a login.
 _PASSING = re.compile(
-    r"(user@\d+|user-runtime-dir@\d+|(serial-)?getty@.*|systemd-(timedated|hostnamed|localed|tmpfiles-clean)"
+    r"(user@\d+|user-runtime-dir@\d+|(serial-)?getty@.*|systemd-(timedated|hostnamed|tmpfiles-clean)"
     r"|cloud-livepatch-recover)\.service"
 )
 # What sending rules again starts or renews by itself (CONTRACT.md 5.5).

@@ -41,7 +41,7 @@ class Probe(Protocol):
 
 def _ticks(recorder: Recorder, rate: float) -> Iterator[float]:
     """Yield how long to wait until each next request; beats that were missed are left out, not made up for."""
-    number = 0
+    number = int((time.monotonic() - recorder.started) * rate)
     while True:
         now = time.monotonic() - recorder.started
         late = now - number / rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import shlex
 import socket
@@ -19,6 +20,9 @@ from harness import scp, wait
 SSH_PORT = 3922
 CONNECT_DEADLINE = 60.0
 _CHUNK = 1 << 18
+# Every failure is raised; paramiko would print the traceback of each vain attempt to log in as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
 
 
 class GuestError(InfrastructureError):

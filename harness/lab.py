@@ -16,17 +16,18 @@ from typing import Any
 
 from bundle import catalogue
 from bundle.catalogue import Release
-from bundle.errors import CheckFailed, InfrastructureError
+from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from bundle.paths import payload_root
 from harness import accel, boot, console, golden, image, network, proofs, reaper, rundir, topology
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
-from harness.engine import Engine, SystemVm, remove_work
+from harness.engine import Engine, SystemVm
 from harness.events import EventLog
 from harness.network import Network
 from harness.results import Results
 
 _TENANT_FILES = Path(__file__).parent / "tenant"
+SHIPPED_NETWORKS = tuple(path.stem for path in (Path(__file__).parent / "networks").glob("*.toml"))
 # What a broken release looks like: haproxy refuses this file, so it cannot come back after the patch.
 _BROKEN_TEMPLATE = Path("debian/etc/haproxy/conf.d/00-cloud.cfg")
 _BROKEN_CONTENT = "global\n    this-is-no-keyword of haproxy\n"
@@ -41,7 +42,7 @@ class Wish:
         from_release: what the system VM runs before the patch.
         to_release: what it is patched to.
         debian: another Debian than the catalogue's for the template.
-        network: name or file of the declared network.
+        network: name or file of the declared network; None takes the one that is shipped for the type, if any.
         bundle: a finished bundle to patch with, instead of one built from the reference payload.
     """
 
@@ -49,8 +50,21 @@ class Wish:
     from_release: str
     to_release: str
     debian: int | None = None
-    network: str = "router"
+    network: str | None = None
     bundle: Path | None = None
+
+    def declared(self) -> Network | None:
+        """Return the declared network, or None for a type that has none.
+
+        Raises:
+            UsageError: there is no such network, or it is one of another VM type.
+        """
+        topology.of_type(self.vm_type)
+        name = self.network or (self.vm_type if self.vm_type in SHIPPED_NETWORKS else None)
+        declared = network.load(name) if name else None
+        if declared is not None and declared.type != self.vm_type:
+            raise UsageError(f"network {name!r} is declared for a {declared.type}, not for a {self.vm_type}")
+        return declared
 
 
 @dataclass
@@ -82,14 +96,14 @@ class Lab:
     new_bundle: Path
     folder: Path
     image: image.Image
-    network: Network
+    plan: topology.Topology
+    network: Network | None
     golden: golden.Golden
 
     @contextmanager
     def system_vm(self, name: str) -> Iterator[SystemVm]:
         """Yield a fresh copy of the golden snapshot; its logs are kept among the results."""
-        plan = topology.around(self.network)
-        vm = self.engine.restore(name, plan, self.image, self.golden.ssh_key, self.golden.folder)
+        vm = self.restore(name)
         try:
             yield vm
         finally:
@@ -97,6 +111,10 @@ class Lab:
                 self.keep_logs(vm)
             finally:
                 vm.stop()
+
+    def restore(self, name: str) -> SystemVm:
+        """Return a fresh copy of the golden snapshot, for the caller to stop."""
+        return self.engine.restore(name, self.plan, self.image, self.golden.ssh_key, self.golden.folder)
 
     def keep_logs(self, vm: SystemVm) -> None:
         """Copy the console logs, and what the guest logged if it still answers."""
@@ -139,8 +157,14 @@ def build_bundle(
 
 
 @contextmanager
-def open_lab(wish: Wish, results: Results, events: EventLog) -> Iterator[Lab]:
+def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = True) -> Iterator[Lab]:
     """Walk the road to the golden snapshot, or find it in the cache.
+
+    Args:
+        wish: what to patch.
+        results: where logs go.
+        events: where events go.
+        owned: machines end with this process; not so for those that a person keeps.
 
     Raises:
         UsageError: an unknown release or VM type.
@@ -149,7 +173,8 @@ def open_lab(wish: Wish, results: Results, events: EventLog) -> Iterator[Lab]:
     """
     facts = catalogue.load()
     old, new = facts.release(wish.from_release), facts.release(wish.to_release)
-    plan_network = network.load(wish.network)
+    declared = wish.declared()
+    plan = topology.around(declared) if declared else topology.of_type(wish.vm_type)
     narrator = Narrator(events)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sysvm-lab-")))
@@ -161,32 +186,30 @@ def open_lab(wish: Wish, results: Results, events: EventLog) -> Iterator[Lab]:
             template = image.build(spec)
         host = stack.enter_context(hypervisor())
         run = stack.enter_context(rundir.open_run())
-        stack.callback(remove_work, run.id)
-        stack.callback(reaper.end_run, host, run.id)
+        stack.callback(reaper.close_run, host, run)
         reaper.reap(host)
         with narrator.step("acceleration"):
             answer = accel.find(template.kernel, host.uid, host.groups)
         console.say(answer.reason)
-        engine = Engine(host, run, answer.accelerator)
+        engine = Engine(host, run, answer.accelerator, owned)
         events.emit("run", facts=_facts(wish, template, host, answer))
-        plan = topology.around(plan_network)
         key = golden.key_of(
             {
                 "image": template.digest,
                 "bundle": digest_of_files([old_bundle / name for name in boot.BUNDLE_FILES]),
                 "topology": asdict(plan),
-                "network": repr(plan_network),
+                "network": repr(declared),
                 "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.sh"))),
                 "qemu": host.version(),
                 "accelerator": asdict(answer.accelerator),
             }
         )
-        maker = _Maker(engine, plan, template, old, old_bundle, plan_network, narrator, results)
+        maker = _Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
             snapshot = golden.get(key, maker.make)
         yield Lab(
             wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,
-            plan_network, snapshot,
+            plan, declared, snapshot,
         )  # fmt: skip
 
 
@@ -209,7 +232,7 @@ class _Maker:
     image: image.Image
     release: Release
     bundle: Path
-    network: Network
+    network: Network | None
     narrator: Narrator
     results: Results
 
@@ -225,10 +248,11 @@ class _Maker:
                 )  # fmt: skip
                 for tenant in vm.tenants.values():
                     tenant.wait_ready()
-            with self.narrator.step("apply the rules"):
-                network.apply(vm.guest, network.start_bags(self.network))
-            with self.narrator.step("prove the rules"):
-                require(proofs.prove(vm, self.network))
+            if self.network is not None:
+                with self.narrator.step("apply the rules"):
+                    network.apply(vm.guest, network.start_bags(self.network))
+                with self.narrator.step("prove the rules"):
+                    require(proofs.prove(vm, self.network))
             with self.narrator.step("freeze"):
                 vm.guest.run("sync")
                 self.engine.freeze(vm, folder)

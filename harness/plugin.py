@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--to", dest="to_release", default=facts.default, help="release after the patch")
     group.addoption("--debian", type=int, default=None, help="another Debian than the release's own")
-    group.addoption("--network", default="router", help="declared network: a name or a TOML file")
+    group.addoption("--network", default=None, help="declared network: a name or a TOML file")
     group.addoption("--bundle", type=Path, default=None, help="patch with this bundle")
     group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
 

@@ -35,6 +35,13 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     return gone
 
 
+def close_run(hypervisor: Hypervisor, run: rundir.RunDir) -> None:
+    """End what is left of a run at its end, unless a person keeps it."""
+    if not rundir.kept(run.path):
+        end_run(hypervisor, run.id)
+        remove_work(run.id)
+
+
 def end_run(hypervisor: Hypervisor, run_id: str) -> None:
     """End all domains of a run."""
     for domain in hypervisor.domains():

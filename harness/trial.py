@@ -54,7 +54,7 @@ class Trial:
             answer = agent.patch(self.vm.guest, files, forced=forced)
         with step(f"{self.vm.name}: observe after the patch"):
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
-        if answer.success:
+        if answer.success and self.lab.network is not None:
             with step(f"{self.vm.name}: send the rules again"):
                 network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
                 after = observe.observe(self.vm.guest, before.journal.cursor)
@@ -82,7 +82,9 @@ class Trial:
         return answer
 
     def prove_rules(self) -> None:
-        """Send a request through every rule of the network."""
+        """Send a request through every rule of the network; a VM without one has nothing to prove."""
+        if self.lab.network is None:
+            return
         with self.lab.narrator.step(f"{self.vm.name}: prove the rules"):
             answers = proofs.prove(self.vm, self.lab.network)
         self._note(
@@ -104,7 +106,7 @@ class Trial:
         )
         words = [word for word, _service, change in renewed(case) if change in ("restarted", "reloaded")]
         emit("services", scenario=self.scenario, restarted=words)
-        if answer.success:
+        if answer.success and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self._note(checks.judge(case))
 

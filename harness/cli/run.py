@@ -17,9 +17,7 @@ from bundle.errors import Exit, UsageError
 )
 @click.option("--to", "to_release", default=None, help="Release after the patch (the catalogue's default).")
 @click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option(
-    "--network", default="router", show_default=True, help="Declared network: a name or a TOML file."
-)
+@click.option("--network", help="Declared network: a name or a TOML file.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Patch with this bundle instead of our own.")
 @click.option("--scenario", "pattern", help="Only the scenarios that match, as pytest's -k.")
 @click.option(
@@ -50,9 +48,10 @@ def run(
         "--from": facts.release(from_release or facts.default_from).name,
         "--to": facts.release(to_release or facts.default).name,
         "--type": of_type(vm_type).vm_type,
-        "--network": network,
         "--results": str(results.absolute()),
     }
+    if network is not None:
+        chosen["--network"] = str(Path(network).absolute()) if Path(network).is_file() else network
     if debian is not None:
         chosen["--debian"] = str(debian)
     if bundle is not None:

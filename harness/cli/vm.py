@@ -1,0 +1,145 @@
+"""``sysvm vm``: system VMs by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+
+import click
+
+from bundle.errors import Exit
+
+
+@click.group()
+def vm() -> None:
+    """Start, enter and stop system VMs by hand."""
+
+
+@vm.command()
+@click.option("--type", "vm_type", default="router", show_default=True, help="VM type.")
+@click.option("--name", default=None, help="What to call it; its type without one.")
+@click.option("--from", "release", default=None, help="Release that it runs (the catalogue's default).")
+@click.option("--debian", type=int, help="Another Debian than the release's own.")
+@click.option("--network", help="Declared network: a name or a TOML file.")
+@click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
+def start(
+    vm_type: str,
+    name: str | None,
+    release: str | None,
+    debian: int | None,
+    network: str | None,
+    as_json: bool,
+) -> int:
+    """Start a system VM and keep it: booted, configured, with its tenants."""
+    from bundle import catalogue
+    from harness import keeping
+    from harness.lab import Wish
+
+    facts = catalogue.load()
+    chosen = facts.release(release or facts.default_from).name
+    kept = keeping.start(name or vm_type, Wish(vm_type, chosen, facts.default, debian, network))
+    if as_json:
+        click.echo(json.dumps(asdict(kept), indent=1))
+        return Exit.OK
+    click.echo(f"{kept.name}: {kept.vm_type} of {kept.release}, {kept.label}")
+    for address, port in kept.endpoints.items():
+        click.echo(f"  {address} is at 127.0.0.1:{port}")
+    click.echo(f"  sysvm vm ssh {kept.name} | console {kept.name} | stop {kept.name}")
+    return Exit.OK
+
+
+@vm.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> int:
+    """List the VMs that are kept."""
+    from harness import keeping
+
+    rows = keeping.all_kept()
+    running: set[str] = set()
+    if rows:
+        with keeping.alive() as (_host, runs):
+            running = runs
+    if as_json:
+        click.echo(json.dumps([{**asdict(row), "running": row.run in running} for row in rows], indent=1))
+        return Exit.OK
+    for row in rows:
+        state = "running" if row.run in running else "gone"
+        click.echo(
+            f"{row.name:16} {row.vm_type:14} {row.release:6} {state:8} ssh 127.0.0.1:{row.ssh_port}  {row.label}"
+        )
+    return Exit.OK
+
+
+@vm.command(name="exec", context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--deadline", default=600.0, show_default=True, help="Seconds until it must have ended.")
+def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
+    """Run a command in a VM; ends with the command's status."""
+    import shlex
+    import sys
+
+    from harness import keeping
+
+    line = command[0] if len(command) == 1 else shlex.join(command)
+    with keeping.find(name).guest() as guest:
+        done = guest.run(line, deadline=deadline, check=False)
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    return done.status
+
+
+@vm.command()
+@click.argument("name")
+def ssh(name: str) -> None:
+    """Open a shell in a VM; the person's known_hosts is left alone."""
+    from harness import keeping
+
+    kept = keeping.find(name)
+    options = [
+        "UserKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=no",
+        "LogLevel=ERROR",
+        "IdentitiesOnly=yes",
+    ]
+    arguments = ["ssh", "-p", str(kept.ssh_port), "-i", kept.ssh_key]
+    for option in options:
+        arguments += ["-o", option]
+    os.execvp("ssh", [*arguments, "root@127.0.0.1"])  # noqa: S606 - the shell is the person's, in the guest
+
+
+@vm.command()
+@click.argument("name")
+def console(name: str) -> int:
+    """Attach to the serial line of a VM, live; Ctrl-] leaves."""
+    from harness import keeping, terminal
+
+    terminal.attach(keeping.find(name).console_socket)
+    return Exit.OK
+
+
+@vm.command()
+@click.argument("name")
+def logs(name: str) -> int:
+    """Print everything that the serial console of a VM has said."""
+    from harness import keeping
+
+    click.echo(keeping.find(name).console_log.read_bytes().decode(errors="replace"))
+    return Exit.OK
+
+
+@vm.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Stop all.")
+def stop(names: tuple[str, ...], every: bool) -> int:
+    """Stop VMs and remove everything that belongs to them."""
+    from harness import keeping
+
+    if not names and not every:
+        raise click.UsageError("name the VMs to stop, or give --all")
+    rows = keeping.all_kept() if every else [keeping.find(name) for name in names]
+    for row in rows:
+        keeping.stop(row)
+        click.echo(f"{row.name}: stopped")
+    return Exit.OK

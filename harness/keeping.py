@@ -1,0 +1,140 @@
+"""System VMs that a person keeps between commands: started by name, found again by name, stopped by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.errors import UsageError
+from harness import locks, reaper, results, rundir
+from harness.daemon import PREFIX, Hypervisor, hypervisor
+from harness.engine import SystemVm
+from harness.events import EventLog
+from harness.guest import Guest
+from harness.lab import Wish, open_lab
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept VM, as later commands know it.
+
+    Attributes:
+        name: what the person calls it.
+        run: id of the run that owns its machines.
+        vm_type: type of the VM.
+        release: CloudStack release that it runs.
+        label: the template, with a stand-in base said.
+        ssh_port: loopback port of its sshd.
+        ssh_key: private key that logs in.
+        folder: sockets and logs.
+        endpoints: "address:port" of exposed public ports, and the loopback port that leads there.
+    """
+
+    name: str
+    run: str
+    vm_type: str
+    release: str
+    label: str
+    ssh_port: int
+    ssh_key: str
+    folder: str
+    endpoints: dict[str, int]
+
+    @property
+    def console_log(self) -> Path:
+        """Everything that the serial console printed."""
+        return Path(self.folder) / "console.log"
+
+    @property
+    def console_socket(self) -> Path:
+        """The serial console, live."""
+        return Path(self.folder) / "console.sock"
+
+    def guest(self) -> Guest:
+        """Return a connection to it."""
+        return Guest(self.name, "127.0.0.1", self.ssh_port, Path(self.ssh_key))
+
+
+def start(name: str, wish: Wish) -> Kept:
+    """Start a VM that outlives this process.
+
+    Raises:
+        UsageError: the name is taken or unusable.
+    """
+    if not name.isascii() or not name.replace("-", "").isalnum() or len(name) > 24:
+        raise UsageError(f"unusable name {name!r} (expected up to 24 letters, digits and dashes)")
+    with locks.exclusive(rundir.state_root() / "names.lock"):
+        if any(kept.name == name for kept in all_kept()):
+            raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")
+        record = results.create(rundir.state_root() / "starts")
+        try:
+            with (
+                EventLog(record.events) as events,
+                open_lab(wish, record, events, owned=False) as lab,
+            ):
+                vm = lab.restore(name)
+                kept = _facts(name, vm, lab.engine.run.id, wish, lab.image.label(), lab.golden.ssh_key)
+                rundir.keep(lab.engine.run.path, asdict(kept))
+        except BaseException:
+            console = sorted(record.folder.glob("logs/**/*console.log"))
+            if not console:
+                shutil.rmtree(record.folder, ignore_errors=True)
+            raise
+        shutil.rmtree(record.folder, ignore_errors=True)
+        (record.folder.parent / "latest").unlink(missing_ok=True)
+    return kept
+
+
+def _facts(name: str, vm: SystemVm, run: str, wish: Wish, label: str, key: Path) -> Kept:
+    control = vm.topology.control.address
+    exposed = {
+        f"{address}:{port}": host for (address, port), host in vm.endpoints.items() if address != control
+    }
+    return Kept(
+        name=name, run=run, vm_type=wish.vm_type, release=wish.from_release, label=label,
+        ssh_port=vm.guest.port, ssh_key=str(key), folder=str(vm.machine.folder), endpoints=exposed,
+    )  # fmt: skip
+
+
+def all_kept() -> list[Kept]:
+    """Return the kept VMs, by name."""
+    found = []
+    for path in rundir.runs_folder().glob("*/kept.json"):
+        document: dict[str, Any] = json.loads(path.read_text())
+        found.append(Kept(**document))
+    return sorted(found, key=lambda kept: kept.name)
+
+
+def find(name: str) -> Kept:
+    """Return the kept VM of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for kept in all_kept():
+        if kept.name == name:
+            return kept
+    known = ", ".join(kept.name for kept in all_kept()) or "none"
+    raise UsageError(f"no VM named {name!r} (there is {known})", hint="'sysvm vm start' makes one")
+
+
+def stop(kept: Kept) -> None:
+    """End a kept VM and remove everything that belongs to it."""
+    with hypervisor() as host:
+        run = rundir.RunDir(kept.run, rundir.runs_folder() / kept.run)
+        (run.path / "kept.json").unlink(missing_ok=True)
+        reaper.close_run(host, run)
+        shutil.rmtree(run.path, ignore_errors=True)
+        reaper.reap(host)
+
+
+@contextmanager
+def alive() -> Iterator[tuple[Hypervisor, set[str]]]:
+    """Yield libvirt and the run ids that have a running domain."""
+    with hypervisor() as host:
+        yield host, {domain.name().removeprefix(PREFIX).split("-", 1)[0] for domain in host.domains()}

@@ -16,7 +16,17 @@ from harness.image.spec import ImageSpec, Plan, resolve
 
 ROOT_DEVICE = "/dev/vda1"
 _SCRIPTS = "cloud-scripts.tgz"
-_SOURCES = ("building.py", "customize.py", "disk.py", "ext4.py", "kernel.py", "cpio.py", "sbom.py", "tree.py")
+_SOURCES = (
+    "building.py",
+    "customize.py",
+    "disk.py",
+    "ext4.py",
+    "kernel.py",
+    "cpio.py",
+    "keystore.py",
+    "sbom.py",
+    "tree.py",
+)
 
 
 def build(spec: ImageSpec, progress: Progress | None = None) -> Image:

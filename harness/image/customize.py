@@ -11,6 +11,7 @@ import time
 from bundle.catalogue import Units
 from bundle.errors import UsageError
 from bundle.paths import payload_root
+from harness.image import keystore
 from harness.image.disk import Layout
 from harness.image.kernel import Kernel
 from harness.image.spec import Plan
@@ -28,6 +29,7 @@ _LEFTOVERS = (
     "var/cache/apt/archives/partial",
     "var/lib/apt/lists/partial",
 )  # fmt: skip
+_JAVA_STORE = "etc/ssl/certs/java/cacerts"
 SCRIPTS = "usr/share/cloud/cloud-scripts.tgz"
 SIGNATURE = "var/cache/cloud/cloud-scripts-signature"
 BOOT_OPTIONS = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 nomodeset"
@@ -54,6 +56,8 @@ def clean(tree: Tree) -> None:
     for path in tree.below("var/log"):
         if tree.nodes[path].kind == "file":
             tree.remove(path)
+    if _JAVA_STORE in tree:
+        tree.add_file(_JAVA_STORE, keystore.normalized(tree.read(_JAVA_STORE), tree.epoch))
 
 
 def _identity(tree: Tree, plan: Plan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-import shlex
+import re
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from bundle.paths import payload_root
 
 RECOVERY_UNIT = "debian/etc/systemd/system/cloud-livepatch-recover.service"
 _TEMPLATES = Path(__file__).resolve().parent / "templates" / "patch-sysvms"
-_LINE = 4000  # characters of embedded data in a line: a script of few lines, and of lines that editors bear
+_LINE = 8000  # characters of embedded data in a line: a script of few lines, and of lines that editors bear
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,13 @@ def render(spec: ScriptSpec) -> str:
     """
     if not spec.guest_manifest.startswith("format\t1\n") or not spec.guest_manifest.endswith("\n"):
         raise UsageError("the guest manifest does not start with format 1 or is cut off")
+    for path in spec.live_paths:
+        if not re.fullmatch(r"[\w./@+-]+", path):
+            raise UsageError(f"the live path {path!r} has characters that a list in the script cannot hold")
     # Jinja's own delimiters mean something in bash: ${#array[@]} would open a comment.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # noqa: S701 - the output is a shell script, values are quoted by shlex
+        autoescape=False,  # noqa: S701 - the output is a shell script, every value is encoded or checked
         trim_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
@@ -61,15 +64,23 @@ def render(spec: ScriptSpec) -> str:
         comment_end_string="--#>",
     )
     manifest = gzip.compress(spec.guest_manifest.encode(), compresslevel=9, mtime=0)
-    return environment.get_template("patch-sysvms.sh.j2").render(
+    text = environment.get_template("patch-sysvms.sh.j2").render(
         vm_types=" ".join(VM_TYPES),
         agent_on_routers=spec.release.agent_on_routers,
         restart=spec.restart,
-        live_paths=[shlex.quote(path) for path in spec.live_paths],
+        live_paths=" ".join(spec.live_paths),
         manifest=_encode(manifest),
         signature=_encode(spec.signature or b""),
-        unit=(payload_root() / RECOVERY_UNIT).read_text(encoding="utf-8").rstrip("\n"),
+        unit=_encode((payload_root() / RECOVERY_UNIT).read_bytes()),
     )
+    return _condense(text)
+
+
+def _condense(text: str) -> str:
+    """Drop empty lines and lines that only comment, below the header: they are for readers of the templates."""
+    header, _, body = text.partition("\nset -E")
+    lines = [line for line in body.splitlines() if not re.match(r"\s*(#(?! shellcheck )|$)", line)]
+    return header + "\nset -E" + "\n".join(lines) + "\n"
 
 
 def _encode(data: bytes) -> str:

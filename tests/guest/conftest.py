@@ -18,6 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("live patch")
     group.addoption("--full", action="store_true", help="every case instead of the seeded sample")
     group.addoption("--crash-walk", action="store_true", help="only the crash walk")
+    group.addoption("--interrupts", type=int, default=200, help="number of random interrupts")
     group.addoption("--seed", type=int, default=20260722, help="seed of samples and random interrupts")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -130,7 +129,12 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
             yield Case(type_, story, number, cut, base)
 
 
-def _judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
+def judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
+    """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
+
+    Raises:
+        Mixed: it is neither, or it lies, or something is left over.
+    """
     if not (old := differences(stage.old[lab.type], lab.state())):
         verdict = "old"
     elif not (new := differences(stage.new[lab.type], lab.state(times=False))):
@@ -189,8 +193,8 @@ def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
             run = lab.recover_at_boot()
             if run.status:
                 raise Mixed(f"{case}: recovery at boot ended with {run}; {_log(lab)}")
-        verdict = _judge(lab, stage, str(case), services=True)
-        _converge(lab, stage, case, second=second)
+        verdict = judge(lab, stage, str(case), services=True)
+        converge(lab, stage, str(case), second=second)
         return verdict
 
 
@@ -199,16 +203,15 @@ def _needs_unit(lab: Lab) -> bool:
     return phase.exists() and phase.read_text() in ("restart\n", "commit\n")
 
 
-def _converge(lab: Lab, stage: Stage, case: Case, *, second: bool) -> None:
+def converge(lab: Lab, stage: Stage, what: str, *, second: bool) -> None:
+    """Patch a VM with the healthy bundle, once or twice: it is new, and stays as it is.
+
+    Raises:
+        Mixed: it is not.
+    """
     for _ in range(2 if second else 1):
         run = lab.patch(bundles.new())
         if run.status != 0 or run.output != f"version:{bundles.new().signature} \n":
-            raise Mixed(f"{case}: a healthy patch afterwards ended with {run}; {_log(lab)}")
-        if _judge(lab, stage, f"{case}, patched again", services=True) != "new":
-            raise Mixed(f"{case}: a healthy patch afterwards left the old state")
-
-
-@lru_cache(maxsize=1)
-def stage_in(folder: Path) -> Stage:
-    """Return the stage of a folder."""
-    return Stage(folder)
+            raise Mixed(f"{what}: a healthy patch afterwards ended with {run}; {_log(lab)}")
+        if judge(lab, stage, f"{what}, patched again", services=True) != "new":
+            raise Mixed(f"{what}: a healthy patch afterwards left the old state")

@@ -1,0 +1,128 @@
+"""The rendered script as a text: short, clean, the same every time, and no effect without a crash point."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from bundle.errors import UsageError
+from bundle.catalogue import load
+from bundle.script import ScriptSpec, render
+from tests.guest.livepatch import bundles
+
+# Words that change something outside of the script's own process.
+MUTATING = re.compile(
+    r"(?:^|[;&|(!]\s*|\bxargs\b[^|;]*?\s|timeout [^|;]*?\s)"
+    r"(mv|cp|rm|ln|mkdir|rmdir|chmod|chown|touch|truncate|unzip|sync|iptables|iptables-restore|ip6tables|systemctl|dpkg)(?![-\w])"
+)
+# They only read.
+HARMLESS = re.compile(r"unzip -p|iptables -S|dpkg (--audit|-L)|ask_systemd show")
+
+
+def _script() -> str:
+    return bundles.new().script
+
+
+def _functions(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if match := re.match(r"^([a-z_]+)\(\) \{", line):
+            name = match[1]
+            found[name] = []
+        elif line == "}":
+            name = ""
+        elif name:
+            found[name].append(line.strip())
+    return found
+
+
+def test_is_shorter_than_900_lines():
+    assert len(_script().splitlines()) < 900
+
+
+def test_says_nothing_to_shellcheck(tmp_path):
+    path = tmp_path / "patch-sysvms.sh"
+    path.write_text(_script())
+    run = subprocess.run(["shellcheck", path], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+
+
+def test_explains_every_shellcheck_directive():
+    directives = [line for line in _script().splitlines() if "shellcheck disable" in line]
+    assert all(re.search(r"disable=SC\d+ # \w+", line) for line in directives)
+
+
+def test_is_formatted(tmp_path):
+    path = tmp_path / "patch-sysvms.sh"
+    path.write_text(_script())
+    run = subprocess.run(["shfmt", "-d", "-i", "4", "-ci", path], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+
+
+def test_is_the_same_for_the_same_specification():
+    spec = ScriptSpec(release=load().release("4.22"), guest_manifest=bundles.new().manifest)
+    assert render(spec) == render(spec)
+
+
+def test_refuses_a_manifest_that_it_could_not_read():
+    spec = ScriptSpec(release=load().release("4.22"), guest_manifest="format\t2\n")
+    with pytest.raises(UsageError, match="format 1"):
+        render(spec)
+
+
+def test_asks_nothing_of_python_or_of_the_wall_clock():
+    code = "\n".join(line.split(" # ")[0] for line in _script().splitlines() if not line.lstrip().startswith("#"))
+    for word in ("python", "perl", "awk", "SECONDS", "EPOCH", "date +", "jq"):
+        assert not re.search(rf"\b{re.escape(word)}\b", code), word
+
+
+def test_every_effect_has_a_crash_point():
+    """A function that changes something is called through ``effect`` only, or by such a function."""
+    functions = _functions(_script())
+    calls = {name: " ".join(lines) for name, lines in functions.items()}
+    through_effect = set(re.findall(r"\beffect (?:'[^']*'|\"[^\"]*\") ([a-z_]+)", "\n".join(calls.values())))
+    # The ways out and the writers of log and result: their loss changes nothing about old or new.
+    through_effect |= {"record", "effect", "fail", "log"}
+    for name, lines in functions.items():
+        guilty = [
+            line
+            for line in lines
+            if MUTATING.search(line) and not HARMLESS.search(line) and not re.search(r"\beffect ['\"]", line)
+        ]
+        if guilty and name not in through_effect:
+            callers = {other for other, text in calls.items() if re.search(rf"\b{name}\b", text) and other != name}
+            assert callers and callers <= _closure(calls, through_effect), f"{name}: {guilty[0]} (called by {callers})"
+
+
+def _closure(calls: dict[str, str], start: set[str]) -> set[str]:
+    """Return the functions that run only below an effect."""
+    inside = set(start)
+    grown = True
+    while grown:
+        more = {
+            name
+            for name in calls
+            if name not in inside
+            and (callers := {other for other, text in calls.items() if re.search(rf"\b{name}\b", text) and other != name})
+            and callers <= inside
+        }
+        grown = bool(more)
+        inside |= more
+    return inside
+
+
+def test_an_effect_without_a_crash_point_is_noticed():
+    """The test above can fail."""
+    calls = {"apply": "mv a b", "patch": "apply"}
+    assert "apply" not in _closure(calls, {"effect"})
+    assert MUTATING.search("mv a b") and MUTATING.search("cd / && rm -rf x") and not MUTATING.search("log mv")
+
+
+def test_carries_the_restart_policy_and_live_paths():
+    text = bundles.make(replace(bundles.new_content(), restart="always")).script
+    assert "RESTART_POLICY=always" in text
+    assert "etc/haproxy/haproxy.cfg" in text

@@ -209,8 +209,9 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
     reader = _Reader(where)
     try:
         document = json.loads(data)
+        canonical.check(document)
         expected = canonical.dumps(document)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reader.fail(f"not canonical JSON: {error}")
     if expected != data:
         reader.fail("not in canonical form (RFC 8785)")

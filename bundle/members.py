@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 Archive = Literal["cloud-scripts.tgz", "agent.zip"]
@@ -52,8 +52,8 @@ def with_parents(items: dict[str, Item]) -> dict[str, Item]:
     """Return the items with an item for every folder above them, sorted by path."""
     complete = dict(items)
     for path in items:
-        for parent in PurePosixPath(path).parents:
-            name = str(parent)
-            if name != "." and name not in complete:
-                complete[name] = Item(name, None)
+        parent = path.rpartition("/")[0]
+        while parent and parent not in complete:
+            complete[parent] = Item(parent, None)
+            parent = parent.rpartition("/")[0]
     return dict(sorted(complete.items()))

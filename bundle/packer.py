@@ -17,6 +17,7 @@ from bundle.zip_format import DEFLATED, STORED
 # Up to this size a member is packed in one go; several smaller ones are packed in one task.
 _SMALL = 1 << 20
 _GROUP = 128
+_WORTH_A_TASK = 256 * 1024
 _CACHE_FROM = 32 * 1024
 _SAMPLE = 32 * 1024
 # A member is stored when three samples of it shrink by less than this share (docs/adr/0012 has the
@@ -107,11 +108,20 @@ class Packer:
         """Start the lookup of members some way ahead; small ones are compressed at once."""
         ahead: deque[tuple[list[Member], Future[list[Part]]]] = deque()
         for group in _groups(members):
-            task = self._whole if group[0].size <= _SMALL else self._large
-            ahead.append((group, self._pool.submit(task, group)))
+            ahead.append((group, self._start(group)))
             if len(ahead) > self._depth:
                 yield ahead.popleft()
         yield from ahead
+
+    def _start(self, group: list[Member]) -> Future[list[Part]]:
+        if group[0].size > _SMALL:
+            return self._pool.submit(self._large, group)
+        if sum(member.size for member in group) >= _WORTH_A_TASK:
+            return self._pool.submit(self._whole, group)
+        # Threads would spend more time on handing over than on so little data.
+        done: Future[list[Part]] = Future()
+        done.set_result(self._whole(group))
+        return done
 
     def _large(self, group: list[Member]) -> list[Part]:
         return [self._known(group[0]) or Part(DEFLATED, missing=True)]

@@ -6,10 +6,9 @@ import hashlib
 import os
 import stat
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from io import FileIO
 from pathlib import Path
 
 from bundle.errors import UsageError
@@ -17,7 +16,9 @@ from bundle.members import Archive, Item, Member
 from bundle.modes import ModeRule, mode_of
 
 BLOCK = 1 << 20
-_BATCH = 64
+_WORTH_A_TASK = 64 * 1024
+# Files that are open at the same time.
+_AHEAD = 64
 
 
 def open_regular(path: Path) -> int:
@@ -36,10 +37,17 @@ def open_regular(path: Path) -> int:
     return handle
 
 
+def _read(file: FileIO, size: int, path: Path) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+
+
 def blocks(path: Path, size: int = BLOCK) -> Iterator[bytes]:
     """Yield the content of a regular file in blocks of ``size`` bytes; only the last may be shorter."""
     with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        while block := file.read(size):
+        while block := _read(file, size, path):
             yield block
 
 
@@ -68,22 +76,29 @@ def checked_blocks(member: Member, size: int = BLOCK) -> Iterator[bytes]:
         raise _changed(member.source)
 
 
-def _measure(item: Item, archive: Archive, rule: ModeRule) -> Member:
-    if item.source is None:
-        mode = mode_of(rule, archive, item.path, "dir") if item.mode is None else item.mode
-        return Member(item.path, "dir", mode)
+def _folder(item: Item, archive: Archive, rule: ModeRule) -> Member:
+    return Member(
+        item.path, "dir", mode_of(rule, archive, item.path, "dir") if item.mode is None else item.mode
+    )
+
+
+def _file(item: Item, source: Path, handle: int, archive: Archive, rule: ModeRule) -> Member:
+    """Measure one file through its descriptor, which is closed."""
     digest, crc, size, head = hashlib.sha256(), 0, 0, b""
-    before = item.source.stat()
-    for block in blocks(item.source):
-        head = head or block[:4]
-        digest.update(block)
-        crc = zlib.crc32(block, crc)
-        size += len(block)
-    after = item.source.stat()
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        before = os.fstat(handle)
+        while block := _read(file, BLOCK, source):
+            head = head or block[:4]
+            digest.update(block)
+            crc = zlib.crc32(block, crc)
+            size += len(block)
+            if size > before.st_size:
+                raise _changed(source)
+        after = os.fstat(handle)
     if (before.st_mtime_ns, before.st_size, size) != (after.st_mtime_ns, after.st_size, after.st_size):
-        raise _changed(item.source)
+        raise _changed(source)
     mode = mode_of(rule, archive, item.path, "file", head) if item.mode is None else item.mode
-    return Member(item.path, "file", mode, size, digest.hexdigest(), crc, item.source)
+    return Member(item.path, "file", mode, size, digest.hexdigest(), crc, source)
 
 
 def measure(items: Iterable[Item], archive: Archive, rule: ModeRule, workers: int) -> list[Member]:
@@ -98,21 +113,18 @@ def measure(items: Iterable[Item], archive: Archive, rule: ModeRule, workers: in
     Raises:
         UsageError: a file cannot be read or changed while it was read.
     """
-    members: list[Member] = []
-    pending: deque[Future[list[Member]]] = deque()
-    iterator = iter(items)
-
-    def batch(chunk: list[Item]) -> list[Member]:
-        try:
-            return [_measure(item, archive, rule) for item in chunk]
-        except OSError as error:
-            raise UsageError(f"{error.filename}: {error.strerror}") from error
-
+    found: list[Member | Future[Member]] = []
     with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(islice(iterator, _BATCH if workers == 1 else 8)):
-            pending.append(pool.submit(batch, chunk))
-            if len(pending) > 4 * workers:
-                members += pending.popleft().result()
-        for future in pending:
-            members += future.result()
-    return members
+        for item in items:
+            if item.source is None:
+                found.append(_folder(item, archive, rule))
+                continue
+            handle = open_regular(item.source)
+            # A task for every small file would cost more than reading it.
+            if os.fstat(handle).st_size < _WORTH_A_TASK:
+                found.append(_file(item, item.source, handle, archive, rule))
+                continue
+            found.append(pool.submit(_file, item, item.source, handle, archive, rule))
+            if len(found) >= _AHEAD and isinstance(early := found[-_AHEAD], Future):
+                early.result()
+        return [row.result() if isinstance(row, Future) else row for row in found]

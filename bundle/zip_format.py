@@ -6,6 +6,7 @@ import stat
 import struct
 import time
 from dataclasses import dataclass
+from functools import cache
 
 from bundle.members import Member
 
@@ -27,6 +28,7 @@ class Record:
     offset: int
 
 
+@cache
 def dos_time(epoch: int) -> tuple[int, int]:
     """Return date and time as zip stores them: UTC, even seconds, not before 1980 and not after 2107."""
     at = time.gmtime(min(max(epoch, _FIRST_DOS_SECOND), _LAST_DOS_SECOND))

@@ -14,6 +14,28 @@ from harness.payload import Payload
 # back, was refused, or had nothing to do.
 Expectation: TypeAlias = Literal["patched", "kept"]
 
+
+@dataclass(frozen=True)
+class AgentLink:
+    """The connection between an agent and the management server.
+
+    Attributes:
+        before: fingerprint of the certificate that the agent showed before the patch.
+        after: fingerprint that it showed after it; empty when it did not come back.
+        resource_before: what it said it serves.
+        resource_after: what it says now.
+        away: seconds without a connection.
+        limit: seconds that it may be away.
+    """
+
+    before: str
+    after: str
+    resource_before: str = ""
+    resource_after: str = ""
+    away: float = 0.0
+    limit: float = 60.0
+
+
 # Services that may keep their main process when it starts new workers (declared policy of the patch script).
 GRACEFUL = frozenset({"haproxy", "apache2", "keepalived"})
 
@@ -50,6 +72,7 @@ class Case:
         ssh_port: port of sshd.
         console: what the serial console printed since ``before``.
         budgets: results of the probes.
+        agent: the agent's connection to the server, None for a VM without one.
         trouble: patterns of console and journal lines that this scenario causes on purpose.
         graceful: words of services that may be reloaded instead of restarted.
     """
@@ -69,6 +92,7 @@ class Case:
     ssh_port: int = 3922
     console: str = ""
     budgets: tuple[Budget, ...] = ()
+    agent: AgentLink | None = None
     trouble: tuple[str, ...] = ()
     graceful: frozenset[str] = GRACEFUL
 

@@ -50,6 +50,25 @@ def agent_properties(case: Case) -> Result:
     return Finding("; ".join(wrong)) if wrong else None
 
 
+@check("identity.agent-connected", "an agent that does not come back is a VM that serves nobody")
+def agent_connected(case: Case) -> Result:
+    """The agent is connected again, in time, with the same certificate and for the same resource."""
+    link = case.agent
+    if link is None:
+        return Skip("the VM has no agent that connects to the server")
+    if not link.after:
+        return Finding(f"the agent did not come back within {link.limit:g} s")
+    if link.after != link.before:
+        return Finding(
+            f"the agent shows another certificate: {link.before[:12]}… before, {link.after[:12]}… now"
+        )
+    if link.resource_after != link.resource_before:
+        return Finding(f"the agent served {link.resource_before} and serves {link.resource_after}")
+    if link.away > link.limit:
+        return Finding(f"the agent was away for {link.away:.1f} s, {link.limit:g} s are allowed")
+    return None
+
+
 def _same(before: Mapping[str, str] | None, after: Mapping[str, str] | None, absent: str) -> Result:
     if before is None and after is None:
         return Skip(absent)

@@ -54,15 +54,16 @@ class _Lines:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def patch(
-    where: tuple[str, ...], key: Path, bundle: Path, forced: bool, serial: bool, parallel: int | None,
-    max_failures: int | None, time_limit: float, dialect: Literal["strict", "upstream"], as_json: bool,
+    names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, forced: bool, serial: bool,
+    parallel: int | None, max_failures: int | None, time_limit: float, dialect: Literal["strict", "upstream"],
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Live patch VMs with a bundle, as the KVM agent does; exits 1 unless all are patched or current."""
     from harness.management import Inventory, ManagementServer, Vm, patch_many
 
     if serial and parallel:
         raise UsageError("--serial and --parallel exclude each other")
-    targets, files = find_targets(where, key), load_bundle(bundle)
+    targets, files = find_targets(names, where, key), load_bundle(bundle)
     server = ManagementServer(Inventory(), files, dialect=dialect)
     vms = {target.name: Vm(target.name, target.name, _ANY_TYPE, target.guest) for target in targets}
     server.inventory.add(*vms.values())

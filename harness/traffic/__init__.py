@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from harness.traffic.probes import DnsProbe, HttpProbe, Probe, StreamProbe, TcpProbe
+from harness.traffic.probes import WEBSOCKET, DnsProbe, HttpProbe, Probe, StreamProbe, TcpProbe
 from harness.traffic.record import ProbeResult, Recorder
 from harness.traffic.run import Traffic
 
 __all__ = [
+    "WEBSOCKET",
     "DnsProbe",
     "HttpProbe",
     "Probe",

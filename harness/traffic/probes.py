@@ -17,6 +17,16 @@ RATE = 50.0  # requests a second
 TIMEOUT = 1.0  # seconds until a request counts as lost
 
 
+# Headers that ask for a WebSocket (RFC 6455); the answer has status 101.
+WEBSOCKET = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: bGl2ZSBwYXRjaCBwcm9iZQ==",
+    "Sec-WebSocket-Protocol: binary",
+)
+
+
 class Wrong(Exception):
     """An answer arrived, but not the right one."""
 
@@ -114,20 +124,23 @@ async def _connection(
 class HttpProbe(_Repeated):
     """A new HTTP connection each time, as a load balancer's customers make.
 
-    ``expect`` must be in the body; the status must be 200.
+    ``expect`` must be in the body, and the status must be the given one. With ``headers`` the probe opens a WebSocket,
+    such as the console's: see :data:`WEBSOCKET`.
     """
 
     path: str = "/"
     expect: bytes = b""
+    status: int = 200
+    headers: tuple[str, ...] = ("Connection: close",)
 
     async def ask(self) -> None:
         """Request the path and check status and body."""
         async with _connection(self.host, self.port) as (reader, writer):
-            request = f"GET {self.path} HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
-            writer.write(request.encode())
+            lines = (f"GET {self.path} HTTP/1.1", f"Host: {self.host}", *self.headers, "", "")
+            writer.write("\r\n".join(lines).encode())
             head = await reader.readuntil(b"\r\n\r\n")
             status = head.split(b"\r\n", 1)[0].split(b" ")
-            if len(status) < 2 or status[1] != b"200":
+            if len(status) < 2 or status[1] != str(self.status).encode():
                 raise Wrong(f"status line {status!r}")
             if self.expect and self.expect not in await reader.read(65536):
                 raise Wrong(f"{self.expect!r} is not in the body")

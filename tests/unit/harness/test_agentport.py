@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bundle.errors import CheckFailed
+from bundle.paths import payload_root
+from harness.facts import identity
 from harness.management.agentport import AgentPort
 from harness.management.authority import Authority, Identity
+from harness.protocols import Guest
 from harness.wait import DeadlineExceeded
 
 
@@ -183,6 +186,20 @@ def test_an_agent_gets_the_certificate_that_it_asked_for(authority: Authority) -
 def test_a_guest_that_makes_no_request_is_named(authority: Authority) -> None:
     with pytest.raises(CheckFailed, match="s-1-VM: keystore-setup made no signing request"):
         authority.provision(KeyGuest("openssl: command not found"), "secret")
+
+
+def test_the_key_programs_of_the_payload_take_and_give_what_the_server_does(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_guest: Guest
+) -> None:
+    programs = payload_root() / "agent" / "scripts" / "util"
+    monkeypatch.setattr("harness.management.authority._AGENT", str(tmp_path))
+    monkeypatch.setattr("harness.management.authority._PROGRAMS", f"bash {programs}")
+    (tmp_path / "conf").mkdir()
+    fingerprint = authority.provision(local_guest, "secret")
+    store = (tmp_path / "conf" / "cloud.jks").read_bytes()
+    entries = identity.store_entries(store, "secret")
+    assert set(entries.values()) == {fingerprint, authority.identity.fingerprint}
+    assert "keystore.passphrase=secret" in (tmp_path / "conf" / "agent.properties").read_text()
 
 
 def wait_until(what: Callable[[], bool]) -> None:

@@ -366,6 +366,13 @@ def test_a_mistake_is_one_line_with_table_key_and_value(mistake: dict[str, Any],
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["router", "vpc"])
+def test_every_shipped_network_makes_sense_and_sends_something(name: str) -> None:
+    declared = network.load(name)
+    assert declared.rule_count > 3
+    assert len(network.start_bags(declared)) > len(network.reapply_bags(declared))
+
+
 def test_a_file_that_is_not_there_or_is_no_toml(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the network .*none.toml"):
         network.load(tmp_path / "none.toml")

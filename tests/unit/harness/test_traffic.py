@@ -16,7 +16,16 @@ import pytest
 
 from harness.events import EventLog, read
 from harness.report import build
-from harness.traffic import DnsProbe, HttpProbe, ProbeResult, Recorder, StreamProbe, TcpProbe, Traffic
+from harness.traffic import (
+    WEBSOCKET,
+    DnsProbe,
+    HttpProbe,
+    ProbeResult,
+    Recorder,
+    StreamProbe,
+    TcpProbe,
+    Traffic,
+)
 
 OUTAGE = 2.0  # seconds
 
@@ -127,6 +136,16 @@ def test_a_healthy_service_has_no_loss_and_fifty_requests_a_second(server: Serve
         assert (result.lost, result.broken_streams, result.first_loss) == (0, 0, None)
         assert result.longest_gap_ms < 500
         assert result.sent / (result.ended - result.started) == pytest.approx(50, rel=0.5)
+
+
+def test_a_console_answers_with_a_websocket(server: Server) -> None:
+    console = HttpProbe("console", "127.0.0.1", server.http, status=101, headers=WEBSOCKET)
+    refused = HttpProbe("refused", "127.0.0.1", server.http, status=101)
+    with Traffic([console, refused]) as traffic:
+        until(traffic, ["console", "refused"], 10)
+    found = by_name(traffic.results)
+    assert found["console"].lost == 0
+    assert found["refused"].lost == found["refused"].sent
 
 
 def test_a_wrong_answer_is_a_lost_one(server: Server) -> None:

@@ -65,6 +65,15 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed damaged bundles and archives to the readers for long; the argument is the number of examples a test."""
+    examples = session.posargs[0] if session.posargs else "20000"
+    session.env["SYSVM_FUZZ_EXAMPLES"] = examples
+    path = "tests/unit/bundle/test_readers_survive_anything.py"
+    session.run("pytest", "-q", "-n", "auto", "--timeout", "7200", path, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks named in the arguments (all without one); prints ratios against rivals."""
     names = session.posargs or ["all"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.catalogue import Release
@@ -19,10 +20,16 @@ from harness.machine import Machine
 CMDLINE_FILE = "/var/cache/cloud/cmdline"
 LANDING = "/var/cache/cloud"
 BUNDLE_FILES = ("agent.zip", "cloud-scripts.tgz", "patch-sysvms.sh")
-AGENT_DEADLINE = 300.0
-SSH_DEADLINE = 300.0
-BOOT_DEADLINE = 600.0
 _SYNC_ID = 1234567890
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds that the steps of a boot may take: guest agent, SSH, and the rest up to ``boot_up_done``."""
+
+    agent: float = 300.0
+    ssh: float = 300.0
+    boot: float = 600.0
 
 
 def normalise(cmdline: str) -> str:
@@ -39,6 +46,7 @@ def boot(
     bundle: Path,
     public_key: str,
     progress: Callable[[str], None],
+    deadlines: Deadlines = Deadlines(),
 ) -> None:
     """Bring a freshly started system VM to ``boot_up_done``.
 
@@ -50,29 +58,30 @@ def boot(
         bundle: folder with the three files of that release.
         public_key: OpenSSH line of the key that logs in.
         progress: called with the name of each step that is done.
+        deadlines: of the steps.
 
     Raises:
         InfrastructureError: a step fails; names the step, the VM and the log to read.
     """
     log = machine.folder / "console.log"
     try:
-        wait_for_agent(machine)
+        wait_for_agent(machine, deadlines.agent)
         progress("guest agent answers")
         write_through_agent(machine, CMDLINE_FILE, normalise(cmdline).encode())
         if release.ssh_key == "agent":
             write_through_agent(machine, "/root/.ssh/authorized_keys", public_key.encode() + b"\n")
-        guest.connect(SSH_DEADLINE)
+        guest.connect(deadlines.ssh)
         progress("SSH answers")
         if release.transport == "upload":
             upload(guest, bundle)
             progress("bundle uploaded")
-        guest.wait_for_file(f"{LANDING}/boot_up_done", BOOT_DEADLINE)
+        guest.wait_for_file(f"{LANDING}/boot_up_done", deadlines.boot)
         progress("boot_up_done")
     except InfrastructureError as error:
         raise InfrastructureError(f"boot of {machine.name}: {error}", hint=f"console log: {log}") from error
 
 
-def wait_for_agent(machine: Machine) -> None:
+def wait_for_agent(machine: Machine, deadline: float) -> None:
     """Ping the guest agent until it answers, then synchronise with it."""
 
     def answers() -> bool:
@@ -80,7 +89,7 @@ def wait_for_agent(machine: Machine) -> None:
             raise InfrastructureError(f"{machine.name} ended while it booted")
         return machine.agent("guest-ping") is not None
 
-    wait.until(answers, "guest agent to answer", AGENT_DEADLINE, tick=0.1)
+    wait.until(answers, "guest agent to answer", deadline, tick=0.1)
     answer = machine.agent("guest-sync", id=_SYNC_ID)
     if answer != _SYNC_ID:
         raise InfrastructureError(f"{machine.name}: the guest agent is out of step (answered {answer!r})")

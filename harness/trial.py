@@ -12,6 +12,13 @@ from harness.checks import Case, Expectation, Outcome
 from harness.checks.services import renewed
 from harness.engine import SystemVm
 from harness.lab import Lab
+from harness.traffic import HttpProbe, Probe, StreamProbe, TcpProbe, Traffic
+
+# Requests a second of each probe. Under emulation a request costs the guest some 10 ms of one of its two processors,
+# and the probes must not slow down what they watch.
+RATES = {"kvm": 50.0, "qemu": 10.0}
+# The longest time without an answer that users may see, in milliseconds. Emulation is some ten times slower.
+BUDGETS_MS = {"kvm": 500.0, "qemu": 3000.0}
 
 
 @dataclass
@@ -50,7 +57,7 @@ class Trial:
         with step(f"{self.vm.name}: observe before"):
             printed = console.stat().st_size
             before = observe.observe(self.vm.guest)
-        with step(f"{self.vm.name}: live patch"):
+        with step(f"{self.vm.name}: live patch"), Traffic(self._probes()) as traffic:
             answer = agent.patch(self.vm.guest, files, forced=forced)
         with step(f"{self.vm.name}: observe after the patch"):
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
@@ -75,8 +82,10 @@ class Trial:
             live_paths=catalogue.load().live_paths,
             control_address=self.vm.topology.control.address,
             console=spoken,
+            budgets=traffic.budgets(self._limits()),
             trouble=trouble,
         )
+        traffic.record(self.lab.events, self.scenario, self._limits())
         self._record(case, answer)
         self.prove_rules()
         return answer
@@ -94,6 +103,29 @@ class Trial:
     def require(self, name: str, problem: str) -> None:
         """Record a check of the scenario's own; ``problem`` is empty when it holds."""
         self._note([Outcome(name, "failed" if problem else "passed", problem)])
+
+    def _probes(self) -> list[Probe]:
+        """Return what keeps asking from the public side while the patch runs."""
+        if self.lab.network is None:
+            return []
+        rate = RATES[self.lab.engine.accelerator.domain_type]
+        probes: list[Probe] = []
+        for balancer in self.lab.network.load_balancers:
+            port = self.vm.endpoints[(str(balancer.public), balancer.port)]
+            name = f"load balancer {balancer.public}:{balancer.port}"
+            probes.append(HttpProbe(name, "127.0.0.1", port, expect=b"tenant", rate=rate))
+        for forward in self.lab.network.forwards:
+            if forward.protocol == "tcp":
+                port = self.vm.endpoints[(str(forward.public), forward.public_ports.first)]
+                name = f"port forward {forward.public}:{forward.public_ports.first}"
+                probes.append(TcpProbe(name, "127.0.0.1", port, send=b"probe\n", expect=b"probe", rate=rate))
+                probes.append(StreamProbe(f"stream through {name}", "127.0.0.1", port, rate=rate))
+        return probes
+
+    def _limits(self) -> dict[str, float]:
+        """Return the longest gap in milliseconds that each probe may have."""
+        budget = BUDGETS_MS[self.lab.engine.accelerator.domain_type]
+        return {probe.name: budget for probe in self._probes()}
 
     def _record(self, case: Case, answer: PatchAnswer) -> None:
         emit = self.lab.events.emit

@@ -1,0 +1,72 @@
+"""What the end-to-end tests share: the scenarios' own fixtures, and a count of what the host holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import rundir
+from harness.cache import cache_root
+from harness.daemon import hypervisor
+
+pytest_plugins = ["harness.plugin"]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What runs leave on a host if they leave anything."""
+
+    domains: frozenset[str]
+    runs: frozenset[str]
+    overlays: frozenset[str]
+    ports: frozenset[str]
+    unfinished: frozenset[str]
+
+
+def holdings() -> Holdings:
+    """Return what is there now."""
+    with hypervisor() as host:
+        domains = frozenset(domain.name() for domain in host.domains())
+    golden = cache_root() / "golden"
+    return Holdings(
+        domains,
+        _names(rundir.runs_folder()),
+        _names(cache_root() / "work"),
+        _names(rundir.state_root() / "ports"),
+        frozenset(p.name for p in golden.glob("*") if p.is_dir() and not (p / "golden.json").exists()),
+    )
+
+
+def _names(folder: Path) -> frozenset[str]:
+    return frozenset(path.name for path in folder.glob("*"))
+
+
+@pytest.fixture
+def nothing_left():
+    """Fail a test that leaves a domain, run folder, overlay, port or half snapshot behind."""
+    before = holdings()
+    yield
+    assert holdings() == before
+
+
+@pytest.fixture
+def sysvm(tmp_path):
+    """Run the command as a person does; returns status, standard output and standard error."""
+
+    def run(*arguments, environment=None, deadline=900):
+        return subprocess.run(
+            [sys.executable, "-c", "from harness.cli import main; main()", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            timeout=deadline,
+            env={**os.environ, **(environment or {})},
+        )
+
+    return run

@@ -1,0 +1,115 @@
+"""The VM engine on real machines: restores that do not see each other, guests that crash, hosts that stay clean."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness import golden, rundir
+from harness.cache import cache_root
+from harness.daemon import hypervisor
+from harness.guest import CommandDeadline, CommandFailed, ConnectionLost
+from harness.lab import require
+from harness.proofs import prove
+from harness.reaper import reap
+
+
+def test_engine_restores_side_by_side_and_apart(lab):
+    def visit(name):
+        with lab.system_vm(name) as vm:
+            vm.guest.run(f"echo {name} >/root/mine; test $(ls /root/mine | wc -l) = 1")
+            return vm.guest.run("cat /root/mine").stdout.strip(), vm.guest.port
+
+    with ThreadPoolExecutor(3) as pool:
+        seen = list(pool.map(visit, ["one", "two", "three"]))
+    assert [name for name, _ in seen] == ["one", "two", "three"]
+    assert len({port for _, port in seen}) == 3
+
+
+def test_engine_restored_clock_is_right(system_vm):
+    assert abs(float(system_vm.guest.run("date +%s.%N").stdout) - time.time()) < 2.0
+
+
+def test_engine_loses_what_was_not_synced_in_a_crash(lab):
+    with lab.system_vm("crash") as vm:
+        vm.guest.run("echo kept >/root/synced && sync && echo lost >/root/unsynced")
+        vm.machine.crash()
+        assert not vm.machine.alive()
+        with pytest.raises(ConnectionLost):
+            vm.guest.run("true")
+
+
+def test_engine_blocks_and_unblocks_a_network(lab, system_vm):
+    public = [nic.role for nic in system_vm.topology.nics].index("public")
+    system_vm.machine.link(public, up=False)
+    unreachable = [proof.name for proof in prove(system_vm, lab.network, deadline=0.5) if proof.reason]
+    system_vm.machine.link(public, up=True)
+    assert any(name.startswith("load balancer") for name in unreachable)
+    require(prove(system_vm, lab.network))
+
+
+def test_engine_drains_more_than_a_window_of_both_streams(system_vm):
+    size = 4 << 20
+    done = system_vm.guest.run(f"head -c {size} /dev/zero | tee /dev/stderr", deadline=120)
+    assert (len(done.stdout), len(done.stderr)) == (size, size)
+
+
+def test_engine_keeps_the_deadline_of_a_command(system_vm):
+    started = time.monotonic()
+    with pytest.raises(CommandDeadline, match="did not end within 1 s"):
+        system_vm.guest.run("echo here; sleep 60", deadline=1)
+    assert time.monotonic() - started < 5
+
+
+def test_engine_says_status_and_last_line_of_a_failed_command(system_vm):
+    with pytest.raises(CommandFailed, match="ended with status 7: no luck"):
+        system_vm.guest.run("echo no luck >&2; exit 7")
+
+
+def test_engine_rebuilds_a_snapshot_that_somebody_wrote_to(lab):
+    made = []
+
+    def make(folder):
+        (folder / "system.ram").write_bytes(b"ram")
+        made.append(folder)
+        return {"number": len(made)}
+
+    assert golden.get("e2e-corrupt", make).facts == {"number": 1}
+    assert golden.get("e2e-corrupt", make).facts == {"number": 1}
+    (cache_root() / "golden" / "e2e-corrupt" / "system.ram").write_bytes(b"rum!")
+    assert golden.get("e2e-corrupt", make).facts == {"number": 2}
+
+
+def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
+    code = (
+        "import sys, time, pathlib\n"
+        "from harness.events import EventLog\n"
+        "from harness.lab import Wish, open_lab\n"
+        "from harness.results import create\n"
+        "record = create(pathlib.Path(sys.argv[1]))\n"
+        "with open_lab(Wish('router', sys.argv[2], sys.argv[3]), record, EventLog(record.events)) as lab:\n"
+        "    with lab.system_vm('victim') as vm:\n"
+        "        print(lab.engine.run.id, flush=True)\n"
+        "        time.sleep(600)\n"
+    )
+    folder = lab.folder / "killed"
+    victim = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), lab.old.name, lab.new.name],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    run_id = victim.stdout.readline().strip()
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    victim.stdout.close()
+    with hypervisor() as host:
+        reap(host)
+        assert not [d.name() for d in host.domains() if f"-{run_id}-" in d.name()]
+    assert not (rundir.runs_folder() / run_id).exists()
+    assert not (cache_root() / "work" / run_id).exists()

@@ -1,0 +1,90 @@
+"""The main job as a person runs it, and the proof that its judge is awake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from bundle import catalogue
+
+
+def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_left):
+    done = sysvm("run", "--json", "--workers", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    by_id = {row["id"]: row for row in report["scenarios"]}
+    before = catalogue.load().default_from
+    patched = by_id[f"router-from-{before}-live-patch"]
+    rolled_back = by_id[f"router-from-{before}-S01-rollback"]
+    assert set(patched["services"]) == {"haproxy", "apache2", "dnsmasq"}
+    assert patched["rules"] > 0
+    for row in (patched, rolled_back):
+        passed = {check["name"] for check in row["checks"] if check["verdict"] == "passed"}
+        assert {"services.up", "request.DNS knows vm1", "request.DHCP gives 10.1.1.50 to vm1"} <= passed
+    assert {"services.renewed", "files.installed", "patch.no-op"} <= _passed(patched)
+    assert {"files.kept", "rollback.reason", "rollback.converges"} <= _passed(rolled_back)
+    latest = tmp_path / "results" / "latest"
+    suites = ET.parse(latest / "junit.xml").getroot()
+    assert len(list(suites.iter("testcase"))) >= 2
+    assert not list(suites.iter("failure"))
+    assert "router-from" in (latest / "report.html").read_text()
+    kinds = [json.loads(line)["kind"] for line in (latest / "events.jsonl").read_text().splitlines()]
+    assert kinds[0] == "run_started"
+    assert kinds[-1] == "run_finished"
+    assert (latest / "logs" / "live-patch" / "live-patch-console.log").stat().st_size > 0
+    assert (latest / "logs" / "S01-rollback" / "livepatch.log").stat().st_size > 0
+
+
+def _passed(row):
+    return {check["name"] for check in row["checks"] if check["verdict"] == "passed"}
+
+
+def test_a_rollback_that_restores_nothing_is_caught(lab, live_patch, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(lab.broken_bundle(), bundle)
+    script = bundle / "patch-sysvms.sh"
+    restoring = "rename_listed in backup replaced"
+    assert script.read_text().count(restoring) == 1, "the script has no such line to break"
+    script.write_text(script.read_text().replace(restoring, ":"))
+
+    live_patch.patch(bundle, expected="kept", trouble=("haproxy",))
+
+    found = "\n".join(live_patch.failures)
+    live_patch.failures.clear()
+    assert "files.kept" in found
+    assert "/etc/haproxy/conf.d/00-cloud.cfg" in found
+
+
+def test_a_bundle_that_loses_a_rule_is_caught(lab, live_patch, monkeypatch):
+    from harness import network
+
+    without_forwards = [bag for bag in network.reapply_bags(lab.network) if bag.stem != "forwarding_rules"]
+    live_patch.vm.guest.run(
+        "iptables-save | grep -v 'dport 2222' | iptables-restore && rm -f /etc/cloudstack/forwardingrules.json"
+    )
+    monkeypatch.setattr("harness.trial.network.reapply_bags", lambda _network: without_forwards)
+
+    live_patch.prove_rules()
+
+    found = "\n".join(live_patch.failures)
+    live_patch.failures.clear()
+    assert "port forward 192.0.2.10:2222" in found
+
+
+@pytest.mark.parametrize("line", ["stray output", "version:0123"])
+def test_a_script_that_says_more_than_its_line_is_caught(lab, live_patch, tmp_path, line):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(lab.new_bundle, bundle)
+    script = bundle / "patch-sysvms.sh"
+    first, _, rest = script.read_text().partition("\n")
+    script.write_text(f"{first}\necho '{line}'\n{rest}")
+
+    live_patch.patch(bundle)
+
+    found = "\n".join(live_patch.failures)
+    live_patch.failures.clear()
+    assert "answer." in found
+    assert line in found or "colons" in found

@@ -5,6 +5,8 @@ The sessions use the environment that ``make install`` made: the pins are in one
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import nox
@@ -12,6 +14,9 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "unit", "guest", "e2e"]
 nox.options.stop_on_first_error = True
+
+# The programs of the environment that nox itself was installed in come first, also when nobody activated it.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 SHELL_DIALECT = ("--indent", "4", "--case-indent")
 

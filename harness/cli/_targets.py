@@ -1,9 +1,9 @@
-"""Options of the commands that work on VMs which somebody else started."""
+"""Options of the commands that work on many VMs: kept ones by name, and ones that somebody else started."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from bundle.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.agent import BundleFiles
+    from harness.guest import Guest
     from harness.management import Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -20,31 +21,53 @@ _WHERE = re.compile(r"(?:(?P<name>[^=\s]+)=)?(?P<host>\[[0-9a-fA-F:]+\]|[^:=\s]+
 
 
 def target_options(function: _F) -> _F:
-    """Add ``--ssh``, ``--key`` and ``--bundle``."""
+    """Add the argument VM, and ``--ssh``, ``--key`` and ``--bundle``."""
     for option in (
         click.option("--bundle", type=click.Path(path_type=Path), required=True, help="Folder of the bundle."),
-        click.option("--key", type=click.Path(path_type=Path), required=True, help="Private key for root."),
+        click.option("--key", type=click.Path(path_type=Path), help="Private key for root, with --ssh."),
         click.option(
-            "--ssh", "where", multiple=True, required=True, metavar="[NAME=]HOST:PORT",
-            help="Where a VM's sshd answers; may be given many times.",
+            "--ssh", "where", multiple=True, metavar="[NAME=]HOST:PORT",
+            help="Where the sshd of a VM that somebody else started answers; may be given many times.",
         ),
+        click.argument("names", nargs=-1, metavar="[VM]..."),
     ):  # fmt: skip
         function = option(function)
     return function
 
 
-def find_targets(where: Sequence[str], key: Path) -> list[Target]:
-    """Return the VMs that the options name, in their order.
+def find_targets(names: Sequence[str], where: Sequence[str], key: Path | None) -> list[Target]:
+    """Return the VMs that arguments and options name, in their order.
 
     Raises:
-        UsageError: an address or the key is unusable, or two VMs have one name.
+        UsageError: a name, an address or the key is unusable, or two VMs have one name, or there is none.
     """
+    from harness.management import Target
+
+    targets = [Target(name, _kept(name)) for name in names]
+    if where:
+        targets += _remote(where, key)
+    if not targets:
+        raise UsageError(
+            "no VM is named", hint="give names of 'sysvm vm list', or --ssh HOST:PORT --key FILE"
+        )
+    called = [target.name for target in targets]
+    if double := sorted({name for name in called if called.count(name) > 1}):
+        raise UsageError(f"{double[0]!r} is there twice")
+    return targets
+
+
+def _kept(name: str) -> Guest:
+    from harness import keeping
+
+    return keeping.find(name).guest()
+
+
+def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
     from harness.guest import Guest
     from harness.management import Target
 
-    if not key.is_file():
-        raise UsageError(f"no private key at {key}")
-    targets = []
+    if key is None or not key.is_file():
+        raise UsageError(f"no private key at {key}" if key else "--ssh needs --key FILE")
     for text in where:
         match = _WHERE.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65536:
@@ -52,11 +75,7 @@ def find_targets(where: Sequence[str], key: Path) -> list[Target]:
                 f"invalid address {text!r} (expected [NAME=]HOST:PORT, such as r-10-VM=10.0.0.7:3922)"
             )
         name = match["name"] or f"{match['host']}:{match['port']}"
-        targets.append(Target(name, Guest(name, match["host"].strip("[]"), int(match["port"]), key)))
-    names = [target.name for target in targets]
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{double[0]!r} is there twice")
-    return targets
+        yield Target(name, Guest(name, match["host"].strip("[]"), int(match["port"]), key))
 
 
 def load_bundle(folder: Path) -> BundleFiles:

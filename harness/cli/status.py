@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 @target_options
 @click.option("--release", help="Release of the bundle; the catalogue's newest when nothing is said.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
-def status(where: tuple[str, ...], key: Path, bundle: Path, release: str | None, as_json: bool) -> int:
+def status(
+    names: tuple[str, ...],
+    where: tuple[str, ...],
+    key: Path | None,
+    bundle: Path,
+    release: str | None,
+    as_json: bool,
+) -> int:
     """Show installed and available scripts of many VMs at once; exits 3 when one cannot be asked."""
     from harness.management import status_of
 
-    rows = status_of(find_targets(where, key), load_bundle(bundle), release)
+    rows = status_of(find_targets(names, where, key), load_bundle(bundle), release)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:

@@ -106,6 +106,26 @@ def test_a_missing_key_is_one_clear_line(cloud: Cloud, tmp_path: Path) -> None:
     assert "no private key at" in str(outcome.exception)
 
 
+def test_a_kept_vm_is_found_by_its_name(
+    cloud: Cloud, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kept:
+        def guest(self) -> SimulatedVm:
+            return cloud.guests["r-1-VM"]
+
+    monkeypatch.setattr("harness.keeping.find", lambda name: Kept())
+    assert "a: patched" in call("patch", "a", "--bundle", "b").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [([], "no VM is named"), (["--ssh", "10.0.0.1:3922"], "--ssh needs --key")]
+)
+def test_a_call_without_vm_or_key_is_one_clear_line(arguments: list[str], words: str) -> None:
+    outcome = call("patch", *arguments, "--bundle", "b")
+    assert isinstance(outcome.exception, UsageError)
+    assert words in str(outcome.exception)
+
+
 def test_serial_and_parallel_exclude_each_other(cloud: Cloud, options: list[str]) -> None:
     outcome = call("patch", *vms(1), *options, "--serial", "--parallel", "2")
     assert "exclude each other" in str(outcome.exception)

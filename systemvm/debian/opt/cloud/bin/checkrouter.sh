@@ -3,7 +3,7 @@
 # "Status: FAULT".
 set -Eeuo pipefail
 
-if ! systemctl is-active --quiet keepalived; then
+if ! systemctl is-active --quiet keepalived.service; then
     echo 'Status: FAULT'
 elif [[ -e /run/cloud/primary ]]; then
     echo 'Status: PRIMARY'

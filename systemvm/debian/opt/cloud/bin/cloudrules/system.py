@@ -115,6 +115,11 @@ def device_of(mac: str) -> Optional[str]:
     return None
 
 
+def mac_of(device: str) -> bytes:
+    """Return the MAC address of an interface."""
+    return bytes.fromhex((NETWORK_CLASS / device / "address").read_text().strip().replace(":", ""))
+
+
 def devices() -> List[str]:
     """Return the names of the Ethernet interfaces that are plugged."""
     return sorted(folder.name for folder in NETWORK_CLASS.glob("eth*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Dict, List
 
 from .. import system
@@ -107,11 +109,26 @@ def apply(state: State) -> None:
 
 
 def _announce(target: Dict[str, List[str]], actual: Dict[str, List[str]]) -> None:
-    """Tell the neighbours of a new address, for another machine may have had it a moment ago."""
-    if not system.installed("arping"):
-        return
+    """Tell the neighbours of new addresses, for another machine may have had them a moment ago."""
     for device, addresses in target.items():
-        for address in addresses:
-            if address not in actual.get(device, []):
-                # Nobody answers an announcement; the status of arping says only that.
-                system.succeeds(["arping", "-c", "1", "-w", "1", "-U", "-I", device, address.split("/")[0]])
+        new = [address.split("/")[0] for address in addresses if address not in actual.get(device, [])]
+        if new:
+            _send(device, [announcement(system.mac_of(device), address) for address in new])
+
+
+def announcement(mac: bytes, address: str) -> bytes:
+    """Return the Ethernet frame of a gratuitous ARP request: who has the address, and that it is this interface."""
+    number = socket.inet_aton(address)
+    body = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + mac + number + bytes(6) + number
+    return b"\xff" * 6 + mac + b"\x08\x06" + body
+
+
+def _send(device: str, frames: List[bytes]) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        try:
+            sender.bind((device, 0))
+            for frame in frames:
+                sender.send(frame)
+        except OSError as error:
+            # An interface without a carrier has no neighbours to tell.
+            system.log(f"the addresses of {device} were not announced: {error.strerror}")

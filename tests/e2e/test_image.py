@@ -148,7 +148,9 @@ def test_a_mirror_that_does_not_answer_is_one_line_and_leaves_nothing(bundle, tm
     )  # fmt: skip
     assert result.returncode == 3
     assert "image build: mmdebstrap for Debian 12 failed" in result.stderr.splitlines()[-1]
-    assert [p for p in cache_folder.rglob("*") if p.is_file() and p.parent.name not in ("locks", "logs")] == []
+    assert [
+        p for p in cache_folder.rglob("*") if p.is_file() and p.parent.name not in ("locks", "logs")
+    ] == []
 
 
 def test_a_killed_build_leaves_no_process_and_the_next_one_cleans_up(bundle, empty_cache):

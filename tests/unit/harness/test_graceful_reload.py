@@ -32,18 +32,22 @@ listen 192_0_2_20-80
 """
 
 
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end, "haproxy did not get there in time"
-        time.sleep(0.02)
-
-
 @dataclass
 class Haproxy:
     process: subprocess.Popen[bytes]
     folder: Path
     port: int
+    backend: socket.socket
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def until(self, what: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not what():
+            assert time.monotonic() < end, f"haproxy did not get there in time: {self.log}"
+            time.sleep(0.02)
 
     def children(self) -> list[int]:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -81,11 +85,13 @@ def haproxy(tmp_path: Path) -> Iterator[Haproxy]:
         free.close()
         config = CONFIG.format(folder=tmp_path, port=port, backend=backend.getsockname()[1])
         (tmp_path / "haproxy.cfg").write_text(config)
-        process = subprocess.Popen(
-            [program, "-W", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.DEVNULL, cwd=tmp_path
-        )
-        made = Haproxy(process, tmp_path, port)
-        until(lambda: bool(made.seen()[1]))
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [program, "-W", "-f", str(tmp_path / "haproxy.cfg")], stderr=log, cwd=tmp_path
+            )
+        backend.settimeout(30)
+        made = Haproxy(process, tmp_path, port, backend)
+        made.until(lambda: "Loading success" in made.log and bool(made.seen()[1]))
         yield made
         process.terminate()
         process.wait()
@@ -100,14 +106,15 @@ def test_nothing_happened_is_unchanged(haproxy: Haproxy) -> None:
 def test_a_reload_is_seen_although_the_old_worker_still_serves_a_customer(haproxy: Haproxy) -> None:
     with socket.create_connection(("127.0.0.1", haproxy.port)) as customer:
         customer.sendall(b"x")
+        served, _ = haproxy.backend.accept()  # until then the old worker has no reason to live on
         before, _ = haproxy.seen()
         (old,) = before.workers
-        until(lambda: len(haproxy.children()) == 1)
         haproxy.process.send_signal(signal.SIGUSR2)
-        until(
+        haproxy.until(
             lambda: len(haproxy.children()) == 2 and all(old.pid not in row.pids for row in haproxy.seen()[1])
         )
         after, listeners = haproxy.seen()
+        served.close()
     assert old in after.workers
     assert after.main_pid == before.main_pid
     assert before.renewed_as(after, listeners) == "reloaded"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Makes the namespaces of a test look like a system VM: own /etc, /var, /opt and /root over those of the machine, the payload
-# unpacked on top, and the stand-in for systemctl in front of the path. $1 is the payload, $2 the folder of this file.
+# Makes the namespaces of a test look like a system VM: own /etc, /var, /opt, /root and /usr over those of the machine, the
+# payload unpacked on top, the stand-in for systemctl in front of the path. $1 is the payload, $2 the folder of this file.
 set -Eeuo pipefail
 
 payload=$1
@@ -8,7 +8,7 @@ here=$2
 
 mount --make-rprivate /
 mount -t tmpfs tmpfs /mnt
-for folder in etc var opt root; do
+for folder in etc var opt root usr; do
     mkdir -p "/mnt/$folder/upper" "/mnt/$folder/work"
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=/mnt/$folder/upper,workdir=/mnt/$folder/work" "/$folder"
 done

@@ -61,7 +61,17 @@ class Space:
 
     def start(self, *command: str, **options) -> subprocess.Popen:
         """Start a program inside."""
-        enter = ["nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--root", "--wd=/", "--"]
+        enter = [
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--net",
+            "--uts",
+            "--pid",
+            "--root",
+            "--wd=/",
+            "--",
+        ]
         env = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
         return subprocess.Popen([*enter, *command], env=env, text=True, **options)
 
@@ -103,7 +113,7 @@ class Space:
 @contextmanager
 def space(*command: str, mount: bool = True) -> Iterator[Space]:
     """Make namespaces whose first process is ``command``; it says ``ready`` when it is."""
-    own = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]
+    own = ["unshare", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]
     program = (
         list(command) if command else ["bash", "-c", "ip link set lo up; echo ready; sleep infinity & wait"]
     )

@@ -2,7 +2,7 @@
 
 ``/dev/kvm`` may open and even create a VM, and still never run a 64-bit guest (nested virtualisation): its kernel
 prints a line and hangs. So each candidate boots the real kernel with an initramfs that prints one word; the first in
-order of preference that printed it wins. All candidates run side by side: the answer takes as long as the slowest limit.
+order of preference that printed it wins. All candidates run side by side: the answer takes as long as the slowest.
 """
 
 from __future__ import annotations

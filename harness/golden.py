@@ -45,7 +45,8 @@ def get(key: str, make: Callable[[Path], dict[str, Any]]) -> Golden:
 
     Args:
         key: from ``key_of``.
-        make: called with an empty folder; leaves RAM, states and disks there and returns the facts to record.
+        make: called with an empty folder; leaves RAM, states and disks there and returns the facts to record. Files
+            outside of the folder that the snapshot cannot do without are listed there under ``needs``.
     """
     root = cache_root() / "golden"
     folder = root / key
@@ -96,4 +97,5 @@ def _believable(folder: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = document["facts"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return facts if whole else None
+    needed = all(Path(path).exists() for path in facts.get("needs", ()))
+    return facts if whole and needed else None

@@ -260,7 +260,11 @@ class _Maker:
             self._keep_console(vm)
             vm.stop()
             raise
-        return {"release": self.release.name, "type": self.plan.vm_type}
+        return {
+            "release": self.release.name,
+            "type": self.plan.vm_type,
+            "needs": [str(self.image.path), str(self.image.kernel), str(self.image.initrd)],
+        }
 
     def _keep_console(self, vm: SystemVm) -> None:
         for machine in vm.machines():

@@ -48,7 +48,9 @@ def _fill(lab: Lab) -> None:
     for number in range(120):
         path = lab.root / f"{('var/log', 'opt/data', 'etc/data')[number % 3]}/file-{number}"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(noise.randbytes(PAYLOAD // 240) + b"text " * (PAYLOAD // 1200))  # half of it compresses
+        path.write_bytes(
+            noise.randbytes(PAYLOAD // 240) + b"text " * (PAYLOAD // 1200)
+        )  # half of it compresses
 
 
 def _measure(lab: Lab, bundle: bundles.Bundle) -> Sample:

@@ -23,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "scenario(*ids): rows of the table of field scenarios that a test plays")
+    config.addinivalue_line(
+        "markers", "scenario(*ids): rows of the table of field scenarios that a test plays"
+    )
     config.addinivalue_line("markers", "crash_walk: stops the patch script at its crash points")
 
 

@@ -142,7 +142,10 @@ def old_content() -> Content:
         agent={
             "agent-4.21.jar": (b"classes of 4.21\n" * 40, 0o644),
             "common.jar": (b"common\n", 0o644),
-            "conf/agent.properties": (b"instance=ConsoleProxy\nresource=com.cloud.ConsoleProxyResource\n", 0o644),
+            "conf/agent.properties": (
+                b"instance=ConsoleProxy\nresource=com.cloud.ConsoleProxyResource\n",
+                0o644,
+            ),
             "conf/log4j-cloud.xml": _text("log4j", "4.21"),
             "certs/realhostip.keystore": _text("keystore", "4.21"),
             "_run.sh": _text("run", "4.21", 0o755),

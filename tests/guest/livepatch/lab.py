@@ -2,7 +2,7 @@
 
 A ``Lab`` is a folder on tmpfs that becomes ``/`` by chroot in a mount namespace and a process namespace of its own. It
 has its own ``/etc /opt /root /usr/local /usr/share /var /run``; programs and libraries come from the machine, so bash,
-coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones. Stand-ins, in ``/usr/local/sbin``, are:
+coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones, mounted read-only. Stand-ins, in ``/usr/local/sbin``, are:
 
 * ``systemctl`` models units as folders: active, failed, slow, flapping, restarting themselves, refusing a reload;
 * ``ss`` lists the ports of active units, ``iptables*`` keep one chain in a file;
@@ -43,7 +43,16 @@ LANDING = ("agent.zip", "cloud-scripts.tgz", "patch-sysvms.sh")
 JOURNAL = "var/lib/cloud-livepatch"
 AGENT = "usr/local/cloud/systemvm"
 # What a rollback has to restore; the rest of the root folder is the lab's.
-OWNED = ("etc", "opt", "root", "usr/local/cloud", "usr/local/data", "var/cache/cloud", "var/www", "usr/share/cloud")
+OWNED = (
+    "etc",
+    "opt",
+    "root",
+    "usr/local/cloud",
+    "usr/local/data",
+    "var/cache/cloud",
+    "var/www",
+    "usr/share/cloud",
+)
 # The folders that the stand-in for sync takes a snapshot of.
 DURABLE = ("etc", "opt", "root", "usr/local", "usr/share", "var", ".cloud-livepatch")
 SERVICES = {
@@ -54,7 +63,14 @@ SERVICES = {
     "dhcpsrvr": "dnsmasq apache2\n",
 }
 _MOUNTS = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64")
-_CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_REMOUNT = 0x20000, 0x1000, 0x4000, 1 << 18, 1, 32
+_CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_REMOUNT = (
+    0x20000,
+    0x1000,
+    0x4000,
+    1 << 18,
+    1,
+    32,
+)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -105,7 +121,17 @@ class Lab:
         """Make the folder a VM of the old release, booted and healthy."""
         for name in ("bin", "sbin", "lib", "lib64"):
             (self.root / name).symlink_to(f"usr/{name}")
-        for name in (*_MOUNTS, "proc", "dev", "tmp", "run/lab", "sys/fs/cgroup", "var/log", "var/lib", "usr/local/sbin"):
+        for name in (
+            *_MOUNTS,
+            "proc",
+            "dev",
+            "tmp",
+            "run/lab",
+            "sys/fs/cgroup",
+            "var/log",
+            "var/lib",
+            "usr/local/sbin",
+        ):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         for name in ("null", "zero", "urandom", "full"):
             os.mknod(self.root / "dev" / name, 0o666 | stat.S_IFCHR, Path("/dev", name).stat().st_rdev)
@@ -136,7 +162,9 @@ class Lab:
         """Write what boot and rules leave behind."""
         cache = self.root / "var/cache/cloud"
         words = f"template=domP type={self.type} host=10.0.0.5 port=8250 guid=X.1 zone=1"
-        words += " resource=org.apache.NfsSecondaryStorageResource instance=SecStorage" * (self.type == "secstorage")
+        words += " resource=org.apache.NfsSecondaryStorageResource instance=SecStorage" * (
+            self.type == "secstorage"
+        )
         _write(cache / "cmdline", f" {words}\n")
         _write(cache / "enabled_svcs", SERVICES[self.type])
         _write(cache / "disabled_svcs", "conntrackd\n")
@@ -145,12 +173,16 @@ class Lab:
         _write(self.root / "etc/os-release", 'NAME="Debian"\nVERSION_ID="12"\n')
         _write(self.root / "etc/haproxy/haproxy.cfg", "frontend tenant\n  bind 192.0.2.10:80\n")
         _write(self.root / "etc/ssh/sshd_config", "Port 3922\nListenAddress 169.254.1.9\n")
-        _write(self.root / "etc/ipsec.secrets", ": PSK \"vpn\"\n", 0o600)
+        _write(self.root / "etc/ipsec.secrets", ': PSK "vpn"\n', 0o600)
         _write(self.root / "var/www/html/latest/.htaccess", "Options\nRewriteRule ^user-data$\n")
         _write(self.root / "etc/systemd/system/sysinit.target.wants/.keep", "")
         if self.type in ("consoleproxy", "secstorage"):
             conf = self.root / AGENT / "conf"
-            _write(conf / "agent.properties", "".join(f"{word}\n" for word in words.split() if "=" in word), 0o640)
+            _write(
+                conf / "agent.properties",
+                "".join(f"{word}\n" for word in words.split() if "=" in word),
+                0o640,
+            )
             _write(conf / "cloud.jks", b"\xfe\xed\xfe\xed identity", 0o600)
             _write(self.root / AGENT / "certs/realhostip.keystore", "keystore with additions\n")
         if self.type == "consoleproxy":
@@ -184,7 +216,9 @@ class Lab:
         _write(self.unit("haproxy") / "checks", "/etc/haproxy/conf.d/00-cloud.cfg\n")
         _write(self.unit("cloud") / "checks", "/opt/cloud/bin/configure.py\n")
         rule = "-A INPUT -i eth2 -p tcp -m tcp --dport 8443 -m state --state NEW -j ACCEPT\n"
-        _write(self.root / "run/lab/filter", "-A INPUT -i lo -j ACCEPT\n" + rule * (self.type == "consoleproxy"))
+        _write(
+            self.root / "run/lab/filter", "-A INPUT -i lo -j ACCEPT\n" + rule * (self.type == "consoleproxy")
+        )
 
     def clone(self, root: Path) -> Lab:
         """Copy the VM to another folder."""
@@ -251,7 +285,9 @@ class Lab:
         self.land(bundle)
         return self.run(*arguments, **environment)
 
-    def run(self, *arguments: str, script: str = "/var/cache/cloud/patch-sysvms.sh", **environment: str) -> Run:
+    def run(
+        self, *arguments: str, script: str = "/var/cache/cloud/patch-sysvms.sh", **environment: str
+    ) -> Run:
         """Run the script; when it is gone from the landing folder, the copy in the journal."""
         landed = self.root / script.lstrip("/")
         if not landed.exists() or not landed.stat().st_size:
@@ -267,11 +303,27 @@ class Lab:
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command in the VM; the end of the process ends everything that it left behind."""
         return subprocess.Popen(
-            ["/usr/bin/unshare", "--pid", "--fork", "--kill-child", "--propagation", "unchanged", "--mount-proc", "/usr/bin/bash", *command],
+            [
+                "/usr/bin/unshare",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--propagation",
+                "unchanged",
+                "--mount-proc",
+                "/usr/bin/bash",
+                *command,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": "/usr/local/sbin:/usr/bin:/usr/sbin", "LIVEPATCH_SOAK": "0", "LIVEPATCH_TICK": "0.02"} | self.environment | environment,
+            env={
+                "PATH": "/usr/local/sbin:/usr/bin:/usr/sbin",
+                "LIVEPATCH_SOAK": "0",
+                "LIVEPATCH_TICK": "0.02",
+            }
+            | self.environment
+            | environment,
             preexec_fn=self._enter,
         )
 
@@ -282,6 +334,8 @@ class Lab:
         _mount("none", "/", _MS_REC | _MS_PRIVATE)
         for name in _MOUNTS:
             _mount(f"/{name}", f"{root}/{name}", _MS_BIND | _MS_REC)
+            # A bundle under test may name any path: the machine's own programs are out of its reach.
+            _mount("none", f"{root}/{name}", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
         _mount("proc", f"{root}/proc", 0, "proc")
         os.chroot(root)
         os.chdir("/")
@@ -300,7 +354,9 @@ class Lab:
     def _boot_is_done(self) -> None:
         done = self.root / "var/cache/cloud/boot_up_done"
         _write(done, "done\n")
-        os.utime(done, (1_700_000_000, 1_700_000_000))  # not the patch's business, so no difference between states
+        os.utime(
+            done, (1_700_000_000, 1_700_000_000)
+        )  # not the patch's business, so no difference between states
 
     def power_on(self) -> None:
         """From now on, model what a power cut leaves; everything so far is durable."""

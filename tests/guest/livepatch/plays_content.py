@@ -8,9 +8,21 @@ from dataclasses import replace
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.lab import AGENT, Lab, State
 from tests.guest.livepatch.walk import TYPES
-from tests.guest.livepatch.world import World, expect, expect_patched, expect_rolled_back, expect_same, scenario
+from tests.guest.livepatch.world import (
+    World,
+    expect,
+    expect_patched,
+    expect_rolled_back,
+    expect_same,
+    scenario,
+)
 
-LIVE = ("etc/haproxy/haproxy.cfg", "etc/ssh/sshd_config", "etc/ipsec.secrets", "var/www/html/latest/.htaccess")
+LIVE = (
+    "etc/haproxy/haproxy.cfg",
+    "etc/ssh/sshd_config",
+    "etc/ipsec.secrets",
+    "var/www/html/latest/.htaccess",
+)
 
 
 def _only(state: State, *paths: str) -> State:
@@ -23,7 +35,9 @@ def keeps_live_configuration(world: World) -> None:
         before = lab.state()
         expect_patched(lab.patch(world.new()), world.new(), lab)
         expect_same(_only(before, *LIVE), _only(lab.state(), *LIVE), "live configuration")
-        expect("4.22" in lab.read("etc/sysctl.conf"), "a live path that nobody changed did not get the new file")
+        expect(
+            "4.22" in lab.read("etc/sysctl.conf"), "a live path that nobody changed did not get the new file"
+        )
 
 
 @scenario("S24", legacy_fails=True)
@@ -41,19 +55,29 @@ def keeps_the_identity_of_an_agent(world: World) -> None:
             before = lab.state()
             expect_patched(lab.patch(world.new()), world.new(), lab)
             expect_same(_only(before, *own), _only(lab.state(), *own), "the agent's identity")
-            expect(lab.read(f"{AGENT}/conf/log4j-cloud.xml") == "log4j of 4.22\n", "a shipped conf file did not arrive")
-            expect(lab.read(f"{AGENT}/conf/new.properties") == "new of 4.22\n", "a new conf file did not arrive")
+            expect(
+                lab.read(f"{AGENT}/conf/log4j-cloud.xml") == "log4j of 4.22\n",
+                "a shipped conf file did not arrive",
+            )
+            expect(
+                lab.read(f"{AGENT}/conf/new.properties") == "new of 4.22\n", "a new conf file did not arrive"
+            )
 
 
 @scenario("S26", legacy_fails=True)
 def gives_a_storage_vm_its_own_resource(world: World) -> None:
     """A VM of an early release never got its identity into agent.properties."""
     with world.vm("secstorage") as lab:
-        (lab.root / f"{AGENT}/conf/agent.properties").write_bytes(bundles.old_content().agent["conf/agent.properties"][0])
+        (lab.root / f"{AGENT}/conf/agent.properties").write_bytes(
+            bundles.old_content().agent["conf/agent.properties"][0]
+        )
         (lab.root / f"{AGENT}/conf/cloud.jks").unlink()
         expect_patched(lab.patch(world.new()), world.new(), lab)
         text = lab.read(f"{AGENT}/conf/agent.properties")
-        expect("resource=org.apache.NfsSecondaryStorageResource\n" in text, "the resource is not the storage VM's")
+        expect(
+            "resource=org.apache.NfsSecondaryStorageResource\n" in text,
+            "the resource is not the storage VM's",
+        )
         expect("ConsoleProxy" not in text, "the storage VM would start as a console proxy")
         expect("guid=X.1\n" in text, "the identity is missing")
 
@@ -115,7 +139,12 @@ def removes_dropped_files_and_stale_jars(world: World) -> None:
     with world.vm("consoleproxy") as lab:
         (lab.root / f"{AGENT}/left-over.jar").write_text("stale\n")
         expect_patched(lab.patch(world.new()), world.new(), lab)
-        for path in ("opt/cloud/bin/gone.sh", "opt/cloud/old", f"{AGENT}/agent-4.21.jar", f"{AGENT}/left-over.jar"):
+        for path in (
+            "opt/cloud/bin/gone.sh",
+            "opt/cloud/old",
+            f"{AGENT}/agent-4.21.jar",
+            f"{AGENT}/left-over.jar",
+        ):
             expect(not (lab.root / path).exists(), f"{path} is still there")
 
 
@@ -145,7 +174,11 @@ def works_ten_years_off(world: World) -> None:
     """The clock decides nothing: limits are measured from boot, files are compared by content."""
     for path_time in (1_000_000_000, 2_500_000_000):
         with world.vm() as lab:
-            for path in ("opt/cloud/bin/configure.py", "etc/cron.hourly/watch", "var/cache/cloud/enabled_svcs"):
+            for path in (
+                "opt/cloud/bin/configure.py",
+                "etc/cron.hourly/watch",
+                "var/cache/cloud/enabled_svcs",
+            ):
                 os.utime(lab.root / path, (path_time, path_time))
             before = lab.state()
             expect_rolled_back(lab, lab.patch(world.broken()), before)
@@ -162,7 +195,9 @@ def leaves_services_as_they_were(world: World) -> None:
         (lab.root / "run/lab/units/dnsmasq.service/state").write_text("failed\n")
         expect_patched(lab.patch(world.new()), world.new(), lab)
         expect(not lab.is_active("dnsmasq"), "a dead service was started")
-        expect("dnsmasq was failed before" in lab.read("var/log/livepatchsystemvm.log"), "nothing was reported")
+        expect(
+            "dnsmasq was failed before" in lab.read("var/log/livepatchsystemvm.log"), "nothing was reported"
+        )
 
 
 @scenario("S36", legacy_fails=True)
@@ -192,7 +227,10 @@ def keeps_an_operators_version_beside(world: World) -> None:
         for path in ("etc/cron.hourly/watch", "opt/cloud/bin/gone.sh"):
             expect_same("the operator's\n", lab.read(f"{path}.dist-old"), f"{path}.dist-old")
         expect_same("watch of 4.22\n", lab.read("etc/cron.hourly/watch"), "the new version")
-        expect("etc/cron.hourly/watch was changed" in lab.read("var/log/livepatchsystemvm.log"), "nothing was reported")
+        expect(
+            "etc/cron.hourly/watch was changed" in lab.read("var/log/livepatchsystemvm.log"),
+            "nothing was reported",
+        )
 
 
 @scenario("S22")
@@ -225,12 +263,16 @@ def restarts_a_service_whose_reload_brings_nothing_new(world: World) -> None:
 @scenario("S22")
 def restarts_a_service_whose_unit_file_changed(world: World) -> None:
     drop_in = "etc/systemd/system/haproxy.service.d/cloud.conf"
-    content = replace(bundles.new_content(), scripts=bundles.new_content().scripts | {drop_in: (b"[Service]\n", 0o644)})
+    content = replace(
+        bundles.new_content(), scripts=bundles.new_content().scripts | {drop_in: (b"[Service]\n", 0o644)}
+    )
     with world.vm("ilbvm") as lab:
         bundle = world.make(content)
         expect_patched(lab.patch(bundle), bundle, lab)
         log = lab.systemctl_log()
-        expect("daemon-reload " in log and "restart haproxy.service" in log, "the new unit file has no effect")
+        expect(
+            "daemon-reload " in log and "restart haproxy.service" in log, "the new unit file has no effect"
+        )
 
 
 @scenario("S01")
@@ -239,7 +281,9 @@ def a_port_that_stays_shut_fails_the_patch(world: World) -> None:
     with world.vm() as lab:
         _shut_after_restart(lab)
         before = lab.state()
-        expect_rolled_back(lab, lab.patch(world.new(), LIVEPATCH_SERVICE_LIMIT="1"), before, "no longer listens")
+        expect_rolled_back(
+            lab, lab.patch(world.new(), LIVEPATCH_SERVICE_LIMIT="1"), before, "no longer listens"
+        )
 
 
 def _shut_after_restart(lab: Lab) -> None:

@@ -60,9 +60,14 @@ def a_failed_patch_is_tried_again_unforced(world: World) -> None:
     """The management server skips a VM whose signature is the bundle's."""
     with world.vm() as lab:
         lab.patch(world.broken())
-        expect(lab.signature() == bundles.old().signature, "after a failed patch the signature is not the old one")
+        expect(
+            lab.signature() == bundles.old().signature,
+            "after a failed patch the signature is not the old one",
+        )
         expect_same(0, lab.patch(world.new()).status, "the exit status")
-        expect(lab.read("opt/cloud/bin/configure.py") == "configure of 4.22\n", "the second patch did nothing")
+        expect(
+            lab.read("opt/cloud/bin/configure.py") == "configure of 4.22\n", "the second patch did nothing"
+        )
         expect(not (lab.root / "opt/cloud/bin/gone.sh").exists(), "a dropped file is still there")
 
 

@@ -16,7 +16,9 @@ from tests.guest.livepatch.lab import Lab
 from tests.guest.livepatch.world import World, expect_patched, expect_refused, scenario
 
 
-def _refuses(world: World, reason: str, bundle: bundles.Bundle, change: Callable[[Lab], None] | None = None) -> None:
+def _refuses(
+    world: World, reason: str, bundle: bundles.Bundle, change: Callable[[Lab], None] | None = None
+) -> None:
     with world.vm() as lab:
         if change:
             change(lab)
@@ -105,8 +107,14 @@ def refuses_a_disk_that_is_too_full(world: World) -> None:
 def refuses_a_disk_without_inodes(world: World) -> None:
     with small_disk(world, "size=16m") as lab:
         lab.land(world.new())
-        used = int(subprocess.run(["stat", "-f", "-c", "%c %d", lab.root], check=True, capture_output=True).stdout.split()[0])
-        free = int(subprocess.run(["stat", "-f", "-c", "%d", lab.root], check=True, capture_output=True).stdout)
+        used = int(
+            subprocess.run(
+                ["stat", "-f", "-c", "%c %d", lab.root], check=True, capture_output=True
+            ).stdout.split()[0]
+        )
+        free = int(
+            subprocess.run(["stat", "-f", "-c", "%d", lab.root], check=True, capture_output=True).stdout
+        )
         subprocess.run(["mount", "-o", f"remount,nr_inodes={used - free + 6}", lab.root], check=True)
         with expect_refused(lab, "inodes free") as check:
             check(lab.run())
@@ -132,7 +140,9 @@ def patches_across_two_file_systems(world: World) -> None:
 
 
 def _fill(path: Path, keep: int) -> None:
-    info = subprocess.run(["stat", "-f", "-c", "%a %S", path.parent], check=True, capture_output=True).stdout.split()
+    info = subprocess.run(
+        ["stat", "-f", "-c", "%a %S", path.parent], check=True, capture_output=True
+    ).stdout.split()
     with path.open("wb") as file:
         file.truncate(0)
         file.write(b"\0" * (int(info[0]) * int(info[1]) - keep))
@@ -161,7 +171,9 @@ def refuses_an_unsigned_bundle_where_a_trust_key_is_installed(world: World) -> N
 
 @scenario("S27", legacy_fails=True)
 def refuses_a_bundle_of_another_signer(world: World) -> None:
-    _refuses(world, "was not made with the key", world.dress(signed(bundles.new_content(), _key())), _trust(_key()))
+    _refuses(
+        world, "was not made with the key", world.dress(signed(bundles.new_content(), _key())), _trust(_key())
+    )
 
 
 @scenario("S27")
@@ -179,7 +191,9 @@ def refuses_a_path_outside_the_payload(world: World) -> None:
         content = bundles.new_content()
         content = replace(content, scripts=content.scripts | {path: (b"evil\n", 0o755)})
         _refuses(world, "outside the owned paths", world.make(content))
-    content = replace(bundles.new_content(), scripts=bundles.new_content().scripts | {"etc/../usr/bin/evil": (b"", 0o755)})
+    content = replace(
+        bundles.new_content(), scripts=bundles.new_content().scripts | {"etc/../usr/bin/evil": (b"", 0o755)}
+    )
     _refuses(world, "unsound path", world.make(content))
 
 
@@ -199,7 +213,9 @@ def refuses_an_older_release_unless_asked(world: World) -> None:
 
 @scenario("S38", legacy_fails=True)
 def refuses_another_architecture(world: World) -> None:
-    _refuses(world, "the bundle is for arm64", world.make(replace(bundles.new_content(), architecture="arm64")))
+    _refuses(
+        world, "the bundle is for arm64", world.make(replace(bundles.new_content(), architecture="arm64"))
+    )
 
 
 @scenario("S21", legacy_fails=True)

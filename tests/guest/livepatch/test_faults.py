@@ -91,9 +91,7 @@ def test_a_signal_ends_old_or_new(stage, tally, request, story, name):
     mixed = []
     for number in numbers:
         with stage.clone("router") as lab:
-            run = lab.patch(
-                walk.BUNDLE[story](), LIVEPATCH_CRASH_AT=str(number), LIVEPATCH_CRASH_SIGNAL=name
-            )
+            run = lab.patch(walk.BUNDLE[story](), LIVEPATCH_CRASH_AT=str(number), LIVEPATCH_CRASH_SIGNAL=name)
             try:
                 if run.status not in (0, 1):
                     raise walk.Mixed(f"SIG{name} at point {number}: {run}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.guest.livepatch import bundles, plays_content, plays_failures, plays_refusals
+from tests.guest.livepatch import bundles, plays_content, plays_failures, plays_packages, plays_refusals
 from tests.guest.livepatch.world import SCENARIOS, Scenario, World
 
-PLAYS = (plays_content, plays_failures, plays_refusals)
+PLAYS = (plays_content, plays_failures, plays_packages, plays_refusals)
 EXPECTED_FAILURES = {"S01", "S02", "S03", "S05", "S06", "S10", "S15", "S17", "S18", "S25", "S27"}
 LEGACY = [entry for entry in SCENARIOS if entry.legacy_fails]
 
@@ -28,6 +28,13 @@ def test_catches_the_rival(stage, record_property, entry):
     with pytest.raises((AssertionError, OSError)) as caught:
         entry.play(World(stage, "legacy"))
     record_property("line", f"rival fails {entry.row} {entry.name}: {str(caught.value)[:100]}")
+
+
+def test_the_lab_cannot_write_to_the_machine(stage):
+    with stage.clone("router") as lab:
+        process = lab.start("-c", "touch /usr/bin/probe /usr/sbin/probe /usr/lib/probe /usr/lib64/probe")
+        _, stderr = process.communicate(timeout=60)
+        assert stderr.count(b"Read-only file system") == 4, stderr
 
 
 def test_the_rival_patches_a_healthy_vm(stage):

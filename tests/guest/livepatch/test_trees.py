@@ -14,7 +14,7 @@ from tests.guest.livepatch import bundles
 from tests.guest.livepatch.lab import Lab
 
 CHUNKS = 8
-EXAMPLES = 1000 // CHUNKS
+ALL, SAMPLE = 1000, 120  # trees with --full, and without
 ALPHABET = "abAB.-_ $'\"\\*?[]{}()!#&;|<>~`%^=+,@éß"
 names = st.text(ALPHABET, min_size=1, max_size=6).filter(lambda name: name not in (".", ".."))
 contents = st.binary(max_size=40)
@@ -65,7 +65,9 @@ def stories(draw: st.DrawFn) -> tuple[dict[str, object], dict[str, object], dict
 
 
 def _fits(path: str, tree: dict[str, object]) -> bool:
-    return not any(other == path or other.startswith(path + "/") or path.startswith(other + "/") for other in tree)
+    return not any(
+        other == path or other.startswith(path + "/") or path.startswith(other + "/") for other in tree
+    )
 
 
 def _put(root: Path, disk: dict[str, object]) -> None:
@@ -98,16 +100,19 @@ def _clear(root: Path, path: str) -> None:
 
 
 def _contents(base: bundles.Content, tree: dict[str, object]) -> bundles.Content:
-    return replace(base, scripts=base.scripts | {path: what for path, what in tree.items() if isinstance(what, tuple)})
+    return replace(
+        base, scripts=base.scripts | {path: what for path, what in tree.items() if isinstance(what, tuple)}
+    )
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_any_tree_goes_through_patch_and_rollback(stage, tally, request, chunk):
     count = 0
+    examples = (ALL if request.config.getoption("--full") else SAMPLE) // CHUNKS
 
     @seed(request.config.getoption("--seed") + chunk)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -132,9 +137,16 @@ def test_any_tree_goes_through_patch_and_rollback(stage, tally, request, chunk):
 def _rolls_back(lab: Lab, content: bundles.Content) -> None:
     before = lab.state()
     run = lab.patch(bundles.make(content))
-    assert run.status == 1 and "rolled back" in run.output, (run, lab.read("var/log/livepatchsystemvm.log")[-2000:])
+    assert run.status == 1 and "rolled back" in run.output, (
+        run,
+        lab.read("var/log/livepatchsystemvm.log")[-2000:],
+    )
     after = lab.state()
-    assert after == before, {k: (before.get(k), after.get(k)) for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
+    assert after == before, {
+        k: (before.get(k), after.get(k))
+        for k in before.keys() | after.keys()
+        if before.get(k) != after.get(k)
+    }
 
 
 def _patches(lab: Lab, content: bundles.Content) -> None:

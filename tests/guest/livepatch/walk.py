@@ -92,7 +92,9 @@ class Clone:
 BUNDLE: dict[Story, Callable[[], bundles.Bundle]] = {"patch": bundles.new, "rollback": bundles.broken}
 
 
-def points(stage: Stage, type_: str, story: Story, base: tuple[Story, int] | None = None) -> list[tuple[str, str]]:
+def points(
+    stage: Stage, type_: str, story: Story, base: tuple[Story, int] | None = None
+) -> list[tuple[str, str]]:
     """Return the crash points of a run as phase and label; the run itself makes the list."""
     with stage.clone(type_) as lab:
         trace = "/run/lab/trace"
@@ -144,7 +146,9 @@ def judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
     state = lab.status()["state"]
     if state not in {"old": ("rolled-back", "none", "failed"), "new": ("committed",)}[verdict]:
         raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {_log(lab)}")
-    left = [path for path in (".cloud-livepatch", "var/lib/cloud-livepatch/attempt") if (lab.root / path).exists()]
+    left = [
+        path for path in (".cloud-livepatch", "var/lib/cloud-livepatch/attempt") if (lab.root / path).exists()
+    ]
     if left:
         raise Mixed(f"{what}: {left} remain; {_log(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():

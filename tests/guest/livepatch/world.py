@@ -61,7 +61,9 @@ class Scenario:
 SCENARIOS: list[Scenario] = []
 
 
-def scenario(row: str, *, legacy_fails: bool = False) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+def scenario(
+    row: str, *, legacy_fails: bool = False
+) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
     """Register a function as the play of a row of the scenario table."""
 
     def register(function: Callable[[World], None]) -> Callable[[World], None]:
@@ -98,11 +100,12 @@ def expect_patched(run: Run, bundle: bundles.Bundle, lab: Lab) -> None:
 def expect_refused(lab: Lab, reason: str) -> Iterator[Callable[[Run], None]]:
     """The run inside is refused for this reason; nothing changes and the inputs stay."""
     before, active, rules = lab.state(), lab.active(), lab.filter_rules()
-    landed = {}
+    landed: set[str] = set()
 
     def check(run: Run) -> None:
         expect(run.status == 2, f"exit {run.status}, {run.output!r}")
         expect(reason in run.output, f"the output {run.output!r} does not say {reason!r}")
+        landed.update(name for name in ("agent.zip", "cloud-scripts.tgz") if name not in reason)
         expect(":" not in run.output and run.output.count("\n") == 1, f"not one plain line: {run.output!r}")
 
     yield check
@@ -117,5 +120,5 @@ def expect_rolled_back(lab: Lab, run: Run, before: object, reason: str = "") -> 
     """The run failed, and the VM is the old one to the last byte."""
     expect(run.status == 1, f"exit {run.status}, {run.output!r}")
     expect(":" not in run.output, f"the output {run.output!r} could be read as a version")
-    expect(reason in run.output, f"the output {run.output!r} does not say {reason!r}")
     expect_same(before, lab.state(), "the state")
+    expect(reason in run.output, f"the output {run.output!r} does not say {reason!r}")

@@ -1,0 +1,116 @@
+"""Packages inside the bundle: the machine's own dpkg works on the database of the lab."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from tests.guest.livepatch import bundles
+from tests.guest.livepatch.lab import Lab
+from tests.guest.livepatch.world import (
+    World,
+    expect,
+    expect_patched,
+    expect_refused,
+    expect_rolled_back,
+    expect_same,
+    scenario,
+)
+
+INI = b"""[python-is-python3]
+debian_os = 11
+package_name = lab-python
+file_name = lab-python_1_all.deb
+conflicted_packages = lab-old-python
+"""
+
+
+@cache
+def _deb(name: str, path: str, text: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder) / "tree"
+        (top / "DEBIAN").mkdir(parents=True)
+        control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: lab <lab@example.org>\nDescription: lab\n"
+        (top / "DEBIAN/control").write_text(control)
+        (top / path).parent.mkdir(parents=True)
+        (top / path).write_text(text)
+        out = Path(folder) / "out.deb"
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", top, out], check=True, capture_output=True)
+        return out.read_bytes()
+
+
+def _content(*, broken: bool) -> bundles.Content:
+    content = bundles.broken_content() if broken else bundles.new_content()
+    deb = _deb("lab-python", "opt/python/bin/python", "python 3\n")
+    return replace(
+        content,
+        agent=content.agent
+        | {"packages/packages.ini": (INI, 0o644), "packages/lab-python_1_all.deb": (deb, 0o644)},
+    )
+
+
+def _debian_11(lab: Lab) -> None:
+    """Make the VM one of Debian 11, where the old package is installed."""
+    (lab.root / "etc/os-release").write_text('VERSION_ID="11"\n')
+    for name in ("info", "updates", "triggers"):
+        (lab.root / "var/lib/dpkg" / name).mkdir(parents=True)
+    (lab.root / "var/lib/dpkg/status").write_text("")
+    (lab.root / "var/lib/dpkg/available").write_text("")
+    for name in ("lock", "lock-frontend"):
+        (lab.root / "var/lib/dpkg" / name).touch()
+    (lab.root / "run/lab/old.deb").write_bytes(_deb("lab-old-python", "opt/python/bin/python2", "python 2\n"))
+    process = lab.start("-c", "dpkg --log=/dev/null -i /run/lab/old.deb")
+    stdout, stderr = process.communicate(timeout=60)
+    expect(process.returncode == 0, f"the lab cannot install a package: {stdout!r} {stderr!r}")
+
+
+def _installed(lab: Lab) -> set[str]:
+    process = lab.start("-c", "dpkg-query -W -f '${Package} ${Status}\\n'")
+    stdout, _ = process.communicate(timeout=60)
+    return {line.split()[0] for line in stdout.decode().splitlines() if line.endswith("install ok installed")}
+
+
+@scenario("S33")
+def installs_the_packages_that_the_release_needs(world: World) -> None:
+    with world.vm("secstorage") as lab:
+        _debian_11(lab)
+        bundle = world.make(_content(broken=False))
+        expect_patched(lab.patch(bundle), bundle, lab)
+        expect_same({"lab-python"}, _installed(lab), "the installed packages")
+        expect_same("python 3\n", lab.read("opt/python/bin/python"), "the package's file")
+        expect_patched(lab.patch(bundle), bundle, lab)
+
+
+@scenario("S33")
+def brings_the_old_packages_back_in_a_rollback(world: World) -> None:
+    with world.vm("secstorage") as lab:
+        _debian_11(lab)
+        before = lab.state()
+        expect_rolled_back(lab, lab.patch(world.make(_content(broken=True))), before)
+        expect_same({"lab-old-python"}, _installed(lab), "the installed packages")
+
+
+@scenario("S33", legacy_fails=True)
+def refuses_while_dpkg_is_locked(world: World) -> None:
+    with world.vm("secstorage") as lab:
+        _debian_11(lab)
+        lab.land(world.make(_content(broken=False)))
+        process = lab.start(
+            "-c", "exec 8>/var/lib/dpkg/lock; flock 8; bash /var/cache/cloud/patch-sysvms.sh 8>&-"
+        )
+        _, stderr = process.communicate(timeout=60)
+        expect(process.returncode == 2, f"exit {process.returncode}, {stderr!r}")
+        expect(b"dpkg is locked" in stderr, f"the reason is {stderr!r}")
+
+
+@scenario("S33", legacy_fails=True)
+def refuses_while_a_package_is_half_configured(world: World) -> None:
+    with world.vm("secstorage") as lab:
+        _debian_11(lab)
+        status = lab.root / "var/lib/dpkg/status"
+        status.write_text(status.read_text().replace("install ok installed", "install ok half-configured"))
+        with expect_refused(lab, "half configured") as check:
+            check(lab.patch(world.make(_content(broken=False))))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from bundle import canonical, catalogue, layout, output, signing
+from bundle.checkout import Jars
 from bundle.deflate import FLAVOUR
 from bundle.digest import TrailingDigest
 from bundle.errors import UsageError
@@ -227,7 +228,8 @@ def build(options: BuildOptions) -> Built:
     script = _foreign_script(options.script)
     store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
     with output.folder(options.output, layout.is_bundle) as folder:
-        payload = find_payload(options.source, options.release, options.agent_jars, catalogue.load())
+        jars = Jars(options.agent_jars, folder.parent / "jars") if options.agent_jars else None
+        payload = find_payload(options.source, options.release, catalogue.load(), jars)
 
         def measured(items: dict[str, Item], name: Archive) -> tuple[Member, ...]:
             return tuple(measure(items.values(), name, options.modes, workers))

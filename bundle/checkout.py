@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -110,15 +111,21 @@ def _agent(root: Path, release: Release, catalogue: Catalogue) -> dict[str, Item
     return items
 
 
-def checkout_payload(
-    root: Path, release: str | None, agent_jars: Path | None, catalogue: Catalogue
-) -> Payload:
+@dataclass(frozen=True)
+class Jars:
+    """Where the jars of the agent are, and a folder for those that have to be unpacked."""
+
+    folder: Path
+    scratch: Path
+
+
+def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalogue: Catalogue) -> Payload:
     """Return what CloudStack's own build packs from a source tree.
 
     Args:
         root: the source tree.
         release: overrides the version that the tree says.
-        agent_jars: where the jars of the agent are; None leaves them out and says so.
+        jars: where the jars of the agent are; None leaves them out and says so.
         catalogue: the release catalogue.
 
     Raises:
@@ -129,14 +136,14 @@ def checkout_payload(
     scripts = _scripts(root, row)
     agent = _agent(root, row, catalogue)
     notes = []
-    if agent_jars is None:
+    if jars is None:
         notes.append(
             "agent.zip has no jars: the agent of SSVM and CPVM cannot start (--agent-jars adds them)"
         )
     else:
-        jars = collect_jars(agent_jars)
-        agent |= {name: Item(name, path) for name, path in jars.items()}
-        notes.append(f"{len(jars)} jars from {agent_jars}")
+        found = collect_jars(jars.folder, jars.scratch)
+        agent |= {name: Item(name, path) for name, path in found.items()}
+        notes.append(f"{len(found)} jars from {jars.folder}")
     return Payload(
         release=row,
         version=full_version(said),

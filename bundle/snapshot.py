@@ -118,7 +118,7 @@ def _of_archive(path: Path, name: str) -> Snapshot:
 
 
 def _of_source(folder: Path, name: str) -> Snapshot:
-    payload = find_payload(folder, None, None, catalogue.load())
+    payload = find_payload(folder, None, catalogue.load())
     workers = len(os.sched_getaffinity(0))
     parts: dict[Archive, list[Member]] = {
         "agent.zip": measure(payload.agent.values(), "agent.zip", "careful", workers),

@@ -154,6 +154,33 @@ def test_jars_come_from_a_maven_target(checkout: Path, make: Make, tmp_path: Pat
     assert jars == ["cloud-systemvm-4.22.0.0.jar", "gson-2.10.1.jar"]
 
 
+@pytest.mark.parametrize("place", ["vms/agent.zip", "agent.zip"])
+def test_jars_come_out_of_the_agent_zip_of_an_installed_package(
+    place: str, checkout: Path, make: Make, tmp_path: Path
+) -> None:
+    archive = tmp_path / "cloudstack-common" / place
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("gson-2.10.1.jar", "run.sh", "../evil.jar", "packages/inner.jar", "x-sources.jar"):
+            file.writestr(name, name)
+    out = make(checkout, tmp_path / "place" / "out", agent_jars=tmp_path / "cloudstack-common")
+    with zipfile.ZipFile(out / "agent.zip") as file:
+        assert [name for name in file.namelist() if name.endswith(".jar")] == ["gson-2.10.1.jar"]
+        assert file.read("gson-2.10.1.jar") == b"gson-2.10.1.jar"
+    assert [path.name for path in (tmp_path / "place").iterdir()] == ["out"]
+
+
+def test_a_broken_agent_zip_is_refused(checkout: Path, make: Make, tmp_path: Path) -> None:
+    (tmp_path / "agent.zip").write_bytes(b"PK broken")
+    with pytest.raises(UsageError, match="not a sound zip archive"):
+        make(checkout, tmp_path / "out", agent_jars=tmp_path)
+
+
+def test_the_reference_payload_takes_no_jars(source: Path, make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the reference payload has no jars"):
+        make(source, tmp_path / "out", agent_jars=tmp_path)
+
+
 def test_two_different_jars_of_one_name_are_refused(checkout: Path, make: Make, tmp_path: Path) -> None:
     for folder, data in (("lib", b"one"), ("jars", b"two")):
         (tmp_path / "target" / folder).mkdir(parents=True)

@@ -93,6 +93,11 @@ class Topology:
         return self.type in ("router", "vpcrouter")
 
     @property
+    def serves_guests(self) -> bool:
+        """Whether VMs get addresses, names and metadata from this VM."""
+        return self.type in ("router", "vpcrouter", "dhcpsrvr")
+
+    @property
     def redundant(self) -> bool:
         """Whether this VM is one of a redundant pair."""
         return bool(self.config.get("redundant_router"))

@@ -16,7 +16,7 @@ def add(rules: RuleSet, topology: Topology) -> None:
     if topology.routes:
         _accounting(rules, topology)
     _own_input(rules, topology)
-    for guest in topology.guests:
+    for guest in topology.guests if topology.serves_guests else ():
         _guest_input(rules, guest)
     if topology.routes:
         _marks(rules, topology)

@@ -18,7 +18,6 @@ NAMES = Path("/etc/dnsmasq-hosts.txt")
 LEASES = Path("/var/lib/misc/dnsmasq.leases")
 UNIT = "dnsmasq.service"
 _CANDIDATE = Path("/run/cloud/dnsmasq.candidate")
-SERVING = ("router", "vpcrouter", "dhcpsrvr")
 
 
 def render_config(topology: Topology) -> str:
@@ -149,7 +148,7 @@ def stale_leases(leases: str, hosts: str) -> List[str]:
 
 def check(state: State) -> None:
     """Let dnsmasq read a configuration that differs from the present one."""
-    if state.topology.type not in SERVING:
+    if not state.topology.serves_guests:
         return
     text = render_config(state.topology)
     if system.read_text(CONFIG) == text:
@@ -163,7 +162,7 @@ def check(state: State) -> None:
 
 def apply(state: State) -> None:
     """Write the files; signal, restart or start dnsmasq, whichever is the least that is needed."""
-    if state.topology.type not in SERVING:
+    if not state.topology.serves_guests:
         return
     restart = system.write_text(CONFIG, render_config(state.topology))
     hosts = render_hosts(state)

@@ -9,7 +9,6 @@ from ..errors import Refused
 from ..state import State
 
 KINDS = frozenset({"vmpassword", "vmdata", "guestnetwork"})
-SERVING = ("router", "vpcrouter", "dhcpsrvr")
 
 
 def _unit(server: str) -> str:
@@ -41,7 +40,7 @@ def check(state: State) -> None:
 
 def apply(state: State) -> None:
     """Run one server for each guest network and let the new passwords wait there."""
-    if state.topology.type not in SERVING:
+    if not state.topology.serves_guests:
         return
     for address, password in _new_passwords(state):
         passwordfile.put(_server(state, address), address, password)

@@ -17,7 +17,6 @@ TEMPLATE = Path("/etc/apache2/vhost.template")
 SITES = Path("/etc/apache2/sites-enabled")
 ROOT = Path("/var/www/html")
 UNIT = "apache2.service"
-SERVING = ("router", "vpcrouter", "dhcpsrvr")
 
 
 def render_sites(template: str, servers: List[str]) -> Dict[str, str]:
@@ -68,7 +67,7 @@ def check(state: State) -> None:
 
 def apply(state: State) -> None:
     """Write the files of the VMs concerned; reload apache when a site came or went."""
-    if state.topology.type not in SERVING:
+    if not state.topology.serves_guests:
         return
     rows = state.bag("vmdata")
     for address in _concerned(state):

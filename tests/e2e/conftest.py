@@ -36,7 +36,7 @@ def holdings() -> Holdings:
     return Holdings(
         domains,
         _names(rundir.runs_folder()),
-        _names(cache_root() / "work"),
+        frozenset(path.name for path in (cache_root() / "work").glob("*/*")),
         _names(rundir.state_root() / "ports"),
         frozenset(p.name for p in golden.glob("*") if p.is_dir() and not (p / "golden.json").exists()),
     )

@@ -1,0 +1,41 @@
+"""The command as a whole: quick to start, one line for a mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import COMMANDS, sysvm
+
+HEAVY = ("libvirt", "paramiko", "pytest", "jinja2", "rich", "cryptography", "cyclonedx")
+
+
+def run(*arguments):
+    code = "import sys; from harness.cli import main\ntry:\n    main()\nfinally:\n"
+    code += "    print(*sys.modules, file=sys.stderr)"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["bundle", "--help"], ["run", "--help"], ["vm", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert not [name for name in HEAVY if name in done.stderr.split()]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_there_and_explains_itself(name):
+    result = CliRunner().invoke(sysvm, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Usage:")
+
+
+def test_an_unknown_command_is_a_usage_error():
+    done = run("no-such")
+    assert done.returncode == 2
+    assert "no-such" in done.stderr

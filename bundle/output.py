@@ -52,6 +52,22 @@ def _replace_folder(new: Path, place: Path) -> None:
     )
 
 
+def _may_replace(target: Path, replaceable: Callable[[Path], bool]) -> bool:
+    """Say whether a folder may be replaced: an absent or empty one, or one of which ``replaceable`` says so."""
+    for _ in range(_ATTEMPTS):
+        try:
+            before = target.stat().st_ino
+            if not any(target.iterdir()) or replaceable(target):
+                return True
+            # Another build may have swapped the folder and emptied the one that was being listed.
+            if target.stat().st_ino == before:
+                return False
+        except FileNotFoundError:
+            if not target.exists():
+                return True
+    return False
+
+
 @contextlib.contextmanager
 def errors(place: Path) -> Iterator[None]:
     """Report a failed write as the machine's fault, with the place that was to be written."""
@@ -87,7 +103,7 @@ def folder(place: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
             target = target.resolve()
         if target.exists() and not target.is_dir():
             raise UsageError(f"{place}: exists and is not a folder")
-        if target.is_dir() and any(target.iterdir()) and not replaceable(target):
+        if not _may_replace(target, replaceable):
             raise UsageError(f"{place}: holds something else", hint="choose a new or empty folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bundle.errors import UsageError
+from bundle.output import make_folders
 
 _MAGIC = b"SYSVM-1\n"
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
@@ -144,7 +145,8 @@ class Writer:
         self._file: BinaryIO | None = None
         self._temporary = ""
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                make_folders(path.parent)
             handle, self._temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
             self._file = os.fdopen(handle, "wb")
             self._file.write(bytes(_HEADER))

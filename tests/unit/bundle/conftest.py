@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,12 +81,27 @@ def script(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def public_place() -> Iterator[Path]:
+    """Return a folder that every user can reach, which pytest's own is not, with a source and a script in it."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        write_tree(place / "source", REFERENCE)
+        (place / "foreign.sh").write_bytes(FOREIGN_SCRIPT)
+        (place / "writable").mkdir()
+        for path in place.rglob("*"):
+            path.chmod(0o755)
+        (place / "writable").chmod(0o777)
+        yield place
+
+
+@pytest.fixture
 def make(script: Path) -> Callable[..., Path]:
     """Return a function that builds a bundle without a cache and returns its folder."""
 
     def run(source: Path, output: Path, **options: object) -> Path:
         arguments = {"script": script, "workers": 2, "cache": False, **options}
-        return build(BuildOptions(output=output, source=source, **arguments)).folder  # type: ignore[arg-type]
+        return build(BuildOptions(output=output, source=source, **arguments)).folder
 
     return run
 

@@ -107,16 +107,11 @@ def test_a_name_that_is_not_utf8(source: Path, refused: Callable[[str], None]) -
     refused("is not UTF-8")
 
 
-def test_an_unreadable_file(source: Path, script: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file(public_place: Path) -> None:
+    source, script, place = public_place / "source", public_place / "foreign.sh", public_place / "writable"
     secret = source / "systemvm/debian/etc/unreadable"
     secret.write_text("x")
     secret.chmod(0)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    place = tmp_path / "place"
-    place.mkdir(mode=0o777)
-    place.chmod(0o777)
     command = (
         "import os, sys; from pathlib import Path; import encodings.utf_16_be, bundle.checkout\n"
         "from bundle.build import BuildOptions, build; from bundle.errors import UsageError\n"
@@ -141,7 +136,7 @@ def test_a_file_that_changes_after_it_was_measured(
 
     def changing(*arguments: object) -> object:
         victim.write_bytes(b"AFTER!")
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)
 
     monkeypatch.setattr(build, "_facts", changing)
     (tmp_path / "place").mkdir()
@@ -157,7 +152,7 @@ def test_a_file_that_grows_while_it_is_measured(
     real = reading._read
 
     def growing(file: object, size: int, path: Path) -> bytes:
-        block = real(file, size, path)  # type: ignore[arg-type]
+        block = real(file, size, path)
         if path == victim and block:
             with victim.open("ab") as more:
                 more.write(b"more")

@@ -139,8 +139,8 @@ MODES = [
 def test_the_mode_rules_of_the_scripts(
     path: str, kind: str, head: bytes, careful: int, upstream: int
 ) -> None:
-    assert mode_of("careful", "cloud-scripts.tgz", path, kind, head) == careful  # type: ignore[arg-type]
-    assert mode_of("upstream", "cloud-scripts.tgz", path, kind, head) == upstream  # type: ignore[arg-type]
+    assert mode_of("careful", "cloud-scripts.tgz", path, kind, head) == careful
+    assert mode_of("upstream", "cloud-scripts.tgz", path, kind, head) == upstream
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_mode_rules_of_the_scripts(
     ],
 )
 def test_upstreams_mode_rules_of_the_agent(path: str, kind: str, mode: int) -> None:
-    assert mode_of("upstream", "agent.zip", path, kind) == mode  # type: ignore[arg-type]
+    assert mode_of("upstream", "agent.zip", path, kind) == mode
 
 
 @pytest.mark.parametrize(

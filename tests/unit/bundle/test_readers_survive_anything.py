@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import shutil
 import struct
@@ -161,7 +162,7 @@ json_values = st.recursive(
     key=st.sampled_from(["members", "facts", "schema", "epoch", "digest", "release"]),
 )
 def test_any_json_in_a_manifest(value: object, key: str, bundle_dir: Path) -> None:
-    document = {**__import__("json").loads((bundle_dir / layout.MANIFEST).read_bytes()), key: value}
+    document = {**json.loads((bundle_dir / layout.MANIFEST).read_bytes()), key: value}
     try:
         data = canonical.dumps(document)
     except (ValueError, UnicodeEncodeError):

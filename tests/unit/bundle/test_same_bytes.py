@@ -103,17 +103,14 @@ def test_the_time_of_day_does_not_change_the_bytes(
     assert contents(make(source, tmp_path / "out")) == contents(bundle_dir)
 
 
-def test_the_user_does_not_change_the_bytes(
-    source: Path, script: Path, bundle_dir: Path, tmp_path: Path
-) -> None:
+def test_the_user_does_not_change_the_bytes(public_place: Path, bundle_dir: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    place = tmp_path / "writable"
-    place.mkdir()
-    for folder in (place, *tmp_path.parents, tmp_path):
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    os.chown(place, 65534, 65534)
+    source, script, output = (
+        public_place / "source",
+        public_place / "foreign.sh",
+        public_place / "writable/out",
+    )
     # Everything is imported while the interpreter's own files can still be read.
     command = (
         "import os, sys; from pathlib import Path; import encodings.utf_16_be, bundle.sbom\n"
@@ -123,11 +120,11 @@ def test_the_user_does_not_change_the_bytes(
         "source, script, output = map(Path, sys.argv[1:])\n"
         "build(BuildOptions(output=output, source=source, script=script, cache=False))\n"
     )
-    arguments = [sys.executable, "-c", command, *map(str, (source, script, place / "out"))]
+    arguments = [sys.executable, "-c", command, *map(str, (source, script, output))]
     done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60, cwd="/")
     assert done.returncode == 0, done.stderr
-    assert (place / "out" / "manifest.json").stat().st_uid == 65534
-    assert contents(place / "out") == contents(bundle_dir)
+    assert (output / "manifest.json").stat().st_uid == 65534
+    assert contents(output) == contents(bundle_dir)
 
 
 def test_the_cache_does_not_change_the_bytes(

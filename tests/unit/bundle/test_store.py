@@ -122,6 +122,15 @@ def test_damage_of_every_entry_does_not_reach_a_bundle(
     assert (tmp_path / "two/agent.zip").read_bytes() == (bundle_dir / "agent.zip").read_bytes()
 
 
+def test_the_folders_of_the_cache_are_open_to_all_whatever_the_umask(store: Store) -> None:
+    old = os.umask(0o077)
+    try:
+        store.put("key", b"payload")
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in (store.root, entries(store)[0].parent)} == {0o755}
+
+
 def test_no_cache_writes_none(source: Path, make: Make, tmp_path: Path) -> None:
     make(source, tmp_path / "out", cache=False)
     assert list(cache_root().iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import tarfile
 import zipfile
@@ -222,7 +223,7 @@ def test_a_manifest_in_another_form_is_caught(bundle_dir: Path) -> None:
     ],
 )
 def test_a_malformed_manifest_is_named(key: str, value: object, words: str, bundle_dir: Path) -> None:
-    document = {**__import__("json").loads((bundle_dir / layout.MANIFEST).read_bytes()), key: value}
+    document = {**json.loads((bundle_dir / layout.MANIFEST).read_bytes()), key: value}
     with pytest.raises(CheckFailed) as caught:
         manifest.parse(rfc8785.dumps(document))
     assert words in str(caught.value)

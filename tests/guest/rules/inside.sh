@@ -18,7 +18,7 @@ mkdir -p /run/stand-in /run/cloud
 cp "$here/systemctl" "$here/apache2.conf" /run/stand-in/
 : >/run/stand-in/asked
 cp -a "$payload/." /
-chmod 0755 /opt/cloud/bin/*.py /opt/cloud/bin/*.sh
+chmod 0755 /opt/cloud/bin/*.py /opt/cloud/bin/*.sh /root/*.py /root/health_checks/*
 rm -rf /etc/cloudstack /var/cache/cloud /var/lib/misc/dnsmasq.leases
 mkdir -p /etc/cloudstack /var/cache/cloud/processed /var/lib/misc /etc/apache2/sites-enabled
 ip link set lo up

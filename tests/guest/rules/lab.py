@@ -208,10 +208,14 @@ class Lab:
         self.router.write(f"/var/cache/cloud/{file}", json.dumps({"type": kind, **fields}))
         return self.router.run("/opt/cloud/bin/update_config.py", file, check=check)
 
-    def boot(self, parameters: dict[str, str] | None = None) -> None:
+    def boot(
+        self,
+        parameters: dict[str, str] | None = None,
+        services: tuple[str, ...] = ("haproxy", "dnsmasq", "apache2"),
+    ) -> None:
         """Apply the command line and start what the boot starts."""
         self.send("cmdline", name="cmd_line.json", cmd_line=parameters or ROUTER)
-        self.router.sh("for s in haproxy dnsmasq apache2; do systemctl start $s.service; done")
+        self.router.run("systemctl", "start", *services)
         self.router.sh("date > /var/cache/cloud/boot_up_done")
         self.asked()
 

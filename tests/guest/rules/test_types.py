@@ -1,0 +1,101 @@
+"""Types other than routers, and what a router does beside routing."""
+
+import json
+
+import pytest
+
+from tests.guest.rules.lab import laboratory
+
+SHARED = {
+    "type": "dhcpsrvr",
+    "name": "r-30-VM",
+    "eth0ip": "10.1.1.5",
+    "eth0mask": "255.255.255.0",
+    "gateway": "10.1.1.1",
+    "domain": "cs3.cloud.internal",
+    "dhcprange": "10.1.1.1",
+    "eth1ip": "169.254.12.34",
+    "eth1mask": "255.255.0.0",
+    "dns1": "192.0.2.53",
+}
+INTERNAL = {
+    "type": "ilbvm",
+    "name": "b-40-VM",
+    "eth0ip": "10.1.1.100",
+    "eth0mask": "255.255.255.0",
+    "gateway": "10.1.1.1",
+    "eth1ip": "169.254.12.34",
+    "eth1mask": "255.255.0.0",
+}
+MONITOR = {
+    "config": "[haproxy]:processname=haproxy:servicename=haproxy:pidfile=/run/haproxy.pid:,",
+    "health_checks_enabled": True,
+    "health_checks_basic_run_interval": 3,
+    "health_checks_advanced_run_interval": 10,
+    "delete_from_processed_cache": True,
+}
+VM1, VM2 = "02:00:26:c3:00:02", "02:00:26:c3:00:03"
+
+
+@pytest.fixture
+def without_public():
+    with laboratory(public=None) as lab:
+        yield lab
+
+
+def test_a_dhcp_server_serves_addresses_names_and_metadata_but_does_not_route(without_public, get):
+    lab = without_public
+    lab.boot(SHARED)
+    vm = lab.vm(VM1, "10.1.1.50", gateway="10.1.1.5")
+    lab.send(
+        "dhcpentry", mac_address=VM1, ipv4_address="10.1.1.50", host_name="vm1", default_gateway="10.1.1.1"
+    )
+    lab.send("vmdata", vm_ip_address="10.1.1.50", vm_metadata=[["metadata", "local-ipv4", "10.1.1.50"]])
+    assert get(vm, "http://10.1.1.5/latest/local-ipv4") == "10.1.1.50"
+    assert (
+        "10.1.1.50" in vm.run("busybox", "nslookup", "vm1.cs3.cloud.internal", "10.1.1.5", check=False).stdout
+    )
+    assert "dhcp-option=tag:interface-eth0-0,3,10.1.1.1" in lab.router.read("/etc/dnsmasq.d/cloud.conf")
+    assert ":FORWARD DROP" in lab.router.run("iptables-save").stdout
+    assert lab.router.run("iptables-save").stdout.count("-A FORWARD") == 0
+
+
+def test_an_internal_load_balancer_balances_and_opens_nothing_else(without_public, make, get):
+    lab = without_public
+    lab.boot(INTERNAL, services=("haproxy",))
+    server, client = lab.vm(VM1, "10.1.1.50"), lab.vm(VM2, "10.1.1.60")
+    lab.site(server, "vm1")
+    lab.site(server, "hidden", port=8080)
+    assert get(client, "http://10.1.1.100/") is None
+    lab.send("loadbalancer", rules=[make.balancer(("10.1.1.100", 80, ["10.1.1.50:80"]))])
+    assert get(client, "http://10.1.1.100/") == "vm1"
+    lab.router.start("busybox", "httpd", "-p", "8080").wait()
+    assert get(client, "http://10.1.1.100:8080/") is None
+
+
+def test_the_monitor_starts_a_dead_service_and_reports_its_checks(lab, make):
+    lab.send("monitorservice", **MONITOR)
+    assert "*/3 * * * * root /root/monitorServices.py basic" in lab.router.read("/etc/cron.d/cloud-monitor")
+    lab.router.sh("systemctl stop haproxy.service; echo release >/etc/cloudstack-release")
+    results = lab.router.run("/opt/cloud/bin/getRouterMonitorResults.sh", "true").stdout
+    lab.router.run("systemctl", "is-active", "--quiet", "haproxy.service")
+    basic = json.loads(results.partition("basic\n")[2].partition("advanced\n")[0])
+    assert basic["disk_space_check"]["message"]
+    assert basic["router_version_check"]["success"] == "true"
+    advanced = json.loads(results.partition("advanced\n")[2])
+    assert advanced["haproxy_check"]["success"] == "true"
+
+
+def test_a_missing_signature_is_a_failed_check_and_no_crash(lab):
+    versions = {"routerVersion": [{"templateVersion": "release", "scriptsVersion": "abc"}]}
+    lab.send("monitorservice", **MONITOR, health_checks_config=versions)
+    lab.router.sh("echo release >/etc/cloudstack-release")
+    done = lab.router.run("/root/health_checks/router_version_check.py", "basic", check=False)
+    assert done.status == 1
+    assert done.stderr.strip() == "scriptsVersion is '', expected 'abc'"
+
+
+def test_an_excluded_check_is_not_run(lab):
+    lab.send("monitorservice", **MONITOR, excluded_health_checks="disk_space_check.py")
+    lab.router.run("/root/monitorServices.py", "basic")
+    assert "disk_space_check" not in lab.router.read("/root/basic_monitor_results.json")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -16,7 +16,7 @@ from bundle.deflate import FLAVOUR
 from bundle.digest import TrailingDigest
 from bundle.errors import UsageError
 from bundle.guest_manifest import Packed
-from bundle.manifest import Facts, Manifest
+from bundle.manifest import Facts, Manifest, member_rows
 from bundle.members import Archive, Item, Member
 from bundle.modes import ModeRule
 from bundle.output import write
@@ -97,13 +97,15 @@ def source_date_epoch() -> int | None:
     return int(value)
 
 
-def _epoch_of(content: Manifest) -> int:
-    digest = hashlib.sha256(canonical.dumps(content.content())).digest()
+def _epoch_of(members: dict[Archive, tuple[Member, ...]]) -> int:
+    """Return a time stamp that is the same for the same members, whatever else was asked for."""
+    digest = hashlib.sha256(canonical.dumps(member_rows(members))).digest()
     return _EPOCH_FROM + int.from_bytes(digest[:4], "big") % _EPOCH_SPAN // 2 * 2
 
 
 def _facts(payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]]) -> Facts:
-    facts = Facts(
+    epoch = source_date_epoch()
+    return Facts(
         release=payload.release.name,
         version=payload.version,
         architecture=options.architecture,
@@ -111,12 +113,10 @@ def _facts(payload: Payload, options: BuildOptions, members: dict[Archive, tuple
         origin=payload.origin,
         modes=options.modes,
         digest=payload.release.signature,
-        epoch=0,
+        epoch=_epoch_of(members) if epoch is None else epoch,
         script="foreign" if options.script else "rendered",
         restart=options.restart,
     )
-    epoch = source_date_epoch()
-    return replace(facts, epoch=_epoch_of(Manifest(facts, members)) if epoch is None else epoch)
 
 
 class _Archiver:

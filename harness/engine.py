@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
+from harness import slots
 from harness import tenant as tenants
 from harness.accel import Accelerator
 from harness.cache import cache_root
@@ -38,6 +39,9 @@ from harness.topology import SSH_PORT, Topology
 # NICs come after libvirt's own devices on the PCI bus; the kernel names them in the order of their slots.
 FIRST_NIC_SLOT = 0x10
 SYSTEM = "system"
+VCPUS = 2
+# Of a restored machine's memory about this part becomes its own (40 MiB of 512 were measured idle).
+RESTORED_SHARE = 4
 
 
 @dataclass
@@ -57,6 +61,7 @@ class SystemVm:
     tenant_machines: dict[str, Machine]
     endpoints: dict[tuple[str, int], int]
     ports: Ports
+    reservation: slots.Reservation
     overlays: list[Path] = field(default_factory=list)
 
     @property
@@ -76,6 +81,7 @@ class SystemVm:
         with ThreadPoolExecutor() as pool:
             list(pool.map(Machine.destroy, self.machines()))
         self.ports.release()
+        self.reservation.release()
         for overlay in self.overlays:
             overlay.unlink(missing_ok=True)
 
@@ -125,7 +131,7 @@ class Engine:
         make_overlay(image.path, disk)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
-            memory_mib=topology.memory_mib, kernel=image.kernel, initrd=image.initrd,
+            memory_mib=topology.memory_mib, vcpus=VCPUS, kernel=image.kernel, initrd=image.initrd,
             cmdline=kernel_arguments(image), disk=disk, disk_serial=_serial(disk), watchdog=True,
             ram_file=frozen.ram if frozen else None, ram_shared=True,
         )  # fmt: skip
@@ -168,6 +174,7 @@ class Engine:
         self, name: str, topology: Topology, image: Image, key: Path, base: DomainSpec,
         frozen: Path | None, *, resume: bool,
     ) -> SystemVm:  # fmt: skip
+        reservation = slots.reserve(_need(topology, restored=resume), name)
         ports = Ports()
         endpoints: dict[tuple[str, int], int] = {}
 
@@ -191,13 +198,16 @@ class Engine:
             system, *others = _launch_all(jobs)
         except BaseException:
             ports.release()
+            reservation.release()
             for overlay in overlays:
                 overlay.unlink(missing_ok=True)
             raise
         tenant_machines = dict(zip([spec.name for spec in topology.tenants], others, strict=True))
         guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
         controls = {n: Tenant(n, m.folder / "tenant.sock") for n, m in tenant_machines.items()}
-        return SystemVm(name, topology, system, guest, controls, tenant_machines, endpoints, ports, overlays)
+        return SystemVm(
+            name, topology, system, guest, controls, tenant_machines, endpoints, ports, reservation, overlays
+        )
 
     def _tenant_job(
         self,
@@ -254,6 +264,12 @@ class Engine:
         folder = work_folder(self.run.id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _need(topology: Topology, *, restored: bool) -> slots.Need:
+    """Return what a system VM and its tenants take; of a restored one most memory is the snapshot's, shared."""
+    memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
+    return slots.Need(memory // RESTORED_SHARE if restored else memory, VCPUS + len(topology.tenants))
 
 
 def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:

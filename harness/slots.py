@@ -1,0 +1,120 @@
+"""Memory and processors for machines, reserved across processes by file locks: whoever starts too much waits.
+
+Memory is cut into tokens of 64 MiB, processors into tokens of one virtual CPU. A token is a file whose lock its holder
+has; a dead holder's tokens are free at once. Machines of all runs on a host draw from the same tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundle.errors import InfrastructureError
+from harness import console, locks
+from harness.rundir import state_root
+
+TOKEN_MIB = 64
+# What may be promised: most of the memory, and more virtual CPUs than there are real ones, since machines mostly idle.
+MEMORY_SHARE = 0.75
+VCPUS_PER_CORE = 8
+DEADLINE = 1800.0
+_TICK = 0.1
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a group of machines takes: MiB of memory and virtual CPUs."""
+
+    memory_mib: int
+    vcpus: int
+
+    def tokens(self) -> dict[str, int]:
+        """Return how many tokens of each kind that is."""
+        return {"memory": -(-self.memory_mib // TOKEN_MIB), "vcpu": self.vcpus}
+
+
+@dataclass
+class Reservation:
+    """Tokens that are held; ``release`` gives them back, and so does the end of the process."""
+
+    handles: list[int] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Give all tokens back."""
+        while self.handles:
+            os.close(self.handles.pop())
+
+
+def capacity() -> dict[str, int]:
+    """Return how many tokens of each kind this host has; ``SYSVM_SLOTS=MIB,VCPUS`` overrides.
+
+    Raises:
+        InfrastructureError: the override is no pair of whole numbers.
+    """
+    if override := os.environ.get("SYSVM_SLOTS"):
+        try:
+            memory, vcpus = (int(word) for word in override.split(","))
+        except ValueError:
+            raise InfrastructureError(f"invalid SYSVM_SLOTS {override!r} (expected MIB,VCPUS)") from None
+        return {"memory": memory // TOKEN_MIB, "vcpu": vcpus}
+    total = next(
+        line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
+    )
+    return {
+        "memory": int(int(total.split()[1]) / 1024 * MEMORY_SHARE) // TOKEN_MIB,
+        "vcpu": len(os.sched_getaffinity(0)) * VCPUS_PER_CORE,
+    }
+
+
+def reserve(need: Need, what: str, *, deadline: float = DEADLINE) -> Reservation:
+    """Reserve tokens, waiting for others to give theirs back; says so once when it has to wait.
+
+    Args:
+        need: how much.
+        what: who waits, for the line.
+        deadline: seconds.
+
+    Raises:
+        InfrastructureError: the host can never hold that much, or the deadline passed.
+    """
+    wanted, there = need.tokens(), capacity()
+    for kind, number in wanted.items():
+        if number > there[kind]:
+            raise InfrastructureError(
+                f"{what} needs {need.memory_mib} MiB and {need.vcpus} vCPUs, more than this host can give",
+                hint="SYSVM_SLOTS=MIB,VCPUS overrides what is measured",
+            )
+    end = time.monotonic() + deadline
+    told = False
+    while (reservation := _try(wanted, there)) is None:
+        if not told:
+            console.say(
+                f"{what}: waiting for {need.memory_mib} MiB and {need.vcpus} vCPUs that other machines hold"
+            )
+            told = True
+        if time.monotonic() > end:
+            raise InfrastructureError(f"{what}: no room for it within {deadline:g} s")
+        time.sleep(_TICK)
+    return reservation
+
+
+def _try(wanted: dict[str, int], there: dict[str, int]) -> Reservation | None:
+    """Take all tokens or none. One taker at a time, so that two do not hold halves and wait for each other."""
+    folder = state_root() / "slots"
+    reservation = Reservation()
+    with locks.exclusive(folder / "taking"):
+        for kind, number in wanted.items():
+            found = 0
+            for index in range(there[kind]):
+                if found == number:
+                    break
+                handle = locks.try_exclusive(folder / f"{kind}-{index}")
+                if handle is not None:
+                    reservation.handles.append(handle)
+                    found += 1
+            if found < number:
+                reservation.release()
+                return None
+    return reservation

@@ -88,9 +88,7 @@ class Manifest:
         return {
             "schema": SCHEMA,
             **vars(self.facts),
-            "members": {
-                name: [_member_row(member) for member in rows] for name, rows in self.members.items()
-            },
+            "members": member_rows(self.members),
         }
 
     @cached_property
@@ -109,6 +107,11 @@ class Manifest:
         """Return the canonical bytes: what lies on disk, and what is signed."""
         files = {name: vars(fact) for name, fact in self.files.items()}
         return canonical.dumps({**self.content(), "content_digest": self.content_digest, "files": files})
+
+
+def member_rows(members: dict[Archive, tuple[Member, ...]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the members of both archives as the manifest lists them."""
+    return {name: [_member_row(member) for member in rows] for name, rows in members.items()}
 
 
 def _member_row(member: Member) -> dict[str, Any]:

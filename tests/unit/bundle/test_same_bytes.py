@@ -176,6 +176,15 @@ def test_other_content_gets_another_time_stamp(
     assert changed.epoch != load(bundle_dir / "manifest.json").facts.epoch
 
 
+def test_the_archives_depend_on_their_members_only(source: Path, make: Make, tmp_path: Path) -> None:
+    ours, theirs = (
+        make(source, tmp_path / "ours", script=None, restart="always"),
+        make(source, tmp_path / "theirs"),
+    )
+    for name in ("agent.zip", "cloud-scripts.tgz"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+
+
 def test_another_zlib_changes_the_wrapper_and_not_the_content_digest(
     source: Path, bundle_dir: Path, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

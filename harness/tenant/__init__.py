@@ -111,7 +111,9 @@ class Tenant:
     def http(self, url: str, *, deadline: float = 20.0) -> str:
         """Fetch a URL and return its body."""
         # Not wget's own -T: with it, Debian 12's static busybox 1.35 crashes.
-        return self.run(f"timeout {deadline / 2:.0f} wget -q -O - {shlex.quote(url)}", deadline=deadline).stdout
+        return self.run(
+            f"timeout {deadline / 2:.0f} wget -q -O - {shlex.quote(url)}", deadline=deadline
+        ).stdout
 
     def resolve(self, name: str, server: str) -> str:
         """Ask a DNS server for a name; returns what nslookup prints."""

@@ -32,7 +32,9 @@ COMMANDS: dict[str, _Entry] = {
     "patch": _Entry("harness.cli.patch", "patch", "Live patch running system VMs with a bundle."),
     "report": _Entry("harness.cli.report", "report", "Make the reports of a run again from its events."),
     "run": _Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
-    "status": _Entry("harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."),
+    "status": _Entry(
+        "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."
+    ),
     "vm": _Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
 }
 _EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest")

@@ -105,6 +105,8 @@ def _epoch_of(members: dict[Archive, tuple[Member, ...]]) -> int:
 
 def _facts(payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]]) -> Facts:
     epoch = source_date_epoch()
+    if options.minimum_template is not None:
+        catalogue.number_of(options.minimum_template)
     return Facts(
         release=payload.release.name,
         version=payload.version,

@@ -105,6 +105,19 @@ def number_of(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def full_version(name: str) -> str:
+    """Return a version as four numbers: ``4.22`` and ``4.22.0.0-SNAPSHOT`` are both ``4.22.0.0``.
+
+    Raises:
+        UsageError: it is not one to four numbers and an ending.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+){1,3})(?:[-+].*)?", name, re.ASCII)
+    if match is None:
+        raise UsageError(f"invalid release {name!r} (expected for instance 4.22 or 4.22.1.0)")
+    numbers = match[1].split(".")
+    return ".".join(numbers + ["0"] * (4 - len(numbers)))
+
+
 @dataclass(frozen=True)
 class CheckoutRule:
     """What one folder of agent.zip takes from a CloudStack checkout."""

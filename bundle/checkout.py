@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from bundle.catalogue import Catalogue, CheckoutRule, Release
+from bundle.catalogue import Catalogue, CheckoutRule, Release, full_version
 from bundle.errors import UsageError
 from bundle.jars import collect_jars
 from bundle.matrix import minimum_template
@@ -43,19 +43,6 @@ def tree_version(root: Path) -> str:
     if match is None:
         raise UsageError(f"{pom}: no version", hint="name the release with --release")
     return match[1]
-
-
-def full_version(name: str) -> str:
-    """Return a version as four numbers: ``4.22`` and ``4.22.0.0-SNAPSHOT`` are both ``4.22.0.0``.
-
-    Raises:
-        UsageError: it is not one to four numbers and an ending.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+){1,3})(?:[-+].*)?", name, re.ASCII)
-    if match is None:
-        raise UsageError(f"invalid release {name!r} (expected for instance 4.22 or 4.22.1.0)")
-    numbers = match[1].split(".")
-    return ".".join(numbers + ["0"] * (4 - len(numbers)))
 
 
 def _first_folder(root: Path, folders: tuple[str, ...]) -> Path | None:

@@ -23,6 +23,7 @@ SCHEMA = 1
 NAME = "manifest.json"
 ARCHIVES: tuple[Archive, ...] = ("agent.zip", "cloud-scripts.tgz")
 _LARGEST = 512 << 20
+_WORD = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
 
 
@@ -143,6 +144,20 @@ class _Reader:
             self.fail(f"{what} is not a string")
         return value
 
+    def word(self, value: object, what: str) -> str:
+        text = self.text(value, what)
+        if not _WORD.fullmatch(text):
+            self.fail(f"{what} is {text!r} (expected letters, digits and . _ + -)")
+        return text
+
+    def path(self, value: object, what: str) -> str:
+        text = self.text(value, what)
+        if any(part in {"", ".", ".."} for part in text.split("/")):
+            self.fail(f"{what} is {text!r}, which is absolute or leads elsewhere")
+        if any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in text):
+            self.fail(f"{what} is {text!r}, which has control characters")
+        return text
+
     def number(self, value: object, what: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             self.fail(f"{what} is not a whole number")
@@ -161,7 +176,7 @@ class _Reader:
 
     def member(self, value: object, archive: str) -> Member:
         row = self.table(value, f"a member of {archive}")
-        path = self.text(row.get("path"), f"the path of a member of {archive}")
+        path = self.path(row.get("path"), f"the path of a member of {archive}")
         what = f"member {path!r} of {archive}"
         kind = self.choice(row.get("kind"), f"the kind of {what}", "file", "dir")
         self.table(row, what, {"path", "kind", "mode"} | ({"size", "sha256"} if kind == "file" else set()))
@@ -222,7 +237,7 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
     table = reader.table(document, "the manifest", keys)
     if table["schema"] != SCHEMA or isinstance(table["schema"], bool):
         reader.fail(f"schema {table['schema']!r} is unknown (expected {SCHEMA})")
-    texts = {name: reader.text(table[name], name) for name in _TEXTS}
+    texts = {name: reader.word(table[name], name) for name in _TEXTS}
     digest: Literal["md5", "sha512"] = "md5" if table["digest"] == "md5" else "sha512"
     reader.choice(table["digest"], "digest", "md5", "sha512")
     facts = Facts(**texts, digest=digest, epoch=reader.number(table["epoch"], "epoch"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bundle.catalogue import Catalogue, Release
+from bundle.catalogue import Catalogue, Release, full_version
 from bundle.errors import UsageError
 from bundle.members import Item, with_parents
 from bundle.walk import walk
@@ -117,12 +117,13 @@ def is_reference(root: Path) -> bool:
     return (root / "releases.toml").is_file() and (root / "debian").is_dir()
 
 
-def reference_payload(root: Path, release: Release, catalogue: Catalogue) -> Payload:
-    """Return the reference payload below ``root`` as it was in a release.
+def reference_payload(root: Path, name: str, catalogue: Catalogue) -> Payload:
+    """Return the reference payload below ``root`` as it was in the release of this name.
 
     Raises:
         UsageError: the payload cannot be read, or has a file that cannot be shipped.
     """
+    release = catalogue.release(name)
     items = _files(root / "debian")
     overlay = find_overlay(root, release, catalogue)
     if overlay is not None:
@@ -130,7 +131,7 @@ def reference_payload(root: Path, release: Release, catalogue: Catalogue) -> Pay
     agent = _files(root / "agent") if (root / "agent").is_dir() else {}
     return Payload(
         release=release,
-        version=f"{release.name}.0.0",
+        version=full_version(name),
         minimum_template=catalogue.reference_minimum_template,
         origin="reference",
         scripts=with_parents(items | _keystore_programs(agent)),

@@ -35,5 +35,5 @@ def find_payload(
                 raise UsageError(
                     "--agent-jars is for a CloudStack checkout; the reference payload has no jars"
                 )
-            return reference_payload(place, catalogue.release(release or catalogue.default), catalogue)
+            return reference_payload(place, release or catalogue.default, catalogue)
     return checkout_payload(root, release, jars, catalogue)

@@ -16,6 +16,10 @@ from bundle.members import Archive, Member
 from bundle.read_tar import read_tgz
 from bundle.read_zip import read_zip
 
+# These are read as streams, or have limits of their own; all others are read at once.
+_LARGE = frozenset({*layout.PAYLOAD, layout.MANIFEST, layout.SBOM})
+_LARGEST_SMALL = 1 << 20
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -39,8 +43,11 @@ def _file_names(folder: Path) -> set[str]:
     if odd := sorted(names - {*layout.REQUIRED, *layout.OPTIONAL}):
         raise CheckFailed(f"{folder}: {odd[0]!r} does not belong to a bundle")
     for path in entries:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
             raise CheckFailed(f"{path}: not a regular file")
+        if status.st_size > _LARGEST_SMALL and path.name not in _LARGE:
+            raise CheckFailed(f"{path}: {status.st_size} bytes are too many for this file")
     return names
 
 

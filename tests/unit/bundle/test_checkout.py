@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bundle import catalogue
-from bundle.checkout import checkout_payload, full_version, tree_version
+from bundle.catalogue import full_version
+from bundle.checkout import checkout_payload, tree_version
 from bundle.errors import UsageError
 from bundle.manifest import Manifest, load
 from tests.unit.bundle import checkout_tree

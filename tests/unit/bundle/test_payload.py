@@ -32,7 +32,17 @@ CATALOGUE = catalogue.load()
 
 
 def payload(source: Path, release: str) -> dict[str, Item]:
-    return reference_payload(source / "systemvm", CATALOGUE.release(release), CATALOGUE).scripts
+    return reference_payload(source / "systemvm", release, CATALOGUE).scripts
+
+
+def test_a_full_version_is_kept(source: Path, make: Make, tmp_path: Path) -> None:
+    facts = load(make(source, tmp_path / "out", release="4.21.1.0") / "manifest.json").facts
+    assert (facts.release, facts.version) == ("4.21", "4.21.1.0")
+
+
+def test_a_minimum_template_that_is_no_release_is_refused(source: Path, make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="invalid release 'old'"):
+        make(source, tmp_path / "out", minimum_template="old")
 
 
 def test_the_newest_release_is_the_tree_itself(source: Path) -> None:

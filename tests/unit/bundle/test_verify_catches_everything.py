@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import rfc8785
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle import layout, manifest, sums
+from bundle import canonical, layout, manifest, sums
 from bundle.errors import CheckFailed
 from bundle.manifest import Manifest, file_fact
 from bundle.sign import sign
@@ -225,8 +224,31 @@ def test_a_manifest_in_another_form_is_caught(bundle_dir: Path) -> None:
 def test_a_malformed_manifest_is_named(key: str, value: object, words: str, bundle_dir: Path) -> None:
     document = {**json.loads((bundle_dir / layout.MANIFEST).read_bytes()), key: value}
     with pytest.raises(CheckFailed) as caught:
-        manifest.parse(rfc8785.dumps(document))
+        manifest.parse(canonical.dumps(document))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../up", "a/../b", "a//b", "./a", "", "a/", "new\nline", "esc\x1b[2J"]
+)
+def test_a_member_with_an_impossible_path_is_refused(path: str, bundle_dir: Path) -> None:
+    document = json.loads((bundle_dir / layout.MANIFEST).read_bytes())
+    document["members"]["agent.zip"] = [{"path": path, "kind": "dir", "mode": "0755"}]
+    with pytest.raises(CheckFailed, match="the path of a member of agent"):
+        manifest.parse(canonical.dumps(document))
+
+
+def test_a_fact_that_would_disturb_a_terminal_is_refused(bundle_dir: Path) -> None:
+    document = {**json.loads((bundle_dir / layout.MANIFEST).read_bytes()), "version": "4.22\x1b[2J"}
+    with pytest.raises(CheckFailed, match="version is"):
+        manifest.parse(canonical.dumps(document))
+
+
+def test_a_huge_file_where_a_small_one_belongs_is_not_read(bundle_dir: Path) -> None:
+    with (bundle_dir / layout.SUMS).open("r+b") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(CheckFailed, match="bytes are too many for this file"):
+        verify(bundle_dir)
 
 
 def test_the_command_exits_with_1_and_names_the_file(bundle_dir: Path, sysvm: Callable) -> None:

@@ -14,7 +14,7 @@ for folder in etc var opt root usr; do
 done
 mount -t tmpfs tmpfs /run
 mount -t sysfs sysfs /sys
-mkdir -p /run/stand-in /run/cloud
+mkdir -p /run/stand-in /run/cloud /run/lock
 cp "$here/systemctl" "$here/apache2.conf" /run/stand-in/
 : >/run/stand-in/asked
 cp -a "$payload/." /

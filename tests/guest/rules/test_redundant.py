@@ -101,3 +101,14 @@ def test_a_router_that_returns_does_not_take_the_role_back(pair):
     assert eventually(lambda: role(first) == "BACKUP", 20)
     assert role(second) == "PRIMARY"
     assert not has(first, "192.0.2.10/24")
+
+
+def test_the_standby_knows_the_flows_of_the_primary(pair, make):
+    first, second = pair
+    vm = first.vm(VM, "10.1.1.50")
+    first.site(vm, "vm1")
+    for lab in pair:
+        lab.send("firewallrules", rules=[make.firewall(5, "192.0.2.10", 8000)])
+        lab.send("forwardrules", rules=[make.forward("192.0.2.10", 8000, "10.1.1.50", 80)])
+    assert eventually(lambda: fetch(first.outside, "http://192.0.2.10:8000/") == "vm1")
+    assert eventually(lambda: "dport=8000" in second.router.run("conntrackd", "-e").stdout)

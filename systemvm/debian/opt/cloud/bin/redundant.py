@@ -24,12 +24,21 @@ def become(role):
         PRIMARY_MARK.touch()
     elif PRIMARY_MARK.exists():
         PRIMARY_MARK.unlink()
-    if system.installed("conntrackd") and system.unit_active("conntrackd.service"):
-        for option in CONNTRACKD_COMMANDS[role]:
-            system.run(["conntrackd", option])
+    _tell_conntrackd(role)
     engine.reapply()
     for unit in FAILOVER_UNITS:
         system.unit("start" if role == "primary" else "stop", unit)
+
+
+def _tell_conntrackd(role):
+    """Exchange flows with the other router. The role changes without them, too: some flows are lost then."""
+    if not system.installed("conntrackd") or not system.unit_active("conntrackd.service"):
+        return
+    for option in CONNTRACKD_COMMANDS[role]:
+        try:
+            system.run(["conntrackd", option])
+        except Failed as error:
+            system.log(f"flows were not exchanged: {error}")
 
 
 def main():

@@ -43,18 +43,19 @@ start_services() {
 stop_services() {
     local disabled=()
     mapfile -t disabled < <(present_units "$CLOUD_DIR/disabled_svcs")
-    ((${#disabled[@]} == 0)) || systemctl disable --now --no-block "${disabled[@]}"
+    ((${#disabled[@]} == 0)) || systemctl disable --now "${disabled[@]}"
 }
 
 main() {
     local failed=0
     parse_cmdline || die "no complete command line in $CMDLINE_FILE"
+    # First, for the rules start conntrackd on a redundant router, although its word is in the list of the disabled ones.
+    stop_services || failed=1
     case ${CMDLINE[type]} in
         secstorage | consoleproxy) load_base_firewall || failed=1 ;;
         *) /opt/cloud/bin/update_config.py cmd_line.json >>"$LOG_FILE" 2>&1 || failed=1 ;;
     esac
     ((failed == 0)) || log 'the rules of the command line could not be applied'
-    stop_services || failed=1
     start_services || failed=1
     if [[ -e $SETUP_DIR/userdata.sh ]]; then
         "$SETUP_DIR/userdata.sh" || failed=1

@@ -105,11 +105,12 @@ def apply(state: State) -> None:
     topology = state.topology
     if not topology.redundant or not topology.routes:
         return
-    _converge("keepalived", KEEPALIVED, render_keepalived(topology), "reload", state.booting)
-    if topology.guests:
-        _converge("conntrackd", CONNTRACKD, render_conntrackd(topology), "restart", state.booting)
-
-
-def _converge(name: str, path: Path, text: str, verb: str, booting: bool) -> None:
-    if system.write_text(path, text) and not booting and system.unit_active(name + ".service"):
-        system.unit(verb, name + ".service")
+    changed = system.write_text(KEEPALIVED, render_keepalived(topology))
+    if changed and not state.booting and system.unit_active("keepalived.service"):
+        system.unit("reload", "keepalived.service")
+    # keepalived is in enabled_svcs, so the boot starts it; conntrackd is not, so the rules do.
+    if topology.guests and system.installed("conntrackd"):
+        if system.write_text(CONNTRACKD, render_conntrackd(topology)):
+            system.unit("restart", "conntrackd.service")
+        elif not system.unit_active("conntrackd.service"):
+            system.unit("start", "conntrackd.service")

@@ -2,7 +2,8 @@
 
 A ``Lab`` is a folder on tmpfs that becomes ``/`` by chroot in a mount namespace and a process namespace of its own. It
 has its own ``/etc /opt /root /usr/local /usr/share /var /run``; programs and libraries come from the machine, so bash,
-coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones, mounted read-only. Stand-ins, in ``/usr/local/sbin``, are:
+coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones, read-only. Stand-ins, in
+``/usr/local/sbin``, are:
 
 * ``systemctl`` models units as folders: active, failed, slow, flapping, restarting themselves, refusing a reload;
 * ``ss`` lists the ports of active units, ``iptables*`` keep one chain in a file;
@@ -339,7 +340,9 @@ class Lab:
         _mount("proc", f"{root}/proc", 0, "proc")
         os.chroot(root)
         os.chdir("/")
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        # Neither Python's choice nor that of whoever started the tests.
+        for name in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT):
+            signal.signal(name, signal.SIG_DFL)
 
     def recover_at_boot(self, **environment: str) -> Run:
         """Boot: run what the recovery unit runs, if it would run, then start the services."""

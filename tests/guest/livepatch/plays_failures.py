@@ -146,7 +146,8 @@ def the_second_of_two_patches_is_refused(world: World) -> None:
     with world.vm() as lab:
         _write(lab, "run/lab/units/dnsmasq.service/delay", "0.6\n")
         lab.land(world.new())
-        second = f"while [ ! -e /run/lab/restarted ]; do sleep 0.01; done; bash {SCRIPT} >/run/lab/second 2>&1; echo $? >>/run/lab/second"
+        wait = "while [ ! -e /run/lab/restarted ]; do sleep 0.01; done"
+        second = f"{wait}; bash {SCRIPT} >/run/lab/second 2>&1; echo $? >>/run/lab/second"
         done = _finish(lab, f"({second}) & bash {SCRIPT}; status=$?; wait; exit $status")
         answer = lab.read("run/lab/second").splitlines()
         expect_patched(done, world.new(), lab)

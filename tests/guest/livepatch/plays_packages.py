@@ -33,8 +33,8 @@ def _deb(name: str, path: str, text: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder) / "tree"
         (top / "DEBIAN").mkdir(parents=True)
-        control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: lab <lab@example.org>\nDescription: lab\n"
-        (top / "DEBIAN/control").write_text(control)
+        control = f"Package: {name}\nVersion: 1\nArchitecture: all\n"
+        (top / "DEBIAN/control").write_text(control + "Maintainer: lab <lab@example.org>\nDescription: lab\n")
         (top / path).parent.mkdir(parents=True)
         (top / path).write_text(text)
         out = Path(folder) / "out.deb"

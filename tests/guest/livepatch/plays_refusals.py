@@ -270,3 +270,12 @@ def _refuses_strictly(world: World, reason: str) -> None:
         (lab.root / "etc/cron.hourly/watch").write_text("the operator's\n")
         with expect_refused(lab, reason) as check:
             check(lab.patch(world.new(), "--strict"))
+
+
+@scenario("S42", legacy_fails=True)
+def refuses_changed_agent_files_when_asked_to_be_strict(world: World) -> None:
+    """They are found only while the new folder is staged; nothing of the live system has changed by then."""
+    with world.vm("consoleproxy") as lab:
+        (lab.root / "usr/local/cloud/systemvm/conf/log4j-cloud.xml").write_text("the operator's\n")
+        with expect_refused(lab, "log4j-cloud.xml was changed on this VM") as check:
+            check(lab.patch(world.new(), "--strict"))

@@ -57,7 +57,11 @@ def test_goes_from_one_release_to_the_next(stage, pair, type_):
         _install(lab, pair.old)
         run = lab.patch(pair.new)
         assert (run.status, run.output) == (0, f"version:{pair.new.signature} \n")
-        kept = [path for path in lab.state() if path.endswith(".dist-old") and not path.startswith("usr/local/cloud")]
+        kept = [
+            path
+            for path in lab.state()
+            if path.endswith(".dist-old") and not path.startswith("usr/local/cloud")
+        ]
         assert not kept, "nobody changed anything, yet versions were kept"
         before = lab.state(times=False)
         assert lab.patch(pair.new).status == 0

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bundle.errors import UsageError
 from bundle.catalogue import load
+from bundle.errors import UsageError
 from bundle.script import ScriptSpec, render
 from tests.guest.livepatch import bundles
 

@@ -110,20 +110,21 @@ def _check_place(place: Path, ending: str) -> None:
         raise UsageError(f"{place}: the name of the package must end in {ending}")
 
 
-def make_deb(folder: Path, layout_name: str, place: Path) -> None:
+def make_deb(folder: Path, layout_name: str, place: Path, trust: Path | None = None) -> None:
     """Write a Debian package; installing it diverts the files of ``cloudstack-common``.
 
     Args:
         folder: the bundle, which is verified first.
         layout_name: a key of ``stage.LAYOUTS``.
         place: the package file.
+        trust: the public key that must have signed the bundle; None checks no signature.
 
     Raises:
         CheckFailed: the bundle does not verify.
         InfrastructureError: ``dpkg-deb`` is missing or failed.
     """
     _check_place(place, ".deb")
-    found = verify(folder).manifest
+    found = verify(folder, trust).manifest
     target = LAYOUTS[layout_name]
     words = {"package": NAME, "folder": target.folder, "names": " ".join(layout.PAYLOAD), "owner": _DIVERTED}
     with tempfile.TemporaryDirectory() as scratch, output.file(place) as new:
@@ -154,20 +155,21 @@ def _deb_version(found: Manifest) -> str:
     return f"{found.facts.version}+sysvm.{found.content_digest[:12]}"
 
 
-def make_rpm(folder: Path, layout_name: str, place: Path) -> None:
+def make_rpm(folder: Path, layout_name: str, place: Path, trust: Path | None = None) -> None:
     """Write an RPM package.
 
     Args:
         folder: the bundle, which is verified first.
         layout_name: a key of ``stage.LAYOUTS``.
         place: the package file.
+        trust: the public key that must have signed the bundle; None checks no signature.
 
     Raises:
         CheckFailed: the bundle does not verify.
         InfrastructureError: ``rpmbuild`` is missing or failed.
     """
     _check_place(place, ".rpm")
-    found = verify(folder).manifest
+    found = verify(folder, trust).manifest
     target = LAYOUTS[layout_name]
     with tempfile.TemporaryDirectory() as scratch, output.file(place) as new:
         top = Path(scratch)

@@ -9,15 +9,13 @@ import click
 # Help texts stand here so that `sysvm bundle --help` imports no command.
 _COMMANDS = {
     "build": "Build a bundle from a source tree.",
-    "deb": "Make a Debian package that installs a bundle.",
     "diff": "Say what differs between two bundles, and what it means on a VM.",
     "inspect": "Judge a foreign archive.",
     "iso": "Make the systemvm.iso of releases before 4.17.",
     "keygen": "Make a key pair for signing.",
-    "rpm": "Make an RPM package that installs a bundle.",
     "show": "Show what a bundle is and what is inside.",
     "sign": "Sign a bundle.",
-    "stage": "Put the files of a bundle where a host expects them.",
+    "stage": "Put the files of a bundle where a host expects them, or into packages that do.",
     "verify": "Prove a bundle against its manifest, sums and signature.",
 }
 

@@ -19,18 +19,6 @@ def bundle_argument(function: _F) -> _F:
     return click.argument("folder", metavar="DIR", type=PATH)(function)
 
 
-def layout_option(function: _F) -> _F:
-    """Add ``--layout``: the kind of host that gets the files."""
-    return click.option(
-        "--layout",
-        "layout_name",
-        type=click.Choice(["management", "kvm", "xenserver"]),
-        default="management",
-        show_default=True,
-        help="The kind of host.",
-    )(function)
-
-
 def json_option(function: _F) -> _F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")(function)

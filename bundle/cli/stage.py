@@ -6,22 +6,44 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import PATH, bundle_argument, layout_option
+from bundle.cli._options import PATH, bundle_argument
 
 
 @click.command("stage")
 @bundle_argument
-@layout_option
 @click.option(
-    "--root", type=PATH, default=Path("/"), show_default=True, metavar="DEST", help="The host's root folder."
+    "--layout",
+    "layout_name",
+    type=click.Choice(["management", "kvm", "xenserver"]),
+    default="management",
+    show_default=True,
+    help="The kind of host.",
 )
+@click.option(
+    "--root", type=PATH, metavar="DEST", help="Put the files below this root folder; / is this host."
+)
+@click.option("--deb", type=PATH, metavar="FILE", help="Make a Debian package of the same content.")
+@click.option("--rpm", type=PATH, metavar="FILE", help="Make an RPM package of the same content.")
 @click.option("--trust", type=PATH, metavar="PUBKEY", help="The public key that must have signed the bundle.")
-def command(folder: Path, layout_name: str, root: Path, trust: Path | None) -> None:
-    """Verify a bundle and put its three files where a host expects them; keeps what was there before."""
+def command(
+    folder: Path, layout_name: str, root: Path | None, deb: Path | None, rpm: Path | None, trust: Path | None
+) -> None:
+    """Verify a bundle and put its three files where a host expects them, or into packages that do."""
+    from bundle.errors import UsageError
+    from bundle.packages import make_deb, make_rpm
     from bundle.stage import stage
 
-    staged = stage(folder, layout_name, root, trust)
-    for path in staged.files:
-        click.echo(str(path))
-    if staged.backup is not None:
-        click.echo(f"the former files are in {staged.backup}", err=True)
+    if root is None and deb is None and rpm is None:
+        raise UsageError("nothing to do", hint="say where: --root DEST, --deb FILE or --rpm FILE")
+    if deb is not None:
+        make_deb(folder, layout_name, deb, trust)
+        click.echo(str(deb))
+    if rpm is not None:
+        make_rpm(folder, layout_name, rpm, trust)
+        click.echo(str(rpm))
+    if root is not None:
+        staged = stage(folder, layout_name, root, trust)
+        for path in staged.files:
+            click.echo(str(path))
+        if staged.backup is not None:
+            click.echo(f"the former files are in {staged.backup}", err=True)

@@ -16,6 +16,7 @@ from bundle import layout
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from bundle.iso import make_iso
 from bundle.packages import make_deb, make_rpm
+from bundle.signing import generate
 from bundle.stage import BACKUP, LAYOUTS, stage
 
 Make = Callable[..., Path]
@@ -219,9 +220,24 @@ def test_releases_that_have_no_cd_get_no_iso(bundle_dir: Path, tmp_path: Path) -
         make_iso(bundle_dir, tmp_path / "systemvm.iso")
 
 
+def test_only_a_bundle_of_the_trusted_key_is_installed(bundle_dir: Path, host: Path, tmp_path: Path) -> None:
+    key = generate(tmp_path / "K")
+    for action in (
+        lambda: stage(bundle_dir, "kvm", host, key),
+        lambda: make_deb(bundle_dir, "kvm", tmp_path / "x.deb", key),
+        lambda: make_rpm(bundle_dir, "kvm", tmp_path / "x.rpm", key),
+    ):
+        with pytest.raises(CheckFailed, match="not signed"):
+            action()
+    assert not list(host.iterdir())
+    assert not list(tmp_path.glob("x.*"))
+
+
 def test_the_commands_print_what_they_made(bundle_dir: Path, host: Path, sysvm: Callable) -> None:
     done = sysvm("bundle", "stage", bundle_dir, "--layout", "kvm", "--root", host)
     assert done.stdout.splitlines() == [str(host / VMS / name) for name in layout.PAYLOAD]
-    assert sysvm("bundle", "deb", bundle_dir, "-o", "x.deb").stdout == "x.deb\n"
-    assert sysvm("bundle", "rpm", bundle_dir, "-o", "x.rpm").stdout == "x.rpm\n"
+    assert sysvm("bundle", "stage", bundle_dir, "--deb", "x.deb", "--rpm", "x.rpm").stdout == "x.deb\nx.rpm\n"
+    nothing = sysvm("bundle", "stage", bundle_dir)
+    assert nothing.returncode == 2
+    assert "--root DEST, --deb FILE or --rpm FILE" in nothing.stderr
     assert sysvm("bundle", "iso", bundle_dir, "-o", "x.iso").returncode == 2

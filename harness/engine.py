@@ -187,6 +187,8 @@ class Engine:
             for index, plan in enumerate(topology.nics)
         )
         overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
+        if frozen is None:
+            overlays += [self._tenant_initrd(name, spec.name, None) for spec in topology.tenants]
         jobs: list[Callable[[], Machine]] = [
             lambda: self._launch(
                 name, replace(base, nics=nics), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
@@ -220,7 +222,7 @@ class Engine:
         resume: bool,
     ) -> Callable[[], Machine]:
         def job() -> Machine:
-            initrd = (frozen or self._work()) / f"{vm if frozen is None else 'tenant'}-{spec.name}.initrd"
+            initrd = self._tenant_initrd(vm, spec.name, frozen)
             if not initrd.exists():
                 tenants.write_initrd(initrd, spec, image.modules())
             base = DomainSpec(
@@ -235,6 +237,10 @@ class Engine:
             )
 
         return job
+
+    def _tenant_initrd(self, vm: str, tenant: str, frozen: Path | None) -> Path:
+        """Return where a tenant's initramfs lies: with its snapshot, or with the overlays of the run."""
+        return frozen / f"tenant-{tenant}.initrd" if frozen else self._work() / f"{vm}-{tenant}.initrd"
 
     def _launch(self, name: str, base: DomainSpec, channel: str, frozen: tuple[Path, str] | None) -> Machine:
         """Start one domain; a restored one is fed its state."""

@@ -28,6 +28,8 @@ from harness.results import Results
 
 _TENANT_FILES = Path(__file__).parent / "tenant"
 SHIPPED_NETWORKS = tuple(path.stem for path in (Path(__file__).parent / "networks").glob("*.toml"))
+# What the serial console said while the golden snapshot was booted.
+_BOOT_LOG = "boot-console.log"
 # What a broken release looks like: haproxy refuses this file, so it cannot come back after the patch.
 _BROKEN_TEMPLATE = Path("debian/etc/haproxy/conf.d/00-cloud.cfg")
 _BROKEN_CONTENT = "global\n    this-is-no-keyword of haproxy\n"
@@ -207,6 +209,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         maker = _Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
             snapshot = golden.get(key, maker.make)
+            shutil.copyfile(snapshot.folder / _BOOT_LOG, results.log(f"golden/{_BOOT_LOG}"))
         yield Lab(
             wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,
             plan, declared, snapshot,
@@ -255,6 +258,7 @@ class _Maker:
                     require(proofs.prove(vm, self.network))
             with self.narrator.step("freeze"):
                 vm.guest.run("sync")
+                shutil.copyfile(vm.console_log, folder / _BOOT_LOG)
                 self.engine.freeze(vm, folder)
         except BaseException:
             self._keep_console(vm)

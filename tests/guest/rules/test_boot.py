@@ -136,6 +136,8 @@ def test_every_type_boots(machine, bundle, kind):
     device = CONTROL.get(kind, "eth0")
     assert "ListenAddress 169.254.1.9" in router.read("/etc/ssh/sshd_config").splitlines()
     assert f"-A INPUT -i {device} -p tcp -m tcp --dport 3922" in router.run("iptables-save").stdout
+    assert router.read("/etc/ssh/sshd_config").count("PubkeyAcceptedAlgorithms=+ssh-rsa") == 1
+    assert router.sh("stat --format=%a /var/cache/cloud/cmdline").stdout == "600\n"
     assert router.read("/root/.ssh/authorized_keys") == "ssh-rsa AAAA test\n"
     assert "x-1-VM" in router.run("hostname").stdout
     places = "/etc/dnsmasq.d /etc/apache2/sites-enabled /etc/iptables /etc/keepalived"

@@ -141,6 +141,21 @@ bind_sshd() {
     printf '%s\n' "$text" | write_file "$file" 0644
 }
 
+# Installations that have been upgraded for years still have an RSA key, and a client that signs with SHA-1. Only an sshd
+# that no longer takes this by itself knows the directive.
+accept_rsa_key() {
+    local directive='PubkeyAcceptedAlgorithms=+ssh-rsa'
+    if [[ $(</etc/ssh/sshd_config) != *"$directive"* ]] && ssh -Q PubkeyAcceptedAlgorithms >/dev/null 2>&1; then
+        printf '%s\n' "$directive" >>/etc/ssh/sshd_config
+    fi
+}
+
+# Brings the shipped configuration of sshd to what this VM needs.
+configure_sshd() {
+    bind_sshd
+    accept_rsa_key
+}
+
 # Puts the packet filter of the VM type into the kernel: closed except for what the type needs from its first second on.
 load_base_firewall() {
     local type=${CMDLINE[type]} device text source

@@ -77,6 +77,8 @@ main() {
     kind=$(receive_cmdline)
     parse_cmdline
     vm_type >/dev/null
+    # The guest agent writes files that everybody can read; this one holds passwords.
+    chmod 0600 "$CMDLINE_FILE"
     stamp >"$STAMP_FILE"
     echo "$kind" >"$BOOT_KIND_FILE"
     log "boot kind $kind, type ${CMDLINE[type]}"
@@ -87,7 +89,7 @@ main() {
     configure_network
     install_authorized_key
     ensure_host_keys
-    bind_sshd
+    configure_sshd
     SYSTEMCTL_SKIP_SYSV=1 systemctl enable --now --no-block ssh
     set_root_password
     write_cmdline_json

@@ -34,10 +34,10 @@ _NOISE = re.compile(r"^#.*\n|^\[\d+:\d+\] |(?<= )\[\d+:\d+\]$", re.MULTILINE)
 
 
 def check(state: State) -> None:
-    """Let iptables-restore read the rules without putting them into the kernel."""
-    system.run(["iptables-restore", "--test"], stdin=netfilter.render(state.topology, state.bags))
+    """Let iptables-restore read rules that it has not read before, without putting them into the kernel."""
+    _test("iptables", netfilter.render(state.topology, state.bags), _FOLDER / "rules.v4")
     if _has_ipv6():
-        system.run(["ip6tables-restore", "--test"], stdin=ipv6.render(state.topology, state.bags))
+        _test("ip6tables", ipv6.render(state.topology, state.bags), _FOLDER / "rules.v6")
 
 
 def apply(state: State) -> None:
@@ -45,6 +45,11 @@ def apply(state: State) -> None:
     _converge("iptables", netfilter.render(state.topology, state.bags), _FOLDER / "rules.v4")
     if _has_ipv6():
         _converge("ip6tables", ipv6.render(state.topology, state.bags), _FOLDER / "rules.v6")
+
+
+def _test(program: str, text: str, path: Path) -> None:
+    if system.read_text(path) != text:
+        system.run([program + "-restore", "--test"], stdin=text)
 
 
 def _has_ipv6() -> bool:

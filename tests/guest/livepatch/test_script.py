@@ -16,7 +16,7 @@ from tests.guest.livepatch import bundles
 # Words that change something outside of the script's own process.
 MUTATING = re.compile(
     r"(?:^|[;&|(!]\s*|\bxargs\b[^|;]*?\s|timeout [^|;]*?\s)"
-    r"(mv|cp|rm|ln|mkdir|rmdir|chmod|chown|touch|truncate|unzip|sync|iptables|iptables-restore|ip6tables|systemctl|dpkg)(?![-\w])"
+    r"(mv|cp|install|rm|ln|mkdir|rmdir|chmod|chown|touch|truncate|unzip|sync|iptables|iptables-restore|ip6tables|systemctl|dpkg)(?![-\w])"
 )
 # They only read.
 HARMLESS = re.compile(r"unzip -p|iptables -S|dpkg (--audit|-L)|ask_systemd show")

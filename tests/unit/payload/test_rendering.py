@@ -1,5 +1,7 @@
 """What the rules render: golden files, and the rules that the contract with management names."""
 
+import struct
+
 import pytest
 
 from tests.unit.payload import guest
@@ -145,3 +147,10 @@ def test_a_secret_with_a_quote_is_refused():
     state = guest.state(guest.ROUTER, {**guest.SITE_VPN, "ipsec_psk": 'a"b'})
     with pytest.raises(refused, match="double quote"):
         guest.module("parts.ipsec").check(state)
+
+
+def test_the_generation_of_the_packet_filter_is_read_from_the_answer():
+    parse = guest.module("generation").parse
+    head = struct.pack("=IHHII", 28, 10 << 8 | 15, 0, 1, 0) + bytes(4)
+    assert parse(head + struct.pack("=HH", 8, 1) + struct.pack(">I", 41)) == 41
+    assert parse(struct.pack("=IHHII", 20, 2, 0, 1, 0) + bytes(4)) is None

@@ -8,7 +8,9 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
-from cloudrules import passwordfile
+sys.dont_write_bytecode = True
+
+from cloudrules import passwordfile  # noqa: E402 (byte code is switched off first)
 
 PORT = 8080
 

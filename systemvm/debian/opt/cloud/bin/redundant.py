@@ -3,9 +3,11 @@
 
 import sys
 
-from cloudrules import engine, system
-from cloudrules.errors import Failed
-from cloudrules.state import PRIMARY_MARK
+sys.dont_write_bytecode = True
+
+from cloudrules import engine, system  # noqa: E402 (byte code is switched off first)
+from cloudrules.errors import Failed  # noqa: E402 (byte code is switched off first)
+from cloudrules.state import PRIMARY_MARK  # noqa: E402 (byte code is switched off first)
 
 FAILOVER_UNITS = ("dnsmasq.service",)
 CONNTRACKD_COMMANDS = {

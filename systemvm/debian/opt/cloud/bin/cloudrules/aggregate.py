@@ -7,9 +7,8 @@ path, then the content) and ``<script>`` items (a command), each closed by its e
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from . import engine, messages, pending, system
 from .errors import Refused
@@ -20,8 +19,7 @@ _UPDATE = "update_config.py"
 _FOLDERS = (Path("/var/cache/cloud"), Path("/etc/cloudstack"))
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One item: ``kind`` is ``file`` or ``script``; the lines are as they stand in the aggregate."""
 
     kind: str
@@ -61,8 +59,7 @@ def parse(source: str) -> List[Item]:
     return items
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """What an aggregate asks for: databags in their order, other files, other commands."""
 
     messages: List[Message]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, List, Tuple
+from typing import FrozenSet, List, NamedTuple, Tuple
 
 from . import topology
 from .messages import Message
@@ -15,8 +14,7 @@ BOOT_DONE = Path("/var/cache/cloud/boot_up_done")
 PRIMARY_MARK = Path("/run/cloud/primary")
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """The databags, what they say about the VM, and the messages that led to them.
 
     ``primary`` is false on the member of a redundant pair that stands by; ``booting`` is true until the services have

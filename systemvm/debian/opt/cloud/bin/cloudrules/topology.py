@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import Failed
 from .merge import control_device
 from .store import Bags
 
 
-@dataclass(frozen=True)
-class GuestNetwork:
+class GuestNetwork(NamedTuple):
     """A network whose VMs this router serves: addresses are dotted, ``cidr`` is the network."""
 
     device: str
@@ -36,8 +34,7 @@ class GuestNetwork:
         return self.gateway if self.is_gateway else self.address
 
 
-@dataclass(frozen=True)
-class PublicDevice:
+class PublicDevice(NamedTuple):
     """An interface towards the outside, with its addresses; the source NAT address comes first."""
 
     device: str
@@ -70,8 +67,7 @@ class PublicDevice:
         return tuple(row["public_ip"] for row in self.rows)
 
 
-@dataclass(frozen=True)
-class Topology:
+class Topology(NamedTuple):
     """What the rules need to know of the VM."""
 
     type: str
@@ -80,7 +76,7 @@ class Topology:
     control_address: str
     guests: Tuple[GuestNetwork, ...]
     publics: Tuple[PublicDevice, ...]
-    addresses: Dict[str, Tuple[Dict[str, Any], ...]] = field(default_factory=dict)
+    addresses: Dict[str, Tuple[Dict[str, Any], ...]]
 
     @property
     def is_vpc(self) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Dict
 
-from .. import netfilter, system
+from .. import generation, netfilter, system
 from ..netfilter import ipv6
 from ..state import State
 
@@ -28,47 +27,38 @@ KINDS = frozenset(
     }
 )
 _FOLDER = Path("/etc/iptables")
-_APPLIED = Path("/run/cloud")
+_GENERATION = Path("/run/cloud/packetfilter.generation")
 _COUNTER = re.compile(r"^\[(\d+:\d+)\] (-A NETWORK_STATS\S* .*)$", re.MULTILINE)
-_NOISE = re.compile(r"^#.*\n|^\[\d+:\d+\] |(?<= )\[\d+:\d+\]$", re.MULTILINE)
 
 
-def check(state: State) -> None:
-    """Let iptables-restore read rules that it has not read before, without putting them into the kernel."""
-    _test("iptables", netfilter.render(state.topology, state.bags), _FOLDER / "rules.v4")
-    if _has_ipv6():
-        _test("ip6tables", ipv6.render(state.topology, state.bags), _FOLDER / "rules.v6")
+def check(_state: State) -> None:
+    """Nothing to check: iptables-restore takes a rule set as a whole or refuses it, and the fields are checked."""
 
 
 def apply(state: State) -> None:
-    """Put the rules into the kernel and beside them into the files that the boot restores."""
-    _converge("iptables", netfilter.render(state.topology, state.bags), _FOLDER / "rules.v4")
-    if _has_ipv6():
-        _converge("ip6tables", ipv6.render(state.topology, state.bags), _FOLDER / "rules.v6")
+    """Bring the rules into the kernel and into the files that the boot restores.
 
-
-def _test(program: str, text: str, path: Path) -> None:
-    if system.read_text(path) != text:
-        system.run([program + "-restore", "--test"], stdin=text)
-
-
-def _has_ipv6() -> bool:
-    return Path("/proc/sys/net/ipv6").exists() and system.installed("ip6tables-restore")
-
-
-def _converge(program: str, text: str, path: Path) -> None:
-    """Replace the rules unless the kernel has exactly what was made of this text before.
-
-    Comparing with what the kernel returned right after the last time finds changes by hand, too. The counters of the
-    accounting chains are carried over.
+    A rule set is not loaded when it is the one loaded last and nothing has changed in the kernel since, by hand or
+    otherwise: then its generation is the one that was written down.
     """
-    kernel = system.run([program + "-save", "-c"])
-    mark = _APPLIED / (program + ".applied")
-    if system.read_text(mark) != _fingerprint(text, kernel):
-        system.log(f"{program}: replacing the rules")
-        system.run([program + "-restore", "--counters"], stdin=with_counters(text, kernel))
-        system.write_text(mark, _fingerprint(text, system.run([program + "-save", "-c"])))
-    system.write_text(path, text)
+    texts = {"iptables": netfilter.render(state.topology, state.bags)}
+    if Path("/proc/sys/net/ipv6").exists() and system.installed("ip6tables-restore"):
+        texts["ip6tables"] = ipv6.render(state.topology, state.bags)
+    now = generation.current()
+    untouched = now is not None and system.read_text(_GENERATION) == f"{now}\n"
+    for program, text in texts.items():
+        path = _FOLDER / ("rules.v4" if program == "iptables" else "rules.v6")
+        if not untouched or system.read_text(path) != text:
+            _load(program, text)
+            system.write_text(path, text)
+    system.write_text(_GENERATION, f"{generation.current()}\n")
+
+
+def _load(program: str, text: str) -> None:
+    """Replace the rules in one step, keeping the counters of the accounting chains."""
+    system.log(f"{program}: replacing the rules")
+    saved = system.run([program + "-save", "-c"]) if "NETWORK_STATS" in text else ""
+    system.run([program + "-restore", "--counters"], stdin=with_counters(text, saved))
 
 
 def with_counters(text: str, saved: str) -> str:
@@ -78,11 +68,3 @@ def with_counters(text: str, saved: str) -> str:
         f"[{counters[line.strip()]}] {line}" if line.strip() in counters else line
         for line in text.splitlines(keepends=True)
     )
-
-
-def _fingerprint(text: str, kernel: str) -> str:
-    digest = hashlib.sha256()
-    digest.update(text.encode("utf-8"))
-    digest.update(b"\0")
-    digest.update(_NOISE.sub("", kernel).encode("utf-8"))
-    return digest.hexdigest()

@@ -48,12 +48,35 @@ wait_until() {
     done
 }
 
-# Writes standard input to a file that is complete or not there: $1 path, $2 mode.
+# Writes standard input to a file that is complete or not there: $1 path, $2 mode (0644 or 0600).
 write_file() {
-    local path=$1 mode=$2 new=$1.new
-    (umask 077 && cat >"$new")
-    chmod "$mode" "$new"
-    mv -f "$new" "$path"
+    local path=$1 text
+    IFS= read -rd '' text || true
+    # A file that a killed boot left behind would keep its mode.
+    [[ ! -e $path.new ]] || rm -f "$path.new"
+    [[ $2 != 0600 ]] || umask 077
+    printf '%s' "$text" >"$path.new"
+    umask 022
+    mv -f "$path.new" "$path"
+}
+
+# Lets units start at the next boot; those that do already cost nothing. Nothing is reloaded: every unit that is asked for
+# is on the disk since before systemd first looked, or daemon-reload was called when the bundle brought it.
+enable_units() {
+    local unit missing=()
+    for unit in "$@"; do
+        compgen -G "/etc/systemd/system/*.wants/$unit" >/dev/null || missing+=("$unit")
+    done
+    ((${#missing[@]} == 0)) || SYSTEMCTL_SKIP_SYSV=1 systemctl enable --no-reload "${missing[@]}"
+}
+
+# Undoes what enable_units does.
+disable_units() {
+    local unit present=()
+    for unit in "$@"; do
+        ! compgen -G "/etc/systemd/system/*.wants/$unit" >/dev/null || present+=("$unit")
+    done
+    ((${#present[@]} == 0)) || SYSTEMCTL_SKIP_SYSV=1 systemctl disable --no-reload "${present[@]}"
 }
 
 # True when the command line has arrived whole: its writer ends it with a newline.

@@ -90,7 +90,8 @@ main() {
     install_authorized_key
     ensure_host_keys
     configure_sshd
-    SYSTEMCTL_SKIP_SYSV=1 systemctl enable --now --no-block ssh
+    enable_units ssh.service
+    systemctl start --no-block ssh.service
     set_root_password
     write_cmdline_json
 }

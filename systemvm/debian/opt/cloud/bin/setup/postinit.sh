@@ -4,7 +4,6 @@
 set -Eeuo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . /opt/cloud/bin/setup/common.sh
-export SYSTEMCTL_SKIP_SYSV=1
 
 # Prints the units of a service list that are here: Debian masks nfs-common, and a slim template lacks some. An alias
 # (portmap) is printed by its real name, for systemctl refuses to enable an alias.
@@ -29,7 +28,7 @@ present_units() {
 start_services() {
     local enabled=() waited=() unit
     mapfile -t enabled < <(present_units "$CLOUD_DIR/enabled_svcs")
-    systemctl enable "${enabled[@]}"
+    enable_units "${enabled[@]}"
     for unit in "${enabled[@]}"; do
         if [[ $unit == cloud.service ]]; then
             systemctl start --no-block cloud.service
@@ -43,7 +42,8 @@ start_services() {
 stop_services() {
     local disabled=()
     mapfile -t disabled < <(present_units "$CLOUD_DIR/disabled_svcs")
-    ((${#disabled[@]} == 0)) || systemctl disable --now "${disabled[@]}"
+    disable_units "${disabled[@]}"
+    ((${#disabled[@]} == 0)) || systemctl stop "${disabled[@]}"
 }
 
 main() {

@@ -30,7 +30,7 @@ from harness.guest import Guest
 from harness.image import Image
 from harness.machine import Machine
 from harness.machine import start as start_machine
-from harness.netdev import Hub
+from harness.netdev import Link
 from harness.ports import Ports
 from harness.rundir import RunDir
 from harness.tenant import Tenant
@@ -181,9 +181,9 @@ class Engine:
         def host_port(address: str, port: int) -> int:
             return endpoints.setdefault((address, port), ports.take())
 
-        hub_port = ports.take()
+        links = tuple(Link(ports.take(), ports.take()) for _ in topology.tenants)
         nics = tuple(
-            Nic(plan.mac, topology.backend(plan, hub_port, host_port), FIRST_NIC_SLOT + index)
+            Nic(plan.mac, topology.backend(plan, links, host_port), FIRST_NIC_SLOT + index)
             for index, plan in enumerate(topology.nics)
         )
         overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
@@ -194,8 +194,8 @@ class Engine:
                 name, replace(base, nics=nics), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
             )
         ]
-        for spec in topology.tenants:
-            jobs.append(self._tenant_job(name, spec, image, hub_port, frozen, resume=resume))
+        for spec, link in zip(topology.tenants, links, strict=True):
+            jobs.append(self._tenant_job(name, spec, image, link.other_end, frozen, resume=resume))
         try:
             system, *others = _launch_all(jobs)
         except BaseException:
@@ -216,7 +216,7 @@ class Engine:
         vm: str,
         spec: tenants.TenantSpec,
         image: Image,
-        hub_port: int,
+        cable: Link,
         frozen: Path | None,
         *,
         resume: bool,
@@ -228,7 +228,7 @@ class Engine:
             base = DomainSpec(
                 name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
                 memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
-                cmdline=tenants.KERNEL_ARGUMENTS, nics=(Nic(spec.mac, Hub(hub_port), FIRST_NIC_SLOT),),
+                cmdline=tenants.KERNEL_ARGUMENTS, nics=(Nic(spec.mac, cable, FIRST_NIC_SLOT),),
                 ram_file=Frozen.of(frozen, spec.name, has_disk=False).ram if frozen else None,
                 ram_shared=not resume, incoming=resume,
             )  # fmt: skip

@@ -30,9 +30,15 @@ _TENANT_FILES = Path(__file__).parent / "tenant"
 SHIPPED_NETWORKS = tuple(path.stem for path in (Path(__file__).parent / "networks").glob("*.toml"))
 # What the serial console said while the golden snapshot was booted.
 _BOOT_LOG = "boot-console.log"
-# What a broken release looks like: haproxy refuses this file, so it cannot come back after the patch.
-_BROKEN_TEMPLATE = Path("debian/etc/haproxy/conf.d/00-cloud.cfg")
-_BROKEN_CONTENT = "global\n    this-is-no-keyword of haproxy\n"
+# What a broken release looks like, by the service that cannot come back after it: file of the payload, and its content.
+_BREAKAGES = {
+    "haproxy": (
+        Path("debian/etc/haproxy/conf.d/00-cloud.cfg"),
+        "global\n    this-is-no-keyword of haproxy\n",
+    ),
+    "dnsmasq": (Path("debian/etc/dnsmasq.d/zz-broken.conf"), "this-is-no-option-of-dnsmasq\n"),
+    "cloud": (Path("agent/_run.sh"), "#!/bin/bash\nexit 1\n"),
+}
 
 
 @dataclass(frozen=True)
@@ -137,14 +143,21 @@ class Lab:
                 text = f"not to be had: {error}\n"
             self.results.log(f"{vm.name}/{name}").write_text(text)
 
+    def broken_service(self) -> str:
+        """Return the service that ``broken_bundle`` keeps down: the first of the type's that can be broken."""
+        enabled = catalogue.load().services[self.wish.vm_type].enabled
+        return next(word for word in enabled if word in _BREAKAGES)
+
     def broken_bundle(self) -> Path:
-        """Return a bundle of the new release whose haproxy configuration is broken; built once."""
+        """Return a bundle of the new release in which ``broken_service`` cannot start; built once."""
         target = self.folder / "bundle-broken"
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=self.folder) as copy:
                 source = Path(copy) / "systemvm"
                 shutil.copytree(payload_root(), source, symlinks=True)
-                (source / _BROKEN_TEMPLATE).write_text(_BROKEN_CONTENT)
+                file, content = _BREAKAGES[self.broken_service()]
+                (source / file).parent.mkdir(parents=True, exist_ok=True)
+                (source / file).write_text(content)
                 build_bundle(self.new.name, target, source=source)
         return target
 

@@ -1,4 +1,4 @@
-"""Host sides of NICs that need no root: user-mode networks with forwards, and hubs on loopback."""
+"""Host sides of NICs that need no root: user-mode networks with forwards, and cables on loopback."""
 
 from __future__ import annotations
 
@@ -38,11 +38,16 @@ class UserNet:
 
 
 @dataclass(frozen=True)
-class Hub:
-    """A virtual L2 segment on loopback that any number of machines may join."""
+class Link:
+    """One end of a cable between two machines: UDP on loopback."""
 
-    port: int
-    group: str = "230.0.0.1"
+    local_port: int
+    remote_port: int
+
+    @property
+    def other_end(self) -> Link:
+        """The end that the other machine has."""
+        return Link(self.remote_port, self.local_port)
 
     def arguments(self, netdev_id: str) -> list[str]:
         """Return QEMU's arguments."""
@@ -50,25 +55,24 @@ class Hub:
 
     def netdev(self, netdev_id: str) -> str:
         """Return the value of ``-netdev``."""
-        return f"socket,id={netdev_id},mcast={self.group}:{self.port},localaddr=127.0.0.1"
+        return f"socket,id={netdev_id},udp=127.0.0.1:{self.remote_port},localaddr=127.0.0.1:{self.local_port}"
 
 
 @dataclass(frozen=True)
-class Joined:
-    """A segment that is both: reachable from loopback by forwards, and shared with other machines."""
+class Star:
+    """A segment whose middle is this machine's QEMU: any number of cables, no frame comes back to its sender."""
 
-    user: UserNet
-    hub: Hub
-    hub_id: int
+    links: tuple[Link, ...]
+    hub_id: int = 0
 
     def arguments(self, netdev_id: str) -> list[str]:
-        """Return QEMU's arguments: both sides and the NIC meet on one QEMU hub."""
-        sides: list[tuple[UserNet | Hub, str]] = [(self.user, f"{netdev_id}u"), (self.hub, f"{netdev_id}h")]
-        arguments = []
-        for side, name in sides:
+        """Return QEMU's arguments: all cables and the NIC meet on one QEMU hub."""
+        arguments = ["-netdev", f"hubport,id={netdev_id},hubid={self.hub_id}"]
+        for index, link in enumerate(self.links):
+            name = f"{netdev_id}l{index}"
             arguments += [
-                *side.arguments(name),
+                *link.arguments(name),
                 "-netdev",
                 f"hubport,id={name}p,hubid={self.hub_id},netdev={name}",
             ]
-        return [*arguments, "-netdev", f"hubport,id={netdev_id},hubid={self.hub_id}"]
+        return arguments

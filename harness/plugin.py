@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
 from harness.results import Results
 from harness.runs import RUN, Problem, Run
+from harness.topology import of_type
 from harness.trial import Trial
 
 # Keys under which pytest-xdist carries things to its workers and back.
@@ -36,9 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of a run."""
     facts = catalogue.load()
     group = parser.getgroup("sysvm", "live patches of system VMs")
-    group.addoption("--type", default="router", help="VM type")
+    group.addoption("--type", default="router", help="VM types, separated by commas")
     group.addoption(
-        "--from", dest="from_release", default=facts.default_from, help="release before the patch"
+        "--from",
+        dest="from_release",
+        default=facts.default_from,
+        help="releases before the patch, separated by commas",
     )
     group.addoption("--to", dest="to_release", default=facts.default, help="release after the patch")
     group.addoption("--debian", type=int, default=None, help="another Debian than the release's own")
@@ -64,6 +69,18 @@ def _run_of(config: pytest.Config) -> Run:
     return run
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix of VM types and releases."""
+
+    vm_type: str
+    from_release: str
+
+    def __str__(self) -> str:
+        """Return the part of a scenario's id that names the cell."""
+        return f"{self.vm_type}-from-{self.from_release}"
+
+
 class _Workers:
     """What the parts of a run that pytest-xdist starts tell each other; registered when it is there."""
 
@@ -79,13 +96,37 @@ class _Workers:
             run.problem = Problem(*told)
 
 
+def cells(config: pytest.Config) -> list[Cell]:
+    """Return the cells of the matrix: every VM type from every release.
+
+    Raises:
+        UsageError: an unknown release or VM type.
+    """
+    facts = catalogue.load()
+    types = [of_type(word).vm_type for word in config.getoption("--type").split(",")]
+    releases = [facts.release(word).name for word in config.getoption("from_release").split(",")]
+    return [Cell(vm_type, release) for release in releases for vm_type in types]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let every test that uses the lab run in every cell."""
+    if "lab" in metafunc.fixturenames:
+        chosen = cells(metafunc.config)
+        metafunc.parametrize(
+            "lab", chosen, indirect=True, scope="session", ids=[str(cell) for cell in chosen]
+        )
+
+
+def cell_of(item: pytest.Item) -> Cell:
+    """Return the cell that a test runs in."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params["lab"] if callspec and "lab" in callspec.params else cells(item.config)[0]
+
+
 def scenario_id(item: pytest.Item) -> str | None:
     """Return the readable id of a scenario, or None for another test."""
     mark = item.get_closest_marker("scenario")
-    if mark is None:
-        return None
-    option = item.config.getoption
-    return f"{option('--type')}-from-{option('from_release')}-{mark.args[0]}"
+    return f"{cell_of(item)}-{mark.args[0]}" if mark else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,11 +134,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Record the begin of a scenario."""
     identifier = scenario_id(item)
     if identifier is not None:
-        option = item.config.getoption
+        cell = cell_of(item)
         title = (getattr(item, "function", None).__doc__ or identifier).strip().splitlines()[0]
         _run_of(item.config).events.emit(
-            "scenario_started", scenario=identifier, title=title, type=option("--type"),
-            **{"from": option("from_release"), "to": option("to_release")},
+            "scenario_started", scenario=identifier, title=title, type=cell.vm_type,
+            **{"from": cell.from_release, "to": item.config.getoption("to_release")},
         )  # fmt: skip
     return (yield)
 
@@ -162,7 +203,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     run = _run_of(request.config)
     option = request.config.getoption
     wish = Wish(
-        vm_type=option("--type"), from_release=option("from_release"), to_release=option("to_release"),
+        vm_type=request.param.vm_type, from_release=request.param.from_release, to_release=option("to_release"),
         debian=option("--debian"), network=option("--network"), bundle=option("--bundle"),
     )  # fmt: skip
     with open_lab(wish, run.results, run.events) as made:
@@ -175,7 +216,7 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
     started = time.monotonic()
     mark = request.node.get_closest_marker("scenario")
     # Part of domain and socket names: short, and nothing but letters, digits and dashes.
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.name)[:24]
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.originalname)[:24]
     with lab.system_vm(name) as vm:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         yield vm

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bundle.errors import UsageError
-from harness.netdev import Forward, Hub, UserNet
+from harness.netdev import Forward, Link, Star, UserNet
 from harness.network import Network
 from harness.tenant import TenantSpec
 
@@ -67,17 +67,19 @@ class Topology:
         key = base64.b64encode(public_key.encode()).decode()
         return " ".join([*words, f"authorized_key={key}", *self.parameters])
 
-    def backend(self, nic: NicPlan, hub_port: int, host_port: Callable[[str, int], int]) -> UserNet | Hub:
+    def backend(
+        self, nic: NicPlan, links: tuple[Link, ...], host_port: Callable[[str, int], int]
+    ) -> UserNet | Star:
         """Return the host's side of a NIC.
 
         Args:
             nic: one of ``nics``.
-            hub_port: loopback port of this instance's guest segment.
+            links: this machine's ends of the cables to its tenants.
             host_port: gives the loopback port that leads to an (address, port).
         """
         match nic.role:
             case "guest":
-                return Hub(hub_port)
+                return Star(links)
             case "control":
                 forward = Forward(host_port(nic.address, SSH_PORT), nic.address, SSH_PORT)
                 return UserNet(CONTROL_NETWORK, CONTROL_HOST, (forward,))

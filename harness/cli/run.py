@@ -11,9 +11,12 @@ from bundle.errors import Exit, UsageError
 
 
 @click.command()
-@click.option("--type", "vm_type", default="router", show_default=True, help="VM type.")
+@click.option("--type", "vm_type", default="router", show_default=True, help="VM types, separated by commas.")
 @click.option(
-    "--from", "from_release", default=None, help="Release before the patch (the catalogue's default)."
+    "--from",
+    "from_release",
+    default=None,
+    help="Releases before the patch, separated by commas (the catalogue's default).",
 )
 @click.option("--to", "to_release", default=None, help="Release after the patch (the catalogue's default).")
 @click.option("--debian", type=int, help="Another Debian than the release's own.")
@@ -44,10 +47,11 @@ def run(
     from harness.topology import of_type
 
     facts = catalogue.load()
+    before = [facts.release(word).name for word in (from_release or facts.default_from).split(",")]
     chosen = {
-        "--from": facts.release(from_release or facts.default_from).name,
+        "--from": ",".join(before),
         "--to": facts.release(to_release or facts.default).name,
-        "--type": of_type(vm_type).vm_type,
+        "--type": ",".join(of_type(word).vm_type for word in vm_type.split(",")),
         "--results": str(results.absolute()),
     }
     if network is not None:

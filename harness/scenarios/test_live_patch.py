@@ -18,13 +18,14 @@ def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None
 
 
 @pytest.mark.scenario("S01-rollback")
-def test_rolls_back_when_haproxy_does_not_come_back(lab: Lab, live_patch: Trial) -> None:
-    """A bundle that breaks haproxy: everything is as before, and a healthy bundle succeeds afterwards."""
-    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(r"haproxy",))
+def test_rolls_back_when_a_service_does_not_come_back(lab: Lab, live_patch: Trial) -> None:
+    """A bundle that breaks a service: everything is as before, and a healthy bundle succeeds afterwards."""
+    service = lab.broken_service()
+    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(service,))
     live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
-    reason = "" if "haproxy" in answer.details else f"the reason does not name haproxy: {answer.details!r}"
+    reason = "" if service in answer.details else f"the reason does not name {service}: {answer.details!r}"
     live_patch.require("rollback.reason", reason)
-    healthy = live_patch.patch(lab.new_bundle, trouble=(r"haproxy",))
+    healthy = live_patch.patch(lab.new_bundle, trouble=(service,))
     live_patch.require(
         "rollback.converges", "" if healthy.patched else f"a healthy patch fails: {healthy.details}"
     )

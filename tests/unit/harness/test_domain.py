@@ -10,7 +10,7 @@ import pytest
 
 from bundle.errors import InfrastructureError, UsageError
 from harness import accel, boot, domain, topology
-from harness.netdev import Forward, Hub, Joined, UserNet
+from harness.netdev import Forward, Link, Star, UserNet
 
 UUID = "6f0c2f5e-0000-4000-8000-000000000001"
 
@@ -72,7 +72,7 @@ def test_a_golden_machine_writes_its_ram_to_the_file_and_a_restore_does_not(spec
 def test_nics_come_in_the_order_of_the_topology(spec):
     plan = topology.router()
     nics = tuple(
-        domain.Nic(nic.mac, plan.backend(nic, 20001, lambda _address, _port: 20002), 0x10 + index)
+        domain.Nic(nic.mac, plan.backend(nic, (), lambda _address, _port: 20002), 0x10 + index)
         for index, nic in enumerate(plan.nics)
     )
     devices = [a for a in replace(spec, nics=nics).qemu_arguments() if a.startswith("virtio-net-pci")]
@@ -94,17 +94,15 @@ def test_user_networks_let_nothing_out():
     )
 
 
-def test_hubs_stay_on_loopback():
-    assert Hub(20001).netdev("n") == "socket,id=n,mcast=230.0.0.1:20001,localaddr=127.0.0.1"
-
-
-def test_a_joined_segment_meets_on_one_qemu_hub():
-    arguments = Joined(UserNet("192.0.2.0/24", "192.0.2.1"), Hub(20001), 7).arguments("net2")
-    assert [a for a in arguments if a.startswith("hubport")] == [
-        "hubport,id=net2up,hubid=7,netdev=net2u",
-        "hubport,id=net2hp,hubid=7,netdev=net2h",
-        "hubport,id=net2,hubid=7",
+def test_a_star_has_a_cable_to_each_tenant():
+    cable = Link(20001, 20002)
+    arguments = Star((cable,)).arguments("net0")
+    assert arguments[1::2] == [
+        "hubport,id=net0,hubid=0",
+        "socket,id=net0l0,udp=127.0.0.1:20002,localaddr=127.0.0.1:20001",
+        "hubport,id=net0l0p,hubid=0,netdev=net0l0",
     ]
+    assert cable.other_end.netdev("t") == "socket,id=t,udp=127.0.0.1:20001,localaddr=127.0.0.1:20002"
 
 
 @pytest.mark.parametrize(

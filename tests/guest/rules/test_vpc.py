@@ -192,3 +192,31 @@ def test_eleven_tiers_fit(vpc):
     )
     assert vpc.router.sh("ip -o -4 address | grep -c 10.20").stdout.strip() == "11"
     assert vpc.router.sh("iptables-save | grep -c '^:ACL_INBOUND_eth'").stdout.strip() == "11"
+
+
+def test_the_list_of_a_private_gateway_speaks_from_the_view_of_the_vpc(vpc, make, get):
+    add_tier(vpc, 1, ingress=[allow()], egress=[allow()])
+    partner = vpc.new_space()
+    vpc.cable(partner, "eth0", "eth3", GATEWAY_MAC)
+    partner.sh(
+        "ip address add 172.31.0.2/24 dev eth0; ip link set eth0 up; ip route add 10.20.0.0/16 via 172.31.0.1"
+    )
+    more = {
+        "gateway": "172.31.0.2",
+        "is_private_gateway": True,
+        "vif_mac_address": GATEWAY_MAC,
+        "nic_dev_id": 3,
+    }
+    vpc.send("ips", ip_address=[make.ip("172.31.0.1", **more)])
+    vm = vm_in(vpc, 1)
+    vpc.site(vm, "tier one")
+    vpc.site(partner, "partner", port=8000)
+    rules = {"ingress_rules": [allow(port=80)], "egress_rules": []}
+    about = {"device": "eth3", "mac_address": GATEWAY_MAC, "private_gateway_acl": True}
+    vpc.send("networkacl", **about, nic_ip="172.31.0.1", nic_netmask="24", **rules)
+    assert get(partner, "http://10.20.1.50/") == "tier one"
+    assert get(vm, "http://172.31.0.2:8000/") is None
+    rules = {"ingress_rules": [], "egress_rules": [allow(port=8000)]}
+    vpc.send("networkacl", **about, nic_ip="172.31.0.1", nic_netmask="24", **rules)
+    assert get(partner, "http://10.20.1.50/") is None
+    assert get(vm, "http://172.31.0.2:8000/") == "partner"

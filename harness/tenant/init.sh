@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash # busybox ash: dash is the nearest that the checker knows
 # Process 1 of a tenant: loads its drivers, takes an address by DHCP when told to, serves, and obeys its control port.
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev

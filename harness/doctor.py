@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.errors import SysvmError
+from bundle.errors import InfrastructureError, SysvmError
 
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -120,7 +120,13 @@ def _kvm_node() -> Finding:
 
 
 def _open_kvm() -> None:
-    os.chown("/dev/kvm", -1, grp.getgrnam("kvm").gr_gid)
+    try:
+        group = grp.getgrnam("kvm").gr_gid
+    except KeyError:
+        raise InfrastructureError(
+            "there is no group kvm to give /dev/kvm to", hint="the package udev makes it: apt-get install udev"
+        ) from None
+    os.chown("/dev/kvm", -1, group)
     Path("/dev/kvm").chmod(0o660)
 
 

@@ -1,6 +1,6 @@
 """Restores of a golden snapshot, against a cold boot of the same image and against libvirt's own save and restore.
 
-Every figure ends with a command's answer over SSH. The rivals run in the same session on the same template and topology.
+Every figure ends with a command's answer over SSH. The rivals run in the same session on the same template.
 """
 
 from __future__ import annotations

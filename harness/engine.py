@@ -39,6 +39,8 @@ from harness.topology import SSH_PORT, Topology
 # NICs come after libvirt's own devices on the PCI bus; the kernel names them in the order of their slots.
 FIRST_NIC_SLOT = 0x10
 SYSTEM = "system"
+# The bundle of a release whose system VMs read it from a CD drive (before 4.17).
+CD = "systemvm.iso"
 VCPUS = 2
 # Of a restored machine's memory about this part becomes its own (40 MiB of 512 were measured idle).
 RESTORED_SHARE = 4
@@ -115,7 +117,12 @@ class Engine:
     owned: bool = True
 
     def start(
-        self, name: str, topology: Topology, image: Image, key: Path, freeze_to: Path | None
+        self,
+        name: str,
+        topology: Topology,
+        image: Image,
+        key: Path,
+        freeze_to: Path | None,
     ) -> SystemVm:
         """Start a system VM and its tenants from cold; neither is booted yet when this returns.
 
@@ -124,7 +131,8 @@ class Engine:
             topology: who sits where.
             image: the template.
             key: private key that will log in.
-            freeze_to: existing folder of a golden snapshot in the making, or None for a VM that is not frozen.
+            freeze_to: existing folder of a golden snapshot in the making, or None for a VM that is not frozen. An image
+                named ``CD`` in it lies in the machine's drive.
         """
         frozen = Frozen.of(freeze_to, SYSTEM, has_disk=True) if freeze_to else None
         disk = frozen.disk if frozen and frozen.disk else self._work() / f"{name}.qcow2"
@@ -133,7 +141,7 @@ class Engine:
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
             memory_mib=topology.memory_mib, vcpus=VCPUS, kernel=image.kernel, initrd=image.initrd,
             cmdline=kernel_arguments(image), disk=disk, disk_serial=_serial(disk), watchdog=True,
-            ram_file=frozen.ram if frozen else None, ram_shared=True,
+            iso=_cd(freeze_to), ram_file=frozen.ram if frozen else None, ram_shared=True,
         )  # fmt: skip
         return self._assemble(name, topology, image, key, base, freeze_to, resume=False)
 
@@ -162,7 +170,7 @@ class Engine:
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
             memory_mib=topology.memory_mib, kernel=image.kernel, initrd=image.initrd,
             cmdline=kernel_arguments(image), disk=overlay, disk_serial=_serial(frozen.disk), watchdog=True,
-            ram_file=frozen.ram, incoming=True,
+            iso=_cd(folder), ram_file=frozen.ram, incoming=True,
         )  # fmt: skip
         vm = self._assemble(name, topology, image, key, base, folder, resume=True)
         vm.guest.connect()
@@ -289,6 +297,11 @@ def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:
             machine.destroy()
         raise error
     return machines
+
+
+def _cd(folder: Path | None) -> Path | None:
+    """Return the image in the CD drive of a snapshot's machine, if it has one."""
+    return folder / CD if folder and (folder / CD).exists() else None
 
 
 def work_folder(run_id: str) -> Path:

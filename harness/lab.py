@@ -17,11 +17,12 @@ from typing import Any
 from bundle import catalogue
 from bundle.catalogue import Release
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
+from bundle.iso import make_iso
 from bundle.paths import payload_root
 from harness import accel, boot, console, golden, image, network, proofs, reaper, rundir, topology
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
-from harness.engine import Engine, SystemVm
+from harness.engine import CD, Engine, SystemVm
 from harness.events import EventLog
 from harness.network import Network
 from harness.results import Results
@@ -255,6 +256,8 @@ class _Maker:
     def make(self, folder: Path) -> dict[str, Any]:
         public_key = golden.make_key(folder)
         key = folder / golden.KEY_NAME
+        if self.release.transport == "iso":
+            make_iso(self.bundle, folder / CD)
         vm = self.engine.start("golden", self.plan, self.image, key, freeze_to=folder)
         try:
             with self.narrator.step(f"boot {self.plan.vm_name}"):

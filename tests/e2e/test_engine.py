@@ -72,7 +72,8 @@ def test_engine_says_status_and_last_line_of_a_failed_command(system_vm):
         system_vm.guest.run("echo no luck >&2; exit 7")
 
 
-def test_engine_rebuilds_a_snapshot_that_somebody_wrote_to(lab):
+def test_engine_rebuilds_a_snapshot_that_somebody_wrote_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYSVM_CACHE", str(tmp_path))
     made = []
 
     def make(folder):

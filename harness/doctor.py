@@ -124,7 +124,8 @@ def _open_kvm() -> None:
         group = grp.getgrnam("kvm").gr_gid
     except KeyError:
         raise InfrastructureError(
-            "there is no group kvm to give /dev/kvm to", hint="the package udev makes it: apt-get install udev"
+            "there is no group kvm to give /dev/kvm to",
+            hint="the package udev makes it: apt-get install udev",
         ) from None
     os.chown("/dev/kvm", -1, group)
     Path("/dev/kvm").chmod(0o660)

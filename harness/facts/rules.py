@@ -154,7 +154,8 @@ def canonical_servers(text: str) -> list[str]:
     lines = [line.split() for line in text.splitlines()[1:]]
     head = next((line[1:] for line in lines if line[:1] == ["#"]), [])
     wanted = [head.index(name) for name in ("be_name", "srv_name", "srv_addr", "srv_port") if name in head]
-    rows = [line for line in lines if line and line[0] != "#"]
+    # haproxy before 2.4 lists its own former workers as servers of a proxy MASTER, named after their process ids.
+    rows = [line for line in lines if line and line[0] != "#" and "MASTER" not in line[:2]]
     return sorted(" ".join(row[index] for index in wanted if index < len(row)) for row in rows)
 
 

@@ -202,3 +202,9 @@ def test_an_archive_that_cannot_be_read_is_named(
     broken = bundle_of(scripts or good["cloud-scripts.tgz"], agent or good["agent.zip"])
     with pytest.raises(UsageError, match=f"cannot read {name}"):
         payload.read(broken, "secstorage")
+
+
+def test_former_workers_of_an_old_haproxy_are_no_servers() -> None:
+    head = "1\n# be_id be_name srv_id srv_name srv_addr srv_port\n"
+    text = head + "0 MASTER 1 old-375 - 0\n3 192_0_2_20-80 1 192_0_2_20-80_0 10.1.1.50 80\n"
+    assert rules.canonical_servers(text) == ["192_0_2_20-80 192_0_2_20-80_0 10.1.1.50 80"]

@@ -1,7 +1,7 @@
 """Permission bits from rules: of path and content, never of the checkout.
 
 ``careful`` is what a packager would set. ``upstream`` is what CloudStack's own build sets: everything in
-cloud-scripts.tgz 0755 except names that begin with ``log`` (CONTRACT 1.3), everything unpacked from agent.zip
+cloud-scripts.tgz 0755 except names that begin with ``log``, everything unpacked from agent.zip
 0555 except jars and packages.
 """
 

@@ -1,4 +1,4 @@
-"""The KVM agent's side of a live patch, as far as a guest can tell (CONTRACT.md 4.3).
+"""The KVM agent's side of a live patch, as far as a guest can tell.
 
 Ask for the versions, compare the signature, upload the three files, run the script, read its one line. The bounds
 are the agent's own. What it does not take over is trust: an answer that says success with a line that cannot be

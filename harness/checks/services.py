@@ -16,7 +16,7 @@ _PASSING = re.compile(
 )
 # Services whose workers are logins, which come and go: only their main process counts.
 _SESSIONS = frozenset({"ssh.service", "sshd.service"})
-# What sending rules again starts or renews by itself (CONTRACT.md 5.5).
+# What sending rules again starts or renews by itself.
 _BY_RULES = re.compile(
     r"(cloud-password-server@.*|dnsmasq|haproxy|apache2|strongswan.*|ipsec|xl2tpd|radvd)\.service"
 )

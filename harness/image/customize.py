@@ -1,4 +1,4 @@
-"""What turns a Debian base into a system VM template: a pure function on the tree (CONTRACT 2.4 and 2.5)."""
+"""What turns a Debian base into a system VM template: a pure function on the tree."""
 
 from __future__ import annotations
 

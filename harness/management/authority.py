@@ -82,7 +82,7 @@ class Authority:
         return context
 
     def provision(self, guest: Guest, passphrase: str, days: int = 365) -> str:
-        """Give an agent its certificate, as the server does after the start of an SSVM or CPVM (CONTRACT.md 3.6).
+        """Give an agent its certificate, as the server does after the start of an SSVM or CPVM.
 
         Returns:
             The fingerprint of the certificate.

@@ -1,4 +1,4 @@
-"""The version gate: whether the server still talks to a router (CONTRACT.md 7.2)."""
+"""The version gate: whether the server still talks to a router."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def agent_is_stale(guest: Guest, bundle: BundleFiles) -> bool:
     """Return whether the installed agent is known to come from another ``agent.zip``.
 
     The signature covers ``cloud-scripts.tgz`` only, so a server that looks at nothing else misses an update of the
-    agent (CONTRACT.md 4.6, M7). A VM that was never patched by our script does not say; that counts as current.
+    agent. A VM that was never patched by our script does not say; that counts as current.
     """
     done = guest.run(f"grep -s '^archive.agent[.]zip' {_INSTALLED}", check=False)
     digest = done.stdout.split()[-1:]

@@ -135,7 +135,7 @@ class Inventory:
     def routers_of_vpc(self, vpc_id: str) -> tuple[Vm, ...]:
         """Return the routers of a VPC and the internal load balancers of its tiers, each once.
 
-        CloudStack forgets the load balancers since 4.18.2 (CONTRACT.md 4.6, M4).
+        CloudStack forgets the load balancers since 4.18.2.
         """
         tiers = {row.id for row in self.tiers(vpc_id)}
         return tuple(

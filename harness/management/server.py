@@ -1,4 +1,4 @@
-"""The server's calls: patchSystemVm, restartNetwork, restartVPC (CONTRACT.md 4.2), without the faults of 4.6."""
+"""The server's calls: patchSystemVm, restartNetwork, restartVPC, without the faults of 4.6."""
 
 from __future__ import annotations
 

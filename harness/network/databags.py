@@ -1,6 +1,6 @@
 """The databags of a declared network, with the management server's keys and in its order.
 
-The source of both is CONTRACT.md, sections 5.2 and 5.4.
+The source of both is what CloudStack 4.22's management server sends.
 """
 
 from __future__ import annotations

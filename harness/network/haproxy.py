@@ -1,4 +1,4 @@
-"""The load balancer's configuration, line by line as the management server sends it (CONTRACT.md 5.4)."""
+"""The load balancer's configuration, line by line as the management server sends it."""
 
 from __future__ import annotations
 

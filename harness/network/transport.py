@@ -1,4 +1,4 @@
-"""The transport of rules: the aggregate file of CONTRACT.md 5.3, and its delivery to a router."""
+"""The transport of rules: the aggregate file, and its delivery to a router."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BASE_DEADLINE = 600.0
 
 @dataclass(frozen=True)
 class Databag:
-    """One rule file. ``stem`` is its name up to ``.json``; ``content`` has the keys of CONTRACT.md 5.4."""
+    """One rule file. ``stem`` is its name up to ``.json``; ``content`` has the keys that CloudStack sends."""
 
     stem: str
     content: dict[str, Any]
@@ -84,7 +84,7 @@ def apply(guest: Guest, bags: Sequence[Databag], request: str | None = None) -> 
     """Send databags to a router and have them applied, and make sure that each one was.
 
     The guest's ``vr_cfg.sh`` of CloudStack 4.15.1 and later exits 0 although an item has failed, and skips
-    the rest (CONTRACT.md 4.5, G7); so every rule file must be in the guest's archive of processed files then.
+    the rest; so every rule file must be in the guest's archive of processed files then.
 
     Raises:
         CheckFailed: a rule file was not applied.

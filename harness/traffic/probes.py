@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -73,7 +74,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> bool:
 
 
 @dataclass(frozen=True)
-class _Repeated:
+class _Repeated(ABC):
     """A question that each time stands for itself."""
 
     name: str
@@ -82,9 +83,9 @@ class _Repeated:
     rate: float = field(default=RATE, kw_only=True)
     timeout: float = field(default=TIMEOUT, kw_only=True)
 
+    @abstractmethod
     async def ask(self) -> None:
         """Ask once; any exception means that there was no right answer."""
-        raise NotImplementedError
 
     async def run(self, recorder: Recorder, stop: asyncio.Event) -> None:
         """Ask at the given rate, whatever became of the earlier questions."""

@@ -2,7 +2,7 @@
 
 It stands in for virtual machines, which a unit test cannot boot, and only for them: the management code under test is
 the real one, and so is the agent's, down to the parsing of the script's line. What is simulated is what a guest does
-when one of the commands of CONTRACT.md 4.3 arrives over SSH.
+when one of the agent's commands arrives over SSH.
 
 A first test
 ------------

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundle.errors import InfrastructureError
 from harness import slots
@@ -36,6 +37,9 @@ from harness.rundir import RunDir
 from harness.tenant import Tenant
 from harness.topology import SSH_PORT, Topology
 
+if TYPE_CHECKING:
+    from harness.management.site import Site
+
 # NICs come after libvirt's own devices on the PCI bus; the kernel names them in the order of their slots.
 FIRST_NIC_SLOT = 0x10
 SYSTEM = "system"
@@ -53,6 +57,8 @@ class SystemVm:
     Attributes:
         name: short name, unique in the run.
         endpoints: loopback port of each exposed (address, port).
+        uplinks: the VM's ends of the cables to networks that somebody else plays, by the NIC's role.
+        site: who plays the management network; None while nobody does.
     """
 
     name: str
@@ -65,6 +71,8 @@ class SystemVm:
     ports: Ports
     reservation: slots.Reservation
     overlays: list[Path] = field(default_factory=list)
+    uplinks: dict[str, Link] = field(default_factory=dict)
+    site: Site | None = None
 
     @property
     def console_log(self) -> Path:
@@ -189,9 +197,14 @@ class Engine:
         def host_port(address: str, port: int) -> int:
             return endpoints.setdefault((address, port), ports.take())
 
+        uplinks: dict[str, Link] = {}
+
+        def uplink(role: str) -> Link:
+            return uplinks.setdefault(role, Link(ports.take(), ports.take()))
+
         links = tuple(Link(ports.take(), ports.take()) for _ in topology.tenants)
         nics = tuple(
-            Nic(plan.mac, topology.backend(plan, links, host_port), FIRST_NIC_SLOT + index)
+            Nic(plan.mac, topology.backend(plan, links, host_port, uplink), FIRST_NIC_SLOT + index)
             for index, plan in enumerate(topology.nics)
         )
         overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
@@ -216,8 +229,9 @@ class Engine:
         guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
         controls = {n: Tenant(n, m.folder / "tenant.sock") for n, m in tenant_machines.items()}
         return SystemVm(
-            name, topology, system, guest, controls, tenant_machines, endpoints, ports, reservation, overlays
-        )
+            name, topology, system, guest, controls, tenant_machines, endpoints, ports, reservation, overlays,
+            uplinks,
+        )  # fmt: skip
 
     def _tenant_job(
         self,

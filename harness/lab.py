@@ -6,6 +6,7 @@ that cannot see each other.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
 from harness.engine import CD, Engine, SystemVm
 from harness.events import EventLog
+from harness.management.authority import Authority
+from harness.management.site import Site
 from harness.network import Network
 from harness.results import Results
 
@@ -31,6 +34,9 @@ _TENANT_FILES = Path(__file__).parent / "tenant"
 SHIPPED_NETWORKS = tuple(path.stem for path in (Path(__file__).parent / "networks").glob("*.toml"))
 # What the serial console said while the golden snapshot was booted.
 _BOOT_LOG = "boot-console.log"
+# Who signed the agent's certificate, beside the snapshot that holds it.
+_AUTHORITY = "authority.pem"
+_MANAGEMENT_LOG = "management-network.log"
 # What a broken release looks like, by the service that cannot come back after it: file of the payload, and its content.
 _BREAKAGES = {
     "haproxy": (
@@ -114,7 +120,8 @@ class Lab:
         """Yield a fresh copy of the golden snapshot; its logs are kept among the results."""
         vm = self.restore(name)
         try:
-            yield vm
+            with management_of(vm, self.golden.folder, self.results.log(f"{name}/{_MANAGEMENT_LOG}")):
+                yield vm
         finally:
             try:
                 self.keep_logs(vm)
@@ -161,6 +168,21 @@ class Lab:
                 (source / file).write_text(content)
                 build_bundle(self.new.name, target, source=source)
         return target
+
+
+@contextmanager
+def management_of(vm: SystemVm, snapshot: Path, log: Path) -> Iterator[None]:
+    """Play the management network of a VM that has an agent, with the authority of its snapshot."""
+    uplink = vm.uplinks.get("management")
+    if uplink is None:
+        yield
+        return
+    authority = Authority.load(snapshot / _AUTHORITY)
+    with Site(
+        authority, uplink.other_end, topology.MANAGEMENT_NETWORK, topology.MANAGEMENT_GATEWAY, log
+    ) as site:
+        vm.site = site
+        yield
 
 
 def build_bundle(
@@ -267,15 +289,15 @@ class _Maker:
                 )  # fmt: skip
                 for tenant in vm.tenants.values():
                     tenant.wait_ready()
-            if self.network is not None:
-                with self.narrator.step("apply the rules"):
-                    network.apply(vm.guest, network.start_bags(self.network))
-                with self.narrator.step("prove the rules"):
-                    require(proofs.prove(vm, self.network))
-            with self.narrator.step("freeze"):
-                vm.guest.run("sync")
-                shutil.copyfile(vm.console_log, folder / _BOOT_LOG)
-                self.engine.freeze(vm, folder)
+            if "management" in vm.uplinks:
+                Authority().save(folder / _AUTHORITY)
+            # The network is there until all machines stand still: the snapshot has a connected agent.
+            with management_of(vm, folder, self.results.log(f"golden/{_MANAGEMENT_LOG}")):
+                self._configure(vm)
+                with self.narrator.step("freeze"):
+                    vm.guest.run("sync")
+                    shutil.copyfile(vm.console_log, folder / _BOOT_LOG)
+                    self.engine.freeze(vm, folder)
         except BaseException:
             self._keep_console(vm)
             vm.stop()
@@ -285,6 +307,18 @@ class _Maker:
             "type": self.plan.vm_type,
             "needs": [str(self.image.path), str(self.image.kernel), str(self.image.initrd)],
         }
+
+    def _configure(self, vm: SystemVm) -> None:
+        """Do what the server does once a VM is up: give its agent a certificate, or its router rules."""
+        if vm.site is not None:
+            with self.narrator.step("give the agent its certificate"):
+                vm.site.authority.provision(vm.guest, secrets.token_hex(16))
+                vm.site.connected()
+        if self.network is not None:
+            with self.narrator.step("apply the rules"):
+                network.apply(vm.guest, network.start_bags(self.network))
+            with self.narrator.step("prove the rules"):
+                require(proofs.prove(vm, self.network))
 
     def _keep_console(self, vm: SystemVm) -> None:
         for machine in vm.machines():

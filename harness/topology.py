@@ -68,14 +68,19 @@ class Topology:
         return " ".join([*words, f"authorized_key={key}", *self.parameters])
 
     def backend(
-        self, nic: NicPlan, links: tuple[Link, ...], host_port: Callable[[str, int], int]
-    ) -> UserNet | Star:
+        self,
+        nic: NicPlan,
+        links: tuple[Link, ...],
+        host_port: Callable[[str, int], int],
+        uplink: Callable[[str], Link],
+    ) -> UserNet | Star | Link:
         """Return the host's side of a NIC.
 
         Args:
             nic: one of ``nics``.
             links: this machine's ends of the cables to its tenants.
             host_port: gives the loopback port that leads to an (address, port).
+            uplink: gives this machine's end of the cable to a network that somebody else plays, by the NIC's role.
         """
         match nic.role:
             case "guest":
@@ -87,7 +92,7 @@ class Topology:
                 forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
                 return UserNet(PUBLIC_NETWORK, PUBLIC_GATEWAY, forwards)
             case "management":
-                return UserNet(MANAGEMENT_NETWORK, MANAGEMENT_GATEWAY)
+                return uplink(nic.role)
             case _:
                 raise ValueError(f"unknown NIC role {nic.role!r}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,16 +11,31 @@ from bundle import catalogue
 from harness import agent, checks, network, observe, payload, proofs
 from harness.agent import PatchAnswer
 from harness.checks import Case, Expectation, Outcome
+from harness.checks.case import AgentLink
 from harness.checks.services import renewed
 from harness.engine import SystemVm
 from harness.lab import Lab
+from harness.management.site import PINGS
 from harness.traffic import HttpProbe, Probe, StreamProbe, TcpProbe, Traffic
+from harness.traffic.probes import WEBSOCKET
 
 # Requests a second of each probe. Under emulation a request costs the guest some 10 ms of one of its two processors,
 # and the probes must not slow down what they watch.
 RATES = {"kvm": 50.0, "qemu": 10.0}
 # The longest time without an answer that users may see, in milliseconds. Emulation is some ten times slower.
 BUDGETS_MS = {"kvm": 500.0, "qemu": 3000.0}
+# An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
+AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 45_000.0}
+AGENT_PROBE = "agent's connection to the management server"
+# Browsers come to this port. Each console is a chain of four connections: a few a second are enough.
+CONSOLE_PORT, CONSOLE_RATE, CONSOLE_TIMEOUT = 8080, 2.0, 5.0
+
+
+@dataclass
+class _Link:
+    """Where the state of the agent's connection is put once it is known."""
+
+    state: AgentLink | None = None
 
 
 @dataclass
@@ -57,7 +74,7 @@ class Trial:
         with step(f"{self.vm.name}: observe before"):
             printed = console.stat().st_size
             before = observe.observe(self.vm.guest)
-        with step(f"{self.vm.name}: live patch"), Traffic(self._probes()) as traffic:
+        with step(f"{self.vm.name}: live patch"), self._watched() as (traffic, link):
             answer = agent.patch(self.vm.guest, files, forced=forced)
         with step(f"{self.vm.name}: observe after the patch"):
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
@@ -83,6 +100,7 @@ class Trial:
             control_address=self.vm.topology.control.address,
             console=spoken,
             budgets=traffic.budgets(self._limits()),
+            agent=link.state,
             trouble=trouble,
         )
         traffic.record(self.lab.events, self.scenario, self._limits())
@@ -104,8 +122,35 @@ class Trial:
         """Record a check of the scenario's own; ``problem`` is empty when it holds."""
         self._note([Outcome(name, "failed" if problem else "passed", problem)])
 
+    @contextmanager
+    def _watched(self) -> Iterator[tuple[Traffic, _Link]]:
+        """Run all probes, and follow the agent's connection until it is there again."""
+        site = self.vm.site
+        if site is None:
+            with Traffic(self._probes()) as traffic:
+                yield traffic, _Link()
+            return
+        before = site.connected()
+        link = _Link()
+        reported = {AGENT_PROBE: PINGS}
+        with (
+            Traffic(self._probes(), reported=reported) as traffic,
+            site.followed(traffic.recorder(AGENT_PROBE)),
+        ):
+            yield traffic, link
+            link.state = site.link_since(before)
+
     def _probes(self) -> list[Probe]:
         """Return what keeps asking from the public side while the patch runs."""
+        if self.vm.topology.vm_type == "consoleproxy":
+            address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
+            port = self.vm.endpoints[(address, CONSOLE_PORT)]
+            return [
+                HttpProbe(
+                    f"console {address}:{CONSOLE_PORT}", "127.0.0.1", port, path="/websockify?token=any",
+                    status=101, headers=WEBSOCKET, rate=CONSOLE_RATE, timeout=CONSOLE_TIMEOUT,
+                )
+            ]  # fmt: skip
         if self.lab.network is None:
             return []
         rate = RATES[self.lab.engine.accelerator.domain_type]
@@ -124,8 +169,11 @@ class Trial:
 
     def _limits(self) -> dict[str, float]:
         """Return the longest gap in milliseconds that each probe may have."""
-        budget = BUDGETS_MS[self.lab.engine.accelerator.domain_type]
-        return {probe.name: budget for probe in self._probes()}
+        kind = self.lab.engine.accelerator.domain_type
+        limits = {probe.name: BUDGETS_MS[kind] for probe in self._probes()}
+        if self.vm.site is not None:  # what an agent VM offers, it offers through its agent
+            limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
+        return limits
 
     def _record(self, case: Case, answer: PatchAnswer) -> None:
         emit = self.lab.events.emit

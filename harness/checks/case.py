@@ -73,7 +73,7 @@ class Case:
         console: what the serial console printed since ``before``.
         budgets: results of the probes.
         agent: the agent's connection to the server, None for a VM without one.
-        trouble: patterns of console and journal lines that this scenario causes on purpose.
+        trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
         graceful: words of services that may be reloaded instead of restarted.
     """
 
@@ -98,7 +98,7 @@ class Case:
 
     def is_on_purpose(self, line: str) -> bool:
         """Return whether the scenario causes such a line of console or journal itself."""
-        return any(re.search(pattern, line) for pattern in self.trouble)
+        return any(re.search(pattern, line, re.IGNORECASE) for pattern in self.trouble)
 
     def is_live(self, path: str) -> bool:
         """Return whether an absolute path is live configuration."""

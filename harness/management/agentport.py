@@ -48,7 +48,12 @@ class AgentPort:
     """The server's port for agents, as a context manager; it runs in a thread of its own."""
 
     def __init__(
-        self, context: ssl.SSLContext, host: str = "127.0.0.1", port: int = 0, ping_interval: float = 1.0
+        self,
+        context: ssl.SSLContext,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ping_interval: float = 1.0,
+        console: tuple[str, int] | None = None,
     ) -> None:
         """Prepare the port.
 
@@ -57,8 +62,10 @@ class AgentPort:
             host: where to listen.
             port: 0 lets the kernel choose.
             ping_interval: seconds between two signs of life that agents are asked for.
+            console: VNC server that every token of a browser stands for; None lets no browser in.
         """
         self._context, self._where, self._interval = context, (host, port), ping_interval
+        self._console = console
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,6 +96,12 @@ class AgentPort:
         """Every connection since the start, in order."""
         with self._lock:
             return tuple(self._sessions)
+
+    @property
+    def latest(self) -> Session | None:
+        """The live session that began last, of an agent that has registered."""
+        found = [row for row in self.sessions if row.guid and row.ended is None]
+        return found[-1] if found else None
 
     def connected(self, guid: str) -> Session | None:
         """Return the live session of an agent."""
@@ -156,6 +169,8 @@ class AgentPort:
         if command == "startup":
             self._update(index, guid=str(frame.get("guid", "")), resource=str(frame.get("resource", "")))
             answer: dict[str, Any] = {"accepted": True, "ping_interval": self._interval}
+        elif command == "console_access" and self._console is not None:
+            answer = {"allowed": True, "host": self._console[0], "port": self._console[1]}
         else:
             answer = {"result": True}
         if self.on_ping is not None:

@@ -41,14 +41,30 @@ class Identity:
 
 
 class Authority:
-    """A certificate authority that lives as long as the run."""
+    """A certificate authority; it can be saved beside the VMs whose certificates it signed."""
 
-    def __init__(self) -> None:
-        """Make its key and certificate."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        self.identity = Identity(
-            _sign("cloud root CA", key.public_key(), "cloud root CA", key, is_ca=True), key
-        )
+    def __init__(self, identity: Identity | None = None) -> None:
+        """Take an identity that was saved, or make one."""
+        if identity is None:
+            key = ec.generate_private_key(ec.SECP256R1())
+            identity = Identity(
+                _sign("cloud root CA", key.public_key(), "cloud root CA", key, is_ca=True), key
+            )
+        self.identity = identity
+
+    def save(self, path: Path) -> None:
+        """Write key and certificate to a file that only its owner can read."""
+        path.touch(mode=0o600)
+        path.write_text(self.identity.pem + _private(self.identity.key))
+
+    @classmethod
+    def load(cls, path: Path) -> Authority:
+        """Return the authority that was saved to a file."""
+        data = path.read_bytes()
+        key = serialization.load_pem_private_key(data, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{path}: not a key of an authority")
+        return cls(Identity(x509.load_pem_x509_certificate(data), key))
 
     def issue(self, name: str) -> Identity:
         """Return a new key with its certificate."""

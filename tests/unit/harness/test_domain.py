@@ -72,7 +72,7 @@ def test_a_golden_machine_writes_its_ram_to_the_file_and_a_restore_does_not(spec
 def test_nics_come_in_the_order_of_the_topology(spec):
     plan = topology.router()
     nics = tuple(
-        domain.Nic(nic.mac, plan.backend(nic, (), lambda _address, _port: 20002), 0x10 + index)
+        domain.Nic(nic.mac, plan.backend(nic, (), lambda _address, _port: 20002, lambda _role: Link(1, 2)), 0x10 + index)
         for index, nic in enumerate(plan.nics)
     )
     devices = [a for a in replace(spec, nics=nics).qemu_arguments() if a.startswith("virtio-net-pci")]

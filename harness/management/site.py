@@ -1,0 +1,156 @@
+"""What an agent VM finds on its management network: the server's port 8250, and a hypervisor's VNC server.
+
+One :class:`Site` serves one VM. Its authority is the one that signed the VM's certificate, so a restored copy of a
+golden snapshot gets a site with the authority that lies beside that snapshot.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from harness import wait
+from harness.checks.case import AgentLink
+from harness.management.agentport import AgentPort, Session
+from harness.management.authority import Authority
+from harness.management.relay import Relay
+from harness.netdev import Forward, Link
+from harness.traffic.record import Recorder
+
+SERVER, SERVER_PORT = "10.0.0.5", 8250
+VNC_PORT = 5900
+# Signs of life a second: the agent's connection is a probe of the traffic, too.
+PINGS = 5.0
+# Seconds that an agent may be away: a restart, its start under emulation, and its pause between two attempts.
+AWAY_LIMIT = 60.0
+_GREETING = b"RFB 003.008\n"
+
+
+class Site:
+    """The management network of one agent VM, as a context manager."""
+
+    def __init__(self, authority: Authority, cable: Link, network: str, gateway: str, log: Path) -> None:
+        """Prepare it.
+
+        Args:
+            authority: who signs certificates.
+            cable: this side's end of the cable to the VM's management NIC.
+            network: the management network's addresses.
+            gateway: its gateway.
+            log: file for what the network's QEMU says.
+        """
+        self.authority = authority
+        self._vnc = Greeter(_GREETING)
+        with tempfile.TemporaryDirectory() as keys:
+            context = authority.server_context(Path(keys))
+        self.agents = AgentPort(context, ping_interval=1 / PINGS, console=(SERVER, VNC_PORT))
+        self._make_relay: Callable[[], Relay] = lambda: Relay(cable, network, gateway, self._outward(), log)
+        self._relay: Relay | None = None
+        self._open = ExitStack()
+
+    def _outward(self) -> tuple[Forward, ...]:
+        return (
+            Forward(self.agents.port, SERVER, SERVER_PORT),
+            Forward(self._vnc.port, SERVER, VNC_PORT),
+        )
+
+    def __enter__(self) -> Self:
+        """Start server, VNC server and network."""
+        with ExitStack() as stack:
+            stack.enter_context(self.agents)
+            stack.enter_context(self._vnc)
+            self._relay = stack.enter_context(self._make_relay())
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all of them."""
+        self._open.close()
+
+    def connected(self, deadline: float = AWAY_LIMIT) -> Session:
+        """Return the agent's connection, waiting for it.
+
+        Raises:
+            InfrastructureError: there is none in time, or the network is gone.
+        """
+
+        def look() -> Session | None:
+            if self._relay is not None:
+                self._relay.require()
+            return self.agents.latest
+
+        return wait.until(look, "the agent's connection to the management server", deadline)
+
+    @contextmanager
+    def followed(self, recorder: Recorder) -> Iterator[None]:
+        """Count every sign of life of the agent as an answer to a probe."""
+
+        def count(_guid: str) -> None:
+            recorder.sent()
+            recorder.answered()
+
+        self.agents.on_ping = count
+        try:
+            yield
+        finally:
+            self.agents.on_ping = None
+
+    def link_since(self, before: Session, limit: float = AWAY_LIMIT) -> AgentLink:
+        """Return what became of an agent's connection; waits up to ``limit`` seconds for one that is away."""
+        try:
+            after = self.connected(limit)
+        except wait.DeadlineExceeded:
+            return AgentLink(before.fingerprint, "", before.resource, "", limit, limit)
+        seen = [row for row in self.agents.sessions if before.began <= row.began <= after.began]
+        ends = [row.ended if row.ended is not None else row.began for row in seen[:-1]]
+        pauses = [later.began - end for end, later in zip(ends, seen[1:], strict=True)]
+        return AgentLink(
+            before.fingerprint, after.fingerprint, before.resource, after.resource,
+            max([0.0, *pauses]), limit,
+        )  # fmt: skip
+
+
+class Greeter:
+    """A server on loopback that says one thing to whoever connects, and listens until they leave."""
+
+    def __init__(self, greeting: bytes) -> None:
+        """Prepare it; ``greeting`` is what it says."""
+        self._greeting = greeting
+        self._listener: socket.socket | None = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        """Start to listen."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), name="greeter", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop to listen."""
+        if self._listener is not None:
+            # close() alone would leave accept() waiting.
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.sendall(self._greeting)
+                while connection.recv(65536):
+                    pass
+            except OSError:
+                return

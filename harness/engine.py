@@ -31,7 +31,7 @@ from harness.guest import Guest
 from harness.image import Image
 from harness.machine import Machine
 from harness.machine import start as start_machine
-from harness.netdev import Link
+from harness.netdev import Link, Star
 from harness.ports import Ports
 from harness.rundir import RunDir
 from harness.tenant import Tenant
@@ -58,6 +58,7 @@ class SystemVm:
         name: short name, unique in the run.
         endpoints: loopback port of each exposed (address, port).
         uplinks: the VM's ends of the cables to networks that somebody else plays, by the NIC's role.
+        unplugged: NICs that are to be plugged in after the boot.
         site: who plays the management network; None while nobody does.
     """
 
@@ -72,6 +73,7 @@ class SystemVm:
     reservation: slots.Reservation
     overlays: list[Path] = field(default_factory=list)
     uplinks: dict[str, Link] = field(default_factory=dict)
+    unplugged: tuple[Nic, ...] = ()
     site: Site | None = None
 
     @property
@@ -202,21 +204,24 @@ class Engine:
         def uplink(role: str) -> Link:
             return uplinks.setdefault(role, Link(ports.take(), ports.take()))
 
-        links = tuple(Link(ports.take(), ports.take()) for _ in topology.tenants)
+        links = {device: Link(ports.take(), ports.take()) for device in topology.segments}
         nics = tuple(
             Nic(plan.mac, topology.backend(plan, links, host_port, uplink), FIRST_NIC_SLOT + index)
             for index, plan in enumerate(topology.nics)
         )
+        # What a management server plugs in after the boot is there at once in a restored machine.
+        present = nics if resume else nics[: topology.present_at_boot]
         overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
         if frozen is None:
             overlays += [self._tenant_initrd(name, spec.name, None) for spec in topology.tenants]
         jobs: list[Callable[[], Machine]] = [
             lambda: self._launch(
-                name, replace(base, nics=nics), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
+                name, replace(base, nics=present), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
             )
         ]
-        for spec, link in zip(topology.tenants, links, strict=True):
-            jobs.append(self._tenant_job(name, spec, image, link.other_end, frozen, resume=resume))
+        for spec in topology.tenants:
+            far = topology.tenant_nics(spec, links)
+            jobs.append(self._tenant_job(name, spec, image, far, frozen, resume=resume))
         try:
             system, *others = _launch_all(jobs)
         except BaseException:
@@ -227,10 +232,12 @@ class Engine:
             raise
         tenant_machines = dict(zip([spec.name for spec in topology.tenants], others, strict=True))
         guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
-        controls = {n: Tenant(n, m.folder / "tenant.sock") for n, m in tenant_machines.items()}
+        controls: dict[str, Tenant] = {}
+        for spec in topology.tenants:
+            controls |= tenants.connect(spec, tenant_machines[spec.name].folder / "tenant.sock")
         return SystemVm(
             name, topology, system, guest, controls, tenant_machines, endpoints, ports, reservation, overlays,
-            uplinks,
+            uplinks, nics[len(present) :],
         )  # fmt: skip
 
     def _tenant_job(
@@ -238,7 +245,7 @@ class Engine:
         vm: str,
         spec: tenants.TenantSpec,
         image: Image,
-        cable: Link,
+        far: tuple[tuple[str, Star], ...],
         frozen: Path | None,
         *,
         resume: bool,
@@ -250,7 +257,8 @@ class Engine:
             base = DomainSpec(
                 name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
                 memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
-                cmdline=tenants.KERNEL_ARGUMENTS, nics=(Nic(spec.mac, cable, FIRST_NIC_SLOT),),
+                cmdline=tenants.KERNEL_ARGUMENTS,
+                nics=tuple(Nic(mac, star, FIRST_NIC_SLOT + index) for index, (mac, star) in enumerate(far)),
                 ram_file=Frozen.of(frozen, spec.name, has_disk=False).ram if frozen else None,
                 ram_shared=not resume, incoming=resume,
             )  # fmt: skip

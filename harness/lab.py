@@ -20,7 +20,7 @@ from bundle.catalogue import Release
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from bundle.iso import make_iso
 from bundle.paths import payload_root
-from harness import accel, boot, console, golden, image, network, proofs, reaper, rundir, topology
+from harness import accel, boot, console, golden, hotplug, image, network, proofs, reaper, rundir, topology
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
 from harness.engine import CD, Engine, SystemVm
@@ -31,7 +31,8 @@ from harness.network import Network
 from harness.results import Results
 
 _TENANT_FILES = Path(__file__).parent / "tenant"
-SHIPPED_NETWORKS = tuple(path.stem for path in (Path(__file__).parent / "networks").glob("*.toml"))
+# The network that is shipped for a VM type.
+DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc"}
 # What the serial console said while the golden snapshot was booted.
 _BOOT_LOG = "boot-console.log"
 # Who signed the agent's certificate, beside the snapshot that holds it.
@@ -75,7 +76,7 @@ class Wish:
             UsageError: there is no such network, or it is one of another VM type.
         """
         topology.of_type(self.vm_type)
-        name = self.network or (self.vm_type if self.vm_type in SHIPPED_NETWORKS else None)
+        name = self.network or DEFAULT_NETWORKS.get(self.vm_type)
         declared = network.load(name) if name else None
         if declared is not None and declared.type != self.vm_type:
             raise UsageError(f"network {name!r} is declared for a {declared.type}, not for a {self.vm_type}")
@@ -315,6 +316,9 @@ class _Maker:
                 vm.site.authority.provision(vm.guest, secrets.token_hex(16))
                 vm.site.connected()
         if self.network is not None:
+            if vm.unplugged:
+                with self.narrator.step(f"plug in {len(vm.unplugged)} NICs"):
+                    hotplug.plug_all(vm)
             with self.narrator.step("apply the rules"):
                 network.apply(vm.guest, network.start_bags(self.network))
             with self.narrator.step("prove the rules"):

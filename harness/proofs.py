@@ -39,7 +39,8 @@ def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[]
             yield f"DHCP gives {machine.address} to {machine.name}", _dhcp(vm, machine)
             server = str(network.inside_of(machine.address).address.ip)
             yield f"DNS knows {machine.name}", _dns(vm, machine, server)
-            yield f"user data of {machine.name}", _user_data(vm, machine, server)
+            if machine.user_data:
+                yield f"user data of {machine.name}", _user_data(vm, machine, server)
     for balancer in network.load_balancers:
         yield f"load balancer {balancer.public}:{balancer.port}", _balancer(vm, network, balancer)
     for forward in network.forwards:

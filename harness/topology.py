@@ -7,30 +7,40 @@ ours, from the documentation ranges.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
 
 from bundle.errors import UsageError
 from harness.netdev import Forward, Link, Star, UserNet
 from harness.network import Network
-from harness.tenant import TenantSpec
+from harness.network.model import Machine, Nic, Outsider
+from harness.tenant import ECHO_PORTS, HTTP_PORT, Host, TenantSpec
 
 CONTROL_NETWORK, CONTROL_HOST, CONTROL_MASK = "169.254.0.0/16", "169.254.0.1", "255.255.0.0"
-PUBLIC_NETWORK, PUBLIC_GATEWAY, PUBLIC_MASK = "192.0.2.0/24", "192.0.2.1", "255.255.255.0"
+PUBLIC_MASK = "255.255.255.0"
 MANAGEMENT_NETWORK, MANAGEMENT_GATEWAY = "10.0.0.0/24", "10.0.0.1"
 SSH_PORT = 3922
-# What a tenant serves on an address that is wholly its own.
-TENANT_PORTS = (7, 22, 80)
 
 
 @dataclass(frozen=True)
 class NicPlan:
-    """One NIC: which network it is on, with which address. ``role`` is guest, control, public or management."""
+    """One NIC: which network it is on, with which address.
+
+    Attributes:
+        role: guest, control, public or management; tier or private for those of a VPC.
+        mac: its address on the wire.
+        address: its first IPv4 address.
+        mask: and the netmask.
+        later: it is plugged in after the boot, so the cmdline does not tell of it.
+    """
 
     role: str
     mac: str
     address: str
     mask: str
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,8 @@ class Topology:
     Attributes:
         vm_type: as in ``type=`` of the cmdline.
         vm_name: CloudStack's instance name.
-        nics: in the guest's order.
-        tenants: on the guest network.
+        nics: in the guest's order; those that are plugged in after the boot come last.
+        tenants: guests whose hosts are on the VM's networks.
         exposed: (address, port) pairs on public NICs that loopback can reach.
         parameters: the type's own cmdline parameters.
     """
@@ -59,10 +69,31 @@ class Topology:
         """The NIC that SSH listens on."""
         return next(nic for nic in self.nics if nic.role == "control")
 
+    @property
+    def present_at_boot(self) -> int:
+        """How many of the NICs are there when the VM boots."""
+        return sum(not nic.later for nic in self.nics)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The NICs, such as ``eth0``, that a cable leads from to a tenant guest."""
+        return tuple(sorted({host.device for spec in self.tenants for host in spec.hosts}))
+
+    def tenant_nics(self, spec: TenantSpec, links: Mapping[str, Link]) -> tuple[tuple[str, Star], ...]:
+        """Return MAC and backend of each NIC of a tenant guest; ``links`` are the system VM's ends of the cables."""
+        cabled: set[str] = set()
+        nics = []
+        for host in spec.hosts:
+            # Hosts on one segment share one cable.
+            cables = () if host.device in cabled else (links[host.device].other_end,)
+            cabled.add(host.device)
+            nics.append((host.mac, Star(cables, int(host.device.removeprefix("eth")))))
+        return tuple(nics)
+
     def cmdline(self, public_key: str) -> str:
         """Return the boot parameters, with the key that logs in."""
         words = ["template=domP", f"name={self.vm_name}"]
-        for index, nic in enumerate(self.nics):
+        for index, nic in enumerate(self.nics[: self.present_at_boot]):
             words += [f"eth{index}ip={nic.address}", f"eth{index}mask={nic.mask}"]
         key = base64.b64encode(public_key.encode()).decode()
         return " ".join([*words, f"authorized_key={key}", *self.parameters])
@@ -70,7 +101,7 @@ class Topology:
     def backend(
         self,
         nic: NicPlan,
-        links: tuple[Link, ...],
+        links: Mapping[str, Link],
         host_port: Callable[[str, int], int],
         uplink: Callable[[str], Link],
     ) -> UserNet | Star | Link:
@@ -78,19 +109,23 @@ class Topology:
 
         Args:
             nic: one of ``nics``.
-            links: this machine's ends of the cables to its tenants.
+            links: this machine's ends of the cables to its tenants, by NIC.
             host_port: gives the loopback port that leads to an (address, port).
             uplink: gives this machine's end of the cable to a network that somebody else plays, by the NIC's role.
         """
+        number = self.nics.index(nic)
+        cable = links.get(f"eth{number}")
         match nic.role:
-            case "guest":
-                return Star(links)
+            case "guest" | "tier" | "private":
+                return cable or Star((), number)
             case "control":
                 forward = Forward(host_port(nic.address, SSH_PORT), nic.address, SSH_PORT)
                 return UserNet(CONTROL_NETWORK, CONTROL_HOST, (forward,))
             case "public":
                 forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
-                return UserNet(PUBLIC_NETWORK, PUBLIC_GATEWAY, forwards)
+                network = IPv4Network(f"{nic.address}/{nic.mask}", strict=False)
+                user = UserNet(str(network), str(network[1]), forwards)
+                return Star((cable,), number, user) if cable else user
             case "management":
                 return uplink(nic.role)
             case _:
@@ -115,7 +150,9 @@ def _management(last: int) -> NicPlan:
     return NicPlan("management", f"06:00:0a:00:00:{last:02x}", f"10.0.0.{last}", "255.255.255.0")
 
 
-TENANT = TenantSpec("vm1", "02:00:0a:01:01:32", "10.1.1.50")
+# Name of the tenant guest of every topology; one holds all hosts.
+TENANTS = "tenants"
+TENANT = TenantSpec(TENANTS, (Host("vm1", "02:00:0a:01:01:32", "eth0", "10.1.1.50"),))
 _DNS = "dns1=192.0.2.53"
 _GUEST_NETWORK = (
     "domain=cs1.cloud.internal",
@@ -216,7 +253,7 @@ def of_type(vm_type: str) -> Topology:
 
 
 def around(network: Network) -> Topology:
-    """Return the topology of a declared network: its NICs and tenants, its public rules reachable from loopback."""
+    """Return the topology of a declared network: its NICs and hosts, its public rules reachable from loopback."""
     exposed = [
         (forward.public, port)
         for forward in network.forwards
@@ -224,14 +261,62 @@ def around(network: Network) -> Topology:
         for port in range(forward.public_ports.first, forward.public_ports.last + 1)
     ]
     exposed += [(balancer.public, balancer.port) for balancer in network.load_balancers]
-    exposed += [(nat.public, port) for nat in network.static_nats for port in TENANT_PORTS]
+    exposed += [
+        (nat.public, port) for nat in network.static_nats for port in served_ports(network, nat.private)
+    ]
+    hosts = [
+        *map(partial(_machine_host, network), network.machines),
+        *map(partial(_outsider_host, network), network.outsiders),
+    ]
     return replace(
         of_type(network.type),
         nics=tuple(
-            NicPlan(nic.role, nic.mac, str(nic.address.ip), str(nic.address.netmask))
+            NicPlan(
+                nic.role, nic.mac, str(nic.address.ip), str(nic.address.netmask), later=_later(network, nic)
+            )
             for nic in network.nics
-            if nic.role != "tier"
         ),
-        tenants=tuple(TenantSpec(m.name, m.mac, str(m.address)) for m in network.machines),
+        tenants=(TenantSpec(TENANTS, tuple(hosts)),) if hosts else (),
         exposed=tuple((str(address), port) for address, port in exposed),
     )
+
+
+def served_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
+    """Return the TCP ports that a host of a declared network serves: every one that a rule speaks of, and some more."""
+    return (HTTP_PORT, *_echo_ports(network, address))
+
+
+def _echo_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
+    ports = set(ECHO_PORTS)
+    ports |= {f.private_ports.first for f in network.forwards if f.private == address and f.protocol == "tcp"}
+    ports |= {m.port for balancer in network.load_balancers for m in balancer.members if m.address == address}
+    for acl in network.acls:
+        nic = next(nic for nic in network.nics if nic.device == acl.device)
+        if acl.ports and acl.protocol == "tcp" and address in nic.address.network:
+            ports.add(acl.ports.first)
+    return tuple(sorted(ports - {HTTP_PORT}))
+
+
+def _later(network: Network, nic: Nic) -> bool:
+    """Say whether a NIC is plugged in after the boot: all of a VPC router are but the control NIC."""
+    return network.type == "vpcrouter" and nic.role != "control"
+
+
+def _machine_host(network: Network, machine: Machine) -> Host:
+    return Host(
+        machine.name, machine.mac, network.inside_of(machine.address).device, str(machine.address),
+        ports=_echo_ports(network, machine.address), extra=_behind(network, machine.address),
+    )  # fmt: skip
+
+
+def _outsider_host(network: Network, outsider: Outsider) -> Host:
+    return Host(
+        outsider.name, outsider.mac, outsider.device, str(outsider.address),
+        gateway=str(outsider.gateway or ""), ports=_echo_ports(network, outsider.address.ip),
+        extra=_behind(network, outsider.address.ip),
+    )  # fmt: skip
+
+
+def _behind(network: Network, address: IPv4Address) -> tuple[str, ...]:
+    """Return the addresses that a host answers at because a static route leads to it."""
+    return tuple(f"{route.target}/32" for route in network.routes if route.gateway == address)

@@ -29,12 +29,13 @@ def reapply_bags(network: Network) -> tuple[Databag, ...]:
         _firewall(_default_egress(network)) if network.public else None,
         _firewall(_egress(rule, number) for number, rule in enumerate(network.egress, 1)),
         _addresses(network),
+        *(_private_gateway(nic) for nic in network.private),
         _static_nat(network),
         _firewall(_ingress(rule, number) for number, rule in enumerate(network.ingress, 101)),
         _forwards(network),
         _load_balancers(network),
         *_vpn(network),
-        *(_acl(network, nic) for nic in network.nics if nic.role == "tier"),
+        *(_acl(network, nic) for nic in network.nics if nic.role in {"tier", "private"}),
         _routes(network),
     ]
     return tuple(bag for bag in bags if bag is not None)
@@ -118,6 +119,25 @@ def _addresses(network: Network) -> Databag | None:
     return Databag("ip_associations", {"ip_address": rows, "type": "ips"})
 
 
+def _private_gateway(nic: Nic) -> Databag:
+    row = {
+        "public_ip": str(nic.address.ip),
+        "source_nat": False,
+        "add": True,
+        "one_to_one_nat": False,
+        "first_i_p": True,
+        **({"gateway": str(nic.gateway)} if nic.gateway else {}),
+        "netmask": str(nic.address.netmask),
+        "vif_mac_address": nic.mac,
+        "nic_dev_id": int(nic.device.removeprefix("eth")),
+        "new_nic": True,
+        "nw_type": "public",
+        "is_private_gateway": True,
+        "mtu": _MTU,
+    }
+    return Databag("ip_associations", {"ip_address": [row], "type": "ips"})
+
+
 def _static_nat(network: Network) -> Databag | None:
     rules = [
         {
@@ -193,7 +213,7 @@ def _acl(network: Network, nic: Nic) -> Databag | None:
         {
             "device": nic.device,
             "mac_address": nic.mac,
-            "private_gateway_acl": False,
+            "private_gateway_acl": nic.role == "private",
             "nic_ip": str(nic.address.ip),
             "nic_netmask": str(nic.address.network.prefixlen),
             "ingress_rules": [_acl_rule(row) for row in rows if row.direction == "ingress"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from bundle.errors import UsageError
+from harness.network.checking import check
 from harness.network.reading import Table
 
 Protocol: TypeAlias = Literal["tcp", "udp", "icmp", "all"]
-Role: TypeAlias = Literal["guest", "control", "public", "tier"]
+# "private" is the gateway of a VPC to another private network.
+Role: TypeAlias = Literal["guest", "control", "public", "tier", "private"]
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -137,12 +138,28 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Outsider:
+    """A host on a public or private network, with a fixed address: a witness of what comes out of the router."""
+
+    name: str
+    mac: str
+    device: str
+    address: IPv4Interface
+    gateway: IPv4Address | None
+
+
+@dataclass(frozen=True)
 class Route:
     """A static route of a VPC."""
 
     network: IPv4Network
     gateway: IPv4Address
     address: IPv4Address
+
+    @property
+    def target(self) -> IPv4Address:
+        """An address that the route leads to."""
+        return self.network[1]
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,7 @@ class Network:
     egress: tuple[Egress, ...] = ()
     acls: tuple[Acl, ...] = ()
     machines: tuple[Machine, ...] = ()
+    outsiders: tuple[Outsider, ...] = ()
     routes: tuple[Route, ...] = ()
     vpn: Vpn | None = None
 
@@ -190,6 +208,11 @@ class Network:
     def inside(self) -> tuple[Nic, ...]:
         """The NICs that tenants are behind: the guest NIC, or the tiers of a VPC."""
         return tuple(nic for nic in self.nics if nic.role in {"guest", "tier"})
+
+    @cached_property
+    def private(self) -> tuple[Nic, ...]:
+        """The private gateways of a VPC."""
+        return tuple(nic for nic in self.nics if nic.role == "private")
 
     def inside_of(self, address: IPv4Address) -> Nic:
         """Return the NIC whose network an inside address lies in."""
@@ -257,6 +280,7 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
         egress=tuple(map(_egress, top.tables("egress"))),
         acls=tuple(map(_acl, top.tables("acl"))),
         machines=tuple(map(_machine, top.tables("machine"))),
+        outsiders=tuple(map(_outsider, top.tables("outsider"))),
         routes=tuple(
             Route(
                 row.value("network", IPv4Network),
@@ -268,14 +292,14 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
         vpn=_vpn(vpn) if vpn else None,
     )
     top.finish()
-    _check(network)
+    check(network)
     return network
 
 
 def _nic(row: Table) -> Nic:
     return Nic(
         device=row.text("device", re.compile(r"eth\d{1,2}")),
-        role=row.choice("role", ("guest", "control", "public", "tier")),
+        role=row.choice("role", ("guest", "control", "public", "tier", "private")),
         address=row.value("address", IPv4Interface),
         mac=row.text("mac", _MAC),
         gateway=row.value("gateway", IPv4Address) if row.has("gateway") else None,
@@ -345,6 +369,16 @@ def _machine(row: Table) -> Machine:
     )
 
 
+def _outsider(row: Table) -> Outsider:
+    return Outsider(
+        name=row.text("name", _NAME),
+        mac=row.text("mac", _MAC),
+        device=row.text("device"),
+        address=row.value("address", IPv4Interface),
+        gateway=row.value("gateway", IPv4Address) if row.has("gateway") else None,
+    )
+
+
 def _vpn(row: Table) -> Vpn:
     users = row.table("users")
     vpn = Vpn(
@@ -385,43 +419,3 @@ def ports(value: object) -> Ports:
 def _member(value: object) -> Member:
     address, _, number = str(value).partition(":")
     return Member(ipaddress.IPv4Address(address), port(number))
-
-
-def _check(network: Network) -> None:
-    """Refuse what no management server would send."""
-    where = f"network {network.name!r}"
-    if not any(nic.role == "control" for nic in network.nics):
-        raise UsageError(f"{where}: a NIC with role 'control' is missing")
-    _unique(where, "device of [[nic]]", (nic.device for nic in network.nics))
-    _unique(where, "MAC address", [*(nic.mac for nic in network.nics), *(m.mac for m in network.machines)])
-    _unique(where, "address of [[machine]]", (machine.address for machine in network.machines))
-    _unique(where, "address of [[public_address]]", (row.address for row in network.public_addresses))
-    _unique(where, "load balancer", ((row.public, row.port) for row in network.load_balancers))
-    declared = {row.address for row in network.public_addresses}
-    public = {
-        "forward": [row.public for row in network.forwards],
-        "static_nat": [row.public for row in network.static_nats],
-        "load_balancer": [row.public for row in network.load_balancers],
-        "ingress": [row.public for row in network.ingress],
-    }
-    for table, addresses in public.items():
-        for address in addresses:
-            if address not in declared:
-                raise UsageError(f"{where}: {address} of [[{table}]] is no [[public_address]]")
-    if declared and network.public is None:
-        raise UsageError(f"{where}: [[public_address]] needs a NIC with role 'public'")
-    insiders = [row.private for row in network.forwards] + [row.private for row in network.static_nats]
-    for address in [*insiders, *(machine.address for machine in network.machines)]:
-        network.inside_of(address)
-    devices = {nic.device for nic in network.inside}
-    for acl in network.acls:
-        if acl.device not in devices:
-            raise UsageError(f"{where}: [[acl]] names {acl.device!r}, which is no tier")
-
-
-def _unique(where: str, what: str, values: Iterable[object]) -> None:
-    seen: set[object] = set()
-    for value in values:
-        if value in seen:
-            raise UsageError(f"{where}: {what} {value} is there twice")
-        seen.add(value)

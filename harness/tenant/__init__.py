@@ -1,97 +1,131 @@
-"""Tenants: tiny guests behind a system VM, with clients and servers of the real protocols.
+"""Tenants: tiny guests around a system VM, with clients and servers of the real protocols.
 
-A tenant is the template's own kernel and an initramfs of busybox and a few virtio drivers. It has one NIC, is ready
-some three seconds after QEMU's start under TCG, and is told what to do over a virtio-serial port, so that the network
-under test carries nothing of the harness.
+A tenant guest is the template's own kernel and an initramfs of busybox and a few virtio drivers, ready some three
+seconds after QEMU's start under TCG. It holds any number of hosts, each with a NIC and a network namespace of its own,
+so a VPC with eleven tiers needs one tenant guest. Hosts are told what to do over a virtio-serial port, so that the
+network under test carries nothing of the harness.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import itertools
 import shlex
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.errors import InfrastructureError
 from harness import initramfs
 from harness.guest import Completed, GuestError
+from harness.tenant.control import Control
 
 CONTROL_CHANNEL = "org.sysvm.tenant"
 MEMORY_MIB = 96
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1"
+# What every host serves besides HTTP on port 80: TCP echo.
+ECHO_PORTS = (7, 22)
+HTTP_PORT = 80
 _HERE = Path(__file__).parent
+_PROGRAMS = {
+    "init": "init.sh",
+    "bin/start-host": "start-host.sh",
+    "bin/host": "host.sh",
+    "bin/peer": "peer.sh",
+    "bin/udhcpc.script": "udhcpc.sh",
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of a tenant guest.
+
+    Attributes:
+        name: what its web server answers: ``tenant NAME``.
+        mac: of its one NIC.
+        device: the system VM's NIC whose segment it is on, such as ``eth0``.
+        address: with netmask for a fixed one; without for one that DHCP is going to give.
+        gateway: its way out, for a fixed address.
+        ports: TCP ports that echo.
+        extra: further addresses that it answers at, with netmasks.
+    """
+
+    name: str
+    mac: str
+    device: str
+    address: str
+    gateway: str = ""
+    ports: tuple[int, ...] = ECHO_PORTS
+    extra: tuple[str, ...] = ()
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the address is there from the start."""
+        return "/" in self.address
+
+    def line(self, nic: str) -> str:
+        """Return the host's line for the guest, where its NIC is called ``nic``."""
+        address = self.address if self.fixed else "dhcp"
+        ports = ",".join(map(str, self.ports))
+        return " ".join([self.name, nic, address, self.gateway or "-", ports, *self.extra])
 
 
 @dataclass(frozen=True)
 class TenantSpec:
-    """A tenant as the network declares it: name, MAC and the address that DHCP will give."""
+    """A tenant guest: its name and its hosts, in the order of its NICs."""
 
     name: str
-    mac: str
-    address: str
+    hosts: tuple[Host, ...]
 
 
 def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes]) -> None:
-    """Write the initramfs of a tenant.
+    """Write the initramfs of a tenant guest.
 
     Args:
         path: where to.
-        spec: whose identity its web server tells.
+        spec: whose hosts it has.
         modules: kernel modules by file name, in the order in which they must be loaded.
     """
+    lines = [host.line(f"eth{number}") for number, host in enumerate(spec.hosts)]
     files = {
-        "init": (_HERE / "init.sh").read_bytes(),
-        "bin/udhcpc.script": (_HERE / "udhcpc.sh").read_bytes(),
-        "identity": f"tenant {spec.name}\n".encode(),
+        **{name: (_HERE / source).read_bytes() for name, source in _PROGRAMS.items()},
+        "hosts": "".join(f"{line}\n" for line in lines).encode(),
         "modules/order": "".join(f"{name}\n" for name in modules).encode(),
     }
     initramfs.write(path, files | {f"modules/{name}": content for name, content in modules.items()})
 
 
-class Tenant:
-    """A running tenant, told what to do over its control socket."""
+def connect(spec: TenantSpec, socket: Path) -> dict[str, Tenant]:
+    """Return the hosts of a tenant guest by name; ``socket`` is the host's end of its control port."""
+    control = Control(spec.name, socket)
+    return {host.name: Tenant(host.name, control) for host in spec.hosts}
 
-    def __init__(self, name: str, control: Path) -> None:
-        """Remember the host's end of the control port; connects with the first command."""
+
+class Tenant:
+    """A host of a running tenant guest."""
+
+    def __init__(self, name: str, control: Control) -> None:
+        """Remember whom to ask."""
         self.name = name
         self.control = control
-        self._socket: socket.socket | None = None
-        self._buffer = b""
-        self._ids = itertools.count(1)
 
     def close(self) -> None:
-        """Close the control socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-            self._buffer = b""
+        """Close the control port, for all hosts of the guest."""
+        self.control.close()
 
     def wait_ready(self, deadline: float = 60.0) -> None:
-        """Wait until a freshly booted tenant says that it serves.
+        """Wait until a freshly booted tenant guest says that its hosts serve.
 
         Raises:
             GuestError: it does not, in time.
         """
-        self._answer("ready", time.monotonic() + deadline)
+        self.control.wait_ready(deadline)
 
     def run(self, script: str, *, deadline: float = 30.0, check: bool = True) -> Completed:
-        """Run a busybox shell script in the tenant.
+        """Run a busybox shell script on the host.
 
         Raises:
             GuestError: no answer in time, or ``check`` is set and the status is not 0.
         """
-        identifier = f"c{next(self._ids)}"
-        request = f"{identifier} {base64.b64encode(script.encode()).decode()}\n".encode()
         started = time.monotonic()
-        try:
-            self._connection().sendall(request)
-        except OSError as error:
-            raise GuestError(f"tenant {self.name}: control port is gone: {error}") from None
-        status, output = self._answer(identifier, started + deadline)
+        status, output = self.control.ask(self.name, script, deadline)
         completed = Completed(script, status, output, "", time.monotonic() - started)
         if check and status != 0:
             last = output.strip().splitlines()[-1:] or ["no output"]
@@ -104,8 +138,7 @@ class Tenant:
         Raises:
             GuestError: no lease.
         """
-        lease = "udhcpc -i eth0 -n -q -f -t 10 -T 2 -s /bin/udhcpc.script"
-        self.run(f"ip link set eth0 up && {lease}", deadline=deadline)
+        self.run("udhcpc -i eth0 -n -q -f -t 10 -T 2 -s /bin/udhcpc.script", deadline=deadline)
         return self.run("ip -4 -o address show dev eth0").stdout.split()[3].split("/")[0]
 
     def http(self, url: str, *, deadline: float = 20.0) -> str:
@@ -118,40 +151,3 @@ class Tenant:
     def resolve(self, name: str, server: str) -> str:
         """Ask a DNS server for a name; returns what nslookup prints."""
         return self.run(f"nslookup {shlex.quote(name)} {server}", deadline=20.0, check=False).stdout
-
-    def _connection(self) -> socket.socket:
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.connect(str(self.control))
-        return self._socket
-
-    def _answer(self, identifier: str, end: float) -> tuple[int, str]:
-        """Read lines until the one that answers ``identifier``; others are answers nobody waits for any more."""
-        try:
-            connection = self._connection()
-            while True:
-                line, found, rest = self._buffer.partition(b"\n")
-                if found:
-                    self._buffer = rest
-                    words = line.decode(errors="replace").split(" ")
-                    if words[0] == identifier:
-                        return int(words[1]), base64.b64decode(words[2]).decode(errors="replace")
-                    continue
-                connection.settimeout(max(0.01, end - time.monotonic()))
-                chunk = connection.recv(1 << 16)
-                if not chunk:
-                    raise GuestError(f"tenant {self.name}: control port closed")
-                self._buffer += chunk
-        except TimeoutError:
-            raise GuestError(f"tenant {self.name}: no answer to {identifier} in time") from None
-        except OSError as error:
-            raise InfrastructureError(f"tenant {self.name}: control socket {self.control}: {error}") from None
-
-    def __enter__(self) -> Tenant:
-        """Return the tenant itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the control socket."""
-        with contextlib.suppress(OSError):
-            self.close()

@@ -1,22 +1,22 @@
 #!/bin/busybox sh
 # shellcheck shell=dash # busybox ash: dash is the nearest that the checker knows
-# Process 1 of a tenant: loads its drivers, takes an address by DHCP when told to, serves, and obeys its control port.
+# Process 1 of a tenant guest: loads its drivers, starts its hosts, each with a network of its own, and obeys its control
+# port.
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mkdir -p /www
+mkdir -p /run/hosts
 echo 2 >/proc/sys/kernel/printk
 while read -r module; do
     insmod "/modules/$module" || echo "tenant: cannot load $module" >/dev/console
 done </modules/order
-ip link set lo up
-cat /identity >/www/index.html
-httpd -p 80 -h /www
-nc -ll -p 7 -e cat &
-nc -ll -p 22 -e cat &
+while read -r name device _; do
+    start-host "$name" "$device"
+done </hosts
 
-# The control port: one request a line, "ID BASE64-OF-A-SHELL-SCRIPT", answered by "ID STATUS BASE64-OF-ITS-OUTPUT".
+# The control port: one request a line, "ID HOST BASE64-OF-A-SHELL-SCRIPT", answered by "ID STATUS BASE64-OF-ITS-OUTPUT".
+# A script may write lines of its own to descriptor 3. Each line is one write, so lines of several writers stay whole.
 port=
 for entry in /sys/class/virtio-ports/*; do
     [ "$(cat "$entry/name")" = org.sysvm.tenant ] && port=/dev/${entry##*/}
@@ -24,9 +24,11 @@ done
 exec 3<>"$port"
 echo "ready 0 " >&3
 while :; do
-    while read -r id script <&3; do
-        output=$(echo "$script" | base64 -d | sh 2>&1)
-        echo "$id $? $(echo -n "$output" | base64 | tr -d '\n')" >&3
+    while read -r id host script <&3; do
+        {
+            output=$(echo "$script" | base64 -d | nsenter -t "$(cat "/run/hosts/$host")" -n -m sh 2>&1)
+            echo "$id $? $(echo -n "$output" | base64 | tr -d '\n')" >&3
+        } &
     done
     # End of file means that nobody is connected at the host's end, as after a restore.
     usleep 50000

@@ -71,9 +71,10 @@ def test_a_golden_machine_writes_its_ram_to_the_file_and_a_restore_does_not(spec
 
 def test_nics_come_in_the_order_of_the_topology(spec):
     plan = topology.router()
+    backends = [plan.backend(nic, {}, lambda *_: 20002, lambda _: Link(1, 2)) for nic in plan.nics]
     nics = tuple(
-        domain.Nic(nic.mac, plan.backend(nic, (), lambda _address, _port: 20002, lambda _role: Link(1, 2)), 0x10 + index)
-        for index, nic in enumerate(plan.nics)
+        domain.Nic(nic.mac, backend, 0x10 + index)
+        for index, (nic, backend) in enumerate(zip(plan.nics, backends, strict=True))
     )
     devices = [a for a in replace(spec, nics=nics).qemu_arguments() if a.startswith("virtio-net-pci")]
     assert [nic.role for nic in plan.nics] == ["guest", "control", "public"]

@@ -117,15 +117,16 @@ class Lab:
     golden: golden.Golden
 
     @contextmanager
-    def system_vm(self, name: str) -> Iterator[SystemVm]:
-        """Yield a fresh copy of the golden snapshot; its logs are kept among the results."""
+    def system_vm(self, name: str, logs: str | None = None) -> Iterator[SystemVm]:
+        """Yield a fresh copy of the golden snapshot; its logs are kept among the results, in a folder ``logs``."""
         vm = self.restore(name)
+        folder = logs or name
         try:
-            with management_of(vm, self.golden.folder, self.results.log(f"{name}/{_MANAGEMENT_LOG}")):
+            with management_of(vm, self.golden.folder, self.results.log(f"{folder}/{_MANAGEMENT_LOG}")):
                 yield vm
         finally:
             try:
-                self.keep_logs(vm)
+                self.keep_logs(vm, folder)
             finally:
                 vm.stop()
 
@@ -133,13 +134,13 @@ class Lab:
         """Return a fresh copy of the golden snapshot, for the caller to stop."""
         return self.engine.restore(name, self.plan, self.image, self.golden.ssh_key, self.golden.folder)
 
-    def keep_logs(self, vm: SystemVm) -> None:
-        """Copy the console logs, and what the guest logged if it still answers."""
+    def keep_logs(self, vm: SystemVm, folder: str) -> None:
+        """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
         for machine in vm.machines():
             source = machine.folder / "console.log"
             if source.exists():
                 shutil.copyfile(
-                    source, self.results.log(f"{vm.name}/{machine.name.split('-', 2)[2]}-console.log")
+                    source, self.results.log(f"{folder}/{machine.name.split('-', 2)[2]}-console.log")
                 )
         for name, command in {
             "livepatch.log": "cat /var/log/livepatchsystemvm.log",
@@ -150,7 +151,7 @@ class Lab:
                 text = vm.guest.run(command, deadline=30, check=False).stdout
             except InfrastructureError as error:
                 text = f"not to be had: {error}\n"
-            self.results.log(f"{vm.name}/{name}").write_text(text)
+            self.results.log(f"{folder}/{name}").write_text(text)
 
     def broken_service(self) -> str:
         """Return the service that ``broken_bundle`` keeps down: the first of the type's that can be broken."""

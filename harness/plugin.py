@@ -5,7 +5,8 @@ Fixtures:
     system_vm: a fresh, booted, configured system VM with its tenants; gone after the test.
     live_patch: patches that VM and makes every check; the test fails at its end when one did not hold.
 
-A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``.
+A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``. Some
+scenarios are not about every VM type: ``scenario("name", types=("secstorage",), why="...")``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pytest
 from bundle import catalogue
 from bundle.errors import SysvmError
 from harness import results
+from harness.cells import ALL, Cell, cells, is_chosen
 from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
@@ -49,6 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--debian", type=int, default=None, help="another Debian than the release's own")
     group.addoption("--network", default=None, help="declared network: a name or a TOML file")
     group.addoption("--bundle", type=Path, default=None, help="patch with this bundle")
+    group.addoption(
+        "--scenario",
+        default=ALL,
+        help="scenarios by parts of their ids, separated by commas; 'default' or 'all' of them",
+    )
     group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
 
 
@@ -56,7 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(_Workers(), "sysvm-workers")
-    config.addinivalue_line("markers", "scenario(name): a scenario that goes into the report under that name")
+    config.addinivalue_line(
+        "markers",
+        "scenario(name, default=False, types=None, why=''): a scenario that goes into the report under that name; "
+        "a default one runs when nobody chooses; types: the VM types that it is for, why: why no others",
+    )
 
 
 def _run_of(config: pytest.Config) -> Run:
@@ -67,18 +77,6 @@ def _run_of(config: pytest.Config) -> Run:
         folder = Results(Path(shared)) if shared else results.create(config.getoption("--results"))
         run = config.stash[RUN] = Run(folder, EventLog(folder.events))
     return run
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the matrix of VM types and releases."""
-
-    vm_type: str
-    from_release: str
-
-    def __str__(self) -> str:
-        """Return the part of a scenario's id that names the cell."""
-        return f"{self.vm_type}-from-{self.from_release}"
 
 
 class _Workers:
@@ -96,37 +94,77 @@ class _Workers:
             run.problem = Problem(*told)
 
 
-def cells(config: pytest.Config) -> list[Cell]:
-    """Return the cells of the matrix: every VM type from every release.
+def cells_of(config: pytest.Config) -> list[Cell]:
+    """Return the cells of the matrix that the options name.
 
     Raises:
         UsageError: an unknown release or VM type.
     """
-    facts = catalogue.load()
-    types = [of_type(word).vm_type for word in config.getoption("--type").split(",")]
-    releases = [facts.release(word).name for word in config.getoption("from_release").split(",")]
-    return [Cell(vm_type, release) for release in releases for vm_type in types]
+    option = config.getoption
+    types = [of_type(word).vm_type for word in option("--type").split(",")]
+    return cells(types, option("from_release").split(","), option("to_release"), option("--bundle"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let every test that uses the lab run in every cell."""
+    """Let every test that uses the lab run in every cell; a scenario's readable id is that of its test."""
     if "lab" in metafunc.fixturenames:
-        chosen = cells(metafunc.config)
+        chosen = cells_of(metafunc.config)
+        mark = metafunc.definition.get_closest_marker("scenario")
+        name = f"-{mark.args[0]}" if mark else ""
         metafunc.parametrize(
-            "lab", chosen, indirect=True, scope="session", ids=[str(cell) for cell in chosen]
+            "lab", chosen, indirect=True, scope="session", ids=[f"{cell}{name}" for cell in chosen]
         )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the scenarios that nobody wants; of the wanted ones, skip those that cannot be."""
+    wanted = config.getoption("--scenario")
+    kept, left_out = [], []
+    for item in items:
+        identifier = scenario_id(item)
+        mark = item.get_closest_marker("scenario")
+        if (
+            identifier is None
+            or mark is None
+            or is_chosen(identifier, wanted, is_default=mark.kwargs.get("default", False))
+        ):
+            kept.append(item)
+        else:
+            left_out.append(item)
+    for item in kept:
+        if reason := _why_not(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def _why_not(item: pytest.Item) -> str:
+    """Return why a scenario cannot be made in its cell, or nothing."""
+    mark = item.get_closest_marker("scenario")
+    if mark is None:
+        return ""
+    cell = cell_of(item)
+    types = mark.kwargs.get("types")
+    if types is not None and cell.vm_type not in types:
+        return str(mark.kwargs.get("why") or f"it is about {', '.join(types)}")
+    return cell.impossible
 
 
 def cell_of(item: pytest.Item) -> Cell:
     """Return the cell that a test runs in."""
     callspec = getattr(item, "callspec", None)
-    return callspec.params["lab"] if callspec and "lab" in callspec.params else cells(item.config)[0]
+    return callspec.params["lab"] if callspec and "lab" in callspec.params else cells_of(item.config)[0]
 
 
 def scenario_id(item: pytest.Item) -> str | None:
     """Return the readable id of a scenario, or None for another test."""
     mark = item.get_closest_marker("scenario")
-    return f"{cell_of(item)}-{mark.args[0]}" if mark else None
+    if mark is None:
+        return None
+    callspec = getattr(item, "callspec", None)
+    own = [value for name, value in callspec.params.items() if name != "lab"] if callspec else []
+    return "-".join([str(cell_of(item)), mark.args[0], *map(str, own)])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -161,7 +199,7 @@ def pytest_runtest_makereport(
         verdict = "passed" if report.passed else "skipped" if report.skipped else "failed"
         if report.failed and report.when != "call":
             verdict = "error"
-        reason = "" if error is None else str(error).strip().splitlines()[0]
+        reason = "" if error is None else (str(error).strip().splitlines() or [type(error).__name__])[0]
         run.events.emit(
             "scenario_finished", scenario=identifier, verdict=verdict, reason=reason, seconds=report.duration
         )
@@ -217,7 +255,9 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
     mark = request.node.get_closest_marker("scenario")
     # Part of domain and socket names: short, and nothing but letters, digits and dashes.
     name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.originalname)[:24]
-    with lab.system_vm(name) as vm:
+    scenario = scenario_id(request.node)
+    lab.events.emit("template", scenario=scenario, label=lab.image.label())
+    with lab.system_vm(name, logs=scenario) as vm:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         yield vm
 

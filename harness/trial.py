@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle import catalogue
 from harness import agent, checks, network, observe, payload, proofs
-from harness.agent import PatchAnswer
+from harness.agent import BundleFiles, PatchAnswer
 from harness.checks import Case, Expectation, Outcome
 from harness.checks.case import AgentLink
 from harness.checks.services import renewed
 from harness.engine import SystemVm
 from harness.lab import Lab
+from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.management.site import PINGS
 from harness.traffic import HttpProbe, Probe, StreamProbe, TcpProbe, Traffic
 from harness.traffic.probes import WEBSOCKET
@@ -25,7 +26,7 @@ RATES = {"kvm": 50.0, "qemu": 10.0}
 # The longest time without an answer that users may see, in milliseconds. Emulation is some ten times slower.
 BUDGETS_MS = {"kvm": 500.0, "qemu": 3000.0}
 # An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
-AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 45_000.0}
+AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
 AGENT_PROBE = "agent's connection to the management server"
 # Browsers come to this port. Each console is a chain of four connections: a few a second are enough.
 CONSOLE_PORT, CONSOLE_RATE, CONSOLE_TIMEOUT = 8080, 2.0, 5.0
@@ -45,12 +46,14 @@ class Trial:
     Attributes:
         scenario: id under which events are recorded.
         failures: checks that did not hold, for people; a scenario with any of them fails at its end.
+        cases: what was seen of each patch, for checks of the scenario's own.
     """
 
     lab: Lab
     vm: SystemVm
     scenario: str
     failures: list[str] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
 
     def patch(
         self,
@@ -68,17 +71,54 @@ class Trial:
             forced: patch although the signature is the bundle's already.
             trouble: patterns of console and journal lines that this patch causes on purpose.
         """
-        files = agent.load_bundle(bundle, self.lab.new.signature)
+        files = self.files(bundle)
+        return self.watch(
+            files,
+            lambda: agent.patch(self.vm.guest, files, forced=forced),
+            expected=expected,
+            trouble=trouble,
+        )
+
+    def files(self, bundle: Path) -> BundleFiles:
+        """Return the files of a bundle with the signature that the new release gives them."""
+        return agent.load_bundle(bundle, self.lab.new.signature)
+
+    def server(self) -> ManagementServer:
+        """Return a management server that has the new bundle and knows this VM as ``vm``, in network ``net``."""
+        topology = self.vm.topology
+        row = Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",))
+        inventory = Inventory()
+        inventory.add(row, NetworkRow("net", declared=self.lab.network))
+        return ManagementServer(inventory, self.files(self.lab.new_bundle), events=self.lab.events)
+
+    def watch(
+        self,
+        files: BundleFiles,
+        act: Callable[[], PatchAnswer],
+        *,
+        expected: Expectation = "patched",
+        trouble: tuple[str, ...] = (),
+        sends_rules: bool = False,
+    ) -> PatchAnswer:
+        """Do what ``act`` does to the VM with probes running, and judge it as a patch.
+
+        Args:
+            files: the bundle that it is about.
+            act: patches the VM, by whatever way, and returns what the agent answered.
+            expected: whether the VM must be new or as before afterwards.
+            trouble: patterns of console and journal lines that it causes on purpose.
+            sends_rules: ``act`` sends the rules itself.
+        """
         step = self.lab.narrator.step
         console = self.vm.console_log
         with step(f"{self.vm.name}: observe before"):
             printed = console.stat().st_size
             before = observe.observe(self.vm.guest)
         with step(f"{self.vm.name}: live patch"), self._watched() as (traffic, link):
-            answer = agent.patch(self.vm.guest, files, forced=forced)
+            answer = act()
         with step(f"{self.vm.name}: observe after the patch"):
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
-        if answer.success and self.lab.network is not None:
+        if answer.success and self.lab.network is not None and not sends_rules:
             with step(f"{self.vm.name}: send the rules again"):
                 network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
                 after = observe.observe(self.vm.guest, before.journal.cursor)
@@ -188,6 +228,7 @@ class Trial:
         emit("services", scenario=self.scenario, restarted=words)
         if answer.success and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
+        self.cases.append(case)
         self._note(checks.judge(case))
 
     def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:

@@ -22,7 +22,13 @@ from bundle.errors import Exit, UsageError
 @click.option("--debian", type=int, help="Another Debian than the release's own.")
 @click.option("--network", help="Declared network: a name or a TOML file.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Patch with this bundle instead of our own.")
-@click.option("--scenario", "pattern", help="Only the scenarios that match, as pytest's -k.")
+@click.option(
+    "--scenario",
+    "wanted",
+    default="default",
+    show_default=True,
+    help="Scenarios by parts of their ids, separated by commas, such as S08; 'all' of them; or the 'default' ones.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(0),
@@ -40,7 +46,7 @@ from bundle.errors import Exit, UsageError
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of a table.")
 def run(
     vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str,
-    bundle: Path | None, pattern: str | None, workers: int, results: Path, as_json: bool,
+    bundle: Path | None, wanted: str, workers: int, results: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
@@ -53,6 +59,7 @@ def run(
         "--to": facts.release(to_release or facts.default).name,
         "--type": ",".join(of_type(word).vm_type for word in vm_type.split(",")),
         "--results": str(results.absolute()),
+        "--scenario": wanted,
     }
     if network is not None:
         chosen["--network"] = str(Path(network).absolute()) if Path(network).is_file() else network
@@ -61,8 +68,6 @@ def run(
     if bundle is not None:
         chosen["--bundle"] = str(bundle.absolute())
     arguments = [*(f"{name}={value}" for name, value in chosen.items()), "-n", str(workers)]
-    if pattern:
-        arguments += ["-k", pattern]
     return _judge(arguments, as_json)
 
 

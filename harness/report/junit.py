@@ -72,6 +72,7 @@ def _facts(scenario: ScenarioRow) -> dict[str, str]:
         "vm_type": scenario.vm_type,
         "from_release": scenario.from_release,
         "to_release": scenario.to_release,
+        "template": scenario.template,
         "services_restarted": ", ".join(scenario.services),
         "rules_reapplied": "" if scenario.rules is None else str(scenario.rules),
         "longest_gap_ms": "" if gap is None else f"{gap:.0f}",

@@ -64,6 +64,7 @@ class ScenarioRow:
     vm_type: str = ""
     from_release: str = ""
     to_release: str = ""
+    template: str = ""
     seconds: float | None = None
     verdict: Verdict | None = None
     reason: str = ""
@@ -167,7 +168,11 @@ def _settle(row: ScenarioRow) -> ScenarioRow:
 
 
 def _facts(builder: _Builder, event: Event) -> None:
-    builder.facts.update({name: _text(value) for name, value in event["facts"].items()})
+    """Collect facts; a run over several cells says each of them."""
+    for name, value in event["facts"].items():
+        said = builder.facts.get(name, "")
+        if _text(value) not in said:
+            builder.facts[name] = f"{said}; {_text(value)}" if said else _text(value)
 
 
 def _scenario_started(builder: _Builder, event: Event) -> None:
@@ -182,6 +187,10 @@ def _scenario_started(builder: _Builder, event: Event) -> None:
             to_release=str(event.get("to", "")),
         ),
     )
+
+
+def _template(builder: _Builder, event: Event) -> None:
+    builder.change(event, lambda row: replace(row, template=str(event["label"])))
 
 
 def _scenario_finished(builder: _Builder, event: Event) -> None:
@@ -263,6 +272,7 @@ _HANDLERS: dict[str, Callable[[_Builder, Event], None]] = {
     "run": _facts,
     "run_finished": _run_finished,
     "scenario_started": _scenario_started,
+    "template": _template,
     "scenario_finished": _scenario_finished,
     "step_started": _step_started,
     "step_finished": _step_finished,

@@ -21,7 +21,16 @@ def render_table(report: RunReport) -> RenderableType:
     table = Table(
         title=Text(f"{report.name}: {report.verdict} in {report.seconds:.1f} s"), title_justify="left"
     )
-    for column in ("scenario", "services restarted", "rules", "longest gap", "checks", "seconds", "verdict"):
+    for column in (
+        "scenario",
+        "template",
+        "services restarted",
+        "rules",
+        "longest gap",
+        "checks",
+        "seconds",
+        "verdict",
+    ):
         right = column in {"rules", "longest gap", "checks", "seconds"}
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for scenario in report.scenarios:
@@ -38,6 +47,7 @@ def _cells(scenario: ScenarioRow) -> list[Text]:
     held = len(scenario.checks) - len(scenario.failures)
     values = [
         _one_line(scenario.id),
+        _one_line(scenario.template) or "-",
         ", ".join(scenario.services) or "-",
         "-" if scenario.rules is None else str(scenario.rules),
         gap_text(scenario.longest_gap_ms),

@@ -8,7 +8,7 @@ from harness.lab import Lab
 from harness.trial import Trial
 
 
-@pytest.mark.scenario("live-patch")
+@pytest.mark.scenario("live-patch", default=True)
 def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None:
     """A healthy bundle: services renewed, files new, rules still answered; a second patch changes nothing."""
     answer = live_patch.patch(lab.new_bundle)
@@ -17,7 +17,7 @@ def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None
     live_patch.require("patch.no-op", "it ran a second time" if again.ran else "")
 
 
-@pytest.mark.scenario("S01-rollback")
+@pytest.mark.scenario("S01-rollback", default=True)
 def test_rolls_back_when_a_service_does_not_come_back(lab: Lab, live_patch: Trial) -> None:
     """A bundle that breaks a service: everything is as before, and a healthy bundle succeeds afterwards."""
     service = lab.broken_service()

@@ -35,11 +35,11 @@ def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_lef
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_finished"
     assert "r-10-VM login:" in (latest / "logs" / "golden" / "boot-console.log").read_text()
-    assert (latest / "logs" / "S01-rollback" / "livepatch.log").stat().st_size > 0
+    assert (latest / "logs" / f"router-from-{before}-S01-rollback" / "livepatch.log").stat().st_size > 0
 
 
 def test_a_vm_that_booted_from_cd_on_an_older_debian_is_patched(sysvm, nothing_left):
-    done = sysvm("run", "--json", "--from", "4.16", "--scenario", "patches_the", "--workers", "0")
+    done = sysvm("run", "--json", "--from", "4.16", "--scenario", "live-patch", "--workers", "0")
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(done.stdout)["scenarios"]
     assert row["id"] == "router-from-4.16-live-patch"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import locks
+from harness import locks, retention
 from harness.cache import cache_root
 
 # Raise it when a change of the engine makes older snapshots wrong.
@@ -64,6 +64,7 @@ def get(key: str, make: Callable[[Path], dict[str, Any]]) -> Golden:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+    retention.keep_within(retention.limit())
     return Golden(folder, recorded)
 
 

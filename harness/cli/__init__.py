@@ -21,6 +21,7 @@ class _Entry(NamedTuple):
 # The one table of subcommands. Help texts stand here so that ``sysvm --help`` imports none of them.
 COMMANDS: dict[str, _Entry] = {
     "bundle": _Entry("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
+    "cache": _Entry("harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."),
     "checks": _Entry("harness.cli.checks", "checks", "List the checks that judge a live patch."),
     "doctor": _Entry(
         "harness.cli.doctor", "doctor", "Explain what this machine lacks, and mend what is safe."

@@ -108,11 +108,16 @@ def save(folder: Path, **facts: object) -> None:
 
 def load(folder: Path) -> Image:
     """Read an image of the cache, and note that it was used."""
-    path = folder / METADATA
-    facts = json.loads(path.read_text())
-    os.utime(path)
+    facts = load_facts(folder)
+    os.utime(folder / METADATA)
     names = {field.name for field in fields(Image)} - {"key", "folder"}
     return Image(key=folder.name, folder=folder, **{name: facts[name] for name in names})
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    """Read what ``save`` wrote; looking is not using."""
+    facts: dict[str, Any] = json.loads((folder / METADATA).read_text())
+    return facts
 
 
 def list_images() -> list[Image]:
@@ -157,7 +162,12 @@ def collect(days: float, *, dry_run: bool = False) -> list[Path]:
         cache.discard(KIND, folder.name)
     for folder in bases:
         cache.discard(base.KIND, folder.name)
-    return [*stale, *bases, *cache.collect_partials(KIND), *cache.collect_partials(base.KIND)]
+    return [*stale, *bases, *collect_leftovers()]
+
+
+def collect_leftovers() -> list[Path]:
+    """Remove what killed builds left; returns the folders."""
+    return [*cache.collect_partials(KIND), *cache.collect_partials(base.KIND)]
 
 
 def _last_use(folder: Path) -> float:

@@ -1,0 +1,156 @@
+"""What of the cache goes, and what stays whatever is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from bundle.errors import UsageError
+from harness import golden, locks, retention
+from harness.cli.cache import cache as command
+
+DAY = 86400
+MIB = 1 << 20
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty cache."""
+    monkeypatch.setenv("SYSVM_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def put(root, kind, key, *, days=0.0, facts=None):
+    """Make an entry of one MiB that was used some days ago."""
+    folder = root / kind / key
+    folder.mkdir(parents=True)
+    (folder / "data").write_bytes(os.urandom(MIB))
+    used = time.time() - days * DAY
+    for name, content in (facts or {}).items():
+        (folder / name).write_text(json.dumps(content))
+        os.utime(folder / name, (used, used))
+    os.utime(folder, (used, used))
+    return folder
+
+
+def put_golden(root, key, days=0.0):
+    return put(root, "golden", key, days=days, facts={"golden.json": {"facts": {}, "files": {}}})
+
+
+def put_image(root, key, base, days=0.0):
+    return put(root, "images", key, days=days, facts={"image.json": {"base": base}})
+
+
+def overlay(path, backing):
+    """Make an overlay as the engine does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", "qcow2", str(path), "1M"],
+        check=True,
+    )
+
+
+def keys(entries):
+    return [entry.key for entry in entries]
+
+
+def test_lists_the_one_used_last_first(root):
+    put_golden(root, "old", days=3)
+    put_golden(root, "new")
+    put_image(root, "image", base="base", days=2)
+    put(root, "bases", "base", days=5)
+    assert keys(retention.entries()) == ["new", "image", "old", "base"]
+
+
+def test_age_takes_what_is_older_and_the_bases_that_nobody_needs_then(root):
+    put_golden(root, "old", days=3)
+    put_golden(root, "new")
+    put_image(root, "stale", base="lonely", days=8)
+    put_image(root, "fresh", base="needed", days=1)
+    put(root, "bases", "lonely", days=8)
+    put(root, "bases", "needed", days=8)
+    assert keys(retention.choose(retention.entries(), days=2)) == ["stale", "old", "lonely"]
+
+
+def test_size_takes_the_oldest_until_the_rest_fits(root):
+    for age in range(5):
+        put_golden(root, f"g{age}", days=age)
+    room = sum(entry.size for entry in retention.entries() if entry.key in ("g0", "g1", "g2"))
+    gone = retention.remove(retention.choose(retention.entries(), size=room))
+    assert keys(gone) == ["g4", "g3"]
+    assert keys(retention.entries()) == ["g0", "g1", "g2"]
+    assert not (root / "golden" / "g4").exists()
+
+
+def test_what_a_machine_stands_on_stays(root):
+    image = put_image(root, "image", base="base", days=9)
+    put(root, "bases", "base", days=9)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image / "disk.qcow2"), "1M"], check=True)
+    held, free = put_golden(root, "held", days=9), put_golden(root, "free", days=9)
+    for folder in (held, free):
+        overlay(folder / "system.qcow2", image / "disk.qcow2")
+    overlay(root / "work" / "run1" / "a.qcow2", held / "system.qcow2")
+    assert keys(retention.choose(retention.entries(), days=0, size=0)) == ["free"]
+
+
+def test_what_is_being_looked_up_stays(root):
+    put_golden(root, "busy", days=9)
+    with locks.exclusive(root / "golden" / "busy.lock"):
+        assert retention.remove(retention.choose(retention.entries(), days=0)) == []
+    assert keys(retention.remove(retention.choose(retention.entries(), days=0))) == ["busy"]
+
+
+def test_a_snapshot_in_the_making_is_not_seen(root):
+    (root / "golden" / "half").mkdir(parents=True)
+    (root / "golden" / "half" / "system.ram").write_bytes(b"x")
+    assert retention.entries() == []
+
+
+def test_making_a_snapshot_keeps_the_cache_within_its_limit(root, monkeypatch):
+    monkeypatch.setenv("SYSVM_CACHE_LIMIT", "3M")
+    put_golden(root, "old", days=2)
+    put_golden(root, "older", days=3)
+    put_golden(root, "lately", days=0.5 / 24)
+
+    def make(folder):
+        (folder / "system.ram").write_bytes(os.urandom(MIB))
+        return {}
+
+    made = golden.get("made", make)
+    assert made.folder.is_dir()
+    assert set(keys(retention.entries())) == {"made", "lately"}
+
+
+def test_an_old_version_of_a_removed_snapshot_is_not_believed(root):
+    folder = put_golden(root, "a", days=2)
+    assert keys(retention.remove(retention.choose(retention.entries(), days=1))) == ["a"]
+    assert not folder.exists()
+    assert golden.get("a", lambda folder: {"made": "again"}).facts == {"made": "again"}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("12", 12), ("2k", 2048), ("1.5G", 3 << 29), ("1T", 1 << 40)]
+)
+def test_reads_sizes(text, size):
+    assert retention.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "ten", "3X", "1e999"])
+def test_refuses_what_is_no_size(text):
+    with pytest.raises(UsageError, match="is no size"):
+        retention.parse_size(text)
+
+
+def test_the_command_says_what_it_removes(root):
+    put_golden(root, "a" * 24, days=2)
+    trial = CliRunner().invoke(command, ["gc", "--days", "1", "--dry-run"])
+    assert trial.output.splitlines()[0].startswith("would remove golden aaaaaaaaaaaa")
+    assert keys(retention.entries()) == ["a" * 24]
+    real = json.loads(CliRunner().invoke(command, ["gc", "--days", "1", "--json"]).output)
+    assert [row["key"] for row in real] == ["a" * 24]
+    assert json.loads(CliRunner().invoke(command, ["list", "--json"]).output) == []

@@ -72,39 +72,44 @@ class Trial:
             trouble: patterns of console and journal lines that this patch causes on purpose.
         """
         files = self.files(bundle)
-        return self.watch(
-            files,
-            lambda: agent.patch(self.vm.guest, files, forced=forced),
-            expected=expected,
-            trouble=trouble,
-        )
+        answer = PatchAnswer(False, "the patch was not run")
+
+        def act() -> PatchAnswer:
+            nonlocal answer
+            answer = agent.patch(self.vm.guest, files, forced=forced)
+            return answer
+
+        self.watch(files, act, expected=expected, trouble=trouble)
+        return answer
 
     def files(self, bundle: Path) -> BundleFiles:
         """Return the files of a bundle with the signature that the new release gives them."""
         return agent.load_bundle(bundle, self.lab.new.signature)
 
-    def server(self) -> ManagementServer:
-        """Return a management server that has the new bundle and knows this VM as ``vm``, in network ``net``."""
+    def server(self, bundle: Path) -> ManagementServer:
+        """Return a management server with a bundle that knows this VM as ``vm``, the router of network ``net``."""
         topology = self.vm.topology
-        row = Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",))
         inventory = Inventory()
-        inventory.add(row, NetworkRow("net", declared=self.lab.network))
-        return ManagementServer(inventory, self.files(self.lab.new_bundle), events=self.lab.events)
+        inventory.add(
+            Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",)),
+            NetworkRow("net", declared=self.lab.network),
+        )
+        return ManagementServer(inventory, self.files(bundle), events=self.lab.events)
 
     def watch(
         self,
         files: BundleFiles,
-        act: Callable[[], PatchAnswer],
+        act: Callable[[], PatchAnswer | None],
         *,
         expected: Expectation = "patched",
         trouble: tuple[str, ...] = (),
         sends_rules: bool = False,
-    ) -> PatchAnswer:
+    ) -> Case:
         """Do what ``act`` does to the VM with probes running, and judge it as a patch.
 
         Args:
             files: the bundle that it is about.
-            act: patches the VM, by whatever way, and returns what the agent answered.
+            act: patches the VM, by whatever way, and returns what the agent answered; None when nobody got an answer.
             expected: whether the VM must be new or as before afterwards.
             trouble: patterns of console and journal lines that it causes on purpose.
             sends_rules: ``act`` sends the rules itself.
@@ -118,7 +123,9 @@ class Trial:
             answer = act()
         with step(f"{self.vm.name}: observe after the patch"):
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
-        if answer.success and self.lab.network is not None and not sends_rules:
+        told = agent.ask_versions(self.vm.guest).scripts if answer is None else answer.scripts_version
+        well = told == files.signature if answer is None else answer.success
+        if well and self.lab.network is not None and not sends_rules:
             with step(f"{self.vm.name}: send the rules again"):
                 network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
                 after = observe.observe(self.vm.guest, before.journal.cursor)
@@ -132,7 +139,7 @@ class Trial:
             patched=patched,
             after=after,
             answer=answer,
-            recorded=answer.scripts_version,
+            recorded=told,
             signature=files.signature,
             old=payload.read(agent.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
             new=payload.read(files, self.lab.wish.vm_type),
@@ -144,9 +151,9 @@ class Trial:
             trouble=trouble,
         )
         traffic.record(self.lab.events, self.scenario, self._limits())
-        self._record(case, answer)
+        self._record(case, answer, rules_sent=well)
         self.prove_rules()
-        return answer
+        return case
 
     def prove_rules(self) -> None:
         """Send a request through every rule of the network; a VM without one has nothing to prove."""
@@ -167,20 +174,20 @@ class Trial:
         """Run all probes, and follow the agent's connection until it is there again."""
         site = self.vm.site
         if site is None:
-            with Traffic(self._probes()) as traffic:
+            with Traffic(self.probes()) as traffic:
                 yield traffic, _Link()
             return
         before = site.connected()
         link = _Link()
         reported = {AGENT_PROBE: PINGS}
         with (
-            Traffic(self._probes(), reported=reported) as traffic,
+            Traffic(self.probes(), reported=reported) as traffic,
             site.followed(traffic.recorder(AGENT_PROBE)),
         ):
             yield traffic, link
             link.state = site.link_since(before)
 
-    def _probes(self) -> list[Probe]:
+    def probes(self) -> list[Probe]:
         """Return what keeps asking from the public side while the patch runs."""
         if self.vm.topology.vm_type == "consoleproxy":
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
@@ -210,23 +217,24 @@ class Trial:
     def _limits(self) -> dict[str, float]:
         """Return the longest gap in milliseconds that each probe may have."""
         kind = self.lab.engine.accelerator.domain_type
-        limits = {probe.name: BUDGETS_MS[kind] for probe in self._probes()}
+        limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
         if self.vm.site is not None:  # what an agent VM offers, it offers through its agent
             limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
         return limits
 
-    def _record(self, case: Case, answer: PatchAnswer) -> None:
+    def _record(self, case: Case, answer: PatchAnswer | None, *, rules_sent: bool) -> None:
         emit = self.lab.events.emit
-        emit(
-            "patch",
-            scenario=self.scenario,
-            success=answer.success,
-            seconds=answer.seconds,
-            details=answer.details,
-        )
+        if answer is not None:
+            emit(
+                "patch",
+                scenario=self.scenario,
+                success=answer.success,
+                seconds=answer.seconds,
+                details=answer.details,
+            )
         words = [word for word, _service, change in renewed(case) if change in ("restarted", "reloaded")]
         emit("services", scenario=self.scenario, restarted=words)
-        if answer.success and self.lab.network is not None:
+        if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
         self._note(checks.judge(case))

@@ -60,7 +60,8 @@ class ManagementServer:
 
     Attributes:
         inventory: its tables.
-        bundle: the trio that it and its hosts have.
+        bundle: the trio that it has.
+        hosts: the trio that its hosts have, and upload; None means the same.
         minimum_template: the oldest template whose routers it talks to.
         dialect: how the agents read the script's answer.
         rebuild: makes a router anew for a rolling restart; None where that is not possible.
@@ -72,6 +73,7 @@ class ManagementServer:
     bundle: BundleFiles
     minimum_template: str = gate.MINIMUM_TEMPLATE
     dialect: Dialect = "strict"
+    hosts: BundleFiles | None = None
     rebuild: Callable[[Vm], None] | None = None
     events: Emitter = field(default_factory=Nowhere)
     settle_deadline: float = SETTLE_DEADLINE
@@ -223,6 +225,7 @@ class ManagementServer:
         """
         with self._job(vm):
             self._must_run(vm)
+            self._same_on_hosts()
             before = health.active_services(vm.guest)
             stale = (
                 vm.type not in _WITHOUT_AGENT and not forced and health.agent_is_stale(vm.guest, self.bundle)
@@ -248,6 +251,18 @@ class ManagementServer:
     def _pass_gate(self, vm: Vm, versions: agent.Versions) -> None:
         if reason := gate.refusal(versions, self.bundle.signature, self.minimum_template):
             raise CheckFailed(f"{vm.name}: {reason}")
+
+    def _same_on_hosts(self) -> None:
+        """Refuse to patch with files other than the server's own: it would never believe the VM afterwards."""
+        if self.hosts is None:
+            return
+        for name, content in self.bundle.contents.items():
+            if self.hosts.contents[name] != content:
+                raise Refused(
+                    f"the host's {self.hosts.folder / name} is not the management server's "
+                    f"({self.hosts.signature[:12]}…, not {self.bundle.signature[:12]}…)",
+                    hint="bring the host to the management server's release first",
+                )
 
     @staticmethod
     def _must_run(vm: Vm) -> None:

@@ -1,0 +1,66 @@
+"""Many VMs at once, by the command that a person types: one hangs, one fails, and the totals still add up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from harness import agent
+from harness.engine import SystemVm
+from harness.lab import Lab
+from harness.trial import Trial
+
+# Seconds that one VM may take: a healthy patch needs far less, also under emulation beside two others.
+_LIMITS = {"kvm": 45.0, "qemu": 100.0}
+
+
+@pytest.mark.scenario("S32-one-hangs-one-fails")
+def test_of_many_vms_one_hangs_and_one_fails(lab: Lab, live_patch: Trial) -> None:
+    """Three VMs at once: one is patched, one fails, one hangs until its limit; and a threshold stops the rest."""
+    limit = _LIMITS[lab.engine.accelerator.domain_type]
+    files = live_patch.files(lab.new_bundle)
+    seen: dict[str, Any] = {}
+    with ExitStack() as stack:
+        failing, hanging = (lab.restore(f"S32-{name}") for name in ("failing", "hanging"))
+        for vm in (failing, hanging):
+            stack.callback(vm.stop)
+        failing.guest.run("mv /var/cache/cloud/enabled_svcs /run/enabled_svcs")
+        hanging.machine.pause()
+        vms = [live_patch.vm, failing, hanging]
+
+        def act() -> None:
+            seen.update(_patch(lab, vms, "--parallel", "3", "--time-limit", str(limit)))
+
+        live_patch.watch(files, act)
+        words = [row["word"] for row in seen["vms"]]
+        right = words == ["patched", "failed", "timed out"]
+        live_patch.require("fleet.words", "" if right else f"the three VMs ended as {', '.join(words)}")
+        total = sum(seen["totals"].values())
+        live_patch.require("fleet.totals", "" if total == len(vms) else f"the totals add up to {total}")
+        named = "enabled_svcs" in seen["vms"][1]["details"]
+        live_patch.require("fleet.reason", "" if named else f"it says {seen['vms'][1]['details']!r}")
+        stopped = _patch(lab, [failing, hanging], "--max-failures", "1")
+        words = [row["word"] for row in stopped["vms"]]
+        right = words == ["failed", "not started"]
+        live_patch.require("fleet.threshold", "" if right else f"the two VMs ended as {', '.join(words)}")
+        healthy = agent.ask_versions(live_patch.vm.guest).scripts
+        live_patch.require("fleet.healthy", "" if healthy == files.signature else "it is not patched")
+
+
+def _patch(lab: Lab, vms: list[SystemVm], *options: str) -> dict[str, Any]:
+    """Run ``sysvm patch`` on VMs and return its summary."""
+    where = [word for vm in vms for word in ("--ssh", f"127.0.0.1:{vm.guest.port}")]
+    command = [
+        sys.executable, "-c", "from harness.cli import main; main()", "patch", *where,
+        "--key", str(lab.golden.ssh_key), "--bundle", str(lab.new_bundle), "--json", *options,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 1:
+        raise AssertionError(f"sysvm patch ended with {done.returncode}, not 1: {done.stderr[-400:]}")
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary

@@ -1,0 +1,70 @@
+"""What was wrong before the patch: services that were down, a list that is missing, units that had failed already."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import agent, observe
+from harness.lab import Lab
+from harness.trial import Trial
+
+_LIST = "/var/cache/cloud/enabled_svcs"
+_LOG = "/var/log/livepatchsystemvm.log"
+
+
+@pytest.mark.scenario(
+    "S29-dead-service-stays-dead",
+    types=("router", "vpcrouter", "dhcpsrvr", "ilbvm", "elbvm", "secstorage"),
+    why="its one service is the agent, which has to be up for a patch",
+)
+def test_a_service_that_was_down_before_is_reported_and_left(lab: Lab, live_patch: Trial) -> None:
+    """A service that was down before the patch: still down after it, named in the log, and nobody is blamed."""
+    guest = live_patch.vm.guest
+    services = observe.observe(guest).services
+    up = [word for word in services.enabled or () if (row := services.get(word)) and row.is_active]
+    word = "apache2" if "apache2" in up else up[0]
+    unit = services.get(word)
+    assert unit is not None  # noqa: S101 - it is up
+    guest.run(f"systemctl stop {unit.name}")
+    files = live_patch.files(lab.new_bundle)
+    state = ""
+
+    def act() -> agent.PatchAnswer:
+        nonlocal state
+        answer = agent.patch(guest, files)
+        state = guest.run(f"systemctl is-active {unit.name}", check=False).stdout.strip()
+        # What follows, rules and requests to them, needs it again.
+        guest.run(f"systemctl start {unit.name}")
+        return answer
+
+    live_patch.watch(files, act)
+    live_patch.require("dead.left", "" if state == "inactive" else f"{word} was inactive and is {state}")
+    told = guest.run(f"grep -c 'service {word} was .* before the patch' {_LOG}", check=False).stdout.strip()
+    live_patch.require("dead.reported", "" if told == "1" else f"{_LOG} does not say that {word} was down")
+
+
+@pytest.mark.scenario("S29-service-list-missing")
+def test_a_missing_list_of_services_is_a_failure(lab: Lab, live_patch: Trial) -> None:
+    """Without the list of services nothing could be restarted: refused, nothing touched; with the list it succeeds."""
+    guest = live_patch.vm.guest
+    guest.run(f"mv {_LIST} /run/enabled_svcs")
+    answer = live_patch.patch(lab.new_bundle, expected="kept")
+    live_patch.require("list.reported", "the patch claims success" if answer.success else "")
+    named = "enabled_svcs" in answer.details
+    live_patch.require("list.named", "" if named else f"the reason does not name it: {answer.details!r}")
+    guest.run(f"cp -p /run/enabled_svcs {_LIST}")
+    healthy = live_patch.patch(lab.new_bundle)
+    live_patch.require("list.converges", "" if healthy.patched else f"it still fails: {healthy.details}")
+
+
+@pytest.mark.scenario("S37-failed-before-not-blamed")
+def test_what_had_failed_before_is_not_blamed_on_the_patch(lab: Lab, live_patch: Trial) -> None:
+    """A unit that had failed before the patch: reported as that, and the patch is judged by what it did."""
+    guest = live_patch.vm.guest
+    guest.run("systemd-run --quiet --unit=failed-before.service /bin/false; sleep 0.1")
+    guest.run("until systemctl is-failed --quiet failed-before.service; do sleep 0.1; done", deadline=30)
+    live_patch.patch(lab.new_bundle)
+    before, after = live_patch.cases[-1].before.services.failed, live_patch.cases[-1].after.services.failed
+    seen = "failed-before.service" in before
+    live_patch.require("failed.seen-before", "" if seen else "the observation before missed the failed unit")
+    live_patch.require("failed.same", "" if before == after else f"failed now: {', '.join(sorted(after))}")

@@ -85,6 +85,21 @@ class SystemVm:
         """Return the system VM's machine and those of its tenants."""
         return [self.machine, *self.tenant_machines.values()]
 
+    def pause(self) -> None:
+        """Let everything stand still."""
+        for machine in self.machines():
+            machine.pause()
+
+    def resume(self) -> None:
+        """Let everything run again; the clock is set in front of the next command."""
+        for machine in self.machines():
+            machine.resume()
+        self.guest.precede_first(_set_clock)
+
+    def rename(self, name: str) -> None:
+        """Call it by another name in messages and logs; its domains keep theirs."""
+        self.name = self.guest.name = name
+
     def stop(self) -> None:
         """End all machines and remove what they left."""
         self.guest.close()
@@ -158,9 +173,10 @@ class Engine:
     def freeze(self, vm: SystemVm, folder: Path) -> None:
         """Write the device states of a stopped-for-good system VM and its tenants; ends the machines."""
         vm.guest.close()
+        # What the guest has still to do, such as ending our session, every restore would do again.
+        vm.machine.wait_idle()
         names = [SYSTEM, *vm.tenant_machines]
-        for machine in vm.machines():
-            machine.pause()
+        vm.pause()
         for name, machine in zip(names, vm.machines(), strict=True):
             machine.save_state(Frozen.of(folder, name, has_disk=name == SYSTEM).state)
         vm.overlays.clear()
@@ -170,8 +186,23 @@ class Engine:
             for path in filter(None, (frozen.ram, frozen.state, frozen.disk)):
                 os.chown(path, self.hypervisor.uid, self.hypervisor.gid)
 
-    def restore(self, name: str, topology: Topology, image: Image, key: Path, folder: Path) -> SystemVm:
-        """Return a running copy of a golden snapshot; it answers SSH at once."""
+    def restore(
+        self, name: str, topology: Topology, image: Image, key: Path, folder: Path, *,
+        patience: float = slots.DEADLINE,
+    ) -> SystemVm:  # fmt: skip
+        """Return a running copy of a golden snapshot, logged in; its clock is set in front of the first command.
+
+        Args:
+            name: short name, unique in the run.
+            topology: that of the snapshot.
+            image: that of the snapshot.
+            key: private key that logs in.
+            folder: the snapshot.
+            patience: seconds to wait for memory and processors.
+
+        Raises:
+            slots.NoRoom: the patience ended.
+        """
         frozen = Frozen.of(folder, SYSTEM, has_disk=True)
         assert frozen.disk is not None  # noqa: S101 - has_disk above
         overlay = self._work() / f"{name}.qcow2"
@@ -182,17 +213,24 @@ class Engine:
             cmdline=kernel_arguments(image), disk=overlay, disk_serial=_serial(frozen.disk), watchdog=True,
             iso=_cd(folder), ram_file=frozen.ram, incoming=True,
         )  # fmt: skip
-        vm = self._assemble(name, topology, image, key, base, folder, resume=True)
-        vm.guest.connect()
-        # The guest's clock still shows the moment of the snapshot.
-        vm.guest.run(f"date -u -s @{time.time():.3f} >/dev/null")
+        try:
+            vm = self._assemble(name, topology, image, key, base, folder, resume=True, patience=patience)
+        except BaseException:
+            overlay.unlink(missing_ok=True)
+            raise
+        try:
+            vm.guest.connect()
+        except BaseException:
+            vm.stop()
+            raise
+        vm.guest.precede_first(_set_clock)
         return vm
 
     def _assemble(
         self, name: str, topology: Topology, image: Image, key: Path, base: DomainSpec,
-        frozen: Path | None, *, resume: bool,
+        frozen: Path | None, *, resume: bool, patience: float = slots.DEADLINE,
     ) -> SystemVm:  # fmt: skip
-        reservation = slots.reserve(_need(topology, restored=resume), name)
+        reservation = slots.reserve(_need(topology, restored=resume), name, deadline=patience)
         ports = Ports()
         endpoints: dict[tuple[str, int], int] = {}
 
@@ -319,6 +357,11 @@ def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:
             machine.destroy()
         raise error
     return machines
+
+
+def _set_clock() -> str:
+    """Return the command that sets a guest's clock, which still shows the moment when it was stopped."""
+    return f"date -u -s @{time.time():.3f} >/dev/null"
 
 
 def _cd(folder: Path | None) -> Path | None:

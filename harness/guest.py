@@ -8,6 +8,7 @@ import select
 import shlex
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -81,6 +82,7 @@ class Guest:
         self.port = port
         self.key = key
         self.user = user
+        self._prelude: Callable[[], str] | None = None
         self._transport: paramiko.Transport | None = None
 
     def __enter__(self) -> Self:
@@ -90,6 +92,10 @@ class Guest:
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self.close()
+
+    def precede_first(self, prelude: Callable[[], str]) -> None:
+        """Let a line of shell run in front of the next command, in the same shell: it costs no round trip."""
+        self._prelude = prelude
 
     def connect(self, deadline: float = CONNECT_DEADLINE) -> None:
         """Connect and log in, trying until the deadline: sshd may not be up yet.
@@ -139,13 +145,17 @@ class Guest:
         assert self._transport is not None  # noqa: S101 - connect() set it or raised
         try:
             channel = self._transport.open_session(timeout=deadline)
-            channel.exec_command(command)
+            channel.exec_command(self._preceded(command))
         except (EOFError, OSError, paramiko.SSHException) as error:
             self.close()
             raise ConnectionLost(
                 f"{self.name}: the SSH connection is gone before {command!r}: {error}"
             ) from None
         return channel
+
+    def _preceded(self, command: str) -> str:
+        prelude, self._prelude = self._prelude, None
+        return f"{prelude()}\n{command}" if prelude else command
 
     def run(
         self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,20 @@ from bundle.catalogue import Release
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from bundle.iso import make_iso
 from bundle.paths import payload_root
-from harness import accel, boot, console, golden, hotplug, image, network, proofs, reaper, rundir, topology
+from harness import (
+    accel,
+    boot,
+    console,
+    golden,
+    hotplug,
+    image,
+    network,
+    proofs,
+    reaper,
+    rundir,
+    slots,
+    topology,
+)
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
 from harness.engine import CD, Engine, SystemVm
@@ -29,6 +43,7 @@ from harness.management.authority import Authority
 from harness.management.site import Site
 from harness.network import Network
 from harness.results import Results
+from harness.spares import Spares
 
 _TENANT_FILES = Path(__file__).parent / "tenant"
 # The network that is shipped for a VM type.
@@ -119,7 +134,7 @@ class Lab:
     @contextmanager
     def system_vm(self, name: str, logs: str | None = None) -> Iterator[SystemVm]:
         """Yield a fresh copy of the golden snapshot; its logs are kept among the results, in a folder ``logs``."""
-        vm = self.restore(name)
+        vm = self.spares.take(name)
         folder = logs or name
         try:
             with management_of(vm, self.golden.folder, self.results.log(f"{folder}/{_MANAGEMENT_LOG}")):
@@ -130,18 +145,26 @@ class Lab:
             finally:
                 vm.stop()
 
-    def restore(self, name: str) -> SystemVm:
+    def restore(self, name: str, *, patience: float = slots.DEADLINE) -> SystemVm:
         """Return a fresh copy of the golden snapshot, for the caller to stop."""
-        return self.engine.restore(name, self.plan, self.image, self.golden.ssh_key, self.golden.folder)
+        golden = self.golden
+        return self.engine.restore(
+            name, self.plan, self.image, golden.ssh_key, golden.folder, patience=patience
+        )
+
+    @cached_property
+    def spares(self) -> Spares:
+        """Copies that are made before they are asked for."""
+        return Spares(self.restore)
 
     def keep_logs(self, vm: SystemVm, folder: str) -> None:
         """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
-        for machine in vm.machines():
+        # A spare's domains bear another name than the VM that it became.
+        labels = [vm.name, *(f"{vm.name}-{tenant}" for tenant in vm.tenant_machines)]
+        for label, machine in zip(labels, vm.machines(), strict=True):
             source = machine.folder / "console.log"
             if source.exists():
-                shutil.copyfile(
-                    source, self.results.log(f"{folder}/{machine.name.split('-', 2)[2]}-console.log")
-                )
+                shutil.copyfile(source, self.results.log(f"{folder}/{label}-console.log"))
         for name, command in {
             "livepatch.log": "cat /var/log/livepatchsystemvm.log",
             "cloud.log": "cat /var/log/cloud.log",
@@ -248,10 +271,12 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         with narrator.step("golden snapshot"):
             snapshot = golden.get(key, maker.make)
             shutil.copyfile(snapshot.folder / _BOOT_LOG, results.log(f"golden/{_BOOT_LOG}"))
-        yield Lab(
+        lab = Lab(
             wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,
             plan, declared, snapshot,
         )  # fmt: skip
+        stack.callback(lab.spares.close)
+        yield lab
 
 
 def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,10 @@ from harness.daemon import Hypervisor
 
 AGENT_TIMEOUT = 5
 STATE_DEADLINE = 60.0
+IDLE_DEADLINE = 3.0
+# A guest is idle when it takes less than this part of a core for that many ticks (an idle one was seen at 0.02).
+_IDLE_SHARE, _IDLE_TICK, _CALM_TICKS = 0.15, 0.05, 3
+_CPU_TIME = 4  # its place in what libvirt's domain info returns; nanoseconds
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,27 @@ class Machine:
         self.handle.suspend()
 
     def resume(self) -> None:
-        """Let the virtual CPUs run."""
-        self.handle.resume()
+        """Let the virtual CPUs run.
+
+        Raises:
+            InfrastructureError: the machine is gone.
+        """
+        try:
+            self.handle.resume()
+        except libvirt.libvirtError as error:
+            raise InfrastructureError(f"{self.name}: cannot resume: {error}") from None
+
+    def wait_idle(self, deadline: float = IDLE_DEADLINE) -> bool:
+        """Wait until the guest has nothing to do any more; says whether that came before the deadline."""
+        end = time.monotonic() + deadline
+        calm = 0
+        before, moment = self.handle.info()[_CPU_TIME], time.monotonic()
+        while calm < _CALM_TICKS and time.monotonic() < end:
+            time.sleep(_IDLE_TICK)
+            now, then = self.handle.info()[_CPU_TIME], time.monotonic()
+            calm = calm + 1 if (now - before) / 1e9 < _IDLE_SHARE * (then - moment) else 0
+            before, moment = now, then
+        return calm == _CALM_TICKS
 
     def link(self, nic: int, *, up: bool) -> None:
         """Plug or pull the cable of a NIC, by its place."""

@@ -31,6 +31,8 @@ from harness.runs import RUN, Problem, Run
 from harness.topology import of_type
 from harness.trial import Trial
 
+# The test that runs after one, in the same process.
+_NEXT = pytest.StashKey[pytest.Item | None]()
 # Keys under which pytest-xdist carries things to its workers and back.
 _RESULTS, _PROBLEM = "sysvm_results", "sysvm_problem"
 
@@ -168,8 +170,11 @@ def scenario_id(item: pytest.Item) -> str | None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Record the begin of a scenario."""
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Record the begin of a scenario, and what comes after it."""
+    item.stash[_NEXT] = nextitem
     identifier = scenario_id(item)
     if identifier is not None:
         cell = cell_of(item)
@@ -259,7 +264,16 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
     lab.events.emit("template", scenario=scenario, label=lab.image.label())
     with lab.system_vm(name, logs=scenario) as vm:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
+        if _wants_the_same(request.node):
+            lab.spares.expect()
         yield vm
+
+
+def _wants_the_same(item: pytest.Item) -> bool:
+    """Say whether the next test needs another copy of the snapshot that this one uses."""
+    following = item.stash.get(_NEXT, None)
+    wants = following is not None and "system_vm" in getattr(following, "fixturenames", ())
+    return wants and following is not None and cell_of(following) == cell_of(item)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
+import secrets
 import socket
 
 from bundle.errors import InfrastructureError
@@ -28,7 +28,9 @@ class Ports:
             InfrastructureError: none is left.
         """
         folder = state_root() / "ports"
-        for port in random.sample(range(FIRST, LAST), LAST - FIRST):
+        first = secrets.randbelow(LAST - FIRST)
+        for offset in range(LAST - FIRST):
+            port = FIRST + (first + offset) % (LAST - FIRST)
             handle = locks.try_exclusive(folder / str(port))
             if handle is None:
                 continue

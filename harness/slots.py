@@ -20,7 +20,7 @@ TOKEN_MIB = 64
 MEMORY_SHARE = 0.75
 VCPUS_PER_CORE = 8
 DEADLINE = 1800.0
-_TICK = 0.1
+_TICK = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,30 @@ def capacity() -> dict[str, int]:
     }
 
 
+class NoRoom(InfrastructureError):
+    """The host's machines hold what is wanted."""
+
+
+def contended() -> bool:
+    """Say whether somebody waits for tokens just now."""
+    handle = locks.try_exclusive(_waiting())
+    if handle is None:
+        return True
+    os.close(handle)
+    return False
+
+
 def reserve(need: Need, what: str, *, deadline: float = DEADLINE) -> Reservation:
     """Reserve tokens, waiting for others to give theirs back; says so once when it has to wait.
 
     Args:
         need: how much.
         what: who waits, for the line.
-        deadline: seconds.
+        deadline: seconds; 0 takes what is free or nothing.
 
     Raises:
-        InfrastructureError: the host can never hold that much, or the deadline passed.
+        InfrastructureError: the host can never hold that much.
+        NoRoom: the deadline passed.
     """
     wanted, there = need.tokens(), capacity()
     for kind, number in wanted.items():
@@ -87,17 +101,25 @@ def reserve(need: Need, what: str, *, deadline: float = DEADLINE) -> Reservation
                 hint="SYSVM_SLOTS=MIB,VCPUS overrides what is measured",
             )
     end = time.monotonic() + deadline
-    told = False
-    while (reservation := _try(wanted, there)) is None:
-        if not told:
-            console.say(
-                f"{what}: waiting for {need.memory_mib} MiB and {need.vcpus} vCPUs that other machines hold"
-            )
-            told = True
-        if time.monotonic() > end:
-            raise InfrastructureError(f"{what}: no room for it within {deadline:g} s")
-        time.sleep(_TICK)
+    if (reservation := _try(wanted, there)) is not None:
+        return reservation
+    if deadline > 0:
+        console.say(
+            f"{what}: waiting for {need.memory_mib} MiB and {need.vcpus} vCPUs that other machines hold"
+        )
+    waiting = locks.shared(_waiting())
+    try:
+        while (reservation := _try(wanted, there)) is None:
+            if time.monotonic() >= end:
+                raise NoRoom(f"{what}: no room for it within {deadline:g} s")
+            time.sleep(_TICK)
+    finally:
+        os.close(waiting)
     return reservation
+
+
+def _waiting() -> Path:
+    return state_root() / "slots" / "waiting"
 
 
 def _try(wanted: dict[str, int], there: dict[str, int]) -> Reservation | None:

@@ -21,7 +21,7 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import SysvmError
-from harness import results
+from harness import repro, results
 from harness.cells import ALL, Cell, cells, is_chosen
 from harness.engine import SystemVm
 from harness.events import EventLog
@@ -57,6 +57,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=ALL,
         help="scenarios by parts of their ids, separated by commas; 'default' or 'all' of them",
     )
+    group.addoption(
+        "--hold",
+        default=None,
+        help="stop before and after each scenario: with a shell in its VM, or with the output of a command",
+    )
     group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
 
 
@@ -78,7 +83,16 @@ def _run_of(config: pytest.Config) -> Run:
         shared = getattr(config, "workerinput", {}).get(_RESULTS)
         folder = Results(Path(shared)) if shared else results.create(config.getoption("--results"))
         run = config.stash[RUN] = Run(folder, EventLog(folder.events))
+        if not shared:
+            run.events.emit("options", options=_options(config))
     return run
+
+
+def _options(config: pytest.Config) -> dict[str, str]:
+    """Return the options that decide what a scenario does, for its repetition."""
+    named = {"--to": "to_release", **{name: name for name in ("--debian", "--network", "--bundle")}}
+    values = {name: config.getoption(option) for name, option in named.items()}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 class _Workers:
@@ -266,7 +280,12 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         if _wants_the_same(request.node):
             lab.spares.expect()
+        hold = request.config.getoption("--hold")
+        if hold is not None:
+            repro.stop_at(vm, "before", hold)
         yield vm
+        if hold is not None:
+            repro.stop_at(vm, "after", hold)
 
 
 def _wants_the_same(item: pytest.Item) -> bool:

@@ -47,6 +47,7 @@ class Trial:
         scenario: id under which events are recorded.
         failures: checks that did not hold, for people; a scenario with any of them fails at its end.
         cases: what was seen of each patch, for checks of the scenario's own.
+        proof_deadline: seconds within which a request through a rule must be answered.
     """
 
     lab: Lab
@@ -54,6 +55,7 @@ class Trial:
     scenario: str
     failures: list[str] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
+    proof_deadline: float = proofs.DEADLINE
 
     def patch(
         self,
@@ -160,7 +162,7 @@ class Trial:
         if self.lab.network is None:
             return
         with self.lab.narrator.step(f"{self.vm.name}: prove the rules"):
-            answers = proofs.prove(self.vm, self.lab.network)
+            answers = proofs.prove(self.vm, self.lab.network, deadline=self.proof_deadline)
         self._note(
             [Outcome(f"request.{a.name}", "failed" if a.reason else "passed", a.reason) for a in answers]
         )

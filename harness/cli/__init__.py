@@ -32,6 +32,9 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "patch": _Entry("harness.cli.patch", "patch", "Live patch running system VMs with a bundle."),
     "report": _Entry("harness.cli.report", "report", "Make the reports of a run again from its events."),
+    "repro": _Entry(
+        "harness.cli.repro", "repro", "Repeat a scenario, with a shell in its VM before and after."
+    ),
     "run": _Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
     "status": _Entry(
         "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import click
-
-from bundle.errors import Exit, UsageError
 
 
 @click.command()
@@ -50,6 +47,7 @@ def run(
 ) -> int:  # fmt: skip
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
+    from harness.cli._judge import judge
     from harness.topology import of_type
 
     facts = catalogue.load()
@@ -68,55 +66,4 @@ def run(
     if bundle is not None:
         chosen["--bundle"] = str(bundle.absolute())
     arguments = [*(f"{name}={value}" for name, value in chosen.items()), "-n", str(workers)]
-    return _judge(arguments, as_json)
-
-
-def _judge(arguments: list[str], as_json: bool) -> int:
-    import json
-    import tempfile
-    from dataclasses import asdict
-
-    import pytest
-
-    from harness.events import read
-    from harness.report import build
-    from harness.report.table import render_table
-    from harness.runs import Latest
-
-    here = Path(__file__).parent.parent / "scenarios"
-    ran = Latest()
-    with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
-        status = pytest.main(
-            [
-                str(here),
-                "-c",
-                str(here / "pytest.ini"),
-                "--rootdir",
-                str(here),
-                "-p",
-                "harness.plugin",
-                *arguments,
-            ],
-            plugins=[ran],
-        )
-        log.seek(0)
-        text = log.read()
-    if ran.run is None:
-        last = text.strip().splitlines()[-1:] or [f"pytest ended with status {status}"]
-        raise UsageError(f"no scenario was run: {last[0]}")
-    ran.run.results.log("pytest.log").write_text(text)
-    report = build(read(ran.run.results.events), name=ran.run.results.name)
-    if as_json:
-        click.echo(json.dumps(asdict(report), indent=1))
-    else:
-        from rich.console import Console
-
-        terminal = Console()
-        if not terminal.is_terminal:
-            terminal.width = 160
-        terminal.print(render_table(report))
-        click.echo(f"report: {ran.run.results.html}")
-    if ran.run.problem is not None:
-        click.echo(f"sysvm: {ran.run.problem.text}", err=True)
-        return ran.run.problem.exit_status
-    return Exit.OK if report.verdict == "passed" and status == 0 else Exit.FAILED
+    return judge(arguments, as_json)

@@ -95,6 +95,7 @@ class RunReport:
     verdict: Verdict
     reason: str
     facts: dict[str, str]
+    options: dict[str, str]
     scenarios: tuple[ScenarioRow, ...]
     common: ScenarioRow
 
@@ -108,6 +109,7 @@ class _Builder:
     """Collects rows while the events go by."""
 
     facts: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     scenarios: dict[str, ScenarioRow] = field(default_factory=lambda: {"": ScenarioRow("")})
     end: Event | None = None
 
@@ -138,6 +140,7 @@ def build(events: Sequence[Event], name: str = "run") -> RunReport:
         verdict=verdict,
         reason=reason,
         facts=builder.facts,
+        options=builder.options,
         scenarios=scenarios,
         common=common,
     )
@@ -173,6 +176,10 @@ def _facts(builder: _Builder, event: Event) -> None:
         said = builder.facts.get(name, "")
         if _text(value) not in said:
             builder.facts[name] = f"{said}; {_text(value)}" if said else _text(value)
+
+
+def _options(builder: _Builder, event: Event) -> None:
+    builder.options.update({name: _text(value) for name, value in event["options"].items()})
 
 
 def _scenario_started(builder: _Builder, event: Event) -> None:
@@ -270,6 +277,7 @@ def _text(value: Json) -> str:
 
 _HANDLERS: dict[str, Callable[[_Builder, Event], None]] = {
     "run": _facts,
+    "options": _options,
     "run_finished": _run_finished,
     "scenario_started": _scenario_started,
     "template": _template,

@@ -1,0 +1,71 @@
+"""What ``sysvm run`` and ``sysvm repro`` share: run the scenarios with pytest, show the table, end with a status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import pytest
+
+from bundle.errors import Exit, UsageError
+from harness.events import read
+from harness.report import build
+from harness.report.table import render_table
+from harness.runs import Latest
+
+
+def judge(arguments: Sequence[str], as_json: bool) -> int:
+    """Run the shipped scenarios in this process and print the report.
+
+    Args:
+        arguments: options of pytest and of the plugin.
+        as_json: print the report as JSON.
+
+    Returns:
+        The exit status of the command.
+
+    Raises:
+        UsageError: no scenario was run.
+    """
+    here = Path(__file__).parent.parent / "scenarios"
+    ran = Latest()
+    with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
+        status = pytest.main(
+            [
+                str(here),
+                "-c",
+                str(here / "pytest.ini"),
+                "--rootdir",
+                str(here),
+                "-p",
+                "harness.plugin",
+                *arguments,
+            ],
+            plugins=[ran],
+        )
+        log.seek(0)
+        text = log.read()
+    if ran.run is None:
+        last = text.strip().splitlines()[-1:] or [f"pytest ended with status {status}"]
+        raise UsageError(f"no scenario was run: {last[0]}")
+    ran.run.results.log("pytest.log").write_text(text)
+    report = build(read(ran.run.results.events), name=ran.run.results.name)
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=1))
+    else:
+        from rich.console import Console
+
+        terminal = Console()
+        if not terminal.is_terminal:
+            terminal.width = 160
+        terminal.print(render_table(report))
+        click.echo(f"report: {ran.run.results.html}")
+    if ran.run.problem is not None:
+        click.echo(f"sysvm: {ran.run.problem.text}", err=True)
+        return ran.run.problem.exit_status
+    return Exit.OK if report.verdict == "passed" and status == 0 else Exit.FAILED

@@ -1,0 +1,161 @@
+"""The judge is awake: patches that are wrong in one way each, on restored VMs, and the check that must say so."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from bundle import catalogue
+from bundle.paths import payload_root
+from harness import results
+from harness.events import EventLog
+from harness.facts import identity
+from harness.lab import Wish, build_bundle, open_lab
+from harness.management.authority import Authority
+from harness.traffic import HttpProbe, Traffic
+from harness.trial import RATES, Trial
+
+# A watch of two seconds instead of ten: these patches are to be wrong in another way.
+SHORT = "export LIVEPATCH_SOAK=2"
+
+
+def scripted(lab, folder, *, first="", replace=("", "")):
+    """Return the new bundle with another patch script: lines in front of it, or a part of it replaced."""
+    bundle = folder / "bundle"
+    shutil.copytree(lab.new_bundle, bundle)
+    script = bundle / "patch-sysvms.sh"
+    head, _, rest = script.read_text().partition("\n")
+    old, new = replace
+    assert not old or rest.count(old) == 1, f"the script has no such line to break: {old}"
+    script.write_text(f"{head}\n{SHORT}\n{first}\n{rest.replace(old, new) if old else rest}")
+    return bundle
+
+
+def drops_a_forward(lab, folder):
+    source = folder / "systemvm"
+    shutil.copytree(payload_root(), source, symlinks=True)
+    rules = source / "debian/opt/cloud/bin/cloudrules/netfilter/forwarding.py"
+    every = "for row in bag[public_ip]:"
+    assert rules.read_text().count(every) == 1, "the rules have no such line to break"
+    rules.write_text(rules.read_text().replace(every, "for row in bag[public_ip][1:]:"))
+    return build_bundle(lab.new.name, folder / "bundle", source=source)
+
+
+def leaves_haproxy(lab, folder):
+    renew = 'do effect "bring service'
+    return scripted(lab, folder, replace=(renew, f"do [[ $word == haproxy ]] || {renew.removeprefix('do ')}"))
+
+
+def opens_sshd(lab, folder):
+    everywhere = "sed -i 's/^ListenAddress .*/ListenAddress 0.0.0.0/' /etc/ssh/sshd_config"
+    return scripted(lab, folder, first=f"{everywhere}; systemctl restart ssh.service")
+
+
+def says_more(lab, folder):
+    return scripted(lab, folder, first="echo 'stray output'")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    make: object
+    check: str
+    words: str
+
+
+MUTANTS = {
+    "drops one port forward": Mutant(drops_a_forward, "rules.iptables", "after the rules were sent again"),
+    "leaves haproxy on its old process": Mutant(
+        leaves_haproxy, "services.renewed", "haproxy still runs on its old process"
+    ),
+    "opens sshd to the public side": Mutant(opens_sshd, "sshd.control-only", "sshd listens on 0.0.0.0:3922"),
+    "writes one extra line": Mutant(says_more, "answer.protocol", "stray output"),
+}
+
+
+def reasons(trial):
+    """Return and clear what a trial found, by check."""
+    found = dict(failure.split(": ", 1) for failure in trial.failures)
+    trial.failures.clear()
+    return found
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_wrong_patch_of_a_router_is_caught(lab, live_patch, tmp_path, name):
+    mutant = MUTANTS[name]
+    live_patch.proof_deadline = 2.0
+
+    live_patch.patch(mutant.make(lab, tmp_path))
+
+    found = reasons(live_patch)
+    assert mutant.check in found, found
+    assert mutant.words in found[mutant.check].splitlines()[0]
+    if mutant.make is drops_a_forward:
+        first = next(row for row in lab.network.forwards if row.protocol == "tcp")
+        rule = f"request.port forward {first.public}:{first.public_ports.first}"
+        assert any(name.startswith(rule) for name in found), found
+
+
+@pytest.fixture
+def proxy_trial(tmp_path):
+    """A trial of a console proxy, which has an agent and with it a trust store."""
+    facts = catalogue.load()
+    wish = Wish("consoleproxy", facts.default_from, facts.default)
+    record = results.create(tmp_path / "results")
+    with (
+        EventLog(record.events) as events,
+        open_lab(wish, record, events) as lab,
+        lab.system_vm("lost-ca") as vm,
+    ):
+        yield Trial(lab, vm, "lost-ca")
+
+
+def test_a_patch_that_loses_a_ca_is_caught(proxy_trial, tmp_path):
+    trust = identity.TRUSTSTORE
+    guest = proxy_trial.vm.guest
+    guest.run(f"mkdir -p {trust.rsplit('/', 1)[0]}")
+    guest.put("".join(Authority().identity.pem for _ in range(2)).encode(), trust)
+    # Everything up to the end of the first certificate goes.
+    bundle = scripted(proxy_trial.lab, tmp_path, first=f"sed -i '1,/END CERTIFICATE/d' {trust}")
+
+    proxy_trial.patch(bundle)
+
+    found = reasons(proxy_trial)
+    assert set(found) == {"identity.truststore"}, found
+    assert found["identity.truststore"].startswith("1 of 2 certificates are lost: certificate ")
+
+
+def test_an_agent_that_loses_its_certificate_is_caught(proxy_trial):
+    site, guest = proxy_trial.vm.site, proxy_trial.vm.guest
+    before = site.connected()
+
+    site.authority.provision(guest, "another-passphrase")
+    guest.run("systemctl restart cloud.service")
+    site.agents.wait_for(before.guid, 60, since=time.monotonic())
+
+    link = site.link_since(before)
+    assert link.after not in {"", link.before}
+    assert link.resource_after == link.resource_before
+    assert 0 < link.away < link.limit
+
+
+def test_a_service_that_is_frozen_for_two_seconds_is_measured(lab, system_vm):
+    (balancer, *_) = lab.network.load_balancers
+    port = system_vm.endpoints[(str(balancer.public), balancer.port)]
+    rate = RATES[lab.engine.accelerator.domain_type]
+    freeze = (
+        "p=$(pidof haproxy); read a _ </proc/uptime; kill -STOP $p; sleep 2; kill -CONT $p; "
+        "read b _ </proc/uptime; echo $a $b"
+    )
+
+    with Traffic([HttpProbe("load balancer", "127.0.0.1", port, expect=b"tenant", rate=rate)]) as traffic:
+        system_vm.guest.run("sleep 1")
+        began, ended = map(float, system_vm.guest.run(freeze).stdout.split())
+        system_vm.guest.run("sleep 1")
+
+    (seen,) = traffic.results
+    assert ended - began == pytest.approx(2.0, abs=0.25)
+    tolerance = 0.1 if lab.engine.accelerator.domain_type == "kvm" else 0.3
+    assert seen.longest_gap_ms / 1000 == pytest.approx(ended - began, abs=tolerance)

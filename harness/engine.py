@@ -31,7 +31,7 @@ from harness.guest import Guest
 from harness.image import Image
 from harness.machine import Machine
 from harness.machine import start as start_machine
-from harness.netdev import Link, Star
+from harness.netdev import Link, Star, UserNet
 from harness.ports import Ports
 from harness.rundir import RunDir
 from harness.tenant import Tenant
@@ -258,7 +258,7 @@ class Engine:
             )
         ]
         for spec in topology.tenants:
-            far = topology.tenant_nics(spec, links)
+            far = topology.tenant_nics(spec, links, host_port)
             jobs.append(self._tenant_job(name, spec, image, far, frozen, resume=resume))
         try:
             system, *others = _launch_all(jobs)
@@ -283,7 +283,7 @@ class Engine:
         vm: str,
         spec: tenants.TenantSpec,
         image: Image,
-        far: tuple[tuple[str, Star], ...],
+        far: tuple[tuple[str, Star | UserNet], ...],
         frozen: Path | None,
         *,
         resume: bool,
@@ -296,7 +296,7 @@ class Engine:
                 name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
                 memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
                 cmdline=tenants.KERNEL_ARGUMENTS,
-                nics=tuple(Nic(mac, star, FIRST_NIC_SLOT + index) for index, (mac, star) in enumerate(far)),
+                nics=tuple(Nic(mac, end, FIRST_NIC_SLOT + index) for index, (mac, end) in enumerate(far)),
                 ram_file=Frozen.of(frozen, spec.name, has_disk=False).ram if frozen else None,
                 ram_shared=not resume, incoming=resume,
             )  # fmt: skip

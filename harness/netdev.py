@@ -65,24 +65,18 @@ class Star:
     Attributes:
         links: this machine's ends of the cables.
         hub_id: NICs of one machine with the same number are on the same segment.
-        user: the user-mode network that is on the segment, too.
     """
 
     links: tuple[Link, ...]
     hub_id: int = 0
-    user: UserNet | None = None
 
     def arguments(self, netdev_id: str) -> list[str]:
         """Return QEMU's arguments: all cables and the NIC meet on one QEMU hub."""
         arguments = ["-netdev", f"hubport,id={netdev_id},hubid={self.hub_id}"]
-        legs: list[tuple[str, Link | UserNet]] = [
-            (f"{netdev_id}l{index}", link) for index, link in enumerate(self.links)
-        ]
-        if self.user is not None:
-            legs.append((f"{netdev_id}u", self.user))
-        for name, leg in legs:
+        for index, link in enumerate(self.links):
+            name = f"{netdev_id}l{index}"
             arguments += [
-                *leg.arguments(name),
+                *link.arguments(name),
                 "-netdev",
                 f"hubport,id={name}p,hubid={self.hub_id},netdev={name}",
             ]

@@ -1,20 +1,19 @@
-"""Proofs that the rules of a network work: for each declared rule, a request that arrives from the right side."""
+"""Proofs that the rules of a network work: requests that must arrive, and others that must not, from every side."""
 
 from __future__ import annotations
 
-import http.client
-import secrets
-import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bundle.errors import InfrastructureError
 from harness import wait
+from harness.attempts import attempt
 from harness.engine import SystemVm
 from harness.network import Network
-from harness.network.model import Forward, LoadBalancer, Machine
+from harness.network.flows import Flow, flows
+from harness.network.model import Machine
 
-REQUEST_TIMEOUT = 5.0
 # A router has just been told its rules: its proxies may need a moment under emulation.
 DEADLINE = 30.0
 
@@ -28,12 +27,26 @@ class Proof:
 
 
 def prove(vm: SystemVm, network: Network, *, deadline: float = DEADLINE) -> list[Proof]:
-    """Send a request through every rule; each may be repeated until ``deadline`` seconds have passed."""
-    return [_attempt(name, request, deadline) for name, request in _requests(vm, network)]
+    """Try everything that a network declares; what fails may be tried again until ``deadline`` seconds have passed."""
+    found = [_attempt(name, request, deadline) for name, request in _requests(vm, network)]
+    return found + _prove_flows(vm, [flow for flow in flows(network) if _can_try(vm, flow)], deadline)
+
+
+def _can_try(vm: SystemVm, flow: Flow) -> bool:
+    """Say whether the side that a flow comes from is there."""
+    return not flow.source or flow.source in vm.tenants
+
+
+def _prove_flows(vm: SystemVm, wanted: Sequence[Flow], deadline: float) -> list[Proof]:
+    end = time.monotonic() + deadline
+    problems = dict(zip(wanted, attempt(vm, wanted), strict=True))
+    while time.monotonic() < end and (failed := [flow for flow, problem in problems.items() if problem]):
+        problems |= dict(zip(failed, attempt(vm, failed), strict=True))
+    return [Proof(flow.name, problem) for flow, problem in problems.items()]
 
 
 def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Yield name and request of each rule; a request returns what is wrong, or nothing."""
+    """Yield name and request of what a router does for its machines; a request returns what is wrong, or nothing."""
     for machine in network.machines:
         if machine.name in vm.tenants:
             yield f"DHCP gives {machine.address} to {machine.name}", _dhcp(vm, machine)
@@ -41,11 +54,6 @@ def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[]
             yield f"DNS knows {machine.name}", _dns(vm, machine, server)
             if machine.user_data:
                 yield f"user data of {machine.name}", _user_data(vm, machine, server)
-    for balancer in network.load_balancers:
-        yield f"load balancer {balancer.public}:{balancer.port}", _balancer(vm, network, balancer)
-    for forward in network.forwards:
-        if forward.protocol == "tcp":
-            yield f"port forward {forward.public}:{forward.public_ports.first}", _forward(vm, forward)
 
 
 def _attempt(name: str, request: Callable[[], str], deadline: float) -> Proof:
@@ -55,7 +63,7 @@ def _attempt(name: str, request: Callable[[], str], deadline: float) -> Proof:
         nonlocal last
         try:
             last = request()
-        except (OSError, http.client.HTTPException, InfrastructureError) as error:
+        except (OSError, InfrastructureError) as error:
             last = f"{type(error).__name__}: {error}"
         return not last
 
@@ -86,38 +94,5 @@ def _user_data(vm: SystemVm, machine: Machine, server: str) -> Callable[[], str]
     def request() -> str:
         body = vm.tenants[machine.name].http(f"http://{server}/latest/user-data")
         return _differs("user data", body.rstrip("\n"), machine.user_data.rstrip("\n"))
-
-    return request
-
-
-def _balancer(vm: SystemVm, network: Network, balancer: LoadBalancer) -> Callable[[], str]:
-    addresses = {member.address for member in balancer.members}
-    behind = {f"tenant {m.name}\n" for m in network.machines if m.address in addresses}
-
-    def request() -> str:
-        port = vm.endpoints[(str(balancer.public), balancer.port)]
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_TIMEOUT)
-        try:
-            connection.request("GET", "/")
-            response = connection.getresponse()
-            body = response.read().decode(errors="replace")
-        finally:
-            connection.close()
-        return "" if body in behind else f"status {response.status}, body {body[:80]!r}: none of its members"
-
-    return request
-
-
-def _forward(vm: SystemVm, forward: Forward) -> Callable[[], str]:
-    def request() -> str:
-        token = secrets.token_hex(8).encode() + b"\n"
-        port = vm.endpoints[(str(forward.public), forward.public_ports.first)]
-        with socket.create_connection(("127.0.0.1", port), timeout=REQUEST_TIMEOUT) as stream:
-            stream.settimeout(REQUEST_TIMEOUT)
-            stream.sendall(token)
-            echo = b""
-            while len(echo) < len(token) and (chunk := stream.recv(len(token))):
-                echo += chunk
-        return _differs("the echo", echo.decode(errors="replace"), token.decode())
 
     return request

@@ -10,16 +10,17 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from bundle.errors import UsageError
 from harness.netdev import Forward, Link, Star, UserNet
 from harness.network import Network
+from harness.network.flows import HTTP_PORT, served_ports
 from harness.network.model import Machine, Nic, Outsider
-from harness.tenant import ECHO_PORTS, HTTP_PORT, Host, TenantSpec
+from harness.tenant import Host, TenantSpec, Uplink
 
 CONTROL_NETWORK, CONTROL_HOST, CONTROL_MASK = "169.254.0.0/16", "169.254.0.1", "255.255.0.0"
-PUBLIC_MASK = "255.255.255.0"
+PUBLIC_NETWORK, PUBLIC_GATEWAY, PUBLIC_MASK = "192.0.2.0/24", "192.0.2.1", "255.255.255.0"
 MANAGEMENT_NETWORK, MANAGEMENT_GATEWAY = "10.0.0.0/24", "10.0.0.1"
 SSH_PORT = 3922
 
@@ -77,17 +78,27 @@ class Topology:
     @property
     def segments(self) -> tuple[str, ...]:
         """The NICs, such as ``eth0``, that a cable leads from to a tenant guest."""
-        return tuple(sorted({host.device for spec in self.tenants for host in spec.hosts}))
+        hosts = [host.device for spec in self.tenants for host in spec.hosts]
+        uplinks = [uplink.device for spec in self.tenants for uplink in spec.uplinks]
+        return tuple(sorted({*hosts, *uplinks}))
 
-    def tenant_nics(self, spec: TenantSpec, links: Mapping[str, Link]) -> tuple[tuple[str, Star], ...]:
+    def tenant_nics(
+        self, spec: TenantSpec, links: Mapping[str, Link], host_port: Callable[[str, int], int]
+    ) -> tuple[tuple[str, Star | UserNet], ...]:
         """Return MAC and backend of each NIC of a tenant guest; ``links`` are the system VM's ends of the cables."""
-        cabled: set[str] = set()
-        nics = []
-        for host in spec.hosts:
+        unused = dict(links)
+
+        def star(device: str) -> Star:
             # Hosts on one segment share one cable.
-            cables = () if host.device in cabled else (links[host.device].other_end,)
-            cabled.add(host.device)
-            nics.append((host.mac, Star(cables, int(host.device.removeprefix("eth")))))
+            cable = unused.pop(device, None)
+            return Star((cable.other_end,) if cable else (), int(device.removeprefix("eth")))
+
+        nics: list[tuple[str, Star | UserNet]] = [(host.mac, star(host.device)) for host in spec.hosts]
+        forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
+        for uplink in spec.uplinks:
+            near, far = uplink.macs
+            user = UserNet(str(uplink.network), str(uplink.gateway), forwards)
+            nics += [(near, star(uplink.device)), (far, user)]
         return tuple(nics)
 
     def cmdline(self, public_key: str) -> str:
@@ -123,9 +134,7 @@ class Topology:
                 return UserNet(CONTROL_NETWORK, CONTROL_HOST, (forward,))
             case "public":
                 forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
-                network = IPv4Network(f"{nic.address}/{nic.mask}", strict=False)
-                user = UserNet(str(network), str(network[1]), forwards)
-                return Star((cable,), number, user) if cable else user
+                return cable or UserNet(PUBLIC_NETWORK, PUBLIC_GATEWAY, forwards)
             case "management":
                 return uplink(nic.role)
             case _:
@@ -276,25 +285,13 @@ def around(network: Network) -> Topology:
             )
             for nic in network.nics
         ),
-        tenants=(TenantSpec(TENANTS, tuple(hosts)),) if hosts else (),
+        tenants=(TenantSpec(TENANTS, tuple(hosts), _uplinks(network)),) if hosts else (),
         exposed=tuple((str(address), port) for address, port in exposed),
     )
 
 
-def served_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
-    """Return the TCP ports that a host of a declared network serves: every one that a rule speaks of, and some more."""
-    return (HTTP_PORT, *_echo_ports(network, address))
-
-
 def _echo_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
-    ports = set(ECHO_PORTS)
-    ports |= {f.private_ports.first for f in network.forwards if f.private == address and f.protocol == "tcp"}
-    ports |= {m.port for balancer in network.load_balancers for m in balancer.members if m.address == address}
-    for acl in network.acls:
-        nic = next(nic for nic in network.nics if nic.device == acl.device)
-        if acl.ports and acl.protocol == "tcp" and address in nic.address.network:
-            ports.add(acl.ports.first)
-    return tuple(sorted(ports - {HTTP_PORT}))
+    return tuple(port for port in served_ports(network, address) if port != HTTP_PORT)
 
 
 def _later(network: Network, nic: Nic) -> bool:
@@ -315,6 +312,15 @@ def _outsider_host(network: Network, outsider: Outsider) -> Host:
         gateway=str(outsider.gateway or ""), ports=_echo_ports(network, outsider.address.ip),
         extra=_behind(network, outsider.address.ip),
     )  # fmt: skip
+
+
+def _uplinks(network: Network) -> tuple[Uplink, ...]:
+    """Return what puts loopback on the public network."""
+    if network.public is None:
+        return ()
+    addresses = network.public.address.network
+    macs = ("1e:00:00:00:ff:01", "1e:00:00:00:ff:02")
+    return (Uplink("uplink", network.public.device, addresses, addresses[1], macs),)
 
 
 def _behind(network: Network, address: IPv4Address) -> tuple[str, ...]:

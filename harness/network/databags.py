@@ -27,7 +27,7 @@ def reapply_bags(network: Network) -> tuple[Databag, ...]:
     """Return what a restart of the network sends: every rule, but neither DHCP entries nor metadata."""
     bags = [
         _firewall(_default_egress(network)) if network.public else None,
-        _firewall(_egress(rule, number) for number, rule in enumerate(network.egress, 1)),
+        _firewall(_egress(network, rule, number) for number, rule in enumerate(network.egress, 1)),
         _addresses(network),
         *(_private_gateway(nic) for nic in network.private),
         _static_nat(network),
@@ -78,8 +78,10 @@ def _default_egress(network: Network) -> list[dict[str, Any]]:
     ]
 
 
-def _egress(rule: Egress, number: int) -> dict[str, Any]:
+def _egress(network: Network, rule: Egress, number: int) -> dict[str, Any]:
+    """Return an egress rule; where everything may leave by default, it names what may not."""
     return _rule(number, rule.protocol, rule.ports, "Egress") | {
+        "default_egress_policy": network.egress_default == "allow",
         "source_cidr_list": [str(cidr) for cidr in rule.sources],
         "dest_cidr_list": [str(cidr) for cidr in rule.destinations],
     }

@@ -209,6 +209,15 @@ class Network:
         """The NICs that tenants are behind: the guest NIC, or the tiers of a VPC."""
         return tuple(nic for nic in self.nics if nic.role in {"guest", "tier"})
 
+    @property
+    def is_vpc(self) -> bool:
+        """Whether access lists decide, instead of a firewall for each public address."""
+        return self.type == "vpcrouter"
+
+    def nic(self, device: str) -> Nic:
+        """Return the NIC of that name."""
+        return next(nic for nic in self.nics if nic.device == device)
+
     @cached_property
     def private(self) -> tuple[Nic, ...]:
         """The private gateways of a VPC."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from harness import initramfs
@@ -20,15 +21,13 @@ from harness.tenant.control import Control
 CONTROL_CHANNEL = "org.sysvm.tenant"
 MEMORY_MIB = 96
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1"
-# What every host serves besides HTTP on port 80: TCP echo.
-ECHO_PORTS = (7, 22)
-HTTP_PORT = 80
 _HERE = Path(__file__).parent
 _PROGRAMS = {
     "init": "init.sh",
     "bin/start-host": "start-host.sh",
     "bin/host": "host.sh",
     "bin/peer": "peer.sh",
+    "bin/uplink": "uplink.sh",
     "bin/udhcpc.script": "udhcpc.sh",
 }
 
@@ -52,7 +51,7 @@ class Host:
     device: str
     address: str
     gateway: str = ""
-    ports: tuple[int, ...] = ECHO_PORTS
+    ports: tuple[int, ...] = (7, 22)
     extra: tuple[str, ...] = ()
 
     @property
@@ -68,11 +67,38 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Uplink:
+    """What joins a segment and QEMU's user-mode network, so that loopback is on the segment, too.
+
+    The user-mode network cannot be on it by itself: it resets the connections between others that it sees.
+
+    Attributes:
+        name: of the namespace in the guest.
+        device: the system VM's NIC whose segment it is.
+        network: the addresses of the segment.
+        gateway: the address that the user-mode network, and with it loopback, has there.
+        macs: of the NIC on the segment, and of the one on the user-mode network.
+    """
+
+    name: str
+    device: str
+    network: IPv4Network
+    gateway: IPv4Address
+    macs: tuple[str, str]
+
+    def line(self, near: str, far: str) -> str:
+        """Return the uplink's line for the guest, where its NICs are called ``near`` (the segment) and ``far``."""
+        own = next(address for address in self.network.hosts() if address != self.gateway)
+        return f"{self.name} {near} {far} {self.network} {self.gateway} {own}"
+
+
+@dataclass(frozen=True)
 class TenantSpec:
-    """A tenant guest: its name and its hosts, in the order of its NICs."""
+    """A tenant guest: its name, its hosts and then its uplinks, in the order of its NICs."""
 
     name: str
     hosts: tuple[Host, ...]
+    uplinks: tuple[Uplink, ...] = ()
 
 
 def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes]) -> None:
@@ -83,10 +109,13 @@ def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes]) -> Non
         spec: whose hosts it has.
         modules: kernel modules by file name, in the order in which they must be loaded.
     """
-    lines = [host.line(f"eth{number}") for number, host in enumerate(spec.hosts)]
+    hosts = [host.line(f"eth{number}") for number, host in enumerate(spec.hosts)]
+    pairs = [(uplink, len(hosts) + 2 * number) for number, uplink in enumerate(spec.uplinks)]
+    uplinks = [uplink.line(f"eth{near}", f"eth{near + 1}") for uplink, near in pairs]
     files = {
         **{name: (_HERE / source).read_bytes() for name, source in _PROGRAMS.items()},
-        "hosts": "".join(f"{line}\n" for line in lines).encode(),
+        "hosts": "".join(f"{line}\n" for line in hosts).encode(),
+        "uplinks": "".join(f"{line}\n" for line in uplinks).encode(),
         "modules/order": "".join(f"{name}\n" for name in modules).encode(),
     }
     initramfs.write(path, files | {f"modules/{name}": content for name, content in modules.items()})

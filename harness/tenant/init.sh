@@ -12,8 +12,11 @@ while read -r module; do
     insmod "/modules/$module" || echo "tenant: cannot load $module" >/dev/console
 done </modules/order
 while read -r name device _; do
-    start-host "$name" "$device"
+    start-host "$name" host "$device"
 done </hosts
+while read -r name near far _; do
+    start-host "$name" uplink "$near" "$far"
+done </uplinks
 
 # The control port: one request a line, "ID HOST BASE64-OF-A-SHELL-SCRIPT", answered by "ID STATUS BASE64-OF-ITS-OUTPUT".
 # A script may write lines of its own to descriptor 3. Each line is one write, so lines of several writers stay whole.

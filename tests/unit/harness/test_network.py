@@ -32,7 +32,7 @@ def test_the_shipped_network_is_read_by_name_and_by_path() -> None:
     assert by_name == by_path
     assert [nic.role for nic in by_name.nics] == ["guest", "control", "public"]
     assert str(by_name.control.address) == "169.254.12.34/16"
-    assert by_name.rule_count == 6
+    assert by_name.rule_count == 11
 
 
 def test_a_port_forward_has_the_keys_of_the_server() -> None:
@@ -70,7 +70,7 @@ def test_a_public_address_has_the_keys_of_the_server() -> None:
 
 
 def test_an_ingress_rule_has_the_keys_of_the_server() -> None:
-    assert bag_of("firewall_rules", number=1)["rules"][0] == {
+    assert bag_of("firewall_rules", number=2)["rules"][0] == {
         "id": 101,
         "src_ip": "192.0.2.10",
         "protocol": "tcp",
@@ -95,6 +95,26 @@ def test_the_default_egress_policy_comes_first() -> None:
     )
     denied = bag_of("firewall_rules", {**SHIPPED, "egress_default": "deny"})["rules"][0]
     assert denied["default_egress_policy"] is False
+
+
+@pytest.mark.parametrize(("default", "names_what_may_leave"), [("allow", True), ("deny", False)])
+def test_an_egress_rule_says_what_departs_from_the_default(default: str, names_what_may_leave: bool) -> None:
+    (rule,) = bag_of("firewall_rules", {**SHIPPED, "egress_default": default}, number=1)["rules"]
+    assert (rule["traffic_type"], rule["src_port_range"]) == ("Egress", [7, 7])
+    assert rule["default_egress_policy"] is names_what_may_leave
+
+
+def test_a_private_gateway_has_its_address_and_its_list() -> None:
+    bags = [bag.content for bag in network.reapply_bags(network.load("vpc"))]
+    addresses = [row for bag in bags if bag["type"] == "ips" for row in bag["ip_address"]]
+    (gateway,) = [row for row in addresses if row["is_private_gateway"]]
+    assert (gateway["public_ip"], gateway["vif_mac_address"], gateway["source_nat"]) == (
+        "172.31.0.1",
+        "06:00:5b:1c:00:04",
+        False,
+    )
+    lists = {bag["device"]: bag["private_gateway_acl"] for bag in bags if bag["type"] == "networkacl"}
+    assert lists == {"eth2": False, "eth3": False, "eth4": True}
 
 
 def test_a_dhcp_entry_has_the_keys_of_the_server() -> None:

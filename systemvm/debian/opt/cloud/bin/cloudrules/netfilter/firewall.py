@@ -36,7 +36,7 @@ def _ingress(rules: RuleSet, topology: Topology, found: List[Dict[str, Any]]) ->
 
 
 def _egress(rules: RuleSet, found: List[Dict[str, Any]]) -> None:
-    """Add what departs from the default policy, then the default: a rule for everything, without sources."""
+    """Add what departs from the default policy, then the default."""
     rules.chain("filter", "FW_OUTBOUND")
     rules.chain("filter", "FW_EGRESS_RULES")
     rules.add("filter", "FW_OUTBOUND", ESTABLISHED + " -j ACCEPT")
@@ -54,7 +54,10 @@ def _egress(rules: RuleSet, found: List[Dict[str, Any]]) -> None:
 
 
 def _is_default(rule: Dict[str, Any]) -> bool:
-    return rule["protocol"] == "all" and not rule.get("source_cidr_list") and not rule.get("dest_cidr_list")
+    """Whether a rule is the default policy: management marks it as its own, and it may name the guest network."""
+    if rule["protocol"] != "all":
+        return False
+    return rule.get("type") == "System" or not (rule.get("source_cidr_list") or rule.get("dest_cidr_list"))
 
 
 def _matches(rule: Dict[str, Any]) -> Iterator[str]:

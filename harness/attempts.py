@@ -1,0 +1,115 @@
+"""Tries the flows of a network: all of a side at once, from loopback or from a tenant's host."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import secrets
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from harness.engine import SystemVm
+from harness.network.flows import HTTP_PORT, LOOPBACK, Flow
+from harness.tenant import Tenant
+
+# Seconds for one attempt: emulated machines answer within a tenth of it.
+TIMEOUT = 2
+# Prints who is asked, and the address that it was asked from.
+PEER = "/cgi-bin/peer"
+
+
+def attempt(vm: SystemVm, flows: Sequence[Flow]) -> list[str]:
+    """Try flows once; returns what is wrong with each, or nothing where the declaration was kept."""
+    sides: dict[str, list[int]] = {}
+    for number, flow in enumerate(flows):
+        sides.setdefault(flow.source, []).append(number)
+    found = [""] * len(flows)
+    with ThreadPoolExecutor(max_workers=len(sides) or 1) as pool:
+        jobs = {
+            side: pool.submit(_from_side, vm, side, [flows[number] for number in numbers])
+            for side, numbers in sides.items()
+        }
+        for side, numbers in sides.items():
+            for number, problem in zip(numbers, jobs[side].result(), strict=True):
+                found[number] = problem
+    return found
+
+
+def _from_side(vm: SystemVm, side: str, flows: list[Flow]) -> list[str]:
+    token = secrets.token_hex(8)
+    answers = (
+        _from_loopback(vm, flows, token) if side == LOOPBACK else _from_host(vm.tenants[side], flows, token)
+    )
+    return [verdict(flow, answer, token) for flow, answer in zip(flows, answers, strict=True)]
+
+
+def verdict(flow: Flow, answer: str, token: str) -> str:
+    """Compare an answer, empty when there was none, with what the network declares; returns what is wrong."""
+    if not flow.allowed:
+        return f"it was answered: {answer[:80]!r}" if answer else ""
+    if not answer:
+        return f"no answer within {TIMEOUT} s"
+    if flow.port is None:
+        return ""
+    if flow.inner_port != HTTP_PORT:
+        return "" if answer == token else f"the echo is {answer[:80]!r} instead of {token!r}"
+    who, _, seen = answer.partition("\n")
+    if who.removeprefix("tenant ") not in flow.reaches:
+        return f"{who[:80]!r} answers instead of {' or '.join(flow.reaches)}"
+    if flow.seen_as is not None and seen != str(flow.seen_as):
+        return f"{who} sees the address {seen} instead of {flow.seen_as}"
+    return ""
+
+
+def _from_loopback(vm: SystemVm, flows: list[Flow], token: str) -> list[str]:
+    def ask(flow: Flow) -> str:
+        port = vm.endpoints[(str(flow.target), flow.port or 0)]
+        try:
+            return _http(port) if flow.inner_port == HTTP_PORT else _echo(port, token)
+        except (OSError, http.client.HTTPException):
+            return ""
+
+    with ThreadPoolExecutor(max_workers=len(flows)) as pool:
+        return list(pool.map(ask, flows))
+
+
+def _http(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", PEER)
+        return connection.getresponse().read().decode(errors="replace").strip()
+    finally:
+        connection.close()
+
+
+def _echo(port: int, token: str) -> str:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as stream:
+        stream.sendall(f"{token}\n".encode())
+        seen = b""
+        while not seen.endswith(b"\n") and (chunk := stream.recv(4096)):
+            seen += chunk
+    return seen.decode(errors="replace").strip()
+
+
+def _from_host(host: Tenant, flows: list[Flow], token: str) -> list[str]:
+    """Let a host try all flows side by side, in one script."""
+    lines = []
+    for number, flow in enumerate(flows):
+        # In files: output of processes side by side would mix.
+        lines.append(f"{{ {_command(flow, token)}; }} >/tmp/try.{number} 2>/dev/null </dev/null &")
+    lines.append("wait")
+    lines += [f'echo "$(base64 /tmp/try.{number} | tr -d "\\n")"' for number in range(len(flows))]
+    output = host.run("\n".join(lines), deadline=TIMEOUT + 30.0).stdout
+    # The shell strips the last lines where nothing was heard.
+    answers = [base64.b64decode(line).decode(errors="replace").strip() for line in output.split("\n")]
+    return answers + [""] * (len(flows) - len(answers))
+
+
+def _command(flow: Flow, token: str) -> str:
+    if flow.port is None:
+        return f"ping -c 1 -W {TIMEOUT} {flow.target} | grep 'bytes from'"
+    if flow.inner_port == HTTP_PORT:
+        return f"timeout {TIMEOUT} wget -q -O - http://{flow.target}:{flow.port}{PEER}"
+    # The end of its input would end the connection before the echo of a slow machine comes.
+    return f"{{ echo {token}; sleep {TIMEOUT}; }} | timeout {TIMEOUT} nc {flow.target} {flow.port}"

@@ -2,8 +2,12 @@
 
 Fixtures:
     lab: what the run shares (bundles, image, golden snapshot), made on first use.
+    bundle: folder of the bundle to patch with.
+    network: the network that is declared for the VM, with its rules.
     system_vm: a fresh, booted, configured system VM with its tenants; gone after the test.
+    tenant: a host behind that VM.
     live_patch: patches that VM and makes every check; the test fails at its end when one did not hold.
+    traffic: runs probes beside whatever the test does, and records what they saw.
 
 A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``. Some
 scenarios are not about every VM type: ``scenario("name", types=("secstorage",), why="...")``.
@@ -13,23 +17,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bundle import catalogue
 from bundle.errors import SysvmError
-from harness import repro, results
+from harness import results
 from harness.cells import ALL, Cell, cells, is_chosen
-from harness.engine import SystemVm
 from harness.events import EventLog
-from harness.lab import Lab, Wish, open_lab
 from harness.results import Results
 from harness.runs import RUN, Problem, Run
-from harness.topology import of_type
-from harness.trial import Trial
+
+# pytest loads this module whenever the package is installed: what drives VMs is imported with the first scenario.
+if TYPE_CHECKING:
+    from harness.engine import SystemVm
+    from harness.lab import Lab
+    from harness.network import Network
+    from harness.tenant import Tenant
+    from harness.traffic import Probe, Traffic
+    from harness.trial import Trial
 
 # The test that runs after one, in the same process.
 _NEXT = pytest.StashKey[pytest.Item | None]()
@@ -116,6 +126,8 @@ def cells_of(config: pytest.Config) -> list[Cell]:
     Raises:
         UsageError: an unknown release or VM type.
     """
+    from harness.topology import of_type
+
     option = config.getoption
     types = [of_type(word).vm_type for word in option("--type").split(",")]
     return cells(types, option("from_release").split(","), option("to_release"), option("--bundle"))
@@ -123,12 +135,12 @@ def cells_of(config: pytest.Config) -> list[Cell]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Let every test that uses the lab run in every cell; a scenario's readable id is that of its test."""
-    if "lab" in metafunc.fixturenames:
+    if "system_vm_cell" in metafunc.fixturenames:
         chosen = cells_of(metafunc.config)
         mark = metafunc.definition.get_closest_marker("scenario")
         name = f"-{mark.args[0]}" if mark else ""
         metafunc.parametrize(
-            "lab", chosen, indirect=True, scope="session", ids=[f"{cell}{name}" for cell in chosen]
+            "system_vm_cell", chosen, scope="session", ids=[f"{cell}{name}" for cell in chosen]
         )
 
 
@@ -170,7 +182,10 @@ def _why_not(item: pytest.Item) -> str:
 def cell_of(item: pytest.Item) -> Cell:
     """Return the cell that a test runs in."""
     callspec = getattr(item, "callspec", None)
-    return callspec.params["lab"] if callspec and "lab" in callspec.params else cells_of(item.config)[0]
+    if callspec is not None and "system_vm_cell" in callspec.params:
+        cell: Cell = callspec.params["system_vm_cell"]
+        return cell
+    return cells_of(item.config)[0]
 
 
 def scenario_id(item: pytest.Item) -> str | None:
@@ -179,7 +194,7 @@ def scenario_id(item: pytest.Item) -> str | None:
     if mark is None:
         return None
     callspec = getattr(item, "callspec", None)
-    own = [value for name, value in callspec.params.items() if name != "lab"] if callspec else []
+    own = [value for name, value in callspec.params.items() if name != "system_vm_cell"] if callspec else []
     return "-".join([str(cell_of(item)), mark.args[0], *map(str, own)])
 
 
@@ -229,8 +244,8 @@ def pytest_runtest_makereport(
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Fail a scenario in which a check did not hold."""
     outcome = yield
-    trial = pyfuncitem.funcargs.get("live_patch")
-    if isinstance(trial, Trial) and trial.failures:
+    trial: Any = pyfuncitem.funcargs.get("live_patch")
+    if trial is not None and trial.failures:
         pytest.fail("\n".join(trial.failures), pytrace=False)
     return outcome
 
@@ -255,12 +270,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     """Everything that scenarios share, up to the golden snapshot."""
+    from harness.lab import Wish, open_lab
+
     run = _run_of(request.config)
     option = request.config.getoption
     wish = Wish(
-        vm_type=request.param.vm_type, from_release=request.param.from_release, to_release=option("to_release"),
+        vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release, to_release=option("to_release"),
         debian=option("--debian"), network=option("--network"), bundle=option("--bundle"),
     )  # fmt: skip
     with open_lab(wish, run.results, run.events) as made:
@@ -280,12 +297,8 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         if _wants_the_same(request.node):
             lab.spares.expect()
-        hold = request.config.getoption("--hold")
-        if hold is not None:
-            repro.stop_at(vm, "before", hold)
-        yield vm
-        if hold is not None:
-            repro.stop_at(vm, "after", hold)
+        with _held(vm, request.config.getoption("--hold")):
+            yield vm
 
 
 def _wants_the_same(item: pytest.Item) -> bool:
@@ -295,7 +308,60 @@ def _wants_the_same(item: pytest.Item) -> bool:
     return wants and following is not None and cell_of(following) == cell_of(item)
 
 
+@contextmanager
+def _held(vm: SystemVm, command: str | None) -> Iterator[None]:
+    """Stop before and after what is done with a VM, if somebody asked for it."""
+    if command is None:
+        yield
+        return
+    from harness.repro import stop_at
+
+    stop_at(vm, "before", command)
+    yield
+    stop_at(vm, "after", command)
+
+
+@pytest.fixture
+def bundle(lab: Lab) -> Path:
+    """The folder of the bundle to patch with."""
+    return lab.new_bundle
+
+
+@pytest.fixture
+def network(lab: Lab) -> Network:
+    """The network that is declared for the VM; a test of a VM without one is skipped."""
+    if lab.network is None:
+        pytest.skip(f"no network is declared for a {lab.wish.vm_type}")
+    return lab.network
+
+
+@pytest.fixture
+def tenant(system_vm: SystemVm) -> Tenant:
+    """The first host behind ``system_vm``; a test of a VM without one is skipped."""
+    for host in system_vm.tenants.values():
+        return host
+    pytest.skip(f"nobody is behind a {system_vm.topology.vm_type}")
+
+
+@pytest.fixture
+def traffic(
+    request: pytest.FixtureRequest, lab: Lab
+) -> Callable[[Sequence[Probe]], AbstractContextManager[Traffic]]:
+    """What runs probes beside a test, as a context manager; what they saw goes into the report."""
+    from harness.traffic import Traffic
+
+    @contextmanager
+    def run(probes: Sequence[Probe]) -> Iterator[Traffic]:
+        with Traffic(probes) as seen:
+            yield seen
+        seen.record(lab.events, scenario_id(request.node) or request.node.name, {})
+
+    return run
+
+
 @pytest.fixture
 def live_patch(request: pytest.FixtureRequest, lab: Lab, system_vm: SystemVm) -> Trial:
     """What patches ``system_vm``: ``live_patch.patch(bundle)`` patches, sends the rules again and makes all checks."""
+    from harness.trial import Trial
+
     return Trial(lab, system_vm, scenario_id(request.node) or request.node.name)

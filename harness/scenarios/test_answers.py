@@ -164,7 +164,8 @@ def test_a_lost_answer_undoes_nothing(lab: Lab, live_patch: Trial) -> None:
     def act() -> None:
         nonlocal lost
         lost = agent.patch(_Deaf(guest, other, files.signature), files)
-        idle = "! pgrep -f /var/cache/cloud/patch-sysvms.sh >/dev/null"
+        # The brackets keep this command from finding itself.
+        idle = "! pgrep -f '[/]var/cache/cloud/patch-sysvms.sh' >/dev/null"
         wait.until(
             lambda: other.run(idle, check=False).status == 0, "the end of the patch script", 120, tick=0.2
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def test_established_flows_survive_patch_and_rules(lab: Lab, live_patch: Trial) 
     wrong = [said for _, said in renewals if said != str(host.address)]
     live_patch.require("dhcp.same-address", f"{len(wrong)} of {len(renewals)}: {wrong[0]}" if wrong else "")
     moments = [moment for moment, _ in renewals]
-    pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
     # A renewal takes the tenant some seconds under emulation; what matters is that none waits for the patch to end.
     budget = 5 * BUDGETS_MS[lab.engine.accelerator.domain_type] / 1000
     longest = max(pauses, default=budget + 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bundle import catalogue
 from harness import agent, checks, network, observe, payload, proofs
@@ -105,7 +106,7 @@ class Trial:
         *,
         expected: Expectation = "patched",
         trouble: tuple[str, ...] = (),
-        sends_rules: bool = False,
+        rules: Literal["send", "sent", "leave"] = "send",
     ) -> Case:
         """Do what ``act`` does to the VM with probes running, and judge it as a patch.
 
@@ -114,7 +115,8 @@ class Trial:
             act: patches the VM, by whatever way, and returns what the agent answered; None when nobody got an answer.
             expected: whether the VM must be new or as before afterwards.
             trouble: patterns of console and journal lines that it causes on purpose.
-            sends_rules: ``act`` sends the rules itself.
+            rules: whether they are to be sent again afterwards and proved, or ``act`` sends them itself and they are
+                only proved, or nobody is to care.
         """
         step = self.lab.narrator.step
         console = self.vm.console_log
@@ -127,7 +129,7 @@ class Trial:
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
         told = agent.ask_versions(self.vm.guest).scripts if answer is None else answer.scripts_version
         well = (expected == "patched" and told == files.signature) if answer is None else answer.success
-        if well and self.lab.network is not None and not sends_rules:
+        if well and self.lab.network is not None and rules == "send":
             with step(f"{self.vm.name}: send the rules again"):
                 network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
                 after = observe.observe(self.vm.guest, before.journal.cursor)
@@ -153,8 +155,9 @@ class Trial:
             trouble=trouble,
         )
         traffic.record(self.lab.events, self.scenario, self._limits())
-        self._record(case, answer, rules_sent=well)
-        self.prove_rules()
+        self._record(case, answer, rules_sent=well and rules != "leave")
+        if rules != "leave":
+            self.prove_rules()
         return case
 
     def prove_rules(self) -> None:

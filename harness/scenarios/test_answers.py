@@ -120,7 +120,9 @@ def _call(
             answer = PatchAnswer(False, error.diagnostics(), scripts_version=believed, ran=True)
         return answer
 
-    trial.watch(server.bundle, act, expected=expected, trouble=trouble, sends_rules=not _has_agent(trial))
+    trial.watch(
+        server.bundle, act, expected=expected, trouble=trouble, rules="send" if _has_agent(trial) else "sent"
+    )
     return answer
 
 

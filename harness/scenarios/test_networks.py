@@ -38,7 +38,7 @@ def _restart(trial: Trial, server: ManagementServer, call: Callable[[], Restart]
         known = server.inventory.vm("vm").scripts_version
         return PatchAnswer(True, "the call succeeded", scripts_version=known, patched=True, ran=True)
 
-    trial.watch(server.bundle, act, sends_rules=True)
+    trial.watch(server.bundle, act, rules="sent")
     return done
 
 

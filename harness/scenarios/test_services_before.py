@@ -33,14 +33,14 @@ def test_a_service_that_was_down_before_is_reported_and_left(lab: Lab, live_patc
         nonlocal state
         answer = agent.patch(guest, files)
         state = guest.run(f"systemctl is-active {unit.name}", check=False).stdout.strip()
-        # What follows, rules and requests to them, needs it again.
-        guest.run(f"systemctl start {unit.name}")
         return answer
 
-    live_patch.watch(files, act)
+    live_patch.watch(files, act, rules="leave")
     live_patch.require("dead.left", "" if state == "inactive" else f"{word} was inactive and is {state}")
     told = guest.run(f"grep -c 'service {word} was .* before the patch' {_LOG}", check=False).stdout.strip()
     live_patch.require("dead.reported", "" if told == "1" else f"{_LOG} does not say that {word} was down")
+    guest.run(f"systemctl start {unit.name}")
+    live_patch.prove_rules()
 
 
 @pytest.mark.scenario("S29-service-list-missing")

@@ -262,7 +262,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
                 "bundle": digest_of_files([old_bundle / name for name in boot.BUNDLE_FILES]),
                 "topology": asdict(plan),
                 "network": repr(declared),
-                "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.sh"))),
+                "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),
                 "qemu": host.version(),
                 "accelerator": asdict(answer.accelerator),
             }

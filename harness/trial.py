@@ -18,7 +18,7 @@ from harness.engine import SystemVm
 from harness.lab import Lab
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.management.site import PINGS
-from harness.traffic import HttpProbe, Probe, StreamProbe, TcpProbe, Traffic
+from harness.traffic import HttpProbe, Probe, Traffic, plan
 from harness.traffic.probes import WEBSOCKET
 
 # Requests a second of each probe. Under emulation a request costs the guest some 10 ms of one of its two processors,
@@ -193,7 +193,7 @@ class Trial:
             link.state = site.link_since(before)
 
     def probes(self) -> list[Probe]:
-        """Return what keeps asking from the public side while the patch runs."""
+        """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
         if self.vm.topology.vm_type == "consoleproxy":
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
             port = self.vm.endpoints[(address, CONSOLE_PORT)]
@@ -205,19 +205,7 @@ class Trial:
             ]  # fmt: skip
         if self.lab.network is None:
             return []
-        rate = RATES[self.lab.engine.accelerator.domain_type]
-        probes: list[Probe] = []
-        for balancer in self.lab.network.load_balancers:
-            port = self.vm.endpoints[(str(balancer.public), balancer.port)]
-            name = f"load balancer {balancer.public}:{balancer.port}"
-            probes.append(HttpProbe(name, "127.0.0.1", port, expect=b"tenant", rate=rate))
-        for forward in self.lab.network.forwards:
-            if forward.protocol == "tcp":
-                port = self.vm.endpoints[(str(forward.public), forward.public_ports.first)]
-                name = f"port forward {forward.public}:{forward.public_ports.first}"
-                probes.append(TcpProbe(name, "127.0.0.1", port, send=b"probe\n", expect=b"probe", rate=rate))
-                probes.append(StreamProbe(f"stream through {name}", "127.0.0.1", port, rate=rate))
-        return probes
+        return plan.probes(self.vm, self.lab.network, RATES[self.lab.engine.accelerator.domain_type])
 
     def _limits(self) -> dict[str, float]:
         """Return the longest gap in milliseconds that each probe may have."""

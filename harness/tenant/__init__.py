@@ -19,7 +19,7 @@ from harness.guest import Completed, GuestError
 from harness.tenant.control import Control
 
 CONTROL_CHANNEL = "org.sysvm.tenant"
-MEMORY_MIB = 96
+MEMORY_MIB = 128
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1"
 _HERE = Path(__file__).parent
 _PROGRAMS = {
@@ -158,7 +158,7 @@ class Tenant:
         completed = Completed(script, status, output, "", time.monotonic() - started)
         if check and status != 0:
             last = output.strip().splitlines()[-1:] or ["no output"]
-            raise GuestError(f"tenant {self.name}: {script!r} ended with status {status}: {last[0]}")
+            raise GuestError(f"tenant {self.name}: {script[:80]!r} ended with status {status}: {last[0]}")
         return completed
 
     def dhcp(self, deadline: float = 30.0) -> str:

@@ -63,7 +63,9 @@ class Control:
             try:
                 answer = answers.get(timeout=deadline)
             except queue.Empty:
-                raise GuestError(f"tenant {host}: no answer within {deadline:g} s to {script!r}") from None
+                raise GuestError(
+                    f"tenant {host}: no answer within {deadline:g} s to {script[:80]!r}"
+                ) from None
         if answer is None:
             raise GuestError(f"tenant {host}: the control port of {self.name} was closed")
         return answer[0], base64.b64decode(answer[1]).decode(errors="replace")

@@ -1,0 +1,79 @@
+"""All probes of a declared network: what runs beside a patch, from the public side and from the tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.engine import SystemVm
+from harness.network import Network
+from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
+from harness.network.model import Machine
+from harness.tenant import Tenant
+from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
+from harness.traffic.tenants import RenewalProbe, TenantProbe
+
+# A request on a tenant's host starts some processes, so hosts ask this much less often than loopback does.
+TENANT_SHARE = 5
+# A router answers a renewal and notes it on its disk.
+RENEWALS = 1.0
+
+
+def probes(vm: SystemVm, network: Network, rate: float) -> list[Probe]:
+    """Return the probes of a network.
+
+    Args:
+        vm: the router, with its tenants.
+        network: what it was told.
+        rate: requests a second of each probe on loopback.
+    """
+    allowed = [flow for flow in flows(network) if flow.allowed]
+    found: list[Probe] = []
+    for flow in _first_of_each(flow for flow in allowed if flow.source == LOOPBACK):
+        found += _from_loopback(vm, flow, rate)
+    machines = [machine for machine in network.machines if machine.name in vm.tenants]
+    if machines:
+        found += _from_machine(vm, network, machines[0], rate / TENANT_SHARE)
+    inside = [flow for flow in allowed if flow.source in vm.tenants and flow.port is not None]
+    public = {flow.rule for flow in allowed if flow.source == LOOPBACK}
+    by_rule = {flow.rule: flow for flow in reversed(inside) if flow.rule not in public}
+    return found + [_from_host(vm, flow, rate / TENANT_SHARE) for flow in by_rule.values()]
+
+
+def _first_of_each(candidates: Iterator[Flow]) -> Iterator[Flow]:
+    """Yield every load balancer and port forward, but one port only of an address with static NAT."""
+    seen: set[object] = set()
+    for flow in candidates:
+        if flow.rule != "static NAT" or flow.target not in seen:
+            seen.add(flow.target)
+            yield flow
+
+
+def _from_loopback(vm: SystemVm, flow: Flow, rate: float) -> Iterator[Probe]:
+    port = vm.endpoints[(str(flow.target), flow.port or 0)]
+    if flow.inner_port == HTTP_PORT:
+        yield HttpProbe(flow.name, "127.0.0.1", port, expect=b"tenant", rate=rate)
+        return
+    yield TcpProbe(flow.name, "127.0.0.1", port, send=b"probe\n", expect=b"probe", rate=rate)
+    yield StreamProbe(f"stream through {flow.name}", "127.0.0.1", port, rate=rate)
+
+
+def _from_machine(vm: SystemVm, network: Network, machine: Machine, rate: float) -> Iterator[Probe]:
+    """Yield what a router does for one of its machines."""
+    host = vm.tenants[machine.name]
+    router = network.inside_of(machine.address).address.ip
+    named = f"nslookup {machine.name} {router} | grep -qF {machine.address}"
+    yield RenewalProbe(f"DHCP renewal of {machine.name}", host, min(rate, RENEWALS))
+    yield TenantProbe(f"DNS asked by {machine.name}", host, named, rate)
+    yield TenantProbe(f"ICMP from {machine.name} to {router}", host, f"ping -c 1 -W 1 {router}", rate)
+    if machine.user_data:
+        fetched = f"wget -q -O - http://{router}/latest/user-data | grep -q ."
+        yield TenantProbe(f"user data of {machine.name}", host, fetched, rate)
+
+
+def _from_host(vm: SystemVm, flow: Flow, rate: float) -> Probe:
+    host: Tenant = vm.tenants[flow.source]
+    if flow.inner_port == HTTP_PORT:
+        command = f"wget -q -O - http://{flow.target}:{flow.port}/ | grep -q tenant"
+    else:
+        command = f"echo probe | nc {flow.target} {flow.port} | grep -q probe"
+    return TenantProbe(flow.name, host, command, rate)

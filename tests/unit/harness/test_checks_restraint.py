@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.checks import checks, failed, judge, record
@@ -16,7 +18,7 @@ from tests.unit.harness.mutate import (
     set_field,
     stop_listening,
 )
-from tests.unit.harness.world import IPTABLES, STAT, Unit, haproxy, pem, world
+from tests.unit.harness.world import IPTABLES, STAT, Unit, failed_world, haproxy, pem, world
 
 HARMLESS: dict[str, Mutation] = {
     "counters and dates of iptables": change_text(
@@ -139,3 +141,20 @@ def test_checks_are_named_by_subject_and_explained_in_one_line() -> None:
         assert known.name.count(".") == 1
         assert 20 < len(known.why) < 140
         assert known.judge.__doc__
+
+
+def test_a_list_that_was_missing_before_is_not_blamed_on_a_refused_patch() -> None:
+    made = failed_world()
+    made.before.texts["services.enabled"] = made.patched.texts["services.enabled"] = None
+    assert "services.listed" not in made.found()
+    made = failed_world()
+    made.patched.texts["services.enabled"] = None
+    assert "services.listed" in made.found()
+
+
+def test_trouble_on_purpose_is_known_in_whatever_case() -> None:
+    made = world()
+    log_line(MESSAGE="Reload failed for HAProxy Load Balancer.")(made)
+    assert "journal.quiet" in made.found()
+    case = replace(made.case(), trouble=("haproxy",))
+    assert {row.name: row.verdict for row in judge(case)}["journal.quiet"] == "passed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -389,3 +390,14 @@ def test_an_inventory_trims_what_it_learns() -> None:
     inventory.add(cloud.inventory.vm("r-1-VM"))
     inventory.learn("r-1-VM", " 4.22\n", f"{NEW}\n")
     assert inventory.vm("r-1-VM").scripts_version == NEW
+
+
+def test_hosts_with_another_bundle_are_refused_before_the_vm_is_touched(tmp_path: Path) -> None:
+    cloud = Cloud()
+    cloud.vm("v-1-VM", "consoleproxy")
+    server = cloud.server
+    stale = replace(server.bundle, folder=tmp_path, contents={**server.bundle.contents, "agent.zip": b"old"})
+    with pytest.raises(Refused, match=rf"the host's {tmp_path}/agent\.zip is not the management server's"):
+        replace(server, hosts=stale).patch_system_vm("v-1-VM")
+    assert cloud.timeline == []
+    assert replace(server, hosts=server.bundle).patch_system_vm("v-1-VM").changed

@@ -213,3 +213,19 @@ def test_text_that_is_no_unicode_can_still_be_written(tmp_path: Path) -> None:
         log.emit("check", name="x", verdict="failed", reason="\ud800")
     assert write(run).verdict == "error"
     assert "\\ud800" in run.html.read_text()
+
+
+def test_every_view_says_which_template_a_scenario_ran_on() -> None:
+    label = "4.15.1 on Debian 11 slim (stand-in base)"
+    rows = [*events(("template", {"scenario": "router-from-4.21-live-patch", "label": label})), *good_run()]
+    assert label.split(" on ")[0] in terminal(rows)
+    assert "stand-in" in terminal(rows)
+    assert label in render_html(build(rows))
+    properties = ET.fromstring(render_junit(build(rows))).iter("property")
+    assert ("template", label) in {(row.get("name"), row.get("value")) for row in properties}
+
+
+def test_the_facts_of_several_cells_stand_side_by_side() -> None:
+    facts = ({"path": "router from 4.15"}, {"path": "ilbvm from 4.15"}, {"path": "router from 4.15"})
+    report = build(events(*(("run", {"facts": row}) for row in facts)))
+    assert report.facts == {"path": "router from 4.15; ilbvm from 4.15"}

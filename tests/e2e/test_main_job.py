@@ -52,7 +52,7 @@ def test_a_rollback_that_restores_nothing_is_caught(lab, live_patch, tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(lab.broken_bundle(), bundle)
     script = bundle / "patch-sysvms.sh"
-    restoring = "rename_listed in backup replaced"
+    restoring = 'rename_all in backup "${REPLACED[@]}"'
     assert script.read_text().count(restoring) == 1, "the script has no such line to break"
     script.write_text(script.read_text().replace(restoring, ":"))
 

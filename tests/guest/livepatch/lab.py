@@ -63,6 +63,8 @@ SERVICES = {
     "ilbvm": "haproxy\n",
     "dhcpsrvr": "dnsmasq apache2\n",
 }
+# An older bash, as system VMs have it (4.4 up): a path, from the environment.
+OTHER_BASH = Path(os.environ["LIVEPATCH_LAB_BASH"]) if "LIVEPATCH_LAB_BASH" in os.environ else None
 _MOUNTS = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64")
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_REMOUNT = (
     0x20000,
@@ -115,6 +117,7 @@ class Lab:
     type: str = "router"
     small_var_kib: int = 0  # a file system of its own for /var, of this size
     environment: dict[str, str] = field(default_factory=dict)
+    bash: Path | None = field(default_factory=lambda: OTHER_BASH)  # instead of the machine's
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -337,6 +340,8 @@ class Lab:
             _mount(f"/{name}", f"{root}/{name}", _MS_BIND | _MS_REC)
             # A bundle under test may name any path: the machine's own programs are out of its reach.
             _mount("none", f"{root}/{name}", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+        if self.bash:
+            _mount(str(self.bash), f"{root}/usr/bin/bash", _MS_BIND)
         _mount("proc", f"{root}/proc", 0, "proc")
         os.chroot(root)
         os.chdir("/")

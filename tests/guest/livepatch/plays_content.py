@@ -64,6 +64,24 @@ def keeps_the_identity_of_an_agent(world: World) -> None:
             )
 
 
+@scenario("S09")
+def patches_an_agent_that_has_nothing_of_its_own(world: World) -> None:
+    """A VM that never got an identity: no file of its folder has to be carried over."""
+    with world.vm("secstorage") as lab:
+        for path, (data, mode) in bundles.old_content().agent.items():
+            (lab.root / AGENT / path).write_bytes(data)
+            (lab.root / AGENT / path).chmod(mode)
+        (lab.root / AGENT / "conf/cloud.jks").unlink()
+        (lab.root / AGENT / "conf/agent.properties").unlink()
+        expect_patched(lab.patch(world.new()), world.new(), lab)
+        found = {
+            str(path.relative_to(lab.root / AGENT))
+            for path in (lab.root / AGENT).rglob("*")
+            if not path.is_dir()
+        }
+        expect_same(set(bundles.new_content().agent), found, "the files of the agent")
+
+
 @scenario("S26", legacy_fails=True)
 def gives_a_storage_vm_its_own_resource(world: World) -> None:
     """A VM of an early release never got its identity into agent.properties."""
@@ -130,7 +148,7 @@ def a_rollback_restores_the_packet_filter(world: World) -> None:
         (lab.root / "run/lab/filter").write_text("-A INPUT -i lo -j ACCEPT\n")
         (lab.root / "run/lab/units/cloud.service/flaps").write_text("2\n")
         before, rules = lab.state(), lab.filter_rules()
-        expect_rolled_back(lab, lab.patch(world.new(), LIVEPATCH_SOAK="0.3"), before)
+        expect_rolled_back(lab, lab.patch(world.new(), LIVEPATCH_SOAK="1"), before)
         expect_same(rules, lab.filter_rules(), "the packet filter")
 
 

@@ -128,7 +128,7 @@ def a_flapping_service_fails_the_patch(world: World) -> None:
     with world.vm() as lab:
         _write(lab, "run/lab/units/dnsmasq.service/flaps", "2\n")
         before = lab.state()
-        run = lab.patch(world.new(), LIVEPATCH_SOAK="0.4")
+        run = lab.patch(world.new(), LIVEPATCH_SOAK="1")
         expect_rolled_back(lab, run, before, "dnsmasq")
 
 
@@ -136,9 +136,28 @@ def a_flapping_service_fails_the_patch(world: World) -> None:
 def a_service_that_restarts_itself_fails_the_patch(world: World) -> None:
     with world.vm("secstorage") as lab:
         _write(lab, "run/lab/units/cloud.service/loops", "")
-        run = lab.patch(world.new(), LIVEPATCH_SOAK="0.2")
+        run = lab.patch(world.new(), LIVEPATCH_SOAK="1")
         expect_same(1, run.status, "the exit status")
         expect("cloud" in run.output, f"the reason {run.output!r} does not name the service")
+
+
+@scenario("S15")
+def a_reload_under_way_is_waited_for(world: World) -> None:
+    """A real haproxy is in state reloading for a moment: that is no failure, and no reason to look away."""
+    with world.vm() as lab:
+        _write(lab, "run/lab/units/haproxy.service/lingers", "5\n")
+        expect_patched(lab.patch(world.new()), world.new(), lab)
+        expect(not (lab.unit("haproxy") / "busy").read_text().strip("0\n"), "the patch did not wait")
+    with world.vm() as lab:
+        _write(lab, "run/lab/units/haproxy.service/lingers", "9999\n")
+        before = lab.state()
+        run = lab.patch(world.new(), LIVEPATCH_SERVICE_LIMIT="1")
+        expect(
+            run.status == 1 and "haproxy does not end its reload" in run.output, f"the run ended with {run}"
+        )
+        lab.boot_services()
+        lab.recover_at_boot()
+        expect_same(before, lab.state(), "the state after the next boot")
 
 
 @scenario("S18", legacy_fails=True)

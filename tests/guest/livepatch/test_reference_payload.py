@@ -76,7 +76,7 @@ def test_returns_to_the_release_before(stage, pair, type_):
         (lab.root / f"run/lab/units/{service}.service/flaps").write_text("1\n")
         (lab.root / f"run/lab/units/{service}.service/stubborn").write_text("")
         before = lab.state()
-        run = lab.patch(pair.new, LIVEPATCH_SOAK="0.3")
+        run = lab.patch(pair.new, LIVEPATCH_SOAK="1")
         assert run.status == 1, run
         assert service in run.output
         assert not differences(before, lab.state())

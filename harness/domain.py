@@ -89,15 +89,13 @@ class DomainSpec:
 
     def qemu_arguments(self) -> list[str]:
         """Return the arguments that libvirt passes through to QEMU."""
-        arguments: list[str] = []
+        # One name for the RAM wherever it lies: a state fits into any machine.
+        size = f"id={RAM_ID},size={self.memory_mib}M"
+        backend = f"memory-backend-ram,{size}"
         if self.ram_file is not None:
             share = "on" if self.ram_shared else "off"
-            arguments += [
-                "-object",
-                f"memory-backend-file,id={RAM_ID},size={self.memory_mib}M,mem-path={self.ram_file},share={share}",
-                "-machine",
-                f"memory-backend={RAM_ID}",
-            ]
+            backend = f"memory-backend-file,{size},mem-path={self.ram_file},share={share}"
+        arguments = ["-object", backend, "-machine", f"memory-backend={RAM_ID}"]
         for index, nic in enumerate(self.nics):
             arguments += nic.arguments(index)
         if self.incoming:

@@ -34,6 +34,7 @@ from harness.machine import start as start_machine
 from harness.netdev import Link, Star, UserNet
 from harness.ports import Ports
 from harness.rundir import RunDir
+from harness.technique import Technique
 from harness.tenant import Tenant
 from harness.topology import SSH_PORT, Topology
 
@@ -117,15 +118,9 @@ class SystemVm:
 class Frozen:
     """Files of one machine in a golden snapshot."""
 
-    ram: Path
+    ram: Path | None
     state: Path
     disk: Path | None
-
-    @staticmethod
-    def of(folder: Path, name: str, *, has_disk: bool) -> Frozen:
-        """Return the names for machine ``name`` in a snapshot's folder."""
-        disk = folder / f"{name}.qcow2" if has_disk else None
-        return Frozen(folder / f"{name}.ram", folder / f"{name}.state", disk)
 
 
 @dataclass(frozen=True)
@@ -134,12 +129,14 @@ class Engine:
 
     Attributes:
         owned: machines end with this process's connection; not so for those that a person keeps.
+        technique: where the RAM of golden snapshots lies.
     """
 
     hypervisor: Hypervisor
     run: RunDir
     accelerator: Accelerator
     owned: bool = True
+    technique: Technique = "shared-ram"
 
     def start(
         self,
@@ -159,7 +156,7 @@ class Engine:
             freeze_to: existing folder of a golden snapshot in the making, or None for a VM that is not frozen. An image
                 named ``CD`` in it lies in the machine's drive.
         """
-        frozen = Frozen.of(freeze_to, SYSTEM, has_disk=True) if freeze_to else None
+        frozen = self._frozen(freeze_to, SYSTEM) if freeze_to else None
         disk = frozen.disk if frozen and frozen.disk else self._work() / f"{name}.qcow2"
         make_overlay(image.path, disk)
         base = DomainSpec(
@@ -178,11 +175,11 @@ class Engine:
         names = [SYSTEM, *vm.tenant_machines]
         vm.pause()
         for name, machine in zip(names, vm.machines(), strict=True):
-            machine.save_state(Frozen.of(folder, name, has_disk=name == SYSTEM).state)
+            machine.save_state(self._frozen(folder, name).state)
         vm.overlays.clear()
         vm.stop()
         for name in names:
-            frozen = Frozen.of(folder, name, has_disk=name == SYSTEM)
+            frozen = self._frozen(folder, name)
             for path in filter(None, (frozen.ram, frozen.state, frozen.disk)):
                 os.chown(path, self.hypervisor.uid, self.hypervisor.gid)
 
@@ -203,7 +200,7 @@ class Engine:
         Raises:
             slots.NoRoom: the patience ended.
         """
-        frozen = Frozen.of(folder, SYSTEM, has_disk=True)
+        frozen = self._frozen(folder, SYSTEM)
         assert frozen.disk is not None  # noqa: S101 - has_disk above
         overlay = self._work() / f"{name}.qcow2"
         make_overlay(frozen.disk, overlay)
@@ -230,7 +227,8 @@ class Engine:
         self, name: str, topology: Topology, image: Image, key: Path, base: DomainSpec,
         frozen: Path | None, *, resume: bool, patience: float = slots.DEADLINE,
     ) -> SystemVm:  # fmt: skip
-        reservation = slots.reserve(_need(topology, restored=resume), name, deadline=patience)
+        shared = resume and self.technique == "shared-ram"
+        reservation = slots.reserve(_need(topology, shared=shared), name, deadline=patience)
         ports = Ports()
         endpoints: dict[tuple[str, int], int] = {}
 
@@ -297,7 +295,7 @@ class Engine:
                 memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
                 cmdline=tenants.KERNEL_ARGUMENTS,
                 nics=tuple(Nic(mac, end, FIRST_NIC_SLOT + index) for index, (mac, end) in enumerate(far)),
-                ram_file=Frozen.of(frozen, spec.name, has_disk=False).ram if frozen else None,
+                ram_file=self._frozen(frozen, spec.name).ram if frozen else None,
                 ram_shared=not resume, incoming=resume,
             )  # fmt: skip
             return self._launch(
@@ -327,11 +325,19 @@ class Engine:
         machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
         if spec.incoming and frozen is not None:
             try:
-                machine.load_state(Frozen.of(*frozen, has_disk=False).state)
+                machine.load_state(self._frozen(*frozen).state)
             except BaseException:
                 machine.destroy()
                 raise
         return machine
+
+    def _frozen(self, folder: Path, name: str) -> Frozen:
+        """Return the names for machine ``name`` in a snapshot's folder."""
+        return Frozen(
+            folder / f"{name}.ram" if self.technique == "shared-ram" else None,
+            folder / f"{name}.state",
+            folder / f"{name}.qcow2" if name == SYSTEM else None,
+        )
 
     def _work(self) -> Path:
         """Return the folder for overlays: on disk, not in the run folder, which may be in memory."""
@@ -340,10 +346,10 @@ class Engine:
         return folder
 
 
-def _need(topology: Topology, *, restored: bool) -> slots.Need:
-    """Return what a system VM and its tenants take; of a restored one most memory is the snapshot's, shared."""
+def _need(topology: Topology, *, shared: bool) -> slots.Need:
+    """Return what a system VM and its tenants take; where RAM files are shared most memory is the snapshot's."""
     memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
-    return slots.Need(memory // RESTORED_SHARE if restored else memory, VCPUS + len(topology.tenants))
+    return slots.Need(memory // RESTORED_SHARE if shared else memory, VCPUS + len(topology.tenants))
 
 
 def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:

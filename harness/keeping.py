@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from harness.daemon import PREFIX, Hypervisor, hypervisor
 from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.guest import Guest
-from harness.lab import Wish, open_lab
+from harness.lab import Lab, Wish, open_lab
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Kept:
         ssh_key: private key that logs in.
         folder: sockets and logs.
         endpoints: "address:port" of exposed public ports, and the loopback port that leads there.
+        debian: another Debian than the release's own.
+        network: the declared network, if another than the type's own.
+        golden: key of the golden snapshot that it came from.
+        source: folder of the snapshot that it was restored from: a golden one, or a person's.
+        tenants: its tenant machines.
     """
 
     name: str
@@ -44,6 +49,15 @@ class Kept:
     ssh_key: str
     folder: str
     endpoints: dict[str, int]
+    debian: int | None
+    network: str | None
+    golden: str
+    source: str
+    tenants: list[str]
+
+    def domain(self, tenant: str = "") -> str:
+        """Return the libvirt name of its machine, or of a tenant's."""
+        return "-".join(filter(None, [f"{PREFIX}{self.run}", self.name, tenant]))
 
     @property
     def console_log(self) -> Path:
@@ -60,14 +74,18 @@ class Kept:
         return Guest(self.name, "127.0.0.1", self.ssh_port, Path(self.ssh_key))
 
 
-def start(name: str, wish: Wish) -> Kept:
+def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, Path]]) -> Kept:
     """Start a VM that outlives this process.
+
+    Args:
+        name: what the person calls it.
+        wish: type and release.
+        restore: makes a copy of that name; returns it and the folder of the snapshot that it is a copy of.
 
     Raises:
         UsageError: the name is taken or unusable.
     """
-    if not name.isascii() or not name.replace("-", "").isalnum() or len(name) > 24:
-        raise UsageError(f"unusable name {name!r} (expected up to 24 letters, digits and dashes)")
+    check_name(name)
     with locks.exclusive(rundir.state_root() / "names.lock"):
         if any(kept.name == name for kept in all_kept()):
             raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")
@@ -77,8 +95,9 @@ def start(name: str, wish: Wish) -> Kept:
                 EventLog(record.events) as events,
                 open_lab(wish, record, events, owned=False) as lab,
             ):
-                vm = lab.restore(name)
-                kept = _facts(name, vm, lab.engine.run.id, wish, lab.image.label(), lab.golden.ssh_key)
+                vm, source = restore(lab, name)
+                vm.guest.run("true")  # sets the clock, which no later process would
+                kept = _facts(name, vm, lab, source)
                 rundir.keep(lab.engine.run.path, asdict(kept))
         except BaseException:
             console = sorted(record.folder.glob("logs/**/*console.log"))
@@ -90,14 +109,32 @@ def start(name: str, wish: Wish) -> Kept:
     return kept
 
 
-def _facts(name: str, vm: SystemVm, run: str, wish: Wish, label: str, key: Path) -> Kept:
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be part of those of domains, sockets and folders.
+
+    Raises:
+        UsageError: it is such a name.
+    """
+    if not name.isascii() or not name.replace("-", "").isalnum() or len(name) > 24:
+        raise UsageError(f"unusable name {name!r} (expected up to 24 letters, digits and dashes)")
+
+
+def from_golden(lab: Lab, name: str) -> tuple[SystemVm, Path]:
+    """Restore what a VM of that type is right after its boot."""
+    return lab.restore(name), lab.golden.folder
+
+
+def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> Kept:
+    wish = lab.wish
     control = vm.topology.control.address
     exposed = {
         f"{address}:{port}": host for (address, port), host in vm.endpoints.items() if address != control
     }
     return Kept(
-        name=name, run=run, vm_type=wish.vm_type, release=wish.from_release, label=label,
-        ssh_port=vm.guest.port, ssh_key=str(key), folder=str(vm.machine.folder), endpoints=exposed,
+        name=name, run=lab.engine.run.id, vm_type=wish.vm_type, release=wish.from_release, label=lab.image.label(),
+        ssh_port=vm.guest.port, ssh_key=str(vm.guest.key), folder=str(vm.machine.folder), endpoints=exposed,
+        debian=wish.debian, network=wish.network, golden=lab.golden.folder.name, source=str(source),
+        tenants=list(vm.tenant_machines),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from harness import (
     reaper,
     rundir,
     slots,
+    technique,
     topology,
 )
 from harness.cache import digest_of_files
@@ -254,7 +255,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         with narrator.step("acceleration"):
             answer = accel.find(template.kernel, host.uid, host.groups)
         console.say(answer.reason)
-        engine = Engine(host, run, answer.accelerator, owned)
+        engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()))
         events.emit("run", facts=_facts(wish, template, host, answer))
         key = golden.key_of(
             {
@@ -265,6 +266,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
                 "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),
                 "qemu": host.version(),
                 "accelerator": asdict(answer.accelerator),
+                "technique": engine.technique,
             }
         )
         maker = _Maker(engine, plan, template, old, old_bundle, declared, narrator, results)

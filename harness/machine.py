@@ -17,12 +17,14 @@ from bundle.errors import InfrastructureError
 from harness import domain as domains
 from harness import wait
 from harness.daemon import Hypervisor
+from harness.technique import CAPABILITY
 
 AGENT_TIMEOUT = 5
 STATE_DEADLINE = 60.0
 IDLE_DEADLINE = 3.0
 # A guest is idle when it takes less than this part of a core for that many ticks (an idle one was seen at 0.02).
 _IDLE_SHARE, _IDLE_TICK, _CALM_TICKS = 0.15, 0.05, 3
+_BANDWIDTH = 8 << 30
 _CPU_TIME = 4  # its place in what libvirt's domain info returns; nanoseconds
 
 
@@ -31,19 +33,16 @@ class Machine:
     """One domain that libvirt runs.
 
     Attributes:
-        spec: what it was made from.
+        name: the libvirt name.
         handle: libvirt's domain.
         folder: its sockets and logs.
+        ram_in_file: states leave out what lies in a shared RAM file.
     """
 
-    spec: domains.DomainSpec
+    name: str
     handle: Any
     folder: Path
-
-    @property
-    def name(self) -> str:
-        """The libvirt name."""
-        return self.spec.name
+    ram_in_file: bool = False
 
     def alive(self) -> bool:
         """Say whether libvirt still runs it."""
@@ -119,13 +118,13 @@ class Machine:
             self.handle.destroy()
 
     def save_state(self, target: Path) -> None:
-        """Write the device state, without the RAM that lies in the shared file; the machine stays stopped.
+        """Write the device state, and the RAM unless that lies in a shared file; the machine stays stopped.
 
         Raises:
             InfrastructureError: QEMU cannot, or the state is incomplete.
         """
         self.pause()
-        self._share_ram()
+        self._choose_ram()
         path = self.folder / "save.sock"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
@@ -153,21 +152,26 @@ class Machine:
         Raises:
             InfrastructureError: QEMU does not take it.
         """
-        self._share_ram()
+        self._choose_ram()
         path = self.folder / "load.sock"
         self.monitor("migrate-incoming", uri=f"unix:{path}")
         with socket.socket(socket.AF_UNIX) as stream:
             stream.connect(str(path))
-            with contextlib.suppress(BrokenPipeError):  # the status below says what QEMU disliked
-                stream.sendall(source.read_bytes())
+            # The status below says what QEMU disliked.
+            with source.open("rb") as file, contextlib.suppress(BrokenPipeError):
+                stream.sendfile(file)
         wait.until(self._loaded, f"{self.name}: the device state to be loaded", STATE_DEADLINE, tick=0.005)
         path.unlink(missing_ok=True)
         self.resume()
 
-    def _share_ram(self) -> None:
-        self.monitor(
-            "migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}]
-        )
+    def _choose_ram(self) -> None:
+        there = {row["capability"]: row["state"] for row in self.monitor("query-migrate-capabilities")}
+        if there.get(CAPABILITY, False) != self.ram_in_file:
+            wanted = {"capability": CAPABILITY, "state": self.ram_in_file}
+            self.monitor("migrate-set-capabilities", capabilities=[wanted])
+        if not self.ram_in_file:
+            # QEMU's own limit is 128 MiB/s.
+            self.monitor("migrate-set-parameters", **{"max-bandwidth": _BANDWIDTH})
 
     def _migration_ended(self) -> str:
         status = cast(str, self.monitor("query-migrate").get("status", ""))
@@ -178,6 +182,18 @@ class Machine:
             log = self.folder / "console.log"
             raise InfrastructureError(f"{self.name}: QEMU ended while its state was loaded (console: {log})")
         return bool(self.monitor("query-status")["status"] != "inmigrate")
+
+
+def attach(hypervisor: Hypervisor, name: str, folder: Path) -> Machine:
+    """Return a running domain that another process started; its states are full copies.
+
+    Raises:
+        InfrastructureError: it does not run.
+    """
+    try:
+        return Machine(name, hypervisor.connection.lookupByName(name), folder)
+    except libvirt.libvirtError:
+        raise InfrastructureError(f"{name} does not run any more", hint="read its console log") from None
 
 
 def start(hypervisor: Hypervisor, spec: domains.DomainSpec, folder: Path, *, owned: bool = True) -> Machine:
@@ -197,7 +213,7 @@ def start(hypervisor: Hypervisor, spec: domains.DomainSpec, folder: Path, *, own
         flags |= libvirt.VIR_DOMAIN_START_PAUSED
     try:
         handle = hypervisor.connection.createXML(domains.render(spec), flags)
-        machine = Machine(spec, handle, folder)
+        machine = Machine(spec.name, handle, folder, spec.ram_file is not None)
         domains.check(spec, handle.XMLDesc(0))
     except libvirt.libvirtError as error:
         raise InfrastructureError(f"{spec.name}: libvirt cannot start it: {error}") from None

@@ -72,7 +72,10 @@ def limit() -> int:
 def entries() -> list[Entry]:
     """Return what is in the cache, the one used last first."""
     snapshots = _golden_folders()
-    held = set(_backing_files((cache.cache_root() / "work").glob("*/*.qcow2")))
+    overlays = [
+        path for kind in ("work", "snapshots") for path in (cache.cache_root() / kind).glob("*/*.qcow2")
+    ]
+    held = set(_backing_files(overlays))
     held |= set(_backing_files(path / "system.qcow2" for path in snapshots if _is_held(path, held)))
     found = [_entry(GOLDEN, path, path / GOLDEN_FACTS, _is_held(path, held)) for path in snapshots]
     for path in cache.entries(images.KIND):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from bundle.errors import Exit
+
+if TYPE_CHECKING:
+    from harness.keeping import Kept
 
 
 @click.group()
@@ -38,7 +42,11 @@ def start(
 
     facts = catalogue.load()
     chosen = facts.release(release or facts.default_from).name
-    kept = keeping.start(name or vm_type, Wish(vm_type, chosen, facts.default, debian, network))
+    wish = Wish(vm_type, chosen, facts.default, debian, network)
+    return _tell(keeping.start(name or vm_type, wish, keeping.from_golden), as_json=as_json)
+
+
+def _tell(kept: Kept, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(asdict(kept), indent=1))
         return Exit.OK
@@ -49,11 +57,50 @@ def start(
     return Exit.OK
 
 
+@vm.command()
+@click.argument("name")
+@click.argument("snapshot", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
+def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
+    """Take a snapshot of a VM: memory, devices and disk; the VM goes on."""
+    from harness import keeping, snapshots
+
+    taken = snapshots.take(keeping.find(name), snapshot)
+    if as_json:
+        click.echo(json.dumps(asdict(taken), indent=1))
+    else:
+        click.echo(f"{taken.name}: taken; 'sysvm vm restore {taken.name}' puts {taken.vm} back")
+    return Exit.OK
+
+
+@vm.command()
+@click.argument("snapshot")
+@click.option("--name", default=None, help="Start another VM of this name instead of putting the VM back.")
+@click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
+def restore(snapshot: str, name: str | None, as_json: bool) -> int:
+    """Put a VM back to a snapshot, named itself or by its VM's name (the latest then)."""
+    from harness import snapshots
+
+    return _tell(snapshots.restore(snapshots.find(snapshot), name), as_json=as_json)
+
+
+@vm.command()
+@click.argument("names", nargs=-1, required=True)
+def forget(names: tuple[str, ...]) -> int:
+    """Remove snapshots."""
+    from harness import snapshots
+
+    for name in names:
+        snapshots.forget(name)
+        click.echo(f"{name}: removed")
+    return Exit.OK
+
+
 @vm.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> int:
-    """List the VMs that are kept."""
-    from harness import keeping
+    """List the VMs that are kept, and the snapshots that were taken of them."""
+    from harness import keeping, snapshots
 
     rows = keeping.all_kept()
     running: set[str] = set()
@@ -61,13 +108,17 @@ def list_(as_json: bool) -> int:
         with keeping.alive() as (_host, runs):
             running = runs
     if as_json:
-        click.echo(json.dumps([{**asdict(row), "running": row.run in running} for row in rows], indent=1))
+        found = [{"kind": "vm", **asdict(row), "running": row.run in running} for row in rows]
+        taken = [{"kind": "snapshot", **asdict(one)} for one in snapshots.every()]
+        click.echo(json.dumps(found + taken, indent=1))
         return Exit.OK
     for row in rows:
         state = "running" if row.run in running else "gone"
         click.echo(
             f"{row.name:16} {row.vm_type:14} {row.release:6} {state:8} ssh 127.0.0.1:{row.ssh_port}  {row.label}"
         )
+    for one in snapshots.every():
+        click.echo(f"{one.name:16} {one.vm_type:14} {one.release:6} snapshot of {one.vm}, {one.taken}")
     return Exit.OK
 
 

@@ -114,3 +114,19 @@ def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
         assert not [d.name() for d in host.domains() if f"-{run_id}-" in d.name()]
     assert not (rundir.runs_folder() / run_id).exists()
     assert not (cache_root() / "work" / run_id).exists()
+
+
+def test_engine_puts_a_kept_vm_back_to_its_snapshot(sysvm, nothing_left):
+    try:
+        assert sysvm("vm", "start", "--name", "back").returncode == 0
+        sysvm("vm", "exec", "back", "echo before >/root/mine")
+        taken = sysvm("vm", "snapshot", "back", "e2e-snapshot")
+        assert taken.returncode == 0, taken.stderr
+        sysvm("vm", "exec", "back", "echo after >/root/mine && sync")
+        restored = sysvm("vm", "restore", "e2e-snapshot")
+        assert restored.returncode == 0, restored.stderr
+        assert sysvm("vm", "exec", "back", "cat /root/mine").stdout == "before\n"
+        assert abs(float(sysvm("vm", "exec", "back", "date +%s").stdout) - time.time()) < 5.0
+    finally:
+        sysvm("vm", "stop", "back")
+        assert sysvm("vm", "forget", "e2e-snapshot").returncode == 0

@@ -151,6 +151,8 @@ def _judge(end: Event | None, scenarios: Sequence[ScenarioRow], common: Scenario
     if end is None:
         return "error", "the run ended before it could say how"
     said: Verdict = end.get("verdict", "error")
+    if said == "passed" and scenarios and all(row.verdict == "skipped" for row in scenarios):
+        return "skipped", "every scenario was skipped"
     found = [scenario for scenario in (*scenarios, common) if scenario.verdict in {"failed", "error"}]
     worst = min((said, *(row.verdict or "error" for row in found)), key=_WORST_FIRST.index)
     if said != "passed" and end.get("reason"):

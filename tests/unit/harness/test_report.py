@@ -229,3 +229,13 @@ def test_the_facts_of_several_cells_stand_side_by_side() -> None:
     facts = ({"path": "router from 4.15"}, {"path": "ilbvm from 4.15"}, {"path": "router from 4.15"})
     report = build(events(*(("run", {"facts": row}) for row in facts)))
     assert report.facts == {"path": "router from 4.15; ilbvm from 4.15"}
+
+
+def test_a_run_that_skipped_everything_has_not_passed() -> None:
+    rows = events(
+        ("scenario_started", {"scenario": "S"}),
+        ("scenario_finished", {"scenario": "S", "verdict": "skipped", "reason": "it runs 4.22 already"}),
+        ("run_finished", {"verdict": "passed"}),
+    )
+    assert build(rows).verdict == "skipped"
+    assert "S: it runs 4.22 already" in terminal(rows)

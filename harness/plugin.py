@@ -304,8 +304,9 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
 def _wants_the_same(item: pytest.Item) -> bool:
     """Say whether the next test needs another copy of the snapshot that this one uses."""
     following = item.stash.get(_NEXT, None)
-    wants = following is not None and "system_vm" in getattr(following, "fixturenames", ())
-    return wants and following is not None and cell_of(following) == cell_of(item)
+    if following is None or "system_vm" not in getattr(following, "fixturenames", ()) or _why_not(following):
+        return False
+    return cell_of(following) == cell_of(item)
 
 
 @contextmanager

@@ -79,9 +79,9 @@ def make_key(folder: Path) -> str:
 def _fingerprints(folder: Path) -> dict[str, list[int]]:
     """Return size and modification time of each file: a private mapping never changes them, a stray writer does."""
     return {
-        path.name: [path.stat().st_size, path.stat().st_mtime_ns]
-        for path in sorted(folder.iterdir())
-        if path.name != _FACTS
+        str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns]
+        for path in sorted(folder.rglob("*"))
+        if path.name != _FACTS and not path.is_dir()
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -96,6 +96,8 @@ class Wish:
         declared = network.load(name) if name else None
         if declared is not None and declared.type != self.vm_type:
             raise UsageError(f"network {name!r} is declared for a {declared.type}, not for a {self.vm_type}")
+        if declared is not None and declared.redundant is not None:
+            raise UsageError(f"network {name!r} declares a redundant pair, which only scenarios start")
         return declared
 
 
@@ -257,18 +259,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         console.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()))
         events.emit("run", facts=_facts(wish, template, host, answer))
-        key = golden.key_of(
-            {
-                "image": template.digest,
-                "bundle": digest_of_files([old_bundle / name for name in boot.BUNDLE_FILES]),
-                "topology": asdict(plan),
-                "network": repr(declared),
-                "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),
-                "qemu": host.version(),
-                "accelerator": asdict(answer.accelerator),
-                "technique": engine.technique,
-            }
-        )
+        key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared))
         maker = _Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
             snapshot = golden.get(key, maker.make)
@@ -279,6 +270,23 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         )  # fmt: skip
         stack.callback(lab.spares.close)
         yield lab
+
+
+def ingredients(
+    template: image.Image, bundle: Path, host: Hypervisor, engine: Engine,
+    plans: Sequence[topology.Topology], declared: Network | None,
+) -> dict[str, object]:  # fmt: skip
+    """Return everything that a golden snapshot depends on."""
+    return {
+        "image": template.digest,
+        "bundle": digest_of_files([bundle / name for name in boot.BUNDLE_FILES]),
+        "topology": [asdict(plan) for plan in plans],
+        "network": repr(declared),
+        "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),
+        "qemu": host.version(),
+        "accelerator": asdict(engine.accelerator),
+        "technique": engine.technique,
+    }
 
 
 def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:

@@ -50,7 +50,7 @@ def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[]
     for machine in network.machines:
         if machine.name in vm.tenants:
             yield f"DHCP gives {machine.address} to {machine.name}", _dhcp(vm, machine)
-            server = str(network.inside_of(machine.address).address.ip)
+            server = str(network.gateway_of(machine.address))
             yield f"DNS knows {machine.name}", _dns(vm, machine, server)
             if machine.user_data:
                 yield f"user data of {machine.name}", _user_data(vm, machine, server)

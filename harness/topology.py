@@ -64,6 +64,10 @@ class Topology:
     tenants: tuple[TenantSpec, ...] = ()
     exposed: tuple[tuple[str, int], ...] = ()
     memory_mib: int = 512
+    # The other router of a redundant pair is on the same segments. The tenant guest, which belongs to the first one,
+    # has the far ends of its cables, too.
+    own_cables: tuple[tuple[str, Link], ...] = ()
+    peer_cables: tuple[tuple[str, Link], ...] = ()
 
     @property
     def control(self) -> NicPlan:
@@ -86,12 +90,13 @@ class Topology:
         self, spec: TenantSpec, links: Mapping[str, Link], host_port: Callable[[str, int], int]
     ) -> tuple[tuple[str, Star | UserNet], ...]:
         """Return MAC and backend of each NIC of a tenant guest; ``links`` are the system VM's ends of the cables."""
-        unused = dict(links)
+        unused, peers = dict(links), dict(self.peer_cables)
 
         def star(device: str) -> Star:
             # Hosts on one segment share one cable.
-            cable = unused.pop(device, None)
-            return Star((cable.other_end,) if cable else (), int(device.removeprefix("eth")))
+            cables = [unused.pop(device)] if device in unused else []
+            cables += [peers.pop(device)] if device in peers else []
+            return Star(tuple(cable.other_end for cable in cables), int(device.removeprefix("eth")))
 
         nics: list[tuple[str, Star | UserNet]] = [(host.mac, star(host.device)) for host in spec.hosts]
         forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
@@ -125,7 +130,7 @@ class Topology:
             uplink: gives this machine's end of the cable to a network that somebody else plays, by the NIC's role.
         """
         number = self.nics.index(nic)
-        cable = links.get(f"eth{number}")
+        cable = {**links, **dict(self.own_cables)}.get(f"eth{number}")
         match nic.role:
             case "guest" | "tier" | "private":
                 return cable or Star((), number)
@@ -288,6 +293,32 @@ def around(network: Network) -> Topology:
         tenants=(TenantSpec(TENANTS, tuple(hosts), _uplinks(network)),) if hosts else (),
         exposed=tuple((str(address), port) for address, port in exposed),
     )
+
+
+def pair_around(network: Network) -> tuple[Topology, Topology]:
+    """Return the topologies of a redundant pair, the tenants with the first one; the cables of the second are missing.
+
+    Raises:
+        UsageError: the network declares no pair.
+    """
+    second = around(network.second_router())
+    first = replace(around(network), parameters=_with_role(network, "PRIMARY"))
+    name = f"{second.vm_name.removesuffix('10-VM')}11-VM"
+    return first, replace(
+        second, vm_name=name, parameters=_with_role(network, "BACKUP"), tenants=(), exposed=()
+    )
+
+
+def _with_role(network: Network, state: str) -> tuple[str, ...]:
+    """Return the cmdline parameters of a router of a pair; ``state`` is what it is meant to be at first."""
+    pair = network.redundant
+    assert pair is not None  # noqa: S101 - second_router() has refused other networks
+    inside = pair.guest.address.network
+    return (
+        "redundant_router=1", f"advert_int={pair.interval}", f"redundant_state={state}", f"guestgw={pair.gateway}",
+        f"guestbrd={inside.broadcast_address}", f"guestcidrsize={inside.prefixlen}",
+        *of_type(network.type).parameters,
+    )  # fmt: skip
 
 
 def _echo_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:

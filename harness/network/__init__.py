@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.network.databags import reapply_bags, start_bags
-from harness.network.model import Network, load, parse
+from harness.network.declaration import load, parse
+from harness.network.model import Network
 from harness.network.transport import Aggregate, Applied, Databag, aggregate, apply
 
 __all__ = [

@@ -20,7 +20,7 @@ from harness.tenant.control import Control
 
 CONTROL_CHANNEL = "org.sysvm.tenant"
 MEMORY_MIB = 128
-KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1"
+KERNEL_ARGUMENTS = "console=ttyS0 no_timer_check quiet panic=-1"
 _HERE = Path(__file__).parent
 _PROGRAMS = {
     "init": "init.sh",

@@ -60,7 +60,7 @@ def _from_loopback(vm: SystemVm, flow: Flow, rate: float) -> Iterator[Probe]:
 def _from_machine(vm: SystemVm, network: Network, machine: Machine, rate: float) -> Iterator[Probe]:
     """Yield what a router does for one of its machines."""
     host = vm.tenants[machine.name]
-    router = network.inside_of(machine.address).address.ip
+    router = network.gateway_of(machine.address)
     named = f"nslookup {machine.name} {router} | grep -qF {machine.address}"
     yield RenewalProbe(f"DHCP renewal of {machine.name}", host, min(rate, RENEWALS))
     yield TenantProbe(f"DNS asked by {machine.name}", host, named, rate)

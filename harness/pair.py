@@ -1,0 +1,256 @@
+"""A redundant pair of routers on common segments, frozen and restored together.
+
+A pair is two system VMs. The tenant guest belongs to the first one, and the middle of every segment lies in the tenant
+guest's QEMU, so a router that loses its power takes nothing but itself along.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bundle.errors import InfrastructureError
+from harness import boot, console, golden, network, proofs, topology, wait
+from harness.engine import SystemVm
+from harness.lab import Lab, ingredients, require
+from harness.management.health import Role, role
+from harness.netdev import Link
+from harness.network import Network
+from harness.ports import Ports
+from harness.tenant import Tenant
+from harness.topology import Topology
+
+T = TypeVar("T")
+# Folders of the two routers in a golden snapshot, and the ends of their names in a run.
+_PLACES = ("first", "second")
+# keepalived takes over after three missed signs of life and a second or so.
+SETTLE_DEADLINE = 60.0
+
+
+@dataclass
+class Pair:
+    """A running pair.
+
+    Attributes:
+        network: what it was told.
+        routers: both, whatever role they have.
+        ports: of the cables between them.
+    """
+
+    network: Network
+    routers: tuple[SystemVm, SystemVm]
+    ports: Ports
+
+    @property
+    def tenants(self) -> dict[str, Tenant]:
+        """The hosts on the segments."""
+        return self.routers[0].tenants
+
+    @property
+    def outside(self) -> SystemVm:
+        """What leads from loopback to the public addresses, whichever router has them now."""
+        return self.routers[0]
+
+    def roles(self) -> dict[str, Role]:
+        """Return the role of each router that runs, by its name."""
+        return {vm.name: role(vm.guest) for vm in self.routers if vm.machine.alive()}
+
+    def primary(self) -> SystemVm:
+        """Return the router that has the addresses.
+
+        Raises:
+            InfrastructureError: there is none, or more than one.
+        """
+        return self._only("PRIMARY")
+
+    def backup(self) -> SystemVm:
+        """Return the router that waits.
+
+        Raises:
+            InfrastructureError: there is none, or more than one.
+        """
+        return self._only("BACKUP")
+
+    def settle(self, deadline: float = SETTLE_DEADLINE) -> None:
+        """Wait until one router that runs is primary and all others are backups.
+
+        Raises:
+            InfrastructureError: that does not come in time; says which roles were seen.
+        """
+        seen: dict[str, Role] = {}
+
+        def settled() -> bool:
+            nonlocal seen
+            seen = self.roles()
+            return sorted(seen.values(), reverse=True) == ["PRIMARY", *["BACKUP"] * (len(seen) - 1)]
+
+        try:
+            wait.until(settled, "the pair to settle", deadline, tick=0.2)
+        except wait.DeadlineExceeded:
+            raise InfrastructureError(f"the pair did not settle within {deadline:g} s: {seen}") from None
+
+    def prove(self) -> None:
+        """Make sure that the pair answers every rule, whichever router is primary.
+
+        Raises:
+            CheckFailed: a rule is not answered as declared.
+        """
+        require(proofs.prove(self.outside, self.network))
+
+    def stop(self) -> None:
+        """End all machines and remove what they left."""
+        for vm in self.routers:
+            vm.stop()
+        self.ports.release()
+
+    def _only(self, wanted: Role) -> SystemVm:
+        roles = self.roles()
+        found = [vm for vm in self.routers if roles.get(vm.name) == wanted]
+        if len(found) != 1:
+            raise InfrastructureError(f"the pair has {len(found)} routers with role {wanted}: {roles}")
+        return found[0]
+
+
+@contextmanager
+def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[Pair]:
+    """Yield a fresh copy of a pair, from its golden snapshot; the snapshot is made when there is none.
+
+    Args:
+        lab: of the release that the pair runs.
+        name: short name, unique in the run.
+        declared: name or file of the network.
+    """
+    maker = _Maker(lab, network.load(declared))
+    key = golden.key_of(
+        ingredients(lab.image, lab.old_bundle, lab.host, lab.engine, maker.plans, maker.network)
+    )
+    with lab.narrator.step("golden snapshot of the pair"):
+        snapshot = golden.get(key, maker.make)
+    pair = maker.restore(name, snapshot)
+    try:
+        yield pair
+    finally:
+        try:
+            for vm in pair.routers:
+                lab.keep_logs(vm, f"{name}/{vm.name}")
+        finally:
+            pair.stop()
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Starts pairs of one lab, from cold or from a snapshot."""
+
+    lab: Lab
+    network: Network
+
+    @property
+    def plans(self) -> tuple[Topology, Topology]:
+        """The topologies of both routers, without cables."""
+        return topology.pair_around(self.network)
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        """Boot a pair, give it its rules, see that they are answered, and freeze it."""
+        public_key = golden.make_key(folder)
+        key = folder / golden.KEY_NAME
+        folders = [folder / place for place in _PLACES]
+        for place in folders:
+            place.mkdir()
+            place.chmod(0o711)  # QEMU's user passes through
+        pair = self._start(
+            lambda number, plan: self.lab.engine.start(
+                f"golden-{_PLACES[number]}", plan, self.lab.image, key, folders[number]
+            )
+        )
+        step = self.lab.narrator.step
+        try:
+            with step("boot the pair"):
+                _both(pair, lambda vm: self._boot(vm, public_key))
+                for tenant in pair.tenants.values():
+                    tenant.wait_ready()
+            with step("apply the rules to both"):
+                bags = {
+                    pair.routers[0].name: network.start_bags(self.network),
+                    pair.routers[1].name: network.start_bags(self.network.second_router()),
+                }
+                _both(pair, lambda vm: network.apply(vm.guest, bags[vm.name]))
+            with step("settle and prove the rules"):
+                pair.settle()
+                pair.prove()
+            primary = pair.routers.index(pair.primary())
+            with step("freeze"):
+                self._freeze(pair, folders)
+        except BaseException:
+            for vm in pair.routers:
+                self._keep_console(vm)
+            pair.stop()
+            raise
+        image = self.lab.image
+        return {
+            "release": self.lab.old.name,
+            "type": f"redundant {self.network.type}",
+            "primary": primary,
+            "needs": [str(image.path), str(image.kernel), str(image.initrd)],
+        }
+
+    def restore(self, name: str, snapshot: golden.Golden) -> Pair:
+        """Return a copy of a snapshot: the primary comes first, so that the backup never misses it."""
+        engine, image = self.lab.engine, self.lab.image
+        return self._start(
+            lambda number, plan: engine.restore(
+                f"{name}-{_PLACES[number]}", plan, image, snapshot.ssh_key, snapshot.folder / _PLACES[number]
+            ),
+            first=int(snapshot.facts["primary"]),
+        )
+
+    def _start(self, start: Callable[[int, Topology], SystemVm], first: int = 0) -> Pair:
+        """Lay the cables and start both routers, the one with number ``first`` first."""
+        ports = Ports()
+        one, two = self.plans
+        cables = tuple((device, Link(ports.take(), ports.take())) for device in one.segments)
+        plans = (replace(one, peer_cables=cables), replace(two, own_cables=cables))
+        started: dict[int, SystemVm] = {}
+        try:
+            for number in sorted(range(2), key=lambda number: number != first):
+                started[number] = start(number, plans[number])
+        except BaseException:
+            for vm in started.values():
+                vm.stop()
+            ports.release()
+            raise
+        return Pair(self.network, (started[0], started[1]), ports)
+
+    def _boot(self, vm: SystemVm, public_key: str) -> None:
+        boot.boot(
+            vm.machine, vm.guest, cmdline=vm.topology.cmdline(public_key), release=self.lab.old,
+            bundle=self.lab.old_bundle, public_key=public_key, progress=lambda done: console.say(f"{vm.name}: {done}"),
+        )  # fmt: skip
+
+    def _freeze(self, pair: Pair, folders: list[Path]) -> None:
+        """Stop all machines at one moment, then write their states."""
+        for vm in pair.routers:
+            vm.guest.run("sync")
+            vm.guest.close()
+            vm.machine.wait_idle()
+        for vm in pair.routers:
+            vm.pause()
+        for vm, folder in zip(pair.routers, folders, strict=True):
+            self.lab.engine.freeze(vm, folder)
+        pair.ports.release()
+
+    def _keep_console(self, vm: SystemVm) -> None:
+        for label, machine in zip([vm.name, *vm.tenant_machines], vm.machines(), strict=True):
+            source = machine.folder / "console.log"
+            if source.exists():
+                shutil.copyfile(source, self.lab.results.log(f"golden/{label}-console.log"))
+
+
+def _both(pair: Pair, act: Callable[[SystemVm], T]) -> list[T]:
+    """Do something to both routers at once."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(act, pair.routers))

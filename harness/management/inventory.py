@@ -28,6 +28,8 @@ class Vm:
         vpc: id of its VPC, if any.
         template_version: what the server believes of the template.
         scripts_version: what the server believes of the scripts, without blanks around it.
+        declared: its network as this router sees it; None means as its row says. The routers of a redundant pair
+            have addresses of their own.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Vm:
     vpc: str = ""
     template_version: str = ""
     scripts_version: str = ""
+    declared: Network | None = None
 
 
 @dataclass(frozen=True)

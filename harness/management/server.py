@@ -206,14 +206,15 @@ class ManagementServer:
                 yield self.patch(vm)
 
     def _send_rules(self, routers: Sequence[Vm], declared: Network | None) -> int:
-        bags = network.reapply_bags(declared) if declared else ()
         sent = 0
         for vm in routers:
-            if bags and vm.type in {"router", "vpcrouter"}:
+            own = vm.declared or (declared if vm.type in {"router", "vpcrouter"} else None)
+            bags = network.reapply_bags(own) if own else ()
+            if own and bags:
                 with self._job(vm):
                     self._pass_gate(vm, agent.ask_versions(vm.guest))
                     sent += network.apply(vm.guest, bags).bags
-                self.events.emit("rules", vm=vm.name, reapplied=declared.rule_count if declared else 0)
+                self.events.emit("rules", vm=vm.name, reapplied=own.rule_count)
         return sent
 
     def patch(self, vm: Vm, *, forced: bool = False) -> Patched:

@@ -401,3 +401,22 @@ def test_hosts_with_another_bundle_are_refused_before_the_vm_is_touched(tmp_path
         replace(server, hosts=stale).patch_system_vm("v-1-VM")
     assert cloud.timeline == []
     assert replace(server, hosts=server.bundle).patch_system_vm("v-1-VM").changed
+
+
+def test_the_second_router_of_a_pair_is_sent_the_network_as_it_sees_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cloud = with_network(Cloud())
+    declared = network.load()
+    second = replace(declared, nics=tuple(replace(nic, mac=f"0{nic.mac[1:]}") for nic in declared.nics))
+    guests = [
+        cloud.router("r-1-VM", networks=("net",)),
+        cloud.router("r-2-VM", networks=("net",), declared=second),
+    ]
+    sent: list[tuple[object, object]] = []
+    monkeypatch.setattr(
+        "harness.management.server.network.apply",
+        lambda guest, bags: sent.append((guest, bags)) or network.Applied(len(bags), 0.0),
+    )
+    cloud.server.restart_network("net")
+    assert sent == [(guests[0], network.reapply_bags(declared)), (guests[1], network.reapply_bags(second))]

@@ -1,0 +1,135 @@
+"""A redundant pair: the backup first, checked, then the primary; and never two primaries."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from bundle.errors import CheckFailed, InfrastructureError
+from harness import agent
+from harness.events import Event, Json
+from harness.guest import Guest
+from harness.lab import Lab
+from harness.management import Inventory, ManagementServer, NetworkRow, Vm
+from harness.management.health import Role, role
+from harness.pair import Pair, open_pair
+from harness.plugin import scenario_id
+from harness.traffic import Traffic, plan
+from harness.trial import RATES, Trial
+
+# The longest time without an answer while the addresses move: three missed signs of life, and the new primary's start.
+_BUDGETS_MS = {"kvm": 6_000.0, "qemu": 15_000.0}
+
+
+class _Order:
+    """Passes events on and remembers which VM was patched when."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._events = lab.events
+        self.patched: list[str] = []
+
+    def emit(self, kind: str, **fields: Json) -> Event:
+        """Take an event."""
+        if kind == "patch":
+            self.patched.append(str(fields["vm"]))
+        return self._events.emit(kind, **fields)
+
+
+@contextmanager
+def _watched(pair: Pair) -> Iterator[list[tuple[Role, ...]]]:
+    """Ask both routers for their roles all the time, over connections of their own; yields what they said."""
+    guests = [Guest(vm.name, "127.0.0.1", vm.guest.port, vm.guest.key) for vm in pair.routers]
+    seen: list[tuple[Role, ...]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with ThreadPoolExecutor(max_workers=len(guests)) as pool:
+            while not stop.wait(0.5):
+                seen.append(tuple(pool.map(role, guests)))
+
+    thread = threading.Thread(target=ask, name="roles of the pair")
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+        for guest in guests:
+            guest.close()
+
+
+@pytest.mark.scenario(
+    "S20-pair-backup-first", types=("router",), why="the pair that is declared is one of routers"
+)
+def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.FixtureRequest) -> None:
+    """Restart of a network with a pair: backup, check, primary; one primary at any time, users within the budget."""
+    scenario = scenario_id(request.node) or request.node.name
+    kind = lab.engine.accelerator.domain_type
+    with open_pair(lab, "S20") as pair:
+        pair.settle()
+        trial = Trial(lab, pair.outside, scenario)
+        order = [pair.backup().name, pair.primary().name]
+        server, events = _server(trial, pair)
+        probes = plan.probes(pair.outside, pair.network, RATES[kind])
+        limits = {probe.name: _BUDGETS_MS[kind] for probe in probes}
+        with (
+            lab.narrator.step("S20: restart the network"),
+            _watched(pair) as roles,
+            Traffic(probes) as traffic,
+        ):
+            problem = _call(server)
+        trial.require("call.succeeds", problem)
+        traffic.record(lab.events, scenario, limits)
+        was = " then ".join(events.patched)
+        trial.require("pair.backup-first", "" if events.patched == order else f"patched were {was}")
+        # Roles are asked side by side: a failover between both answers may look like two primaries, once.
+        both = [now == before == ("PRIMARY", "PRIMARY") for before, now in itertools.pairwise(roles)]
+        trial.require("pair.one-primary", "both routers were primary at a time" if any(both) else "")
+        late = [row for row in traffic.budgets(limits) if row.longest_gap_ms > row.budget_ms]
+        worst = ", ".join(f"{row.name}: no answer for {row.longest_gap_ms:.0f} ms" for row in late)
+        trial.require("pair.within-budget", worst)
+        trial.require("pair.settles", _problem_of(pair.settle))
+        trial.require("pair.rules", _problem_of(pair.prove))
+        for vm in pair.routers:
+            known = agent.ask_versions(vm.guest).scripts == server.bundle.signature
+            trial.require(f"pair.patched-{vm.topology.vm_name}", "" if known else "it runs other scripts")
+    if trial.failures:
+        pytest.fail("\n".join(trial.failures), pytrace=False)
+
+
+def _server(trial: Trial, pair: Pair) -> tuple[ManagementServer, _Order]:
+    """Return a management server that knows the pair, in the order in which its table has them: primary first."""
+    views = dict(
+        zip((vm.name for vm in pair.routers), (pair.network, pair.network.second_router()), strict=True)
+    )
+    inventory = Inventory()
+    inventory.add(NetworkRow("net", declared=pair.network, redundant=True))
+    for vm in (pair.primary(), pair.backup()):
+        inventory.add(
+            Vm(vm.name, vm.name, vm.topology.vm_type, vm.guest, networks=("net",), declared=views[vm.name])
+        )
+    order = _Order(trial.lab)
+    return ManagementServer(inventory, trial.files(trial.lab.new_bundle), events=order), order
+
+
+def _call(server: ManagementServer) -> str:
+    """Restart the network; return why that failed, or nothing."""
+    try:
+        server.restart_network("net", live_patch=True)
+    except CheckFailed as error:
+        return error.diagnostics()
+    return ""
+
+
+def _problem_of(act: Callable[[], None]) -> str:
+    """Return why an act fails, or nothing."""
+    try:
+        act()
+    except (CheckFailed, InfrastructureError) as error:
+        return str(error)
+    return ""

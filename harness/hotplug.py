@@ -12,6 +12,7 @@ from harness.domain import Nic
 from harness.engine import FIRST_NIC_SLOT, SystemVm
 from harness.machine import Machine
 from harness.netdev import Link, Star
+from harness.tenant import Host, Tenant, start_host
 
 # Under emulation the kernel of a busy guest takes a second or two to find a new PCI device.
 DEADLINE = 30.0
@@ -30,23 +31,29 @@ def plug_all(vm: SystemVm) -> None:
     vm.unplugged = ()
 
 
-def plug_tier(vm: SystemVm, mac: str, host_mac: str) -> tuple[str, int]:
-    """Plug a NIC for one more tier into a running VPC router, and its other end into the tenant guest.
+def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
+    """Plug a NIC for one more tier into a running VPC router, with a host at its other end.
 
-    Returns the router's device and the number of the tenant guest's NIC, for ``Tenant`` hosts to be started on.
+    Args:
+        vm: the router; it has a tenant guest already.
+        mac: of the router's NIC.
+        host: who is on the new tier, besides hosts that are elsewhere already; its ``device`` is the one that the router's NIC gets, the next ``ethN``.
 
     Raises:
-        InfrastructureError: the VM has no tenant guest, QEMU refuses, or the guest does not find the NIC.
+        InfrastructureError: QEMU refuses, or a guest does not find its NIC.
     """
-    if len(vm.tenant_machines) != 1:
-        raise InfrastructureError(f"{vm.name}: a tier needs a tenant guest at its other end")
-    (tenants,) = vm.tenant_machines.values()
-    number, far_number = _count(vm.machine), _count(tenants)
+    (machine,) = vm.tenant_machines.values()
+    number, far_number = _count(vm.machine), _count(machine)
+    if host.device != f"eth{number}":
+        raise InfrastructureError(f"{vm.name}: the next NIC is eth{number}, not {host.device}")
     cable = Link(vm.ports.take(), vm.ports.take())
-    _attach(tenants, Nic(host_mac, Star((cable.other_end,), number), FIRST_NIC_SLOT + far_number), far_number)
+    far = Nic(host.mac, Star((cable.other_end,), number), FIRST_NIC_SLOT + far_number)
+    _attach(machine, far, far_number)
     _attach(vm.machine, Nic(mac, cable, FIRST_NIC_SLOT + number), number)
-    _await(vm, mac, f"eth{number}")
-    return f"eth{number}", far_number
+    _await(vm, mac, host.device)
+    control = next(iter(vm.tenants.values())).control
+    vm.tenants[host.name] = start_host(control, host, DEADLINE)
+    return vm.tenants[host.name]
 
 
 def _attach(machine: Machine, nic: Nic, number: int) -> None:

@@ -282,6 +282,7 @@ def around(network: Network) -> Topology:
         *map(partial(_machine_host, network), network.machines),
         *map(partial(_outsider_host, network), network.outsiders),
     ]
+    uplinks = _uplinks(network)
     return replace(
         of_type(network.type),
         nics=tuple(
@@ -290,7 +291,7 @@ def around(network: Network) -> Topology:
             )
             for nic in network.nics
         ),
-        tenants=(TenantSpec(TENANTS, tuple(hosts), _uplinks(network)),) if hosts else (),
+        tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks),) if hosts or uplinks else (),
         exposed=tuple((str(address), port) for address, port in exposed),
     )
 
@@ -331,8 +332,11 @@ def _later(network: Network, nic: Nic) -> bool:
 
 
 def _machine_host(network: Network, machine: Machine) -> Host:
+    nic = network.inside_of(machine.address)
+    # Who gets no address by DHCP has it from the start.
+    mask = "" if network.serves_machines else f"/{nic.address.network.prefixlen}"
     return Host(
-        machine.name, machine.mac, network.inside_of(machine.address).device, str(machine.address),
+        machine.name, machine.mac, nic.device, f"{machine.address}{mask}",
         ports=_echo_ports(network, machine.address), extra=_behind(network, machine.address),
     )  # fmt: skip
 

@@ -21,6 +21,8 @@ from harness.tenant.control import Control
 CONTROL_CHANNEL = "org.sysvm.tenant"
 MEMORY_MIB = 128
 KERNEL_ARGUMENTS = "console=ttyS0 no_timer_check quiet panic=-1"
+# The name under which the guest itself, which has no NIC, runs scripts.
+ITSELF = "guest"
 _HERE = Path(__file__).parent
 _PROGRAMS = {
     "init": "init.sh",
@@ -125,6 +127,22 @@ def connect(spec: TenantSpec, socket: Path) -> dict[str, Tenant]:
     """Return the hosts of a tenant guest by name; ``socket`` is the host's end of its control port."""
     control = Control(spec.name, socket)
     return {host.name: Tenant(host.name, control) for host in spec.hosts}
+
+
+def start_host(control: Control, host: Host, deadline: float) -> Tenant:
+    """Start a host whose NIC was plugged into a running tenant guest a moment ago.
+
+    Raises:
+        GuestError: the guest does not find the NIC in time.
+    """
+    line = host.line("$device")
+    script = (
+        f"until device=$(grep -l {host.mac} /sys/class/net/*/address); do usleep 20000; done\n"
+        "device=${device%/address}; device=${device##*/}\n"
+        f'echo "{line}" >>/hosts && start-host {host.name} host $device'
+    )
+    Tenant(ITSELF, control).run(script, deadline=deadline)
+    return Tenant(host.name, control)
 
 
 class Tenant:

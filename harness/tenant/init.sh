@@ -7,6 +7,7 @@ mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mkdir -p /run/hosts
+echo 1 >/run/hosts/guest
 echo 2 >/proc/sys/kernel/printk
 while read -r module; do
     insmod "/modules/$module" || echo "tenant: cannot load $module" >/dev/console

@@ -31,7 +31,7 @@ def probes(vm: SystemVm, network: Network, rate: float) -> list[Probe]:
     for flow in _first_of_each(flow for flow in allowed if flow.source == LOOPBACK):
         found += _from_loopback(vm, flow, rate)
     machines = [machine for machine in network.machines if machine.name in vm.tenants]
-    if machines:
+    if machines and network.serves_machines:
         found += _from_machine(vm, network, machines[0], rate / TENANT_SHARE)
     inside = [flow for flow in allowed if flow.source in vm.tenants and flow.port is not None]
     public = {flow.rule for flow in allowed if flow.source == LOOPBACK}

@@ -93,14 +93,17 @@ class RenewalProbe:
 
     def script(self, identifier: str) -> str:
         """Return the loop that the host runs until its mark is removed."""
+        pause = round(1e6 / self.rate)
         hook = f"/etc/udhcpc.{identifier}"
         told = f'case "$1" in renew|bound) echo {identifier} {_ANSWERED} >&9;; esac'
         return _LOOP.format(
-            id=identifier, pause=round(1e6 / self.rate),
+            id=identifier, pause=pause,
             # udhcpc uses descriptor 3 itself.
             before=f"exec 9>&3; printf '%s\\n' '#!/bin/busybox sh' {_quoted(told)} >{hook}; chmod 755 {hook}; "
             # Its own pauses between attempts must not look like the server's.
-            f"udhcpc -i eth0 -f -t 100 -T 1 -A 1 -s {hook} & client=$!; usleep 500000",
+            # Its first request asks for the lease that it then renews.
+            f"echo {identifier} {_SENT} 0 >&3; udhcpc -i eth0 -f -t 100 -T 1 -A 1 -s {hook} & client=$!; "
+            f"/bin/usleep {pause}",
             request="kill -USR1 $client",
             after=f"kill $client; rm {hook}",
         )  # fmt: skip

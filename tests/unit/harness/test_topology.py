@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from bundle.errors import UsageError
 from harness import network, topology
+from harness.engine import FIRST_NIC_SLOT
+from harness.lab import Wish
 from harness.netdev import Link, Star, UserNet
 from harness.tenant import Host, Uplink
 
@@ -61,3 +65,94 @@ def test_the_guest_reads_one_line_for_each_host_and_uplink():
     assert fixed.line("eth1") == "out eth1 192.0.2.99/24 192.0.2.1 7 172.30.0.1/32"
     uplink = Uplink("up", "eth2", IPv4Network("192.0.2.0/24"), IPv4Address("192.0.2.1"), ("a", "b"))
     assert uplink.line("eth2", "eth3") == "up eth2 eth3 192.0.2.0/24 192.0.2.1 192.0.2.2"
+
+
+@pytest.mark.parametrize("tiers", [0, 1, 11])
+def test_a_vpc_has_from_none_to_eleven_tiers(tiers):
+    declared = network.parse(vpc_of(tiers))
+    bags = network.start_bags(declared)
+    plugged = [bag.content for bag in bags if bag.stem == "guest_network"]
+    lists = [bag.content for bag in bags if bag.stem == "network_acl"]
+    assert [(bag["device"], bag["router_guest_ip"]) for bag in plugged] == [
+        (f"eth{n + 2}", f"10.20.{n + 1}.1") for n in range(tiers)
+    ]
+    assert [bag["device"] for bag in lists] == [bag["device"] for bag in plugged]
+    plan = topology.around(declared)
+    assert plan.present_at_boot == 1
+    assert FIRST_NIC_SLOT + len(plan.nics) <= 0x20  # the PCI bus has no more
+    assert len(plan.segments) == tiers + 1
+
+
+def vpc_of(tiers):
+    """Return a VPC in which every machine may reach port 80 of every other one."""
+    nics = [
+        {"device": "eth0", "role": "control", "address": "169.254.20.5/16", "mac": "0e:00:a9:fe:14:05"},
+        {"device": "eth1", "role": "public", "address": "198.51.100.10/24", "mac": "1e:00:aa:00:00:05"},
+    ]
+    nics += [
+        {
+            "device": f"eth{n + 2}",
+            "role": "tier",
+            "address": f"10.20.{n + 1}.1/24",
+            "mac": f"02:00:5b:1c:00:{n:02x}",
+        }
+        for n in range(tiers)
+    ]
+    machines = [
+        {"name": f"vm{n}", "mac": f"02:00:5b:1c:01:{n:02x}", "address": f"10.20.{n + 1}.50"}
+        for n in range(tiers)
+    ]
+    acls = [{"device": f"eth{n + 2}", "ports": 80} for n in range(tiers)]
+    acls += [{"device": f"eth{n + 2}", "direction": "egress", "protocol": "all"} for n in range(tiers)]
+    return {
+        "name": "generated", "type": "vpcrouter", "domain": "cs2.cloud.internal", "dns": ["192.0.2.3"], "nic": nics,
+        "machine": machines, "acl": acls, "public_address": [{"address": "198.51.100.10", "source_nat": True}],
+    }  # fmt: skip
+
+
+def test_the_routers_of_a_pair_differ_in_their_own_addresses_only():
+    declared = network.load("redundant")
+    first, second = topology.pair_around(declared)
+    assert (first.vm_name, second.vm_name) == ("r-10-VM", "r-11-VM")
+    assert [nic.address for nic in first.nics] == ["10.1.1.11", "169.254.12.34", "192.0.2.10"]
+    assert [nic.address for nic in second.nics] == ["10.1.1.12", "169.254.12.44", "192.0.2.10"]
+    octets = "".join(f":{int(part):02x}" for part in second.control.address.split("."))
+    assert second.control.mac == f"0e:00{octets}"
+    for plan, state in ((first, "PRIMARY"), (second, "BACKUP")):
+        words = plan.cmdline("ssh-ed25519 AAAA").split()
+        assert {
+            "redundant_router=1",
+            f"redundant_state={state}",
+            "guestgw=10.1.1.1",
+            "guestbrd=10.1.1.255",
+        } <= set(words)
+        assert [word for word in words if "type=" in word] == ["type=router"]
+
+
+def test_the_tenant_guest_holds_the_far_ends_of_both_routers_cables():
+    first, second = topology.pair_around(network.load("redundant"))
+    cables = tuple((device, Link(100 + n, 200 + n)) for n, device in enumerate(first.segments))
+    first, second = replace(first, peer_cables=cables), replace(second, own_cables=cables)
+    links = {device: Link(300 + n, 400 + n) for n, device in enumerate(first.segments)}
+    ends = [end for _mac, end in first.tenant_nics(first.tenants[0], links, lambda *_: 1)]
+    held = {cable for end in ends if isinstance(end, Star) for cable in end.links}
+    assert held == {link.other_end for link in [*links.values(), *dict(cables).values()]}
+    own = {
+        second.backend(nic, {}, lambda *_: 1, lambda _: Link(9, 9))
+        for nic in second.nics
+        if nic.role != "control"
+    }
+    assert own == set(dict(cables).values())
+
+
+def test_machines_of_a_pair_use_the_shared_gateway():
+    declared = network.load("redundant")
+    (entry,) = [bag.content for bag in network.start_bags(declared) if bag.stem == "vm_dhcp_entry"]
+    assert entry["default_gateway"] == "10.1.1.1"
+    with pytest.raises(UsageError, match=r"\[redundant\] is missing"):
+        network.load("router").second_router()
+
+
+def test_a_pair_is_no_network_for_a_single_vm():
+    with pytest.raises(UsageError, match="'redundant' declares a redundant pair"):
+        Wish("router", "4.21", "4.22", network="redundant").declared()

@@ -1,0 +1,74 @@
+"""Topologies of many NICs or VMs: a VPC router whose tiers are plugged in, and a redundant pair that fails over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from ipaddress import IPv4Interface
+
+import pytest
+
+from bundle import catalogue
+from harness import hotplug, network, results
+from harness.events import EventLog
+from harness.lab import Wish, open_lab, require
+from harness.network.model import Acl, Machine, Nic
+from harness.pair import open_pair
+from harness.proofs import prove
+from harness.tenant import Host
+
+# Everything that applying rules may change, without counters and times.
+STATE = """
+iptables-save | grep -v '^#' | sed 's/\\[.*//'; ip -o -4 address; ip route show table all; ip rule
+cat /etc/haproxy/haproxy.cfg /etc/dhcphosts.txt /etc/dnsmasq.d/* /var/www/html/latest/.htaccess
+for unit in haproxy dnsmasq apache2; do systemctl show -p InvocationID -p MainPID -p NRestarts $unit; done
+pgrep -x haproxy; pgrep -x dnsmasq; pgrep -x apache2
+"""
+TIER = Nic("eth5", "tier", IPv4Interface("10.20.3.1/24"), "02:00:5b:1c:00:03")
+
+
+@pytest.fixture(scope="module")
+def vpc(tmp_path_factory):
+    facts = catalogue.load()
+    record = results.create(tmp_path_factory.mktemp("vpc"))
+    wish = Wish("vpcrouter", facts.default_from, facts.default)
+    with EventLog(record.events) as events, open_lab(wish, record, events) as lab:
+        yield lab
+
+
+def test_a_restored_vpc_router_answers_every_rule_and_applying_them_again_changes_nothing(vpc, nothing_left):
+    with vpc.system_vm("vpc-rules") as vm:
+        require(prove(vm, vpc.network))
+        before = vm.guest.run(STATE).stdout
+        network.apply(vm.guest, network.start_bags(vpc.network))
+        assert vm.guest.run(STATE).stdout == before
+
+
+def test_a_tier_is_plugged_into_a_running_vpc_router(vpc, nothing_left):
+    app = Machine("app1", "02:00:5b:1c:03:01", IPv4Interface("10.20.3.50/24").ip, "#!/bin/sh\n", ())
+    acl = Acl("eth5", "ingress", "tcp", network.declaration.ports(80), vpc.network.acls[0].cidr, True)
+    wider = replace(
+        vpc.network,
+        nics=(*vpc.network.nics, TIER),
+        machines=(*vpc.network.machines, app),
+        acls=(*vpc.network.acls, acl),
+    )
+    with vpc.system_vm("vpc-tier") as vm:
+        hotplug.plug_tier(vm, TIER.mac, Host("app1", app.mac, "eth5", str(app.address)))
+        network.apply(vm.guest, network.start_bags(wider))
+        require(prove(vm, wider))
+
+
+def test_a_pair_fails_over_when_the_primary_loses_its_power(lab, nothing_left):
+    with open_pair(lab, "pair") as pair:
+        assert sorted(pair.roles().values()) == ["BACKUP", "PRIMARY"]
+        tenant = pair.tenants["vm1"]
+        assert tenant.http("http://192.0.2.99/") == "tenant internet\n"
+        survivor = pair.backup()
+        pair.primary().machine.crash()
+        began = time.monotonic()
+        pair.settle()
+        assert pair.primary() is survivor
+        pair.prove()
+        assert tenant.http("http://192.0.2.99/") == "tenant internet\n"
+        assert time.monotonic() - began < 60

@@ -1,0 +1,74 @@
+"""NICs that are plugged into running machines: what QEMU is told, and that a guest which finds none is no success."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness import hotplug
+from harness.domain import Nic
+from harness.guest import Completed
+from harness.netdev import Forward, Link, UserNet
+from harness.tenant import Host
+
+MAC = "02:00:5b:1c:00:01"
+
+
+class Monitor:
+    """Remembers what QEMU was told; stands for a machine, which needs libvirt (the real one is in tests/e2e)."""
+
+    name = "sysvm-a1-vpc"
+
+    def __init__(self, says="", present=("nic0",)):
+        self.told, self._says, self._present = [], says, present
+
+    def monitor(self, command, **arguments):
+        self.told.append((command, arguments))
+        if command == "qom-list":
+            return [{"name": name} for name in self._present]
+        return self._says if command == "human-monitor-command" else None
+
+
+def router(machine, addresses, unplugged=()):
+    """Return a VM whose guest shows the given MAC addresses, one a question."""
+    answers = iter(addresses)
+    guest = SimpleNamespace(run=lambda command, check: Completed(command, 0, next(answers), "", 0.0))
+    nics = ("control", *unplugged)
+    return SimpleNamespace(
+        name="vpc", machine=machine, guest=guest, unplugged=unplugged, topology=SimpleNamespace(nics=nics),
+        tenant_machines={"tenants": machine},
+    )  # fmt: skip
+
+
+def test_a_nic_comes_with_the_netdevs_of_the_command_line_into_its_slot():
+    user = UserNet("192.0.2.0/24", "192.0.2.1", (Forward(20080, "192.0.2.10", 80),))
+    machine = Monitor()
+    vm = router(machine, ["", f"{MAC}\n"], (Nic(MAC, user, 0x11),))
+    hotplug.plug_all(vm)
+    (netdev, line), (device, arguments) = machine.told
+    assert (netdev, line["command-line"]) == ("human-monitor-command", f"netdev_add {user.netdev('net1')}")
+    assert device == "device_add"
+    assert (arguments["netdev"], arguments["mac"], arguments["addr"]) == ("net1", MAC, "0x11")
+    assert vm.unplugged == ()
+
+
+def test_what_qemu_refuses_is_told():
+    vm = router(Monitor(says="Error: no such thing\r\n"), [], (Nic(MAC, Link(1, 2), 0x11),))
+    with pytest.raises(InfrastructureError, match=f"QEMU refuses the NIC {MAC}: Error: no such thing"):
+        hotplug.plug_all(vm)
+
+
+def test_a_guest_that_finds_another_nic_is_told(monkeypatch):
+    monkeypatch.setattr(hotplug, "DEADLINE", 0.0)
+    vm = router(Monitor(), ["02:00:00:00:00:99"], (Nic(MAC, Link(1, 2), 0x11),))
+    with pytest.raises(InfrastructureError, match="it has 02:00:00:00:00:99"):
+        hotplug.plug_all(vm)
+
+
+def test_a_tier_gets_the_next_device_or_none():
+    vm = router(Monitor(present=("nic0", "nic1", "channel0", "nicely")), [])
+    host = Host("app", "02:00:5b:1c:01:01", "eth5", "10.20.3.50")
+    with pytest.raises(InfrastructureError, match="the next NIC is eth2, not eth5"):
+        hotplug.plug_tier(vm, MAC, host)

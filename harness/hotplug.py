@@ -35,7 +35,7 @@ def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
     """Plug a NIC for one more tier into a running VPC router, with a host at its other end.
 
     Args:
-        vm: the router; it has a tenant guest already.
+        vm: the router; its tenant guest has a host already.
         mac: of the router's NIC.
         host: who is on the new tier, besides hosts that are elsewhere already; its ``device`` is the one that the router's NIC gets, the next ``ethN``.
 

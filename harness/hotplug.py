@@ -37,7 +37,7 @@ def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
     Args:
         vm: the router; its tenant guest has a host already.
         mac: of the router's NIC.
-        host: who is on the new tier, besides hosts that are elsewhere already; its ``device`` is the one that the router's NIC gets, the next ``ethN``.
+        host: who is on the new tier; its ``device`` is the one that the router's NIC gets, the next ``ethN``.
 
     Raises:
         InfrastructureError: QEMU refuses, or a guest does not find its NIC.

@@ -14,8 +14,9 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ SYSTEM = "system"
 # The bundle of a release whose system VMs read it from a CD drive (before 4.17).
 CD = "systemvm.iso"
 VCPUS = 2
+# What a golden snapshot takes beside its RAM: about twice what the disks of the types were seen to.
+SNAPSHOT_DISK_MIB = 256
 # Of a restored machine's memory about this part becomes its own (40 MiB of 512 were measured idle).
 RESTORED_SHARE = 4
 
@@ -156,6 +159,8 @@ class Engine:
             freeze_to: existing folder of a golden snapshot in the making, or None for a VM that is not frozen. An image
                 named ``CD`` in it lies in the machine's drive.
         """
+        if freeze_to:
+            _require_room(freeze_to, topology)
         frozen = self._frozen(freeze_to, SYSTEM) if freeze_to else None
         disk = frozen.disk if frozen and frozen.disk else self._work() / f"{name}.qcow2"
         make_overlay(image.path, disk)
@@ -380,6 +385,19 @@ def work_folder(run_id: str) -> Path:
     return cache_root() / "work" / run_id
 
 
+@contextmanager
+def scratch(run_id: str) -> Iterator[Path]:
+    """Yield a folder for what a run makes for itself; a killed run's goes with its overlays."""
+    folder = work_folder(run_id) / "lab"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
 def remove_work(run_id: str) -> None:
     """Remove the overlays of a run."""
     with contextlib.suppress(FileNotFoundError):
@@ -407,6 +425,17 @@ def make_overlay(base: Path, overlay: Path) -> None:
     if completed.returncode:
         overlay.unlink(missing_ok=True)
         raise InfrastructureError(f"cannot make the overlay {overlay}: {completed.stderr.strip()}")
+
+
+def _require_room(folder: Path, topology: Topology) -> None:
+    """Refuse to begin a snapshot that the disk cannot hold: QEMU dies of a RAM file that finds no block."""
+    need = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB + SNAPSHOT_DISK_MIB
+    free = shutil.disk_usage(folder).free >> 20
+    if free < need:
+        raise InfrastructureError(
+            f"a golden snapshot needs {need} MiB, and {folder.parent} has {free} MiB free",
+            hint="free some, run 'sysvm cache gc', or set SYSVM_CACHE to another disk",
+        )
 
 
 def _make_ram_file(path: Path, memory_mib: int, hypervisor: Hypervisor) -> None:

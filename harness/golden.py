@@ -68,6 +68,22 @@ def get(key: str, make: Callable[[Path], dict[str, Any]]) -> Golden:
     return Golden(folder, recorded)
 
 
+def collect_unfinished() -> list[str]:
+    """Remove the snapshots that somebody was killed over; those that are being made now stay. Returns their keys."""
+    gone = []
+    for folder in sorted((cache_root() / "golden").glob("*/")):
+        if (folder / _FACTS).exists():
+            continue
+        handle = locks.try_exclusive(folder.with_name(f"{folder.name}.lock"))
+        if handle is None:
+            continue
+        if not (folder / _FACTS).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            gone.append(folder.name)
+        os.close(handle)
+    return gone
+
+
 def make_key(folder: Path) -> str:
     """Make the snapshot's SSH key pair; returns the public line."""
     path = folder / KEY_NAME

@@ -89,7 +89,11 @@ def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, P
     with locks.exclusive(rundir.state_root() / "names.lock"):
         if any(kept.name == name for kept in all_kept()):
             raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")
-        record = results.create(rundir.state_root() / "starts")
+        starts = rundir.state_root() / "starts"
+        shutil.rmtree(
+            starts, ignore_errors=True
+        )  # what an earlier start left that was killed, or that failed
+        record = results.create(starts)
         try:
             with (
                 EventLog(record.events) as events,

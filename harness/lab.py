@@ -38,7 +38,7 @@ from harness import (
 )
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
-from harness.engine import CD, Engine, SystemVm
+from harness.engine import CD, Engine, SystemVm, scratch
 from harness.events import EventLog
 from harness.management.authority import Authority
 from harness.management.site import Site
@@ -243,7 +243,8 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
     plan = topology.around(declared) if declared else topology.of_type(wish.vm_type)
     narrator = Narrator(events)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sysvm-lab-")))
+        run = stack.enter_context(rundir.open_run())
+        folder = stack.enter_context(scratch(run.id))
         with narrator.step(f"build bundles {old.name} and {new.name}"):
             old_bundle = build_bundle(old.name, folder / "bundle-old")
             new_bundle = wish.bundle or build_bundle(new.name, folder / "bundle-new")
@@ -251,7 +252,6 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
             spec = image.ImageSpec(release=old.name, bundle=old_bundle, debian=wish.debian)
             template = image.build(spec)
         host = stack.enter_context(hypervisor())
-        run = stack.enter_context(rundir.open_run())
         stack.callback(reaper.close_run, host, run)
         reaper.reap(host)
         with narrator.step("acceleration"):

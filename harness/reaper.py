@@ -8,10 +8,13 @@ import shutil
 
 import libvirt
 
-from harness import locks, rundir
-from harness.cache import cache_root
+from harness import golden, locks, rundir
+from harness.cache import cache_root, collect_partials
 from harness.daemon import PREFIX, Hypervisor
 from harness.engine import remove_work
+
+# A person's snapshots; one that is half made is nobody's.
+SNAPSHOTS = "snapshots"
 
 
 def reap(hypervisor: Hypervisor) -> list[str]:
@@ -31,6 +34,8 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     for folder in (cache_root() / "work").glob("*"):
         if not (rundir.runs_folder() / folder.name).is_dir():
             remove_work(folder.name)
+    golden.collect_unfinished()
+    collect_partials(SNAPSHOTS)
     _remove_free_ports()
     return gone
 

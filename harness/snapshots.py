@@ -23,8 +23,9 @@ from harness.golden import KEY_NAME
 from harness.keeping import Kept
 from harness.lab import Lab, Wish
 from harness.machine import Machine, attach
+from harness.reaper import SNAPSHOTS
 
-KIND = "snapshots"
+KIND = SNAPSHOTS
 _FACTS = "snapshot.json"
 # What every machine that is started from a folder looks for there, apart from memory, devices and disk.
 _COMPANIONS = (KEY_NAME, f"{KEY_NAME}.pub", "tenant-*.initrd", "*.iso", "*.pem")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import NamedTuple
@@ -95,6 +96,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        click.echo(f"sysvm: no space is left for {error.filename or 'what has to be written'}", err=True)
+        sys.exit(Exit.INFRASTRUCTURE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("sysvm: interrupted", err=True)
         sys.exit(130)

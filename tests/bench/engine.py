@@ -1,25 +1,35 @@
-"""Restores of a golden snapshot, against a cold boot of the same image and against libvirt's own save and restore.
+"""Restores of a golden snapshot, against cold boots, bare QEMU and libvirt's own save and restore, in one session.
 
-Every figure ends with a command's answer over SSH. The rivals run in the same session on the same template.
+Every restore ends with a command's answer over SSH, every boot with the login prompt on the serial console. Nothing
+else should run meanwhile. ``SYSVM_BENCH_RUNS`` is how often each thing is measured (10), ``SYSVM_BENCH_CROWD`` how many
+restored VMs are kept at once to weigh them (8).
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from bundle import catalogue
-from harness import boot, results
+from harness import boot, results, wait
+from harness.cache import cache_root
 from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
+from harness.machine import Machine
+from tests.bench._bare import BareVm
 
-RUNS = 10
-RIVAL_RUNS = 3
+RUNS = int(os.environ.get("SYSVM_BENCH_RUNS", "10"))
+CROWD = int(os.environ.get("SYSVM_BENCH_CROWD", "8"))
+PROMPT = b" login:"
+BOOT_DEADLINE = 300.0
+IDLE_SECONDS = 3.0
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -29,71 +39,150 @@ def timed(action: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def restores(lab: Lab) -> tuple[list[float], list[float], list[float]]:
-    """Return seconds to the first answer, seconds to stop, and MiB of private memory, of each restore."""
-    first, stop, memory = [], [], []
+def summary(seconds: list[float]) -> str:
+    """Return median and 95th percentile as text."""
+    p95 = sorted(seconds)[min(len(seconds) - 1, round(0.95 * len(seconds)))]
+    return f"p50 {statistics.median(seconds):5.2f} s  p95 {p95:5.2f} s  ({len(seconds)} runs)"
+
+
+def tell(what: str, seconds: list[float], target: str = "") -> float:
+    """Print one row of the table; returns the median."""
+    print(f"{what:44} {summary(seconds)}  {target}", flush=True)
+    return statistics.median(seconds)
+
+
+def restores(lab: Lab) -> tuple[list[float], list[float]]:
+    """Return the seconds to the first answer and the seconds to stop, without a spare."""
+    first, stop = [], []
     for number in range(RUNS):
         started = time.monotonic()
         vm = lab.restore(f"bench{number}")
         vm.guest.run("true")
         first.append(time.monotonic() - started)
-        memory.append(private_mib(vm))
         stop.append(timed(vm.stop))
-    return first, stop, memory
+    return first, stop
 
 
-def private_mib(vm: SystemVm) -> float:
-    """Return the memory that only this system VM's QEMU process has, in MiB."""
+def spares(lab: Lab) -> list[float]:
+    """Return the seconds to the first answer of a spare that stands ready."""
+    seconds = []
+    for number in range(RUNS):
+        lab.spares.expect()
+        if not lab.spares.wait():
+            raise RuntimeError("no room for a spare")
+        started = time.monotonic()
+        vm = lab.spares.take(f"bench{number}")
+        vm.guest.run("true")
+        seconds.append(time.monotonic() - started)
+        vm.stop()
+    return seconds
+
+
+def empty_scenario(lab: Lab) -> None:
+    """Do what every scenario does, and nothing between: restore, ask, keep the logs, stop."""
+    with lab.system_vm("noop") as vm:
+        vm.guest.run("true")
+
+
+def empty_scenarios_in_a_row(lab: Lab) -> list[float]:
+    """Return the seconds of each of several empty scenarios, each of which expects the next."""
+    seconds = []
+    for number in range(RUNS):
+        started = time.monotonic()
+        with lab.system_vm(f"noop{number}") as vm:
+            lab.spares.expect()
+            vm.guest.run("true")
+        seconds.append(time.monotonic() - started)
+    return seconds
+
+
+def private_mib(machine: Machine) -> float:
+    """Return the memory that only this machine's QEMU process has, in MiB."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if f"guest={vm.machine.name},".encode() in entry.read_bytes():
+        with suppress(OSError):
+            if f"guest={machine.name},".encode() in entry.read_bytes():
                 rows = (entry.parent / "smaps_rollup").read_text().splitlines()
                 return sum(int(row.split()[1]) for row in rows if row.startswith("Private_")) / 1024
-        except OSError:
-            continue
-    raise RuntimeError(f"no QEMU process of {vm.machine.name}")
+    raise RuntimeError(f"no QEMU process of {machine.name}")
 
 
-def cold_boot_and_libvirt(lab: Lab) -> tuple[float, list[float]]:
-    """Return the seconds of one cold boot, and those of libvirt's own restores of that machine."""
-    vm = lab.engine.start("cold", lab.plan, lab.image, lab.golden.ssh_key, freeze_to=None)
+def crowd(lab: Lab, count: int) -> tuple[list[float], list[float], float]:
+    """Keep that many restored VMs; returns the MiB of each system VM and tenant, and the seconds until all answered."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        there = list(pool.map(lambda number: lab.restore(f"crowd{number}"), range(count)))
+        list(pool.map(lambda vm: vm.guest.run("true"), there))
+    seconds = time.monotonic() - started
+    time.sleep(IDLE_SECONDS)  # an idle VM is what is weighed
+    systems = [private_mib(vm.machine) for vm in there]
+    tenants = [private_mib(machine) for vm in there for machine in vm.tenant_machines.values()]
+    for vm in there:
+        vm.stop()
+    return systems, tenants, seconds
+
+
+def at_once(lab: Lab, count: int) -> list[float]:
+    """Return, several times, the seconds until that many restores, started together, have answered and are gone."""
+
+    def visit(number: int) -> None:
+        vm: SystemVm = lab.restore(f"side{number}")
+        vm.guest.run("true")
+        vm.stop()
+
+    def together() -> None:
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(visit, range(count)))
+
+    return [timed(together) for _ in range(RUNS)]
+
+
+def prompts(path: Path) -> bool:
+    """Say whether the login prompt is on a console."""
+    return path.exists() and PROMPT in path.read_bytes()
+
+
+def boots(lab: Lab) -> tuple[list[float], list[float], list[float]]:
+    """Return the seconds to the prompt of our cold boots, of bare QEMU's on the same image, and to freeze ours."""
+    public = lab.golden.ssh_key.with_suffix(".pub").read_text().strip()
+    cmdline = boot.normalise(lab.plan.cmdline(public)).encode()
+    ours, bare, frozen = [], [], []
+    for _ in range(RUNS):
+        with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
+            Path(folder).chmod(0o711)  # QEMU's user passes through
+            started = time.monotonic()
+            vm = lab.engine.start("cold", lab.plan, lab.image, lab.golden.ssh_key, freeze_to=Path(folder))
+            boot.wait_for_agent(vm.machine, BOOT_DEADLINE)
+            boot.write_through_agent(vm.machine, boot.CMDLINE_FILE, cmdline)
+            console = vm.console_log
+            wait.until(lambda console=console: prompts(console), "the login prompt", BOOT_DEADLINE)
+            ours.append(time.monotonic() - started)
+            vm.machine.wait_idle(BOOT_DEADLINE)
+            frozen.append(timed(lambda vm=vm, folder=folder: lab.engine.freeze(vm, Path(folder))))
+        started = time.monotonic()
+        with BareVm(lab.image, lab.plan.memory_mib) as rival:
+            rival.deliver(boot.CMDLINE_FILE, cmdline, BOOT_DEADLINE)
+            wait.until(lambda log=rival.console: prompts(log), "the login prompt", BOOT_DEADLINE)
+            bare.append(time.monotonic() - started)
+    return ours, bare, frozen
+
+
+def libvirt_restores(lab: Lab) -> list[float]:
+    """Return the seconds of libvirt's own restore of such a machine to its first answer."""
+    vm = lab.restore("rival")
+    vm.guest.run("true")
+    saved = str(vm.overlays[0].with_suffix(".save"))
+    seconds = []
     try:
-        public = lab.golden.ssh_key.with_suffix(".pub").read_text().strip()
-        cold = timed(
-            lambda: boot.boot(
-                vm.machine, vm.guest, cmdline=lab.plan.cmdline(public), release=lab.old, bundle=lab.old_bundle,
-                public_key=public, progress=lambda _step: None,
-            )
-        )  # fmt: skip
-        saved = str(vm.overlays[0].with_suffix(".save"))
-        seconds = []
-        for _ in range(RIVAL_RUNS):
+        for _ in range(RUNS):
             vm.guest.close()
-            vm.machine.handle.save(saved)
+            lab.host.connection.lookupByName(vm.machine.name).save(saved)
             started = time.monotonic()
             lab.host.connection.restore(saved)
             vm.guest.run("true")
             seconds.append(time.monotonic() - started)
-        Path(saved).unlink()
-        lab.host.connection.lookupByName(vm.machine.name).destroy()
     finally:
-        vm.stop()
-    return cold, seconds
-
-
-def parallel(lab: Lab, count: int) -> float:
-    """Return the seconds until that many restores, started together, have each answered once."""
-
-    def visit(number: int) -> SystemVm:
-        vm = lab.restore(f"side{number}")
-        vm.guest.run("true")
-        return vm
-
-    with ThreadPoolExecutor(count) as pool:
-        started = time.monotonic()
-        machines = list(pool.map(visit, range(count)))
-        seconds = time.monotonic() - started
-    for vm in machines:
+        Path(saved).unlink(missing_ok=True)
+        lab.host.connection.lookupByName(vm.machine.name).destroy()
         vm.stop()
     return seconds
 
@@ -105,16 +194,29 @@ def main() -> None:
         record = results.create(Path(folder))
         wish = Wish("router", facts.default_from, facts.default)
         with EventLog(record.events) as events, open_lab(wish, record, events) as lab:
-            first, stop, memory = restores(lab)
-            four = parallel(lab, 4)
-            cold, rival = cold_boot_and_libvirt(lab)
-    p50 = statistics.median(first)
-    p95 = sorted(first)[int(0.95 * (len(first) - 1) + 0.5)]
-    print(f"restore to first answer: p50 {p50:.2f} s, p95 {p95:.2f} s ({len(first)} runs, router and tenant)")
-    print(f"stop: p50 {statistics.median(stop):.2f} s")
-    print(f"private memory of a restored router: {statistics.median(memory):.0f} MiB")
-    print(f"four at once: {four:.2f} s, {4 * p50 / four:.1f} times the throughput of one after the other")
-    print(f"cold boot to boot_up_done: {cold:.1f} s, {cold / p50:.1f} times a restore")
-    print(
-        f"libvirt's own restore: p50 {statistics.median(rival):.2f} s, {statistics.median(rival) / p50:.2f} times ours"
-    )
+            first, stop = restores(lab)
+            one = tell("restore to the first answer", first, "(at most 0.8, p95 1.5)")
+            tell("with a spare", spares(lab), "(at most 0.4)")
+            tell("stop", stop, "(at most 0.3)")
+            tell("empty scenario, logs kept", [timed(lambda: empty_scenario(lab)) for _ in range(RUNS)])
+            tell("empty scenarios in a row", empty_scenarios_in_a_row(lab), "(at most 1.5)")
+            four = tell("four at once, answered and stopped", at_once(lab, 4))
+            print(
+                f"  {4 * (one + statistics.median(stop)) / four:.1f} times the throughput of one (at least 3)"
+            )
+            systems, tenants, seconds = crowd(lab, CROWD)
+            each, beside = statistics.median(systems), statistics.median(tenants or [0.0])
+            print(
+                f"{CROWD} at once: {seconds:.1f} s, {each:.0f} MiB each (at most 100), its tenants {beside:.0f} MiB"
+            )
+            print(
+                f"  50 of them: {50 * each / 1024:.1f} GiB, with tenants {50 * (each + beside) / 1024:.1f} GiB (8)"
+            )
+            rival = tell("rival: libvirt's restore to the first answer", libvirt_restores(lab))
+            print(f"  {rival / one:.2f} times ours")
+            ours, bare, frozen = boots(lab)
+            tell("snapshot of a booted VM", frozen, "(at most 1)")
+            cold, plain = tell("cold boot to the prompt", ours), tell("rival: bare QEMU to the prompt", bare)
+            print(
+                f"  {100 * (cold / plain - 1):+.1f} % over bare QEMU (at most 5); {cold / one:.1f} times a restore"
+            )

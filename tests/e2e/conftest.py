@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ class Holdings:
     overlays: frozenset[str]
     ports: frozenset[str]
     unfinished: frozenset[str]
+    processes: frozenset[str]
 
 
 def holdings() -> Holdings:
@@ -39,7 +42,17 @@ def holdings() -> Holdings:
         frozenset(f"{path.parent.name}/{path.name}" for path in (cache_root() / "work").glob("*/*")),
         _names(rundir.state_root() / "ports"),
         frozenset(p.name for p in golden.glob("*") if p.is_dir() and not (p / "golden.json").exists()),
+        _processes(),
     )
+
+
+def _processes() -> frozenset[str]:
+    """Return the names of the guests of all QEMU processes that belong to this project."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found |= set(re.findall(r"guest=(sysvm-[^,]+),", entry.read_bytes().decode(errors="replace")))
+    return frozenset(found)
 
 
 def _names(folder: Path) -> frozenset[str]:
@@ -66,6 +79,7 @@ def nothing_left():
     yield
     after, strangers = holdings(), _strangers()
     left = (after.domains - before.domains) | (after.runs - before.runs) | (after.overlays - before.overlays)
+    left |= after.processes - before.processes
     mine = {name for name in left if not any(stranger in name for stranger in strangers)}
     assert not mine
     if not strangers:

@@ -1,0 +1,115 @@
+"""The VM engine under hardship: killed at any moment, started again and again, on a full disk.
+
+``SYSVM_KILLS`` is how many commands are killed (3), ``SYSVM_SEED`` chooses the moments, ``SYSVM_LOOPS`` is how often a
+VM is started and stopped (3).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import rundir, wait
+from harness.cache import cache_root
+from harness.daemon import hypervisor
+from harness.reaper import reap
+
+KILLS = int(os.environ.get("SYSVM_KILLS", "3"))
+LOOPS = int(os.environ.get("SYSVM_LOOPS", "3"))
+SEED = int(os.environ.get("SYSVM_SEED", "1"))
+# A start takes some three seconds, a small run some twenty: any of their moments may be hit.
+VICTIMS = [
+    (("vm", "start", "--name", "victim"), 4.0),
+    (("run", "--scenario", "live-patch", "--workers", "2"), 20.0),
+]
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session, daemons of libvirt not among them: they have one of their own."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, _group, leader = entry.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:
+            continue
+        if int(leader) == session and state != "Z":
+            found.append(int(entry.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_engine_leaves_nothing_when_something_is_killed_at_any_moment(number, tmp_path, nothing_left, sysvm):
+    chance = random.Random(f"{SEED}-{number}")
+    arguments, seconds = VICTIMS[number % len(VICTIMS)]
+    command = [sys.executable, "-c", "from harness.cli import main; main()", *arguments]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **quiet)
+    time.sleep(chance.uniform(0.1, seconds))  # the moment is the test's input, nothing is awaited
+    # The command itself or one of its workers goes first, the others find it gone for a moment.
+    for pid in chance.sample(there := members(process.pid), k=min(1, len(there))):
+        os.kill(pid, signal.SIGKILL)
+    for pid in members(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    wait.until(lambda: not members(process.pid), "all processes of the command to be gone", 10.0)
+    with hypervisor() as host:
+        reap(host)
+    assert not list((rundir.state_root() / "slots").glob("*.new"))
+    sysvm("vm", "stop", "victim")  # the start may have been done before the kill
+
+
+def test_engine_leaves_the_host_as_it_was_after_many_starts(sysvm, nothing_left):
+    for number in range(LOOPS):
+        started = sysvm("vm", "start", "--name", f"loop{number}")
+        assert started.returncode == 0, started.stderr
+        try:
+            assert sysvm("vm", "exec", f"loop{number}", "true").returncode == 0
+        finally:
+            assert sysvm("vm", "stop", f"loop{number}").returncode == 0
+
+
+@pytest.fixture
+def small_cache(tmp_path):
+    """A cache whose images are the real ones, and that has next to no room for anything else."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=0755", "tmpfs", folder], check=True)
+    try:
+        for name in ("images", "bases", "bundle", "accel", "locks"):
+            (folder / name).symlink_to(cache_root() / name)
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_engine_says_at_once_that_the_disk_cannot_hold_a_snapshot(sysvm, small_cache, nothing_left):
+    ended = sysvm("vm", "start", "--name", "full", environment={"SYSVM_CACHE": str(small_cache)})
+    assert ended.returncode == 3
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("sysvm: a golden snapshot needs ")
+    assert "MiB free" in last
+    assert "Traceback" not in ended.stderr
+    assert [path.name for path in (small_cache / "golden").glob("*/")] == []
+    assert list((small_cache / "work").glob("*/*")) == []
+
+
+def test_engine_says_in_one_line_that_the_disk_is_full(lab, sysvm, small_cache, nothing_left):
+    (small_cache / "golden").symlink_to(cache_root() / "golden")
+    with (small_cache / "filler").open("wb") as filler, pytest.raises(OSError, match="No space left"):
+        while True:
+            filler.write(bytes(1 << 16))
+            filler.flush()
+    ended = sysvm("vm", "start", "--name", "full", environment={"SYSVM_CACHE": str(small_cache)})
+    assert ended.returncode == 3
+    assert "o space" in ended.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert list((small_cache / "work").glob("*/*")) == []

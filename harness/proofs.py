@@ -48,7 +48,7 @@ def _prove_flows(vm: SystemVm, wanted: Sequence[Flow], deadline: float) -> list[
 def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[], str]]]:
     """Yield name and request of what a router does for its machines; a request returns what is wrong, or nothing."""
     for machine in network.machines:
-        if machine.name in vm.tenants:
+        if machine.name in vm.tenants and network.serves_machines:
             yield f"DHCP gives {machine.address} to {machine.name}", _dhcp(vm, machine)
             server = str(network.gateway_of(machine.address))
             yield f"DNS knows {machine.name}", _dns(vm, machine, server)

@@ -24,8 +24,9 @@ from harness.traffic.probes import WEBSOCKET
 # Requests a second of each probe. Under emulation a request costs the guest some 10 ms of one of its two processors,
 # and the probes must not slow down what they watch.
 RATES = {"kvm": 50.0, "qemu": 10.0}
-# The longest time without an answer that users may see, in milliseconds. Emulation is some ten times slower.
-BUDGETS_MS = {"kvm": 500.0, "qemu": 3000.0}
+# The longest time without an answer that users may see, in milliseconds. Under emulation, and with other guests beside
+# it, a guest is many times slower: there it only says that every service is back soon.
+BUDGETS_MS = {"kvm": 500.0, "qemu": 8000.0}
 # An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
 AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
 AGENT_PROBE = "agent's connection to the management server"

@@ -28,6 +28,9 @@ def check(network: Network) -> None:
     _unique(where, "address of [[public_address]]", (row.address for row in network.public_addresses))
     _unique(where, "load balancer", ((row.public, row.port) for row in network.load_balancers))
     declared = {row.address for row in network.public_addresses}
+    if network.type == "ilbvm":
+        _only_balancers(network, where)
+        declared = {nic.address.ip for nic in network.inside}
     public = {
         "forward": [row.public for row in network.forwards],
         "static_nat": [row.public for row in network.static_nats],
@@ -38,7 +41,7 @@ def check(network: Network) -> None:
         for address in addresses:
             if address not in declared:
                 raise UsageError(f"{where}: {address} of [[{table}]] is no [[public_address]]")
-    if declared and network.public is None:
+    if network.public_addresses and network.public is None:
         raise UsageError(f"{where}: [[public_address]] needs a NIC with role 'public'")
     insiders = [row.private for row in network.forwards] + [row.private for row in network.static_nats]
     for address in [*insiders, *(machine.address for machine in network.machines)]:
@@ -55,6 +58,22 @@ def check(network: Network) -> None:
             raise UsageError(
                 f"{where}: {outsider.address} of [[outsider]] is on no public or private network"
             )
+
+
+def _only_balancers(network: Network, where: str) -> None:
+    """Make sure that an internal load balancer is told of nothing but load balancers."""
+    tables = {
+        "public_address": network.public_addresses,
+        "forward": network.forwards,
+        "static_nat": network.static_nats,
+        "ingress": network.ingress,
+        "egress": network.egress,
+        "acl": network.acls,
+        "route": network.routes,
+    }
+    for table, rows in tables.items():
+        if rows:
+            raise UsageError(f"{where}: an internal load balancer has no [[{table}]]")
 
 
 def _unique(where: str, what: str, values: Iterable[object]) -> None:

@@ -19,7 +19,8 @@ _MTU = 1500
 def start_bags(network: Network) -> tuple[Databag, ...]:
     """Return what a starting router is sent: tiers, rules, DHCP entries and metadata of the tenants."""
     tiers = tuple(_guest_network(network, nic) for nic in network.nics if nic.role == "tier")
-    tenants = [bag for machine in network.machines for bag in (_dhcp(network, machine), _metadata(machine))]
+    served = network.machines if network.serves_machines else ()
+    tenants = [bag for machine in served for bag in (_dhcp(network, machine), _metadata(machine))]
     return (*tiers, *reapply_bags(network), *tenants)
 
 

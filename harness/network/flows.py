@@ -66,7 +66,7 @@ def served_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
 
 def flows(network: Network) -> tuple[Flow, ...]:
     """Return every flow that is worth trying in a network."""
-    return (*_inward(network), *_outward(network), *_between(network))
+    return (*_inward(network), *_outward(network), *_between(network), *_balanced(network))
 
 
 def _sides(network: Network) -> Iterator[tuple[str, IPv4Address]]:
@@ -96,6 +96,17 @@ def _inward(network: Network) -> Iterator[Flow]:
         for nat in network.static_nats:
             for port in served_ports(network, nat.private):
                 yield _translated(network, "static NAT", side, address, nat.public, port, nat.private, port)
+
+
+def _balanced(network: Network) -> Iterator[Flow]:
+    """Yield what machines try that an internal load balancer stands between."""
+    if network.type != "ilbvm":
+        return
+    for balancer in network.load_balancers:
+        members = {member.address for member in balancer.members}
+        names = tuple(machine.name for machine in network.machines if machine.address in members)
+        for machine in network.machines:
+            yield Flow("load balancer", machine.name, balancer.public, balancer.port, HTTP_PORT, True, names)
 
 
 def _translated(

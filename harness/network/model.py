@@ -220,6 +220,11 @@ class Network:
         """Whether access lists decide, instead of a firewall for each public address."""
         return self.type == "vpcrouter"
 
+    @property
+    def serves_machines(self) -> bool:
+        """Whether it gives machines their addresses, names and user data; an internal load balancer does not."""
+        return self.type != "ilbvm"
+
     def nic(self, device: str) -> Nic:
         """Return the NIC of that name."""
         return next(nic for nic in self.nics if nic.device == device)

@@ -345,7 +345,7 @@ def test_a_reported_failure_names_the_last_line() -> None:
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"type": "switch"}, "invalid type 'switch' (expected one of router, vpcrouter, dhcpsrvr)"),
+    ({"type": "switch"}, "invalid type 'switch' (expected one of router, vpcrouter, dhcpsrvr, ilbvm)"),
     ({"colour": "red"}, "unknown colour"),
     ({"dns": "192.0.2.3"}, "invalid dns '192.0.2.3' (expected a list)"),
     ({"nic": []}, "a NIC with role 'control' is missing"),

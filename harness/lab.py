@@ -48,7 +48,7 @@ from harness.spares import Spares
 
 _TENANT_FILES = Path(__file__).parent / "tenant"
 # The network that is shipped for a VM type.
-DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm"}
+DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm", "dhcpsrvr": "dhcpsrvr"}
 # What the serial console said while the golden snapshot was booted.
 _BOOT_LOG = "boot-console.log"
 # Who signed the agent's certificate, beside the snapshot that holds it.

@@ -275,7 +275,7 @@ def _dhcp(network: Network, machine: Machine) -> Databag:
             "host_name": machine.name,
             "mac_address": machine.mac,
             "ipv4_address": str(machine.address),
-            "default_gateway": str(network.gateway_of(machine.address)),
+            "default_gateway": str(network.way_out_of(machine.address)),
             "default_entry": True,
             "remove": False,
             "type": "dhcpentry",

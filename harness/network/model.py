@@ -241,8 +241,12 @@ class Network:
                 return nic
         raise UsageError(f"network {self.name!r}: {address} lies in no guest network or tier")
 
+    def way_out_of(self, address: IPv4Address) -> IPv4Address:
+        """Return the gateway of a machine: the VM itself, unless its NIC names another router of that network."""
+        return self.inside_of(address).gateway or self.gateway_of(address)
+
     def gateway_of(self, address: IPv4Address) -> IPv4Address:
-        """Return the router's address that a machine uses as its gateway and name server."""
+        """Return the VM's address on the network of a machine: its name server, and mostly its gateway."""
         nic = self.inside_of(address)
         return self.redundant.gateway if self.redundant else nic.address.ip
 

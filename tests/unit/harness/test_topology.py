@@ -156,3 +156,11 @@ def test_machines_of_a_pair_use_the_shared_gateway():
 def test_a_pair_is_no_network_for_a_single_vm():
     with pytest.raises(UsageError, match="'redundant' declares a redundant pair"):
         Wish("router", "4.21", "4.22", network="redundant").declared()
+
+
+def test_machines_of_a_shared_network_have_another_gateway_than_their_name_server():
+    declared = network.load("dhcpsrvr")
+    assert network.reapply_bags(declared) == ()
+    entries = [bag.content for bag in network.start_bags(declared) if bag.stem == "vm_dhcp_entry"]
+    assert {entry["default_gateway"] for entry in entries} == {"10.1.1.1"}
+    assert str(declared.gateway_of(declared.machines[0].address)) == "10.1.1.5"

@@ -49,6 +49,7 @@ class Trial:
         scenario: id under which events are recorded.
         failures: checks that did not hold, for people; a scenario with any of them fails at its end.
         cases: what was seen of each patch, for checks of the scenario's own.
+        probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
         proof_deadline: seconds within which a request through a rule must be answered.
     """
 
@@ -57,6 +58,7 @@ class Trial:
     scenario: str
     failures: list[str] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
+    probing: bool = True
     proof_deadline: float = proofs.DEADLINE
 
     def patch(
@@ -204,7 +206,7 @@ class Trial:
                     status=101, headers=WEBSOCKET, rate=CONSOLE_RATE, timeout=CONSOLE_TIMEOUT,
                 )
             ]  # fmt: skip
-        if self.lab.network is None:
+        if self.lab.network is None or not self.probing:
             return []
         return plan.probes(self.vm, self.lab.network, RATES[self.lab.engine.accelerator.domain_type])
 

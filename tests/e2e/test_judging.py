@@ -92,7 +92,7 @@ def reasons(trial):
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_wrong_patch_of_a_router_is_caught(lab, live_patch, tmp_path, name):
     mutant = MUTANTS[name]
-    live_patch.proof_deadline = 2.0
+    live_patch.proof_deadline, live_patch.probing = 2.0, False
 
     files = live_patch.files(mutant.make(lab, tmp_path))
     live_patch.watch(files, lambda: agent.patch(live_patch.vm.guest, files), rules=mutant.rules)

@@ -28,6 +28,8 @@ VNC_PORT = 5900
 PINGS = 5.0
 # Seconds that an agent may be away: a restart, its start under emulation, and its pause between two attempts.
 AWAY_LIMIT = 60.0
+# Seconds for an agent to find the site of its restored VM: one that waited as a spare pauses up to 30 s between attempts.
+CONNECT_DEADLINE = 150.0
 _GREETING = b"RFB 003.008\n"
 
 
@@ -72,7 +74,7 @@ class Site:
         """Stop all of them."""
         self._open.close()
 
-    def connected(self, deadline: float = AWAY_LIMIT) -> Session:
+    def connected(self, deadline: float = CONNECT_DEADLINE) -> Session:
         """Return the agent's connection, waiting for it.
 
         Raises:

@@ -28,7 +28,7 @@ VNC_PORT = 5900
 PINGS = 5.0
 # Seconds that an agent may be away: a restart, its start under emulation, and its pause between two attempts.
 AWAY_LIMIT = 60.0
-# Seconds for an agent to find the site of its restored VM: one that waited as a spare pauses up to 30 s between attempts.
+# Seconds for an agent to find the site of its restored VM: after a wait it pauses up to 30 s between two attempts.
 CONNECT_DEADLINE = 150.0
 _GREETING = b"RFB 003.008\n"
 

@@ -17,10 +17,14 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundle.errors import InfrastructureError
 from harness import initramfs, locks
 from harness.cache import cache_root
+
+if TYPE_CHECKING:
+    from harness.image import Image
 
 READY = b"SYSVM-PROBE-READY"
 KVM_LIMIT = 8.0
@@ -83,6 +87,13 @@ def usable_kvm_node(uid: int, groups: tuple[int, ...]) -> str:
         return ""
     owner = f"owner {facts.st_uid}:{facts.st_gid}, mode {mode & 0o777:04o}"
     return f"/dev/kvm ({owner}) is closed to QEMU's user {uid} (groups {', '.join(map(str, groups))})"
+
+
+def of_template(template: Image, uid: int, groups: tuple[int, ...]) -> Answer:
+    """Return the best accelerator for a template; software emulation for one whose kernel nobody could take out."""
+    if template.direct_boot:
+        return find(template.kernel, uid, groups)
+    return Answer(TCG, "using TCG (software emulation): the template has no kernel to try KVM with", {}, 0.0)
 
 
 def find(kernel: Path, uid: int, groups: tuple[int, ...]) -> Answer:

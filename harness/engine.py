@@ -7,26 +7,21 @@ RAM file privately, so nothing is copied, puts an overlay on the disk, and feeds
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import shutil
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundle.errors import InfrastructureError
 from harness import slots
 from harness import tenant as tenants
 from harness.accel import Accelerator
-from harness.cache import cache_root
 from harness.daemon import PREFIX, Hypervisor
+from harness.disks import disk_serial, make_overlay, make_ram_file, require_room, work_folder
 from harness.domain import AGENT_CHANNEL, Channel, DomainSpec, Nic
 from harness.guest import Guest
 from harness.image import Image
@@ -160,14 +155,15 @@ class Engine:
                 named ``CD`` in it lies in the machine's drive.
         """
         if freeze_to:
-            _require_room(freeze_to, topology)
+            memory = _need(topology, shared=False).memory_mib
+            require_room(freeze_to, memory + SNAPSHOT_DISK_MIB)
         frozen = self._frozen(freeze_to, SYSTEM) if freeze_to else None
         disk = frozen.disk if frozen and frozen.disk else self._work() / f"{name}.qcow2"
         make_overlay(image.path, disk)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
-            memory_mib=topology.memory_mib, vcpus=VCPUS, kernel=image.kernel, initrd=image.initrd,
-            cmdline=kernel_arguments(image), disk=disk, disk_serial=_serial(disk), watchdog=True,
+            memory_mib=topology.memory_mib, vcpus=VCPUS, **_direct_boot(image), disk=disk,
+            disk_serial=disk_serial(disk), watchdog=True,
             iso=_cd(freeze_to), ram_file=frozen.ram if frozen else None, ram_shared=True,
         )  # fmt: skip
         return self._assemble(name, topology, image, key, base, freeze_to, resume=False)
@@ -211,8 +207,8 @@ class Engine:
         make_overlay(frozen.disk, overlay)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
-            memory_mib=topology.memory_mib, kernel=image.kernel, initrd=image.initrd,
-            cmdline=kernel_arguments(image), disk=overlay, disk_serial=_serial(frozen.disk), watchdog=True,
+            memory_mib=topology.memory_mib, **_direct_boot(image), disk=overlay,
+            disk_serial=disk_serial(frozen.disk), watchdog=True,
             iso=_cd(folder), ram_file=frozen.ram, incoming=True,
         )  # fmt: skip
         try:
@@ -292,6 +288,8 @@ class Engine:
         resume: bool,
     ) -> Callable[[], Machine]:
         def job() -> Machine:
+            if not image.direct_boot:
+                raise InfrastructureError(f"template {image.key} has no kernel that tenants could boot")
             initrd = self._tenant_initrd(vm, spec.name, frozen)
             if not initrd.exists():
                 tenants.write_initrd(initrd, spec, image.modules())
@@ -326,7 +324,7 @@ class Engine:
             channels=(Channel(channel, folder / socket_name),),
         )  # fmt: skip
         if spec.ram_file is not None and not spec.incoming:
-            _make_ram_file(spec.ram_file, spec.memory_mib, self.hypervisor)
+            make_ram_file(spec.ram_file, spec.memory_mib, self.hypervisor)
         machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
         if spec.incoming and frozen is not None:
             try:
@@ -380,28 +378,11 @@ def _cd(folder: Path | None) -> Path | None:
     return folder / CD if folder and (folder / CD).exists() else None
 
 
-def work_folder(run_id: str) -> Path:
-    """Return where the overlays of a run lie."""
-    return cache_root() / "work" / run_id
-
-
-@contextmanager
-def scratch(run_id: str) -> Iterator[Path]:
-    """Yield a folder for what a run makes for itself; a killed run's goes with its overlays."""
-    folder = work_folder(run_id) / "lab"
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
-
-
-def remove_work(run_id: str) -> None:
-    """Remove the overlays of a run."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(work_folder(run_id))
+def _direct_boot(image: Image) -> dict[str, Any]:
+    """Return kernel, initramfs and arguments; nothing for a disk that only boots by itself."""
+    if not image.direct_boot:
+        return {}
+    return {"kernel": image.kernel, "initrd": image.initrd, "cmdline": kernel_arguments(image)}
 
 
 def kernel_arguments(image: Image) -> str:
@@ -412,39 +393,3 @@ def kernel_arguments(image: Image) -> str:
     return (
         f"root={image.root_device} rw console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check quiet"
     )
-
-
-def make_overlay(base: Path, overlay: Path) -> None:
-    """Make a qcow2 overlay on ``base``.
-
-    Raises:
-        InfrastructureError: qemu-img cannot, for instance because the disk is full.
-    """
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(overlay)]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if completed.returncode:
-        overlay.unlink(missing_ok=True)
-        raise InfrastructureError(f"cannot make the overlay {overlay}: {completed.stderr.strip()}")
-
-
-def _require_room(folder: Path, topology: Topology) -> None:
-    """Refuse to begin a snapshot that the disk cannot hold: QEMU dies of a RAM file that finds no block."""
-    need = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB + SNAPSHOT_DISK_MIB
-    free = shutil.disk_usage(folder).free >> 20
-    if free < need:
-        raise InfrastructureError(
-            f"a golden snapshot needs {need} MiB, and {folder.parent} has {free} MiB free",
-            hint="free some, run 'sysvm cache gc', or set SYSVM_CACHE to another disk",
-        )
-
-
-def _make_ram_file(path: Path, memory_mib: int, hypervisor: Hypervisor) -> None:
-    with path.open("wb") as file:
-        file.truncate(memory_mib << 20)
-    os.chown(path, hypervisor.uid, hypervisor.gid)
-    path.chmod(0o600)
-
-
-def _serial(disk: Path) -> str:
-    """Return a disk serial of 20 hex digits, as CloudStack makes from the volume's UUID."""
-    return hashlib.sha256(disk.name.encode()).hexdigest()[:20]

@@ -35,6 +35,7 @@ class Kept:
         endpoints: "address:port" of exposed public ports, and the loopback port that leads there.
         debian: another Debian than the release's own.
         network: the declared network, if another than the type's own.
+        template: the image, if another than the reference template.
         golden: key of the golden snapshot that it came from.
         source: folder of the snapshot that it was restored from: a golden one, or a person's.
         tenants: its tenant machines.
@@ -51,6 +52,7 @@ class Kept:
     endpoints: dict[str, int]
     debian: int | None
     network: str | None
+    template: str | None
     golden: str
     source: str
     tenants: list[str]
@@ -137,8 +139,8 @@ def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> Kept:
     return Kept(
         name=name, run=lab.engine.run.id, vm_type=wish.vm_type, release=wish.from_release, label=lab.image.label(),
         ssh_port=vm.guest.port, ssh_key=str(vm.guest.key), folder=str(vm.machine.folder), endpoints=exposed,
-        debian=wish.debian, network=wish.network, golden=lab.golden.folder.name, source=str(source),
-        tenants=list(vm.tenant_machines),
+        debian=wish.debian, network=wish.network, template=wish.template, golden=lab.golden.folder.name,
+        source=str(source), tenants=list(vm.tenant_machines),
     )  # fmt: skip
 
 

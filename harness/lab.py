@@ -38,8 +38,10 @@ from harness import (
 )
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
-from harness.engine import CD, Engine, SystemVm, scratch
+from harness.disks import scratch
+from harness.engine import CD, Engine, SystemVm
 from harness.events import EventLog
+from harness.image import images
 from harness.management.authority import Authority
 from harness.management.site import Site
 from harness.network import Network
@@ -76,6 +78,7 @@ class Wish:
         debian: another Debian than the catalogue's for the template.
         network: name or file of the declared network; None takes the one that is shipped for the type, if any.
         bundle: a finished bundle to patch with, instead of one built from the reference payload.
+        template: name of an image of the cache to boot instead of the reference template, such as an imported one.
     """
 
     vm_type: str
@@ -84,6 +87,20 @@ class Wish:
     debian: int | None = None
     network: str | None = None
     bundle: Path | None = None
+    template: str | None = None
+
+    def image(self, bundle: Path) -> image.Image:
+        """Return the template: the named one, or one that is built with a bundle's scripts.
+
+        Raises:
+            UsageError: no such image, or one of another release.
+        """
+        if self.template is None:
+            return image.build(image.ImageSpec(release=self.from_release, bundle=bundle, debian=self.debian))
+        found = images.find(self.template)
+        if found.release != self.from_release:
+            raise UsageError(f"template {self.template} is of {found.release}, not of {self.from_release}")
+        return found
 
     def declared(self) -> Network | None:
         """Return the declared network, or None for a type that has none.
@@ -249,13 +266,12 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
             old_bundle = build_bundle(old.name, folder / "bundle-old")
             new_bundle = wish.bundle or build_bundle(new.name, folder / "bundle-new")
         with narrator.step(f"template image of {old.name}"):
-            spec = image.ImageSpec(release=old.name, bundle=old_bundle, debian=wish.debian)
-            template = image.build(spec)
+            template = wish.image(old_bundle)
         host = stack.enter_context(hypervisor())
         stack.callback(reaper.close_run, host, run)
         reaper.reap(host)
         with narrator.step("acceleration"):
-            answer = accel.find(template.kernel, host.uid, host.groups)
+            answer = accel.of_template(template, host.uid, host.groups)
         console.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()))
         events.emit("run", facts=_facts(wish, template, host, answer))
@@ -342,7 +358,7 @@ class _Maker:
         return {
             "release": self.release.name,
             "type": self.plan.vm_type,
-            "needs": [str(self.image.path), str(self.image.kernel), str(self.image.initrd)],
+            "needs": [str(path) for path in self.image.files()],
         }
 
     def _configure(self, vm: SystemVm) -> None:

@@ -11,7 +11,7 @@ import libvirt
 from harness import golden, locks, rundir
 from harness.cache import cache_root, collect_partials
 from harness.daemon import PREFIX, Hypervisor
-from harness.engine import remove_work
+from harness.disks import remove_work
 
 # A person's snapshots; one that is half made is nobody's.
 SNAPSHOTS = "snapshots"

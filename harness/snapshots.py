@@ -18,7 +18,8 @@ from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
 from harness import cache, keeping
 from harness.daemon import Hypervisor, hypervisor
-from harness.engine import SYSTEM, SystemVm, work_folder
+from harness.disks import work_folder
+from harness.engine import SYSTEM, SystemVm
 from harness.golden import KEY_NAME
 from harness.keeping import Kept
 from harness.lab import Lab, Wish
@@ -42,6 +43,7 @@ class Snapshot:
         release: what it ran when it was started.
         debian: as in ``Kept``.
         network: as in ``Kept``.
+        template: as in ``Kept``.
         golden: as in ``Kept``.
         taken: when, UTC.
     """
@@ -52,6 +54,7 @@ class Snapshot:
     release: str
     debian: int | None
     network: str | None
+    template: str | None
     golden: str
     taken: str
 
@@ -82,7 +85,7 @@ def take(kept: Kept, name: str | None = None) -> Snapshot:
             f"a snapshot named {chosen!r} is there already", hint=f"'sysvm vm forget {chosen}' removes it"
         )
     facts = Snapshot(
-        chosen, kept.name, kept.vm_type, kept.release, kept.debian, kept.network, kept.golden,
+        chosen, kept.name, kept.vm_type, kept.release, kept.debian, kept.network, kept.template, kept.golden,
         time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )  # fmt: skip
     with hypervisor() as host:
@@ -172,7 +175,9 @@ def restore(snapshot: Snapshot, name: str | None = None) -> Kept:
         InfrastructureError: the snapshot cannot be restored any more.
     """
     facts = catalogue.load()
-    wish = Wish(snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network)
+    wish = Wish(
+        snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network, template=snapshot.template
+    )  # fmt: skip
 
     def copy(lab: Lab, called: str) -> tuple[SystemVm, Path]:
         if lab.golden.folder.name != snapshot.golden:

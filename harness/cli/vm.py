@@ -26,6 +26,9 @@ def vm() -> None:
 @click.option("--from", "release", default=None, help="Release that it runs (the catalogue's default).")
 @click.option("--debian", type=int, help="Another Debian than the release's own.")
 @click.option("--network", help="Declared network: a name or a TOML file.")
+@click.option(
+    "--template", help="Boot this image of the cache ('sysvm image list'), such as an imported one."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
 def start(
     vm_type: str,
@@ -33,6 +36,7 @@ def start(
     release: str | None,
     debian: int | None,
     network: str | None,
+    template: str | None,
     as_json: bool,
 ) -> int:
     """Start a system VM and keep it: booted, configured, with its tenants."""
@@ -42,7 +46,7 @@ def start(
 
     facts = catalogue.load()
     chosen = facts.release(release or facts.default_from).name
-    wish = Wish(vm_type, chosen, facts.default, debian, network)
+    wish = Wish(vm_type, chosen, facts.default, debian, network, template=template)
     return _tell(keeping.start(name or vm_type, wish, keeping.from_golden), as_json=as_json)
 
 

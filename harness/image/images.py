@@ -88,6 +88,10 @@ class Image:
         """What a machine reads about the image."""
         return {**asdict(self), "folder": str(self.folder), "path": str(self.path)}
 
+    def files(self) -> list[Path]:
+        """Return the files that a machine of this image stands on."""
+        return [self.path, *([self.kernel, self.initrd] if self.direct_boot else [])]
+
     def modules(self) -> dict[str, bytes]:
         """Return the kernel's virtio modules with what they need: file names and contents, in load order."""
         return {

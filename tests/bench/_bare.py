@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import wait
-from harness.engine import VCPUS, kernel_arguments, make_overlay
+from harness.disks import make_overlay
+from harness.engine import VCPUS, kernel_arguments
 from harness.image import Image
 
 AGENT = "org.qemu.guest_agent.0"

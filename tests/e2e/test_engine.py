@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import golden, rundir
+from harness import golden, keeping, rundir
 from harness.cache import cache_root
 from harness.daemon import hypervisor
 from harness.guest import CommandDeadline, CommandFailed, ConnectionLost
@@ -114,6 +115,23 @@ def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
         assert not [d.name() for d in host.domains() if f"-{run_id}-" in d.name()]
     assert not (rundir.runs_folder() / run_id).exists()
     assert not (cache_root() / "work" / run_id).exists()
+
+
+def test_engine_boots_a_template_by_its_own_boot_loader(lab, sysvm, nothing_left):
+    folder = lab.image.folder.with_name(f"{os.getpid():032x}")
+    folder.mkdir()
+    try:
+        for name in ("disk.qcow2", "image.json"):
+            os.link(lab.image.folder / name, folder / name)
+        started = sysvm("vm", "start", "--type", "elbvm", "--name", "own", "--template", folder.name)
+        assert started.returncode == 0, started.stderr
+        assert "BOOT_IMAGE=" in sysvm("vm", "exec", "own", "cat /proc/cmdline").stdout
+        assert sysvm("vm", "exec", "own", "test -e /var/cache/cloud/boot_up_done").returncode == 0
+    finally:
+        golden_key = [kept.golden for kept in keeping.all_kept() if kept.name == "own"]
+        sysvm("vm", "stop", "own")
+        for path in [folder, *(cache_root() / "golden" / key for key in golden_key)]:
+            shutil.rmtree(path)
 
 
 def test_engine_puts_a_kept_vm_back_to_its_snapshot(sysvm, nothing_left):

@@ -19,7 +19,7 @@ def shelf(tmp_path, monkeypatch):
 
 
 def put(name, vm, taken="2026-01-01T00:00:00Z"):
-    snapshot = Snapshot(name, vm, "router", "4.21", None, None, "abc", taken)
+    snapshot = Snapshot(name, vm, "router", "4.21", None, None, None, "abc", taken)
     cache.obtain(
         snapshots.KIND,
         name,
@@ -31,7 +31,7 @@ def put(name, vm, taken="2026-01-01T00:00:00Z"):
 def kept(name):
     return Kept(
         name=name, run="a1b2c3", vm_type="router", release="4.21", label="", ssh_port=1, ssh_key="", folder="/r/x",
-        endpoints={}, debian=None, network=None, golden="abc", source="/g/abc", tenants=["net1"],
+        endpoints={}, debian=None, network=None, template=None, golden="abc", source="/g/abc", tenants=["net1"],
     )  # fmt: skip
 
 

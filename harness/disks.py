@@ -1,0 +1,80 @@
+"""Files of machines: a run's folder in the cache, overlays, RAM files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bundle.errors import InfrastructureError
+from harness.cache import cache_root
+from harness.daemon import Hypervisor
+
+
+def work_folder(run_id: str) -> Path:
+    """Return where the overlays of a run lie."""
+    return cache_root() / "work" / run_id
+
+
+@contextmanager
+def scratch(run_id: str) -> Iterator[Path]:
+    """Yield a folder for what a run makes for itself; a killed run's goes with its overlays."""
+    folder = work_folder(run_id) / "lab"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
+def remove_work(run_id: str) -> None:
+    """Remove the overlays of a run."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(work_folder(run_id))
+
+
+def make_overlay(base: Path, overlay: Path) -> None:
+    """Make a qcow2 overlay on ``base``.
+
+    Raises:
+        InfrastructureError: qemu-img cannot, for instance because the disk is full.
+    """
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(overlay)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        overlay.unlink(missing_ok=True)
+        raise InfrastructureError(f"cannot make the overlay {overlay}: {completed.stderr.strip()}")
+
+
+def require_room(folder: Path, need_mib: int) -> None:
+    """Refuse to begin a snapshot that the disk cannot hold: QEMU dies of a RAM file that finds no block.
+
+    Raises:
+        InfrastructureError: there is less room.
+    """
+    free = shutil.disk_usage(folder).free >> 20
+    if free < need_mib:
+        raise InfrastructureError(
+            f"a golden snapshot needs {need_mib} MiB, and {folder.parent} has {free} MiB free",
+            hint="free some, run 'sysvm cache gc', or set SYSVM_CACHE to another disk",
+        )
+
+
+def make_ram_file(path: Path, memory_mib: int, hypervisor: Hypervisor) -> None:
+    """Make the file that a guest's RAM lies in, without blocks, for QEMU alone."""
+    with path.open("wb") as file:
+        file.truncate(memory_mib << 20)
+    os.chown(path, hypervisor.uid, hypervisor.gid)
+    path.chmod(0o600)
+
+
+def disk_serial(disk: Path) -> str:
+    """Return a disk serial of 20 hex digits, as CloudStack makes from the volume's UUID."""
+    return hashlib.sha256(disk.name.encode()).hexdigest()[:20]

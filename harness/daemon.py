@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import libvirt
 
-from bundle.errors import InfrastructureError
+from bundle.errors import InfrastructureError, UsageError
 from harness import locks, wait
 from harness.rundir import state_root
 
@@ -30,6 +31,7 @@ START_DEADLINE = 15.0
 # Daemons that this process started: kept so that they are reaped when they end, or left to process 1.
 _STARTED: list[subprocess.Popen[bytes]] = []
 _SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
+_HERE = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
 _LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
 
 
@@ -75,11 +77,13 @@ def hypervisor(uri: str | None = None) -> Iterator[Hypervisor]:
         uri: an explicit connection URI; never starts a daemon.
 
     Raises:
+        UsageError: the URI leads to another machine.
         InfrastructureError: libvirt is not reachable and cannot be started.
     """
     quiet()
     given = uri or os.environ.get("SYSVM_LIBVIRT_URI")
     if given:
+        require_local(given)
         connection = _open(given)
         yield _describe(connection, given, private=False)
         connection.close()
@@ -100,6 +104,21 @@ def hypervisor(uri: str | None = None) -> Iterator[Hypervisor]:
             yield described
         finally:
             connection.close()
+
+
+def require_local(uri: str) -> None:
+    """Refuse a libvirt on another machine, to which none of our paths and ports would mean anything.
+
+    Raises:
+        UsageError: the URI names another host.
+    """
+    host = urlsplit(uri).hostname
+    if host and host not in _HERE:
+        raise UsageError(
+            f"libvirt at {uri} is another machine's: it sees none of the overlays, RAM files, sockets and ports "
+            "that are made here",
+            hint=f"run sysvm on {host}",
+        )
 
 
 def _try_open(uri: str) -> Any | None:

@@ -75,6 +75,12 @@ def test_engine_leaves_the_host_as_it_was_after_many_starts(sysvm, nothing_left)
             assert sysvm("vm", "stop", f"loop{number}").returncode == 0
 
 
+def test_engine_says_that_a_host_can_never_hold_a_vm(sysvm, nothing_left):
+    ended = sysvm("vm", "start", "--name", "slots", environment={"SYSVM_SLOTS": "64,1"})
+    assert ended.returncode == 3
+    assert "more than this host can give" in ended.stderr.strip().splitlines()[-1]
+
+
 @pytest.fixture
 def small_cache(tmp_path):
     """A cache whose images are the real ones, and that has next to no room for anything else."""

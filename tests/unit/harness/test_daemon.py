@@ -1,0 +1,23 @@
+"""Which libvirt is talked to."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle.errors import UsageError
+from harness import daemon
+
+
+@pytest.mark.parametrize("uri", ["qemu+ssh://root@elsewhere/system", "qemu+tcp://192.0.2.1:16509/system"])
+def test_a_libvirt_on_another_machine_is_refused_before_anything_is_made(uri, monkeypatch):
+    monkeypatch.setenv("SYSVM_LIBVIRT_URI", uri)
+    with pytest.raises(UsageError, match="another machine's") as refusal, daemon.hypervisor():
+        pass
+    assert refusal.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    "uri", ["qemu:///session", "qemu+unix:///system?socket=/run/x", "qemu+ssh://root@localhost/system"]
+)
+def test_a_libvirt_on_this_machine_is_not(uri):
+    daemon.require_local(uri)

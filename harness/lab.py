@@ -44,6 +44,7 @@ from harness.events import EventLog
 from harness.image import images
 from harness.management.authority import Authority
 from harness.management.site import Site
+from harness.netdev import Forward
 from harness.network import Network
 from harness.results import Results
 from harness.spares import Spares
@@ -216,15 +217,24 @@ class Lab:
 
 
 @contextmanager
-def management_of(vm: SystemVm, snapshot: Path, log: Path) -> Iterator[None]:
-    """Play the management network of a VM that has an agent, with the authority of its snapshot."""
+def management_of(
+    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[Forward] = ()
+) -> Iterator[None]:
+    """Play the management network of a VM that has an agent, with the authority of its snapshot.
+
+    Args:
+        vm: the VM; one without a management network is left alone.
+        snapshot: folder of the golden snapshot that it is from.
+        log: file for what the network says.
+        services: what the VM finds there besides its server, by address and port.
+    """
     uplink = vm.uplinks.get("management")
     if uplink is None:
         yield
         return
     authority = Authority.load(snapshot / _AUTHORITY)
     with Site(
-        authority, uplink.other_end, topology.MANAGEMENT_NETWORK, topology.MANAGEMENT_GATEWAY, log
+        authority, uplink.other_end, topology.MANAGEMENT_NETWORK, topology.MANAGEMENT_GATEWAY, log, services
     ) as site:
         vm.site = site
         yield

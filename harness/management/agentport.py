@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
+import queue
 import ssl
 import struct
 import threading
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from bundle.errors import InfrastructureError
 from harness import wait
 
 _LENGTH = struct.Struct(">I")
@@ -72,6 +75,9 @@ class AgentPort:
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._failure: OSError | None = None
+        self._writers: dict[int, asyncio.StreamWriter] = {}
+        self._asked: dict[int, queue.Queue[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
         self.on_ping: Callable[[str], None] | None = None
         self.port = 0
 
@@ -121,6 +127,30 @@ class AgentPort:
 
         return wait.until(look, f"a connection of the agent {guid}", deadline)
 
+    def ask(self, command: str, deadline: float, **fields: object) -> dict[str, Any]:
+        """Ask the agent that registered last something, and return its answer.
+
+        Raises:
+            InfrastructureError: no agent is connected, or it does not answer in time.
+        """
+        live = [index for index, row in enumerate(self.sessions) if row.guid and row.ended is None]
+        writer = self._writers.get(live[-1]) if live else None
+        if writer is None or self._loop is None:
+            raise InfrastructureError(f"no agent is connected that could be asked for {command!r}")
+        number = next(self._numbers)
+        answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        with self._lock:
+            self._asked[number] = answers
+        data = json.dumps({"command": command, "id": number, **fields}).encode()
+        self._loop.call_soon_threadsafe(writer.write, _LENGTH.pack(len(data)) + data)
+        try:
+            return answers.get(timeout=deadline)
+        except queue.Empty:
+            raise InfrastructureError(f"the agent did not answer {command!r} within {deadline:g} s") from None
+        finally:
+            with self._lock:
+                del self._asked[number]
+
     def _run(self, ready: threading.Event) -> None:
         try:
             asyncio.run(self._main(ready))
@@ -155,6 +185,7 @@ class AgentPort:
         with self._lock:
             index = len(self._sessions)
             self._sessions.append(Session(hashlib.sha256(shown).hexdigest(), time.monotonic()))
+            self._writers[index] = writer
         try:
             while True:
                 await self._answer(index, await _read(reader), writer)
@@ -162,9 +193,16 @@ class AgentPort:
             pass  # it went away, or speaks another protocol: the handshake has been seen
         finally:
             self._update(index, ended=time.monotonic())
+            self._writers.pop(index, None)
             writer.transport.abort()
 
     async def _answer(self, index: int, frame: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if "answer" in frame:
+            with self._lock:
+                asked = self._asked.get(int(frame.get("id", 0)))
+            if asked is not None:
+                asked.put(frame)
+            return
         command = frame.get("command")
         if command == "startup":
             self._update(index, guid=str(frame.get("guid", "")), resource=str(frame.get("resource", "")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -36,7 +36,10 @@ _GREETING = b"RFB 003.008\n"
 class Site:
     """The management network of one agent VM, as a context manager."""
 
-    def __init__(self, authority: Authority, cable: Link, network: str, gateway: str, log: Path) -> None:
+    def __init__(
+        self, authority: Authority, cable: Link, network: str, gateway: str, log: Path,
+        services: Sequence[Forward] = (),
+    ) -> None:  # fmt: skip
         """Prepare it.
 
         Args:
@@ -45,6 +48,7 @@ class Site:
             network: the management network's addresses.
             gateway: its gateway.
             log: file for what the network's QEMU says.
+            services: what the VM finds there besides, by address and port.
         """
         self.authority = authority
         self._vnc = Greeter(_GREETING)
@@ -52,6 +56,7 @@ class Site:
             context = authority.server_context(Path(keys))
         self.agents = AgentPort(context, ping_interval=1 / PINGS, console=(SERVER, VNC_PORT))
         self._make_relay: Callable[[], Relay] = lambda: Relay(cable, network, gateway, self._outward(), log)
+        self._services = tuple(services)
         self._relay: Relay | None = None
         self._open = ExitStack()
 
@@ -59,6 +64,7 @@ class Site:
         return (
             Forward(self.agents.port, SERVER, SERVER_PORT),
             Forward(self._vnc.port, SERVER, VNC_PORT),
+            *self._services,
         )
 
     def __enter__(self) -> Self:

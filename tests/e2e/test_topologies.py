@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Interface
 
@@ -11,9 +12,12 @@ import pytest
 from bundle import catalogue
 from harness import hotplug, network, results
 from harness.events import EventLog
-from harness.lab import Wish, open_lab, require
+from harness.lab import Wish, management_of, open_lab, require
+from harness.management import nfs
+from harness.netdev import Forward
 from harness.network.model import Acl, Machine, Nic
 from harness.pair import open_pair
+from harness.ports import Ports
 from harness.proofs import prove
 from harness.tenant import Host
 
@@ -27,12 +31,24 @@ pgrep -x haproxy; pgrep -x dnsmasq; pgrep -x apache2
 TIER = Nic("eth5", "tier", IPv4Interface("10.20.3.1/24"), "02:00:5b:1c:00:03")
 
 
+@contextmanager
+def lab_of(vm_type, folder):
+    facts = catalogue.load()
+    record = results.create(folder)
+    wish = Wish(vm_type, facts.default_from, facts.default)
+    with EventLog(record.events) as events, open_lab(wish, record, events) as lab:
+        yield lab
+
+
 @pytest.fixture(scope="module")
 def vpc(tmp_path_factory):
-    facts = catalogue.load()
-    record = results.create(tmp_path_factory.mktemp("vpc"))
-    wish = Wish("vpcrouter", facts.default_from, facts.default)
-    with EventLog(record.events) as events, open_lab(wish, record, events) as lab:
+    with lab_of("vpcrouter", tmp_path_factory.mktemp("vpc")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def secstorage(tmp_path_factory):
+    with lab_of("secstorage", tmp_path_factory.mktemp("secstorage")) as lab:
         yield lab
 
 
@@ -63,12 +79,39 @@ def test_a_pair_fails_over_when_the_primary_loses_its_power(lab, nothing_left):
     with open_pair(lab, "pair") as pair:
         assert sorted(pair.roles().values()) == ["BACKUP", "PRIMARY"]
         tenant = pair.tenants["vm1"]
-        assert tenant.http("http://192.0.2.99/") == "tenant internet\n"
+        assert tenant.http("http://192.0.2.99/") == "tenant internet"
         survivor = pair.backup()
         pair.primary().machine.crash()
         began = time.monotonic()
         pair.settle()
         assert pair.primary() is survivor
         pair.prove()
-        assert tenant.http("http://192.0.2.99/") == "tenant internet\n"
+        assert tenant.http("http://192.0.2.99/") == "tenant internet"
         assert time.monotonic() - began < 60
+
+
+@pytest.mark.skipif(
+    not nfs.installed(), reason="the NFS server nfs-ganesha (with nfs-ganesha-mem) is not installed"
+)
+def test_a_secondary_storage_vm_mounts_a_share_of_a_real_server(secstorage, nothing_left, tmp_path):
+    lab, ports = secstorage, Ports()
+    vm = lab.restore("nfs")
+    try:
+        with (
+            nfs.NfsServer(ports.take(), tmp_path) as server,
+            management_of(
+                vm, lab.golden.folder, tmp_path / "network.log", [Forward(server.port, "10.0.0.6", 2049)]
+            ),
+        ):
+            vm.site.connected()
+            answer = vm.site.agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")
+            assert answer["result"] is True, answer
+            vm.guest.run(
+                f"echo template >{answer['path']}/one && test $(cat {answer['path']}/one) = template"
+            )
+            assert "nfs4" in vm.guest.run(f"findmnt -n -o FSTYPE {answer['path']}").stdout
+            assert vm.site.agents.ask("check_health", 30)["shares"] == [f"nfs://10.0.0.6{nfs.EXPORT}"]
+            vm.guest.run(f"umount {answer['path']}")
+    finally:
+        vm.stop()
+        ports.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 import threading
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bundle.errors import CheckFailed
+from bundle.errors import CheckFailed, InfrastructureError
 from bundle.paths import payload_root
 from harness.facts import identity
 from harness.management.agentport import AgentPort
@@ -208,3 +209,51 @@ def wait_until(what: Callable[[], bool]) -> None:
         tries -= 1
         assert tries, "it did not happen in time"
         tick.wait(0.02)
+
+
+def test_an_agent_is_asked_and_its_answer_comes_back(
+    port: AgentPort, authority: Authority, tmp_path: Path
+) -> None:
+    with pytest.raises(InfrastructureError, match="no agent is connected that could be asked for 'mount'"):
+        port.ask("mount", 1, url="nfs://10.0.0.6/x")
+    context = client_context(tmp_path, authority, authority.issue("s-1-VM"))
+    with (
+        socket.create_connection(("127.0.0.1", port.port), timeout=10) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+
+        def answer() -> None:
+            while frame := receive(tls):
+                if frame.get("command") == "mount":
+                    send(tls, {"answer": "mount", "id": frame["id"], "path": frame["url"]})
+
+        send(tls, {"command": "startup", "guid": "s-1-VM", "resource": "Nfs", "id": 1})
+        port.wait_for("s-1-VM", deadline=10)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert port.ask("mount", 10, url="nfs://10.0.0.6/x")["path"] == "nfs://10.0.0.6/x"
+        with pytest.raises(InfrastructureError, match=r"did not answer 'silence' within 0.1 s"):
+            port.ask("silence", 0.1)
+        tls.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def send(tls: ssl.SSLSocket, frame: dict[str, object]) -> None:
+    data = json.dumps(frame).encode()
+    tls.sendall(len(data).to_bytes(4, "big") + data)
+
+
+def receive(tls: ssl.SSLSocket) -> dict[str, object]:
+    """Return the next frame, or nothing at the end."""
+    data = b""
+    try:
+        while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+            part = tls.recv(
+                4 + int.from_bytes(data[:4], "big") - len(data) if len(data) >= 4 else 4 - len(data)
+            )
+            if not part:
+                return {}
+            data += part
+    except OSError:
+        return {}
+    return dict(json.loads(data[4:]))

@@ -5,6 +5,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 UDHCPC = Path(__file__).with_name("udhcpc.sh")
 VM1, VM2 = "02:00:26:c3:00:02", "02:00:26:c3:00:03"
 EGRESS_ALLOWED = {
@@ -244,6 +246,20 @@ def test_egress_is_allowed_by_default_where_the_policy_says_so_and_a_rule_denies
     )
     lab.send("firewallrules", rules=[deny])
     assert get(vm, "http://192.0.2.1:8000/") is None
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_default_that_management_sends_names_the_guest_network_and_is_still_the_default(
+    lab, make, get, allowed
+):
+    vm = lab.vm(VM1, "10.1.1.50")
+    lab.site(lab.outside, "world", port=8000)
+    default = {**EGRESS_ALLOWED, "source_cidr_list": ["10.1.1.0/24"], "type": "System"}
+    lab.send(
+        "firewallrules",
+        rules=[make.firewall(0, "192.0.2.10", 0, **{**default, "default_egress_policy": allowed})],
+    )
+    assert get(vm, "http://192.0.2.1:8000/") == ("world" if allowed else None)
 
 
 def test_guests_appear_outside_with_the_source_nat_address(lab, make):

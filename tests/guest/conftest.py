@@ -75,6 +75,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     cases: Counter[str] = Counter()
     mixed: Counter[str] = Counter()
     lines: list[str] = []
+    rival: set[tuple[str, str, str]] = set()
     for outcome in ("passed", "failed", "xfailed"):
         for report in terminalreporter.stats.get(outcome, []):
             for key, value in getattr(report, "user_properties", []):
@@ -84,13 +85,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                     mixed[name] += bad
                 elif key == "line":
                     lines.append(str(value))
-    if not cases:
-        return
-    terminalreporter.section("live patch")
-    terminalreporter.write_line(f"seed {config.getoption('--seed')}")
-    terminalreporter.write_line(f"{'scenario':<44}{'cases':>7}{'mixed':>7}")
-    for name in sorted(cases):
-        terminalreporter.write_line(f"{name:<44}{cases[name]:>7}{mixed[name]:>7}")
-    terminalreporter.write_line(f"{'all':<44}{cases.total():>7}{mixed.total():>7}")
+                elif key == "rival":
+                    rival.add(tuple(value))
+    if cases:
+        terminalreporter.section("live patch")
+        terminalreporter.write_line(f"seed {config.getoption('--seed')}")
+        terminalreporter.write_line(f"{'scenario':<44}{'cases':>7}{'mixed':>7}")
+        for name in sorted(cases):
+            terminalreporter.write_line(f"{name:<44}{cases[name]:>7}{mixed[name]:>7}")
+        terminalreporter.write_line(f"{'all':<44}{cases.total():>7}{mixed.total():>7}")
     for line in sorted(set(lines)):
         terminalreporter.write_line(line)
+    if rival:
+        terminalreporter.section("what the rival fails, as it should")
+        terminalreporter.write_line(f"{'row':<5}{'scenario':<58}what was seen")
+        for row, name, seen in sorted(rival):
+            terminalreporter.write_line(f"{row:<5}{name:<58}{seen}")
+        terminalreporter.write_line(f"{len(rival)} scenarios in {len({row for row, _, _ in rival})} rows")

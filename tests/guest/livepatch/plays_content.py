@@ -234,6 +234,49 @@ def gives_every_file_its_mode(world: World) -> None:
         expect_same(expected, {path: state[path][0] for path in expected}, "modes")
 
 
+@scenario("S36")
+def gives_new_folders_the_modes_of_the_manifest(world: World) -> None:
+    """On every type, whether an agent is unpacked or not; a folder that was there keeps its mode."""
+    folders = {
+        "etc/cloud.d": 0o700,
+        "opt/cloud/lib": 0o755,
+        "opt/cloud/lib/deep": 0o750,
+        "opt/cloud/bin": 0o700,
+    }
+    bundle = world.make(replace(bundles.new_content(), folders=folders))
+    expected = {
+        "etc/cloud.d": "dir 700",
+        "opt/cloud/lib": "dir 755",
+        "opt/cloud/lib/deep": "dir 750",
+        "opt/cloud/bin": "dir 755",
+    }
+    for type_ in TYPES:
+        with world.vm(type_) as lab:
+            expect_patched(lab.patch(bundle), bundle, lab)
+            state = lab.state()
+            expect_same(expected, {path: state[path][0] for path in expected}, "modes")
+
+
+@scenario("S42")
+def keeps_an_operators_file_where_a_folder_comes(world: World) -> None:
+    """A file of the old release that the operator changed, and that is a folder in the new one; and the other way."""
+    content = bundles.new_content()
+    scripts = {path: what for path, what in content.scripts.items() if path != "etc/sysctl.conf"}
+    scripts |= {"opt/cloud/bin/gone.sh/inside": (b"inside\n", 0o644), "opt/cloud/old": (b"a file\n", 0o644)}
+    bundle = world.make(replace(content, scripts=scripts))
+    for changed in (True, False):
+        with world.vm() as lab:
+            for path in ("opt/cloud/bin/gone.sh", "opt/cloud/old/data/table") if changed else ():
+                (lab.root / path).write_text("the operator's\n")
+            expect_patched(lab.patch(bundle), bundle, lab)
+            expect_same("inside\n", lab.read("opt/cloud/bin/gone.sh/inside"), "the file in the new folder")
+            expect_same("a file\n", lab.read("opt/cloud/old"), "the file in place of the folder")
+            kept = {path.name for path in (lab.root / "opt/cloud").rglob("*.dist-old")}
+            expect_same(
+                {"gone.sh.dist-old", "old.dist-old"} if changed else set(), kept, "what is kept beside"
+            )
+
+
 @scenario("S42", legacy_fails=True)
 def keeps_an_operators_version_beside(world: World) -> None:
     with world.vm() as lab:

@@ -27,13 +27,24 @@ for entry in /sys/class/virtio-ports/*; do
 done
 exec 3<>"$port"
 echo "ready 0 " >&3
-while :; do
-    while read -r id host script <&3; do
-        {
-            output=$(echo "$script" | base64 -d | nsenter -t "$(cat "/run/hosts/$host")" -n -m sh 2>&1)
-            echo "$id $? $(echo -n "$output" | base64 | tr -d '\n')" >&3
-        } &
+obey() {
+    while :; do
+        while read -r id host script <&3; do
+            # A child of a child: nobody waits for it but process 1.
+            (
+                {
+                    output=$(echo "$script" | base64 -d | nsenter -t "$(cat "/run/hosts/$host")" -n -m sh 2>&1)
+                    echo "$id $? $(echo -n "$output" | base64 | tr -d '\n')" >&3
+                } &
+            )
+        done
+        # End of file means that nobody is connected at the host's end, as after a restore.
+        usleep 50000
     done
-    # End of file means that nobody is connected at the host's end, as after a restore.
-    usleep 50000
+}
+obey &
+# Process 1 inherits what others leave behind. A shell reaps all of it while it waits for a child, and the full path makes
+# it start one; without that, some hundred requests later the guest has no process left to give.
+while :; do
+    /bin/sleep 1
 done

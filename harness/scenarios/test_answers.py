@@ -149,9 +149,7 @@ class _Deaf:
             cutter.join()
 
     def _cut(self) -> None:
-        look = (
-            f"until grep -q {self._signature} /var/cache/cloud/cloud-scripts-signature; do sleep 0.05; done"
-        )
+        look = f"until grep -q {self._signature} /var/cache/cloud/cloud-scripts-signature; do sleep 0.5; done"
         self._other.run(look, deadline=300)
         self._guest.close()
 
@@ -169,7 +167,7 @@ def test_a_lost_answer_undoes_nothing(lab: Lab, live_patch: Trial) -> None:
         # The brackets keep this command from finding itself.
         idle = "! pgrep -f '[/]var/cache/cloud/patch-sysvms.sh' >/dev/null"
         wait.until(
-            lambda: other.run(idle, check=False).status == 0, "the end of the patch script", 120, tick=0.2
+            lambda: other.run(idle, check=False).status == 0, "the end of the patch script", 120, tick=1.0
         )
 
     try:

@@ -29,15 +29,15 @@ _BUDGETS_MS = {"kvm": 6_000.0, "qemu": 15_000.0}
 class _Order:
     """Passes events on and remembers which VM was patched when."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._events = lab.events
+    def __init__(self, trial: Trial) -> None:
+        self._events, self._scenario = trial.lab.events, trial.scenario
         self.patched: list[str] = []
 
     def emit(self, kind: str, **fields: Json) -> Event:
         """Take an event."""
         if kind == "patch":
             self.patched.append(str(fields["vm"]))
-        return self._events.emit(kind, **fields)
+        return self._events.emit(kind, scenario=self._scenario, **fields)
 
 
 @contextmanager
@@ -70,6 +70,7 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
     """Restart of a network with a pair: backup, check, primary; one primary at any time, users within the budget."""
     scenario = scenario_id(request.node) or request.node.name
     kind = lab.engine.accelerator.domain_type
+    lab.events.emit("template", scenario=scenario, label=lab.image.label())
     with open_pair(lab, "S20") as pair:
         pair.settle()
         trial = Trial(lab, pair.outside, scenario)
@@ -113,7 +114,7 @@ def _server(trial: Trial, pair: Pair) -> tuple[ManagementServer, _Order]:
         inventory.add(
             Vm(vm.name, vm.name, vm.topology.vm_type, vm.guest, networks=("net",), declared=views[vm.name])
         )
-    order = _Order(trial.lab)
+    order = _Order(trial)
     return ManagementServer(inventory, trial.files(trial.lab.new_bundle), events=order), order
 
 

@@ -20,7 +20,7 @@ from harness.management.health import Role, role
 from harness.pair import Pair, open_pair
 from harness.plugin import scenario_id
 from harness.traffic import Traffic, plan
-from harness.trial import RATES, Trial
+from harness.trial import PACES, Trial
 
 # The longest time without an answer while the addresses move: three missed signs of life, and the new primary's start.
 _BUDGETS_MS = {"kvm": 6_000.0, "qemu": 15_000.0}
@@ -76,7 +76,7 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
         trial = Trial(lab, pair.outside, scenario)
         order = [pair.backup().name, pair.primary().name]
         server, events = _server(trial, pair)
-        probes = plan.probes(pair.outside, pair.network, RATES[kind])
+        probes = plan.probes(pair.outside, pair.network, PACES[kind])
         limits = {probe.name: _BUDGETS_MS[kind] for probe in probes}
         with (
             lab.narrator.step("S20: restart the network"),

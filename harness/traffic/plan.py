@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from harness.engine import SystemVm
 from harness.network import Network
@@ -18,25 +19,37 @@ TENANT_SHARE = 5
 RENEWALS = 1.0
 
 
-def probes(vm: SystemVm, network: Network, rate: float) -> list[Probe]:
+@dataclass(frozen=True)
+class Pace:
+    """How often a probe on loopback asks, in requests a second, and how many seconds it waits for an answer."""
+
+    rate: float
+    timeout: float
+
+
+def probes(vm: SystemVm, network: Network, pace: Pace) -> list[Probe]:
     """Return the probes of a network.
 
     Args:
         vm: the router, with its tenants.
         network: what it was told.
-        rate: requests a second of each probe on loopback.
+        pace: of the probes on loopback; those on tenants' hosts ask less often.
     """
     allowed = [flow for flow in flows(network) if flow.allowed]
     found: list[Probe] = []
     for flow in _first_of_each(flow for flow in allowed if flow.source == LOOPBACK):
-        found += _from_loopback(vm, flow, rate)
+        found += _from_loopback(vm, flow, pace)
     machines = [machine for machine in network.machines if machine.name in vm.tenants]
     if machines and network.serves_machines:
-        found += _from_machine(vm, network, machines[0], rate / TENANT_SHARE)
+        found += _from_machine(vm, network, machines[0], _shared(pace))
     inside = [flow for flow in allowed if flow.source in vm.tenants and flow.port is not None]
     public = {flow.rule for flow in allowed if flow.source == LOOPBACK}
     by_rule = {flow.rule: flow for flow in reversed(inside) if flow.rule not in public}
-    return found + [_from_host(vm, flow, rate / TENANT_SHARE) for flow in by_rule.values()]
+    return found + [_from_host(vm, flow, _shared(pace)) for flow in by_rule.values()]
+
+
+def _shared(pace: Pace) -> Pace:
+    return replace(pace, rate=pace.rate / TENANT_SHARE)
 
 
 def _first_of_each(candidates: Iterator[Flow]) -> Iterator[Flow]:
@@ -48,32 +61,40 @@ def _first_of_each(candidates: Iterator[Flow]) -> Iterator[Flow]:
             yield flow
 
 
-def _from_loopback(vm: SystemVm, flow: Flow, rate: float) -> Iterator[Probe]:
+def _from_loopback(vm: SystemVm, flow: Flow, pace: Pace) -> Iterator[Probe]:
     port = vm.endpoints[(str(flow.target), flow.port or 0)]
     if flow.inner_port == HTTP_PORT:
-        yield HttpProbe(flow.name, "127.0.0.1", port, expect=b"tenant", rate=rate)
+        yield HttpProbe(flow.name, "127.0.0.1", port, expect=b"tenant", rate=pace.rate, timeout=pace.timeout)
         return
-    yield TcpProbe(flow.name, "127.0.0.1", port, send=b"probe\n", expect=b"probe", rate=rate)
-    yield StreamProbe(f"stream through {flow.name}", "127.0.0.1", port, rate=rate)
+    yield TcpProbe(
+        flow.name, "127.0.0.1", port, send=b"probe\n", expect=b"probe", rate=pace.rate, timeout=pace.timeout
+    )
+    yield StreamProbe(f"stream through {flow.name}", "127.0.0.1", port, rate=pace.rate, timeout=pace.timeout)
 
 
-def _from_machine(vm: SystemVm, network: Network, machine: Machine, rate: float) -> Iterator[Probe]:
+def _from_machine(vm: SystemVm, network: Network, machine: Machine, pace: Pace) -> Iterator[Probe]:
     """Yield what a router does for one of its machines."""
     host = vm.tenants[machine.name]
     router = network.gateway_of(machine.address)
     named = f"nslookup {machine.name} {router} | grep -qF {machine.address}"
-    yield RenewalProbe(f"DHCP renewal of {machine.name}", host, min(rate, RENEWALS))
-    yield TenantProbe(f"DNS asked by {machine.name}", host, named, rate)
-    yield TenantProbe(f"ICMP from {machine.name} to {router}", host, f"ping -c 1 -W 1 {router}", rate)
+    yield RenewalProbe(f"DHCP renewal of {machine.name}", host, min(pace.rate, RENEWALS))
+    yield TenantProbe(f"DNS asked by {machine.name}", host, named, pace.rate, pace.timeout)
+    yield TenantProbe(
+        f"ICMP from {machine.name} to {router}",
+        host,
+        f"ping -c 1 -W {pace.timeout:.0f} {router}",
+        pace.rate,
+        pace.timeout,
+    )
     if machine.user_data:
         fetched = f"wget -q -O - http://{router}/latest/user-data | grep -q ."
-        yield TenantProbe(f"user data of {machine.name}", host, fetched, rate)
+        yield TenantProbe(f"user data of {machine.name}", host, fetched, pace.rate, pace.timeout)
 
 
-def _from_host(vm: SystemVm, flow: Flow, rate: float) -> Probe:
+def _from_host(vm: SystemVm, flow: Flow, pace: Pace) -> Probe:
     host: Tenant = vm.tenants[flow.source]
     if flow.inner_port == HTTP_PORT:
         command = f"wget -q -O - http://{flow.target}:{flow.port}/ | grep -q tenant"
     else:
         command = f"echo probe | nc {flow.target} {flow.port} | grep -q probe"
-    return TenantProbe(flow.name, host, command, rate)
+    return TenantProbe(flow.name, host, command, pace.rate, pace.timeout)

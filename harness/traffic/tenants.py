@@ -20,6 +20,7 @@ class _Ledger:
     """Counts a host's reports; the time that matters is that of their arrival."""
 
     recorder: Recorder
+    timeout: float = TIMEOUT
     pending: dict[str, float] = field(default_factory=dict)
 
     def heard(self, report: tuple[int, str] | None) -> None:
@@ -40,10 +41,10 @@ class _Ledger:
 
     def close(self) -> None:
         """Count what nobody answered in time."""
-        late = time.monotonic() - TIMEOUT
+        late = time.monotonic() - self.timeout
         for sent_at in list(self.pending.values()):
             if sent_at < late:
-                self.recorder.lost(sent_at, f"no answer within {TIMEOUT:g} s")
+                self.recorder.lost(sent_at, f"no answer within {self.timeout:g} s")
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,20 @@ class TenantProbe:
     Attributes:
         name: what the report calls it.
         host: who runs it.
-        command: in the host's shell; ended after ``TIMEOUT`` seconds.
+        command: in the host's shell; ended after ``timeout`` seconds.
         rate: how often a second; the next one does not wait for the answer.
+        timeout: seconds until a request counts as lost.
     """
 
     name: str
     host: Tenant
     command: str
     rate: float
+    timeout: float = TIMEOUT
 
     def script(self, identifier: str) -> str:
         """Return the loop that the host runs until its mark is removed."""
-        once = f"timeout {TIMEOUT:.0f} sh -c {_quoted(self.command)}"
+        once = f"timeout {self.timeout:.0f} sh -c {_quoted(self.command)}"
         return _LOOP.format(
             id=identifier, pause=round(1e6 / self.rate),
             request=f"( if {once}; then echo {identifier} {_ANSWERED} $n; else echo {identifier} {_LOST} $n; fi >&3 ) "
@@ -74,7 +77,7 @@ class TenantProbe:
 
     async def run(self, recorder: Recorder, stop: asyncio.Event) -> None:
         """Let the host ask until ``stop`` is set."""
-        await _report(self.host, self.script, recorder, stop)
+        await _report(self.host, self.script, _Ledger(recorder, self.timeout), stop)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class RenewalProbe:
 
     async def run(self, recorder: Recorder, stop: asyncio.Event) -> None:
         """Let the host renew until ``stop`` is set."""
-        await _report(self.host, self.script, recorder, stop)
+        await _report(self.host, self.script, _Ledger(recorder), stop)
 
 
 # The full path of usleep makes the shell start a process and wait for it, and thereby reap those of earlier requests.
@@ -134,10 +137,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-async def _report(
-    host: Tenant, script: Callable[[str], str], recorder: Recorder, stop: asyncio.Event
-) -> None:
-    ledger = _Ledger(recorder)
+async def _report(host: Tenant, script: Callable[[str], str], ledger: _Ledger, stop: asyncio.Event) -> None:
     with host.control.listening(ledger.heard) as identifier:
         await asyncio.to_thread(host.run, script(identifier))
         await stop.wait()

@@ -56,6 +56,12 @@ DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm", "d
 _BOOT_LOG = "boot-console.log"
 # Who signed the agent's certificate, beside the snapshot that holds it.
 _AUTHORITY = "authority.pem"
+# What the guest itself logged, by the name among the results.
+_GUEST_LOGS = {
+    "livepatch.log": "cat /var/log/livepatchsystemvm.log",
+    "cloud.log": "cat /var/log/cloud.log",
+    "journal.log": "journalctl --no-pager -b -o short-precise",
+}
 _MANAGEMENT_LOG = "management-network.log"
 # What a broken release looks like, by the service that cannot come back after it: file of the payload, and its content.
 _BREAKAGES = {
@@ -186,15 +192,16 @@ class Lab:
             source = machine.folder / "console.log"
             if source.exists():
                 shutil.copyfile(source, self.results.log(f"{folder}/{label}-console.log"))
-        for name, command in {
-            "livepatch.log": "cat /var/log/livepatchsystemvm.log",
-            "cloud.log": "cat /var/log/cloud.log",
-            "journal.log": "journalctl --no-pager -b -o short-precise",
-        }.items():
-            try:
-                text = vm.guest.run(command, deadline=30, check=False).stdout
-            except InfrastructureError as error:
-                text = f"not to be had: {error}\n"
+        marker = secrets.token_hex(16)
+        try:
+            # One round trip: under emulation each costs a tenth of a second, and every scenario ends with them.
+            told = vm.guest.run(
+                f"\necho {marker}\n".join(_GUEST_LOGS.values()), deadline=30, check=False
+            ).stdout
+            texts = told.split(f"{marker}\n")
+        except InfrastructureError as error:
+            texts = [f"not to be had: {error}\n"] * len(_GUEST_LOGS)
+        for name, text in zip(_GUEST_LOGS, texts, strict=False):
             self.results.log(f"{folder}/{name}").write_text(text)
 
     def broken_service(self) -> str:

@@ -1,0 +1,80 @@
+"""The patch of a router on a virtual machine, against the rival that does what CloudStack 4.22's script does.
+
+Both patch restores of the same golden snapshot from the default release to the newest, while HTTP requests go through
+the load balancer. Time is the guest's own, from start to end of the script; the soak time is 0, as the rival has none.
+A request is lost when it is refused, broken off or not answered. Nothing else should run meanwhile;
+``SYSVM_BENCH_RUNS`` is the number of runs of each (3).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle import catalogue
+from harness import boot, results
+from harness.events import EventLog
+from harness.lab import Lab, Wish, open_lab
+from harness.traffic import HttpProbe, ProbeResult, Traffic
+from harness.trial import RATES
+
+LEGACY = Path(__file__).resolve().parents[1] / "legacy" / "patch-sysvms.sh"
+RUNS = int(os.environ.get("SYSVM_BENCH_RUNS", "3"))
+SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
+CLOCK = "read now _ </proc/uptime; echo $now"
+TIMED = f"{CLOCK}; LIVEPATCH_SOAK=0 bash {SCRIPT} >/dev/null; status=$?; {CLOCK}; exit $status"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run: seconds, and what the requests through the load balancer saw."""
+
+    seconds: float
+    seen: ProbeResult
+
+
+def _measure(lab: Lab, script: str, number: int) -> Sample:
+    with lab.system_vm(f"bench-{script}-{number}") as vm:
+        boot.upload(vm.guest, lab.new_bundle)
+        if script == "rival":
+            vm.guest.put(LEGACY.read_bytes(), SCRIPT, 0o755)
+        network = lab.network
+        assert network is not None
+        (balancer, *_) = network.load_balancers
+        port = vm.endpoints[(str(balancer.public), balancer.port)]
+        rate = RATES[lab.engine.accelerator.domain_type]
+        with Traffic([HttpProbe("load balancer", "127.0.0.1", port, expect=b"tenant", rate=rate)]) as traffic:
+            began, ended = map(float, vm.guest.run(TIMED, deadline=600).stdout.split())
+        (seen,) = traffic.results
+    return Sample(ended - began, seen)
+
+
+def _row(what: str, ours: list[float], rival: list[float]) -> None:
+    mine, other = statistics.median(ours), statistics.median(rival)
+    ratio = f"{mine / other:.2f}" if other else "-"
+    print(f"{what:28} ours {mine:8.2f}   rival {other:8.2f}   ratio {ratio}", flush=True)
+
+
+def main() -> None:
+    """Print medians and ratios."""
+    facts = catalogue.load()
+    wish = Wish("router", facts.default_from, facts.default)
+    samples: dict[str, list[Sample]] = {"ours": [], "rival": []}
+    with tempfile.TemporaryDirectory(prefix="sysvm-bench-") as folder:
+        record = results.create(Path(folder))
+        with EventLog(record.events) as events, open_lab(wish, record, events) as lab:
+            for number in range(RUNS):
+                for script, runs in samples.items():
+                    runs.append(_measure(lab, script, number))
+    ours, rival = samples["ours"], samples["rival"]
+    _row("seconds", [run.seconds for run in ours], [run.seconds for run in rival])
+    _row("requests lost", [run.seen.lost for run in ours], [run.seen.lost for run in rival])
+    gaps = [[run.seen.longest_gap_ms for run in runs] for runs in (ours, rival)]
+    _row("longest gap, ms", *gaps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The transaction on real machines: the power fails in a patch or a rollback, and the next boot ends old or new.
+
+The lab in ``tests/guest/livepatch`` models power cuts at every crash point; these are samples of it. The script kills
+itself at the point, the machine's process is killed before the guest has written anything else out, and the same disk
+boots again. ``SYSVM_POWER_CUTS`` is the number of samples of each story.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import libvirt
+import pytest
+
+from bundle.catalogue import load
+from harness import agent, boot, payload, state
+
+SEED = 20260722
+CUTS = int(os.environ.get("SYSVM_POWER_CUTS", "1"))
+# Where a story is stopped: between the first and the last change of the live system, give or take what comes before.
+POINTS = {"patch": range(16, 34), "rollback": range(27, 42)}
+SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
+TRACE = "/run/livepatch-trace"
+SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
+STATUS = "bash /var/lib/cloud-livepatch/patch-sysvms.sh --status"
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+
+
+def samples():
+    for story, points in POINTS.items():
+        draw = random.Random(f"{SEED} {story}")
+        yield from ((story, draw.choice(points)) for _ in range(CUTS))
+
+
+def boot_again(lab, vm):
+    """Cut the power, and start the machine from the disk that is left."""
+    document = ET.fromstring(vm.machine.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    arguments = document.find(f"{QEMU}commandline")
+    words = [word.get("value") for word in arguments]
+    for place in (words.index("-incoming"), words.index("-incoming") + 1):
+        arguments[place].set("remove", "yes")
+    for word in arguments.findall("*[@remove]"):
+        arguments.remove(word)
+    vm.machine.crash()
+    vm.guest.close()
+    handle = lab.host.connection.createXML(
+        ET.tostring(document, encoding="unicode"), libvirt.VIR_DOMAIN_START_AUTODESTROY
+    )
+    vm.machine = replace(vm.machine, handle=handle)
+    boot.wait_for_agent(vm.machine, 300)
+    vm.guest.connect(300)
+    vm.guest.wait_for_unit("cloud-postinit.service", 300)
+
+
+def stop_at(guest, bundle, point):
+    """Upload a bundle, and let its patch kill itself at a crash point."""
+    boot.upload(guest, bundle)
+    knobs = f"LIVEPATCH_SOAK=1 LIVEPATCH_TRACE={TRACE} LIVEPATCH_CRASH_AT={point}"
+    done = guest.run(f"{knobs} {SCRIPT}", deadline=300, check=False)
+    number, phase, label = guest.run(f"tail -n 1 {TRACE}").stdout.rstrip("\n").split("\t")
+    assert (done.status, int(number)) == (1, point), f"it ended at point {number} with {done}"
+    return f"{phase}: {label}"
+
+
+def telling(before, bundle):
+    """Return what the patch changes among the files that a bundle brings and that neither boot nor rules write."""
+    live = load().live_paths
+    return {
+        row.path: row
+        for row in payload.read(agent.load_bundle(bundle), "router").values()
+        if row.kind == "file"
+        and before.entries.get(row.path) is not None
+        and before.entries[row.path].sha256 != row.sha256
+        and not any(row.path.lstrip("/").startswith(path) for path in live)
+    }
+
+
+@pytest.mark.parametrize(("story", "point"), list(samples()))
+def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, point):
+    bundle = lab.new_bundle if story == "patch" else lab.broken_bundle()
+    with lab.system_vm(f"cut-{story}-{point}") as vm:
+        before = state.take(vm.guest)
+        expected = telling(before, bundle)
+        signatures = {
+            "old": vm.guest.run(f"cat {SIGNATURE}").stdout.strip(),
+            "new": agent.load_bundle(bundle).signature,
+        }
+
+        where = stop_at(vm.guest, bundle, point)
+        boot_again(lab, vm)
+
+        after = state.take(vm.guest)
+        sides = {
+            path: "new" if after.entries[path].sha256 == row.sha256 else "old"
+            for path, row in expected.items()
+            if after.entries[path].sha256 in (row.sha256, before.entries[path].sha256)
+        }
+        record_property("stopped", where)
+        assert expected.keys() == sides.keys(), f"stopped at {where}: neither old nor new"
+        assert len(set(sides.values())) == 1, f"stopped at {where}: {sides}"
+        (side,) = set(sides.values())
+        assert side == "old" or "commit" in where
+        assert vm.guest.run(f"cat {SIGNATURE}").stdout.strip() == signatures[side]
+        assert (
+            json.loads(vm.guest.run(STATUS).stdout)["state"]
+            == {"old": "rolled-back", "new": "committed"}[side]
+        )
+        assert (
+            vm.guest.run("ls -d /.cloud-livepatch /var/lib/cloud-livepatch/attempt", check=False).stdout == ""
+        )
+        assert vm.guest.run("systemctl is-failed cloud-livepatch-recover.service", check=False).status != 0
+
+        boot.upload(vm.guest, lab.new_bundle)
+        done = vm.guest.run(f"LIVEPATCH_SOAK=1 {SCRIPT}", deadline=300, check=False)
+        healthy = agent.load_bundle(lab.new_bundle).signature
+        assert (done.status, done.stdout) == (0, f"version:{healthy} \n"), done

@@ -294,6 +294,23 @@ def keeps_an_operators_version_beside(world: World) -> None:
         )
 
 
+@scenario("S42")
+def replaces_an_operators_link_where_a_folder_comes(world: World) -> None:
+    """A link to a folder in place of a file of the old release: nothing is installed behind it."""
+    content = bundles.new_content()
+    inside = content.scripts | {"opt/cloud/bin/gone.sh/inside": (b"inside\n", 0o644)}
+    bundle = world.make(replace(content, scripts=inside))
+    with world.vm() as lab:
+        link = lab.root / "opt/cloud/bin/gone.sh"
+        link.unlink()
+        link.symlink_to("/etc")
+        expect_patched(lab.patch(bundle), bundle, lab)
+        expect(link.is_dir() and not link.is_symlink(), "the link stands in place of the folder")
+        expect_same("inside\n", lab.read("opt/cloud/bin/gone.sh/inside"), "the file in the new folder")
+        expect_same("/etc", str(link.with_name("gone.sh.dist-old").readlink()), "what is kept beside")
+        expect(not (lab.root / "etc/inside").exists(), "a file was installed behind the link")
+
+
 @scenario("S22")
 def reloads_what_can_and_restarts_the_rest(world: World) -> None:
     """Graceful by default: haproxy and apache2 keep their sockets; dnsmasq cannot."""

@@ -19,6 +19,8 @@ UNIT = "haproxy.service"
 _CANDIDATE = Path("/run/cloud/haproxy.cfg.candidate")
 SOCKETS = Path("/proc/net/tcp")
 _LISTEN = "0A"
+# A busy emulated router was seen to need seven seconds; the server gives a rule set two minutes.
+READY_SECONDS = 30
 _BIND = re.compile(r"^\s*bind\s+(\d+\.\d+\.\d+\.\d+):(\d+)\b", re.MULTILINE)
 
 IDLE = """# Replaced by the load-balancer rules. haproxy does not start without a listener: this one serves nothing.
@@ -100,7 +102,7 @@ def apply(state: State) -> None:
     if not state.primary:
         return  # the addresses are the other router's, so nothing can answer here
     new = set(listeners(text)) - set(listeners(before))
-    if not system.wait_for(lambda: new <= listening(SOCKETS.read_text()), 5):
+    if not system.wait_for(lambda: new <= listening(SOCKETS.read_text()), READY_SECONDS):
         missing = sorted(new - listening(SOCKETS.read_text()))
         raise Failed(f"haproxy does not listen on {_spelled(missing)} after its reload")
 

@@ -76,13 +76,13 @@ def entries() -> list[Entry]:
         path for kind in ("work", "snapshots") for path in (cache.cache_root() / kind).glob("*/*.qcow2")
     ]
     held = set(_backing_files(overlays))
-    held |= set(_backing_files(path / "system.qcow2" for path in snapshots if _is_held(path, held)))
-    found = [_entry(GOLDEN, path, path / GOLDEN_FACTS, _is_held(path, held)) for path in snapshots]
-    for path in cache.entries(images.KIND):
-        made_of = str(images.load_facts(path)["base"])
-        found.append(_entry(images.KIND, path, path / images.METADATA, _is_held(path, held), made_of))
-    found += [_entry(base.KIND, path, path, pinned=False) for path in cache.entries(base.KIND)]
-    return sorted(found, key=lambda entry: -entry.used)
+    for path in snapshots:
+        if _is_held(path, held):
+            held |= set(_backing_files(path.rglob("*.qcow2")))
+    found = [_entry(GOLDEN, path, path / GOLDEN_FACTS, held) for path in snapshots]
+    found += [_entry(images.KIND, path, path / images.METADATA, held) for path in cache.entries(images.KIND)]
+    found += [_entry(base.KIND, path, path, set()) for path in cache.entries(base.KIND)]
+    return sorted(filter(None, found), key=lambda entry: -entry.used)
 
 
 def choose(found: list[Entry], *, days: float | None = None, size: int | None = None) -> list[Entry]:
@@ -143,12 +143,18 @@ def _remove(entry: Entry) -> bool:
     return True
 
 
-def _entry(kind: str, path: Path, touched: Path, pinned: bool, made_of: str = "") -> Entry:
-    return Entry(kind, path.name, path, cache.size_of(path), touched.stat().st_mtime, pinned, made_of)
+def _entry(kind: str, path: Path, touched: Path, held: set[Path]) -> Entry | None:
+    """Return an entry, or None when another process removes it at this moment."""
+    try:
+        made_of = str(images.load_facts(path)["base"]) if kind == images.KIND else ""
+        used = touched.stat().st_mtime
+        return Entry(kind, path.name, path, cache.size_of(path), used, _is_held(path, held), made_of)
+    except FileNotFoundError:
+        return None
 
 
 def _is_held(folder: Path, held: set[Path]) -> bool:
-    return any(file.parent == folder for file in held)
+    return any(folder in file.parents for file in held)
 
 
 def _golden_folders() -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bundle.errors import UsageError
-from harness import golden, locks, retention
+from harness import cache, golden, locks, retention
 from harness.cli.cache import cache as command
 
 DAY = 86400
@@ -96,6 +96,29 @@ def test_what_a_machine_stands_on_stays(root):
         overlay(folder / "system.qcow2", image / "disk.qcow2")
     overlay(root / "work" / "run1" / "a.qcow2", held / "system.qcow2")
     assert keys(retention.choose(retention.entries(), days=0, size=0)) == ["free"]
+
+
+def test_a_pair_of_machines_holds_the_snapshot_that_has_both(root):
+    image = put_image(root, "image", base="base", days=9)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image / "disk.qcow2"), "1M"], check=True)
+    pair = put_golden(root, "pair", days=9)
+    for place in ("first", "second"):
+        overlay(pair / place / "system.qcow2", image / "disk.qcow2")
+    overlay(root / "work" / "run1" / "a.qcow2", pair / "second" / "system.qcow2")
+    assert retention.choose(retention.entries(), days=0, size=0) == []
+
+
+def test_what_another_process_removes_meanwhile_is_left_out(root, monkeypatch):
+    put_golden(root, "stays")
+    gone = put_golden(root, "goes")
+
+    def size_of(path, measure=cache.size_of):
+        if path == gone:
+            raise FileNotFoundError(path)
+        return measure(path)
+
+    monkeypatch.setattr(cache, "size_of", size_of)
+    assert keys(retention.entries()) == ["stays"]
 
 
 def test_what_is_being_looked_up_stays(root):

@@ -195,7 +195,7 @@ class _Maker:
             "release": self.lab.old.name,
             "type": f"redundant {self.network.type}",
             "primary": primary,
-            "needs": [str(image.path), str(image.kernel), str(image.initrd)],
+            "needs": [str(path) for path in image.files()],
         }
 
     def restore(self, name: str, snapshot: golden.Golden) -> Pair:

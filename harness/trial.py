@@ -29,6 +29,8 @@ PACES = {"kvm": plan.Pace(50.0, 1.0), "qemu": plan.Pace(4.0, 5.0)}
 BUDGETS_MS = {"kvm": 500.0, "qemu": 8000.0}
 # An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
 AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
+# Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
+FIRST_ANSWERS = 10.0
 AGENT_PROBE = "agent's connection to the management server"
 # Browsers come to this port. Each console is a chain of four connections: a few a second are enough.
 CONSOLE_PORT, CONSOLE_RATE, CONSOLE_TIMEOUT = 8080, 2.0, 5.0
@@ -183,6 +185,7 @@ class Trial:
         site = self.vm.site
         if site is None:
             with Traffic(self.probes()) as traffic:
+                traffic.settle(FIRST_ANSWERS)
                 yield traffic, _Link()
             return
         before = site.connected()
@@ -192,6 +195,7 @@ class Trial:
             Traffic(self.probes(), reported=reported) as traffic,
             site.followed(traffic.recorder(AGENT_PROBE)),
         ):
+            traffic.settle(FIRST_ANSWERS)
             yield traffic, link
             link.state = site.link_since(before)
 

@@ -89,6 +89,11 @@ class Recorder:
         with self._lock:
             self._answers.append(time.monotonic() if at is None else at)
 
+    @property
+    def was_answered(self) -> bool:
+        """Whether there was a right answer yet."""
+        return bool(self._answers)
+
     def lost(self, sent_at: float, reason: str = "") -> None:
         """Count a request that got no answer, or a wrong one."""
         with self._lock:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Self
 
+from harness import wait
 from harness.checks.case import Budget
 from harness.events import EventLog
 from harness.traffic.probes import RATE, Probe
@@ -68,6 +69,16 @@ class Traffic:
         self.results = tuple(recorder.result(ended) for recorder in self._recorders.values())
         if self._failure is not None:
             raise RuntimeError("a probe broke") from self._failure
+
+    def settle(self, patience: float) -> None:
+        """Wait until each probe was answered once, so that what comes next is watched by all of them.
+
+        Args:
+            patience: seconds; a probe that has no answer by then asks on, and its result tells.
+        """
+        own = [self._recorders[probe.name] for probe in self._probes]
+        with contextlib.suppress(wait.DeadlineExceeded):
+            wait.until(lambda: all(recorder.was_answered for recorder in own), "first answers", patience)
 
     def recorder(self, name: str) -> Recorder:
         """Return where a probe that runs elsewhere reports, such as the pings of a tenant."""

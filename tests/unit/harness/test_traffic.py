@@ -138,6 +138,29 @@ def test_a_healthy_service_has_no_loss_and_fifty_requests_a_second(server: Serve
         assert result.sent / (result.ended - result.started) == pytest.approx(50, rel=0.5)
 
 
+def test_settled_probes_have_all_had_an_answer(server: Server) -> None:
+    server.process.send_signal(signal.SIGSTOP)
+    with Traffic(probes(server)) as traffic:
+        thaw = threading.Timer(0.3, server.process.send_signal, (signal.SIGCONT,))
+        thaw.start()
+        traffic.settle(10.0)
+        assert all(
+            traffic.recorder(name).was_answered for name in ("load balancer", "port forward", "stream", "dns")
+        )
+        thaw.join()
+    assert all(result.sent for result in traffic.results)
+
+
+def test_probes_that_nobody_answers_are_not_waited_for_longer_than_said(server: Server) -> None:
+    server.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with Traffic(probes(server)) as traffic:
+        traffic.settle(0.2)
+        assert 0.2 <= time.monotonic() - began < 2.0
+        assert not traffic.recorder("dns").was_answered
+    server.process.send_signal(signal.SIGCONT)
+
+
 def test_a_console_answers_with_a_websocket(server: Server) -> None:
     console = HttpProbe("console", "127.0.0.1", server.http, status=101, headers=WEBSOCKET)
     refused = HttpProbe("refused", "127.0.0.1", server.http, status=101)

@@ -68,6 +68,27 @@ def test_goes_from_one_release_to_the_next(stage, pair, type_):
         assert not differences(before, lab.state(times=False))
 
 
+def _folder_modes(lab: Lab) -> dict[str, int]:
+    """Return the modes of the folders that a patch may touch, by path."""
+    tops = [
+        lab.root / top for top in ("etc", "opt", "root", "usr/local", "usr/share/cloud", "var/cache/cloud")
+    ]
+    folders = [
+        path for top in tops for path in (top, *top.rglob("*")) if path.is_dir() and not path.is_symlink()
+    ]
+    return {str(path.relative_to(lab.root)): path.stat().st_mode & 0o7777 for path in folders}
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_leaves_the_modes_of_folders_alone(stage, pair, type_):
+    with stage.clone(type_) as lab:
+        _install(lab, pair.old)
+        before = _folder_modes(lab)
+        assert lab.patch(pair.new).status == 0
+        after = _folder_modes(lab)
+        assert {path: mode for path, mode in after.items() if before.get(path, 0o755) != mode} == {}
+
+
 @pytest.mark.parametrize("type_", TYPES)
 def test_returns_to_the_release_before(stage, pair, type_):
     with stage.clone(type_) as lab:

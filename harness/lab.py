@@ -39,7 +39,7 @@ from harness import (
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
 from harness.disks import scratch
-from harness.engine import CD, Engine, SystemVm
+from harness.engine import CD, Engine, SystemVm, kernel_arguments
 from harness.events import EventLog
 from harness.image import images
 from harness.management.authority import Authority
@@ -312,6 +312,7 @@ def ingredients(
     """Return everything that a golden snapshot depends on."""
     return {
         "image": template.digest,
+        "kernel": kernel_arguments(template) if template.direct_boot else "the disk's own boot loader",
         "bundle": digest_of_files([bundle / name for name in boot.BUNDLE_FILES]),
         "topology": [asdict(plan) for plan in plans],
         "network": repr(declared),

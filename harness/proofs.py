@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +16,8 @@ from harness.network.model import Machine
 
 # A router has just been told its rules: its proxies may need a moment under emulation.
 DEADLINE = 30.0
+# Seconds between two attempts: a closed port refuses at once, and asking on and on would leave the guest no CPU.
+_TICK = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,15 @@ def _can_try(vm: SystemVm, flow: Flow) -> bool:
 
 
 def _prove_flows(vm: SystemVm, wanted: Sequence[Flow], deadline: float) -> list[Proof]:
-    end = time.monotonic() + deadline
-    problems = dict(zip(wanted, attempt(vm, wanted), strict=True))
-    while time.monotonic() < end and (failed := [flow for flow, problem in problems.items() if problem]):
-        problems |= dict(zip(failed, attempt(vm, failed), strict=True))
+    problems = dict.fromkeys(wanted, "no attempt")
+
+    def kept() -> bool:
+        failed = [flow for flow, problem in problems.items() if problem]
+        problems.update(zip(failed, attempt(vm, failed), strict=True))
+        return not any(problems.values())
+
+    with contextlib.suppress(wait.DeadlineExceeded):  # the problems say more
+        wait.until(kept, "the flows", deadline, tick=_TICK)
     return [Proof(flow.name, problem) for flow, problem in problems.items()]
 
 
@@ -68,7 +75,7 @@ def _attempt(name: str, request: Callable[[], str], deadline: float) -> Proof:
         return not last
 
     try:
-        wait.until(answered, name, deadline, tick=0.1)
+        wait.until(answered, name, deadline, tick=_TICK)
     except wait.DeadlineExceeded:
         return Proof(name, last)
     return Proof(name, "")

@@ -201,6 +201,8 @@ class Trial:
 
     def probes(self) -> list[Probe]:
         """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
+        if not self.probing:
+            return []
         if self.vm.topology.vm_type == "consoleproxy":
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
             port = self.vm.endpoints[(address, CONSOLE_PORT)]
@@ -210,7 +212,7 @@ class Trial:
                     status=101, headers=WEBSOCKET, rate=CONSOLE_RATE, timeout=CONSOLE_TIMEOUT,
                 )
             ]  # fmt: skip
-        if self.lab.network is None or not self.probing:
+        if self.lab.network is None:
             return []
         return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
 

@@ -1,0 +1,19 @@
+"""What a trial asks while a patch runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness import topology
+from harness.trial import CONSOLE_PORT, Trial
+
+
+@pytest.mark.parametrize(("probing", "count"), [(True, 1), (False, 0)])
+def test_a_console_is_asked_unless_probes_are_off(probing: bool, count: int) -> None:
+    plan = topology.of_type("consoleproxy")
+    public = next(nic.address for nic in plan.nics if nic.role == "public")
+    vm = SimpleNamespace(topology=plan, endpoints={(public, CONSOLE_PORT): 20080})
+    trial = Trial(SimpleNamespace(network=None), vm, "S01", probing=probing)
+    assert [probe.name for probe in trial.probes()] == [f"console {public}:{CONSOLE_PORT}"] * count

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Self
 
 from bundle.errors import InfrastructureError
-from harness import wait
+from harness import children, wait
 
 PROGRAM = "ganesha.nfsd"
 EXPORT = "/secondary"
 START_DEADLINE = 20.0
-_STOP_DEADLINE = 10.0
 _CONFIGURATION = """\
 NFS_CORE_PARAM {{ Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false;
     Enable_UDP = false; allow_set_io_flusher_fail = true; }}
@@ -61,12 +60,8 @@ class NfsServer:
         configuration = self._folder / "ganesha.conf"
         configuration.write_text(_CONFIGURATION.format(port=self.port, folder=self._folder, export=EXPORT))
         log = self._folder / "ganesha.log"
-        # It must not outlive the harness, however that ends.
-        command = ["setpriv", "--pdeathsig", "TERM", PROGRAM, "-F", "-f", str(configuration), "-L", str(log)]
-        self._process = subprocess.Popen(
-            [*command, "-p", str(self._folder / "pid")],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        files = ["-f", str(configuration), "-L", str(log), "-p", str(self._folder / "pid")]
+        self._process = children.start([PROGRAM, "-F", *files])
         try:
             wait.until(self._listens, f"{PROGRAM} to listen (log: {log})", START_DEADLINE)
         except BaseException:
@@ -77,12 +72,7 @@ class NfsServer:
     def __exit__(self, *_: object) -> None:
         """End it; its files are gone."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_DEADLINE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            children.end(self._process)
 
     def _listens(self) -> bool:
         if self._process is None or self._process.poll() is not None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Self
 
 from bundle.errors import InfrastructureError
+from harness import children
 from harness.management import splice
 from harness.netdev import Forward, Link
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
-_STOP_DEADLINE = 10.0
 
 
 class Relay:
@@ -48,9 +48,8 @@ class Relay:
             program = [sys.executable, "-I", "-S", splice.__file__, str(forward.host_port)]
             command = shlex.join(program).replace(",", ",,")
             own += f",guestfwd=tcp:{forward.address}:{forward.port}-cmd:{command}"
-        # It must not outlive the harness, however that ends.
         return [
-            "setpriv", "--pdeathsig", "TERM", EMULATOR, "-M", "none", "-nodefaults", "-display", "none",
+            EMULATOR, "-M", "none", "-nodefaults", "-display", "none",
             "-netdev", own, "-netdev", "hubport,id=insideport,hubid=0,netdev=inside",
             *self._cable.arguments("cable"), "-netdev", "hubport,id=cableport,hubid=0,netdev=cable",
         ]  # fmt: skip
@@ -58,20 +57,13 @@ class Relay:
     def __enter__(self) -> Self:
         """Start it."""
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._process = children.start(self.arguments(), log)
         return self
 
     def __exit__(self, *_: object) -> None:
         """End it, and with it all connections through it."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_DEADLINE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            children.end(self._process)
 
     def require(self) -> None:
         """Make sure that it runs.

@@ -146,7 +146,6 @@ def test_a_guest_reaches_the_forwarded_addresses_and_nothing_else(tmp_path: Path
     assert "guestfwd=tcp:10.0.0.5:8250-cmd:" in network
     assert network.endswith(f"{splice.__file__} 20001")
     assert any("udp=127.0.0.1:20003,localaddr=127.0.0.1:20002" in word for word in made)
-    assert made[:3] == ["setpriv", "--pdeathsig", "TERM"]
 
 
 def test_a_network_that_cannot_start_is_named_with_its_last_words(

@@ -92,9 +92,8 @@ def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, P
         if any(kept.name == name for kept in all_kept()):
             raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")
         starts = rundir.state_root() / "starts"
-        shutil.rmtree(
-            starts, ignore_errors=True
-        )  # what an earlier start left that was killed, or that failed
+        # What an earlier start left that was killed, or that failed.
+        shutil.rmtree(starts, ignore_errors=True)
         record = results.create(starts)
         try:
             with (

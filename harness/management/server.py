@@ -1,4 +1,8 @@
-"""The server's calls: patchSystemVm, restartNetwork, restartVPC, without the faults of 4.6."""
+"""The server's calls: patchSystemVm, restartNetwork, restartVPC, without the known faults of CloudStack's own.
+
+There, a router is patched once for each tier of its VPC and an internal load balancer never, a failed patch does not
+fail the restart, jobs for one VM run at once, and nobody asks afterwards whether the VM runs what it was given.
+"""
 
 from __future__ import annotations
 

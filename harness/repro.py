@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from bundle.errors import UsageError
-from harness import console
+from harness import console, terminal
 from harness.engine import SystemVm
 from harness.report.model import RunReport, ScenarioRow
 
@@ -74,13 +74,4 @@ def stop_at(vm: SystemVm, moment: str, command: str) -> None:
             console.say(f"  {line}")
         return
     console.say(f"{moment} the scenario: a shell in {vm.name}; its end goes on")
-    options = [
-        "UserKnownHostsFile=/dev/null",
-        "StrictHostKeyChecking=no",
-        "LogLevel=ERROR",
-        "IdentitiesOnly=yes",
-    ]
-    arguments = ["ssh", "-p", str(vm.guest.port), "-i", str(vm.guest.key)]
-    for option in options:
-        arguments += ["-o", option]
-    subprocess.run([*arguments, "root@127.0.0.1"], check=False)
+    subprocess.run(terminal.ssh_command(vm.guest.port, vm.guest.key), check=False)

@@ -1,4 +1,4 @@
-"""A person's terminal on a serial line: bytes both ways until Ctrl-]."""
+"""A person's terminal in a VM: on its serial line, bytes both ways until Ctrl-], or in a shell by way of SSH."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ from pathlib import Path
 from bundle.errors import InfrastructureError
 
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
+# The person's known_hosts and agent are left alone: VMs come and go on the same ports.
+_SSH_OPTIONS = (
+    "UserKnownHostsFile=/dev/null",
+    "StrictHostKeyChecking=no",
+    "LogLevel=ERROR",
+    "IdentitiesOnly=yes",
+)
+
+
+def ssh_command(port: int, key: Path) -> list[str]:
+    """Return the command that opens a shell in the VM whose sshd is at a loopback port; ``key`` logs in."""
+    options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
+    return ["ssh", "-p", str(port), "-i", str(key), *options, "root@127.0.0.1"]
 
 
 def attach(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -149,19 +150,11 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
 @click.argument("name")
 def ssh(name: str) -> None:
     """Open a shell in a VM; the person's known_hosts is left alone."""
-    from harness import keeping
+    from harness import keeping, terminal
 
     kept = keeping.find(name)
-    options = [
-        "UserKnownHostsFile=/dev/null",
-        "StrictHostKeyChecking=no",
-        "LogLevel=ERROR",
-        "IdentitiesOnly=yes",
-    ]
-    arguments = ["ssh", "-p", str(kept.ssh_port), "-i", kept.ssh_key]
-    for option in options:
-        arguments += ["-o", option]
-    os.execvp("ssh", [*arguments, "root@127.0.0.1"])  # noqa: S606 - the shell is the person's, in the guest
+    command = terminal.ssh_command(kept.ssh_port, Path(kept.ssh_key))
+    os.execvp(command[0], command)  # noqa: S606 - the shell is the person's, in the guest
 
 
 @vm.command()

@@ -186,12 +186,7 @@ class Lab:
 
     def keep_logs(self, vm: SystemVm, folder: str) -> None:
         """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
-        # A spare's domains bear another name than the VM that it became.
-        labels = [vm.name, *(f"{vm.name}-{tenant}" for tenant in vm.tenant_machines)]
-        for label, machine in zip(labels, vm.machines(), strict=True):
-            source = machine.folder / "console.log"
-            if source.exists():
-                shutil.copyfile(source, self.results.log(f"{folder}/{label}-console.log"))
+        keep_consoles(vm, self.results, folder)
         marker = secrets.token_hex(16)
         try:
             # One round trip: under emulation each costs a tenth of a second, and every scenario ends with them.
@@ -221,6 +216,16 @@ class Lab:
                 (source / file).write_text(content)
                 build_bundle(self.new.name, target, source=source)
         return target
+
+
+def keep_consoles(vm: SystemVm, results: Results, folder: str) -> None:
+    """Copy the console logs of a VM and its tenants to a folder of the results."""
+    # Not by the names of the domains: those of a spare are other ones than the VM's that it became.
+    labels = [vm.name, *(f"{vm.name}-{tenant}" for tenant in vm.tenant_machines)]
+    for label, machine in zip(labels, vm.machines(), strict=True):
+        source = machine.folder / "console.log"
+        if source.exists():
+            shutil.copyfile(source, results.log(f"{folder}/{label}-console.log"))
 
 
 @contextmanager
@@ -370,7 +375,7 @@ class _Maker:
                     shutil.copyfile(vm.console_log, folder / _BOOT_LOG)
                     self.engine.freeze(vm, folder)
         except BaseException:
-            self._keep_console(vm)
+            keep_consoles(vm, self.results, "golden")
             vm.stop()
             raise
         return {
@@ -393,14 +398,6 @@ class _Maker:
                 network.apply(vm.guest, network.start_bags(self.network))
             with self.narrator.step("prove the rules"):
                 require(proofs.prove(vm, self.network))
-
-    def _keep_console(self, vm: SystemVm) -> None:
-        for machine in vm.machines():
-            source = machine.folder / "console.log"
-            if source.exists():
-                shutil.copyfile(
-                    source, self.results.log(f"golden/{machine.name.split('-', 2)[2]}-console.log")
-                )
 
 
 def require(answers: list[proofs.Proof]) -> None:

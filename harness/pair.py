@@ -6,7 +6,6 @@ guest's QEMU, so a router that loses its power takes nothing but itself along.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 from bundle.errors import InfrastructureError
 from harness import boot, console, golden, network, proofs, topology, wait
 from harness.engine import SystemVm
-from harness.lab import Lab, ingredients, require
+from harness.lab import Lab, ingredients, keep_consoles, require
 from harness.management.health import Role, role
 from harness.netdev import Link
 from harness.network import Network
@@ -187,7 +186,7 @@ class _Maker:
                 self._freeze(pair, folders)
         except BaseException:
             for vm in pair.routers:
-                self._keep_console(vm)
+                keep_consoles(vm, self.lab.results, "golden")
             pair.stop()
             raise
         image = self.lab.image
@@ -242,12 +241,6 @@ class _Maker:
         for vm, folder in zip(pair.routers, folders, strict=True):
             self.lab.engine.freeze(vm, folder)
         pair.ports.release()
-
-    def _keep_console(self, vm: SystemVm) -> None:
-        for label, machine in zip([vm.name, *vm.tenant_machines], vm.machines(), strict=True):
-            source = machine.folder / "console.log"
-            if source.exists():
-                shutil.copyfile(source, self.lab.results.log(f"golden/{label}-console.log"))
 
 
 def _both(pair: Pair, act: Callable[[SystemVm], T]) -> list[T]:

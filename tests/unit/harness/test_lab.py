@@ -8,6 +8,7 @@ import pytest
 
 from harness import accel, boot, golden, lab
 from harness.image import images
+from harness.results import Results
 
 HOST = SimpleNamespace(version=lambda: "QEMU 7.2, libvirt 9.0")
 ENGINE = SimpleNamespace(accelerator=accel.TCG, technique="private mapping")
@@ -53,3 +54,20 @@ def test_one_disk_has_another_snapshot_when_it_boots_by_itself(template, bundle)
 def test_the_same_wish_has_the_same_snapshot(template, bundle):
     keys = {golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (), None)) for _ in range(2)}
     assert len(keys) == 1
+
+
+def test_console_logs_bear_the_name_of_the_vm_whatever_its_domains_are_called(tmp_path):
+    folders = {name: tmp_path / name for name in ("spare-1", "spare-1-tenants", "spare-1-silent")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        if name != "spare-1-silent":
+            (folder / "console.log").write_text(name)
+    system, *others = (SimpleNamespace(folder=folder) for folder in folders.values())
+    vm = SimpleNamespace(
+        name="S01",
+        tenant_machines=dict(zip(("tenants", "silent"), others, strict=True)),
+        machines=lambda: [system, *others],
+    )
+    lab.keep_consoles(vm, Results(tmp_path / "run"), "S01")
+    kept = {path.name: path.read_text() for path in (tmp_path / "run" / "logs" / "S01").iterdir()}
+    assert kept == {"S01-console.log": "spare-1", "S01-tenants-console.log": "spare-1-tenants"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundle.cli._options import PATH
 from bundle.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ _WHERE = re.compile(r"(?:(?P<name>[^=\s]+)=)?(?P<host>\[[0-9a-fA-F:]+\]|[^:=\s]+
 def target_options(function: _F) -> _F:
     """Add the argument VM, and ``--ssh``, ``--key`` and ``--bundle``."""
     for option in (
-        click.option("--bundle", type=click.Path(path_type=Path), required=True, help="Folder of the bundle."),
-        click.option("--key", type=click.Path(path_type=Path), help="Private key for root, with --ssh."),
+        click.option("--bundle", type=PATH, required=True, help="Folder of the bundle."),
+        click.option("--key", type=PATH, help="Private key for root, with --ssh."),
         click.option(
             "--ssh", "where", multiple=True, metavar="[NAME=]HOST:PORT",
             help="Where the sshd of a VM that somebody else started answers; may be given many times.",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundle.cli._options import json_option
+
 if TYPE_CHECKING:
     from harness.retention import Entry
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
 
 
 @click.group()
@@ -20,7 +20,7 @@ def cache() -> None:
 
 
 @cache.command("list")
-@_JSON
+@json_option
 def list_entries(as_json: bool) -> None:
     """List what is in the cache, the one used last first."""
     from harness import retention
@@ -45,7 +45,7 @@ def list_entries(as_json: bool) -> None:
 @click.option("--days", type=click.FloatRange(0), help="Remove what was not used for so long.")
 @click.option("--size", help="Make the cache fit into so much (as 20G); alone, the limit that is set.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed.")
-@_JSON
+@json_option
 def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> None:
     """Remove what was used longest ago; what running machines stand on stays."""
     from harness import retention

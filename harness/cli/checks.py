@@ -6,12 +6,13 @@ import json
 
 import click
 
+from bundle.cli._options import json_option
 from bundle.errors import UsageError
 
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 def checks(names: tuple[str, ...], as_json: bool) -> None:
     """List the checks that judge a live patch; NAMES (checks or their subjects) narrow the list."""
     from harness.checks import checks as registered

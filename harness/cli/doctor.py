@@ -6,12 +6,13 @@ import json
 
 import click
 
+from bundle.cli._options import json_option
 from bundle.errors import Exit
 
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Mend what can be mended safely.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option
 @click.option("--quiet", is_flag=True, help="Print only what is wrong.")
 def doctor(fix: bool, as_json: bool, quiet: bool) -> int:
     """Explain what this machine lacks, and mend what is safe."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bundle.cli._options import PATH, json_option
+
 if TYPE_CHECKING:
     from harness.image import Image
 
-_PATH = click.Path(path_type=Path)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
 _RELEASE = click.option("--release", required=True, metavar="R", help="CloudStack release, such as 4.22.")
 
 
@@ -35,12 +35,12 @@ def image() -> None:
 )
 @click.option(
     "--bundle",
-    type=_PATH,
+    type=PATH,
     metavar="DIR",
     help="Bake these scripts in; without it, the reference payload's of the release.",
 )
 @click.option("--mirror", metavar="URL", help="Take packages from here, not from the host's apt sources.")
-@_JSON
+@json_option
 def build(
     release: str,
     debian: int | None,
@@ -65,12 +65,12 @@ def build(
 
 
 @image.command("import")
-@click.argument("file", type=_PATH)
+@click.argument("file", type=PATH)
 @_RELEASE
 @click.option("--sha512", metavar="HEX", help="What the file's SHA-512 must be.")
 @click.option("--sha256", metavar="HEX", help="What the file's SHA-256 must be.")
 @click.option("--md5", metavar="HEX", help="What the file's MD5 must be.")
-@_JSON
+@json_option
 def import_(
     file: Path, release: str, sha512: str | None, sha256: str | None, md5: str | None, as_json: bool
 ) -> None:
@@ -84,7 +84,7 @@ def import_(
 
 
 @image.command("list")
-@_JSON
+@json_option
 def list_(as_json: bool) -> None:
     """List the images of the cache, the one used last first."""
     from harness.image import list_images
@@ -109,7 +109,7 @@ def list_(as_json: bool) -> None:
 
 @image.command()
 @click.argument("name")
-@_JSON
+@json_option
 def show(name: str, as_json: bool) -> None:
     """Show an image; NAME is the beginning of its key or digest."""
     from harness.image import find
@@ -122,7 +122,7 @@ def show(name: str, as_json: bool) -> None:
     "--days", type=click.FloatRange(0), default=7, show_default=True, help="Keep what was used since."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed.")
-@_JSON
+@json_option
 def gc(days: float, dry_run: bool, as_json: bool) -> None:
     """Remove images that were not used for some days, bases that none needs, and what killed builds left."""
     from harness.image.images import collect

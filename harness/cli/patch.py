@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bundle.cli._options import json_option
 from bundle.errors import Exit, UsageError
 from harness.cli._targets import find_targets, load_bundle, target_options
 
@@ -52,7 +53,7 @@ class _Lines:
     show_default=True,
     help="How the script's answer is read.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
 def patch(
     names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, forced: bool, serial: bool,
     parallel: int | None, max_failures: int | None, time_limit: float, dialect: Literal["strict", "upstream"],

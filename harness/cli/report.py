@@ -8,20 +8,15 @@ from pathlib import Path
 
 import click
 
+from bundle.cli._options import json_option
 from bundle.errors import Exit
+from harness.cli._options import results_option
 
 
 @click.command()
 @click.argument("run", default="latest")
-@click.option(
-    "--results",
-    "root",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of all runs.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of a table.")
+@results_option
+@json_option
 def report(run: str, root: Path, as_json: bool) -> int:
     """Write junit.xml and report.html of RUN (a name, a path or 'latest') again and print its table."""
     from rich.console import Console

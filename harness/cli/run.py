@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from bundle.cli._options import PATH, json_option
+from harness.cli._options import results_option
+
 
 @click.command()
 @click.option("--type", "vm_type", default="router", show_default=True, help="VM types, separated by commas.")
@@ -18,7 +21,7 @@ import click
 @click.option("--to", "to_release", default=None, help="Release after the patch (the catalogue's default).")
 @click.option("--debian", type=int, help="Another Debian than the release's own.")
 @click.option("--network", help="Declared network: a name or a TOML file.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Patch with this bundle instead of our own.")
+@click.option("--bundle", type=PATH, help="Patch with this bundle instead of our own.")
 @click.option(
     "--scenario",
     "wanted",
@@ -33,17 +36,11 @@ import click
     show_default=True,
     help="Scenarios at the same time; 0 runs them one after the other, in this process.",
 )
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of all runs.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of a table.")
+@results_option
+@json_option
 def run(
-    vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str,
-    bundle: Path | None, wanted: str, workers: int, results: Path, as_json: bool,
+    vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str | None,
+    bundle: Path | None, wanted: str, workers: int, root: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
@@ -56,7 +53,7 @@ def run(
         "--from": ",".join(before),
         "--to": facts.release(to_release or facts.default).name,
         "--type": ",".join(of_type(word).vm_type for word in vm_type.split(",")),
-        "--results": str(results.absolute()),
+        "--results": str(root.absolute()),
         "--scenario": wanted,
     }
     if network is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundle.cli._options import json_option
 from bundle.errors import Exit
 from harness.cli._targets import find_targets, load_bundle, target_options
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @target_options
 @click.option("--release", help="Release of the bundle; the catalogue's newest when nothing is said.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")
+@json_option
 def status(
     names: tuple[str, ...],
     where: tuple[str, ...],

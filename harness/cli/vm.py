@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bundle.cli._options import json_option
 from bundle.errors import Exit
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def vm() -> None:
 @click.option(
     "--template", help="Boot this image of the cache ('sysvm image list'), such as an imported one."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
+@json_option
 def start(
     vm_type: str,
     name: str | None,
@@ -65,7 +66,7 @@ def _tell(kept: Kept, *, as_json: bool) -> int:
 @vm.command()
 @click.argument("name")
 @click.argument("snapshot", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
+@json_option
 def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
     """Take a snapshot of a VM: memory, devices and disk; the VM goes on."""
     from harness import keeping, snapshots
@@ -81,7 +82,7 @@ def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
 @vm.command()
 @click.argument("snapshot")
 @click.option("--name", default=None, help="Start another VM of this name instead of putting the VM back.")
-@click.option("--json", "as_json", is_flag=True, help="Print its facts as JSON.")
+@json_option
 def restore(snapshot: str, name: str | None, as_json: bool) -> int:
     """Put a VM back to a snapshot, named itself or by its VM's name (the latest then)."""
     from harness import snapshots
@@ -102,7 +103,7 @@ def forget(names: tuple[str, ...]) -> int:
 
 
 @vm.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_(as_json: bool) -> int:
     """List the VMs that are kept, and the snapshots that were taken of them."""
     from harness import keeping, snapshots

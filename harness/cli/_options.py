@@ -1,0 +1,20 @@
+"""Options that the commands on runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bundle.cli._options import PATH
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def results_option(function: _F) -> _F:
+    """Add ``--results``, as argument ``root``."""
+    return click.option(
+        "--results", "root", type=PATH, default=Path("results"), show_default=True, help="Folder of all runs."
+    )(function)

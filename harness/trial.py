@@ -16,10 +16,9 @@ from harness.checks.case import AgentLink
 from harness.checks.services import renewed
 from harness.engine import SystemVm
 from harness.lab import Lab
-from harness.management import Inventory, ManagementServer, NetworkRow, Vm
+from harness.management import Inventory, ManagementServer, NetworkRow, Vm, vnc
 from harness.management.site import PINGS
-from harness.traffic import HttpProbe, Probe, Traffic, plan
-from harness.traffic.probes import WEBSOCKET
+from harness.traffic import ConsoleProbe, Probe, Traffic, plan
 
 # How probes ask. Under emulation a request keeps router and tenant busy for some 50 ms: probes must not slow down what
 # they watch, and an answer that is slow for that reason alone is not lost.
@@ -179,6 +178,10 @@ class Trial:
         """Record a check of the scenario's own; ``problem`` is empty when it holds."""
         self._note([Outcome(name, "failed" if problem else "passed", problem)])
 
+    def skip(self, name: str, reason: str) -> None:
+        """Record that a check of the scenario's own cannot be made for this VM, and why."""
+        self._note([Outcome(name, "skipped", reason)])
+
     @contextmanager
     def _watched(self) -> Iterator[tuple[Traffic, _Link]]:
         """Run all probes, and follow the agent's connection until it is there again."""
@@ -207,9 +210,9 @@ class Trial:
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
             port = self.vm.endpoints[(address, CONSOLE_PORT)]
             return [
-                HttpProbe(
-                    f"console {address}:{CONSOLE_PORT}", "127.0.0.1", port, path="/websockify?token=any",
-                    status=101, headers=WEBSOCKET, rate=CONSOLE_RATE, timeout=CONSOLE_TIMEOUT,
+                ConsoleProbe(
+                    f"console {address}:{CONSOLE_PORT}", "127.0.0.1", port, vnc.SCREEN,
+                    rate=CONSOLE_RATE, timeout=CONSOLE_TIMEOUT,
                 )
             ]  # fmt: skip
         if self.lab.network is None:

@@ -7,17 +7,15 @@ whoever tests mounts, and by nobody else.
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Self
 
 from bundle.errors import InfrastructureError
-from harness import children, wait
+from harness import children
 
 PROGRAM = "ganesha.nfsd"
 EXPORT = "/secondary"
-START_DEADLINE = 20.0
 _CONFIGURATION = """\
 NFS_CORE_PARAM {{ Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false;
     Enable_UDP = false; allow_set_io_flusher_fail = true; }}
@@ -63,7 +61,7 @@ class NfsServer:
         files = ["-f", str(configuration), "-L", str(log), "-p", str(self._folder / "pid")]
         self._process = children.start([PROGRAM, "-F", *files])
         try:
-            wait.until(self._listens, f"{PROGRAM} to listen (log: {log})", START_DEADLINE)
+            children.wait_listening(self._process, self.port, PROGRAM, log)
         except BaseException:
             self.__exit__()
             raise
@@ -73,9 +71,3 @@ class NfsServer:
         """End it; its files are gone."""
         if self._process is not None:
             children.end(self._process)
-
-    def _listens(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            raise InfrastructureError(f"{PROGRAM} has ended; its log is {self._folder / 'ganesha.log'}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0

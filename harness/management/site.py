@@ -6,9 +6,7 @@ golden snapshot gets a site with the authority that lies beside that snapshot.
 
 from __future__ import annotations
 
-import socket
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from harness.checks.case import AgentLink
 from harness.management.agentport import AgentPort, Session
 from harness.management.authority import Authority
 from harness.management.relay import Relay
+from harness.management.vnc import VncServer
 from harness.netdev import Forward, Link
 from harness.traffic.record import Recorder
 
@@ -30,7 +29,7 @@ PINGS = 5.0
 AWAY_LIMIT = 60.0
 # Seconds for an agent to find the site of its restored VM: after a wait it pauses up to 30 s between two attempts.
 CONNECT_DEADLINE = 150.0
-_GREETING = b"RFB 003.008\n"
+_VNC_LOG = "vnc-server.log"
 
 
 class Site:
@@ -47,11 +46,11 @@ class Site:
             cable: this side's end of the cable to the VM's management NIC.
             network: the management network's addresses.
             gateway: its gateway.
-            log: file for what the network's QEMU says.
+            log: file for what the network's QEMU says; the VNC server's lies beside it.
             services: what the VM finds there besides, by address and port.
         """
         self.authority = authority
-        self._vnc = Greeter(_GREETING)
+        self._vnc = VncServer(log.with_name(_VNC_LOG))
         with tempfile.TemporaryDirectory() as keys:
             context = authority.server_context(Path(keys))
         self.agents = AgentPort(context, ping_interval=1 / PINGS, console=(SERVER, VNC_PORT))
@@ -121,44 +120,3 @@ class Site:
             before.fingerprint, after.fingerprint, before.resource, after.resource,
             max([0.0, *pauses]), limit,
         )  # fmt: skip
-
-
-class Greeter:
-    """A server on loopback that says one thing to whoever connects, and listens until they leave."""
-
-    def __init__(self, greeting: bytes) -> None:
-        """Prepare it; ``greeting`` is what it says."""
-        self._greeting = greeting
-        self._listener: socket.socket | None = None
-        self.port = 0
-
-    def __enter__(self) -> Self:
-        """Start to listen."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), name="greeter", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop to listen."""
-        if self._listener is not None:
-            # close() alone would leave accept() waiting.
-            self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                connection.sendall(self._greeting)
-                while connection.recv(65536):
-                    pass
-            except OSError:
-                return

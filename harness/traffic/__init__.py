@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from harness.traffic.probes import WEBSOCKET, DnsProbe, HttpProbe, Probe, StreamProbe, TcpProbe
+from harness.traffic.console import ConsoleProbe
+from harness.traffic.probes import DnsProbe, HttpProbe, Probe, StreamProbe, TcpProbe
 from harness.traffic.record import ProbeResult, Recorder
 from harness.traffic.run import Traffic
 
 __all__ = [
-    "WEBSOCKET",
+    "ConsoleProbe",
     "DnsProbe",
     "HttpProbe",
     "Probe",

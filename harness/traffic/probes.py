@@ -18,16 +18,6 @@ RATE = 50.0  # requests a second
 TIMEOUT = 1.0  # seconds until a request counts as lost
 
 
-# Headers that ask for a WebSocket (RFC 6455); the answer has status 101.
-WEBSOCKET = (
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: bGl2ZSBwYXRjaCBwcm9iZQ==",
-    "Sec-WebSocket-Protocol: binary",
-)
-
-
 class Wrong(Exception):
     """An answer arrived, but not the right one."""
 
@@ -74,7 +64,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> bool:
 
 
 @dataclass(frozen=True)
-class _Repeated(ABC):
+class Repeated(ABC):
     """A question that each time stands for itself."""
 
     name: str
@@ -110,9 +100,10 @@ class _Repeated(ABC):
 
 
 @contextlib.asynccontextmanager
-async def _connection(
+async def connection(
     host: str, port: int
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Yield reader and writer of a new connection."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         yield reader, writer
@@ -122,22 +113,20 @@ async def _connection(
 
 
 @dataclass(frozen=True)
-class HttpProbe(_Repeated):
+class HttpProbe(Repeated):
     """A new HTTP connection each time, as a load balancer's customers make.
 
-    ``expect`` must be in the body, and the status must be the given one. With ``headers`` the probe opens a WebSocket,
-    such as the console's: see :data:`WEBSOCKET`.
+    ``expect`` must be in the body, and the status must be the given one.
     """
 
     path: str = "/"
     expect: bytes = b""
     status: int = 200
-    headers: tuple[str, ...] = ("Connection: close",)
 
     async def ask(self) -> None:
         """Request the path and check status and body."""
-        async with _connection(self.host, self.port) as (reader, writer):
-            lines = (f"GET {self.path} HTTP/1.1", f"Host: {self.host}", *self.headers, "", "")
+        async with connection(self.host, self.port) as (reader, writer):
+            lines = (f"GET {self.path} HTTP/1.1", f"Host: {self.host}", "Connection: close", "", "")
             writer.write("\r\n".join(lines).encode())
             head = await reader.readuntil(b"\r\n\r\n")
             status = head.split(b"\r\n", 1)[0].split(b" ")
@@ -148,7 +137,7 @@ class HttpProbe(_Repeated):
 
 
 @dataclass(frozen=True)
-class TcpProbe(_Repeated):
+class TcpProbe(Repeated):
     """A new TCP connection each time, as through a port forward.
 
     What is sent first, if anything, and what the first bytes of the answer must hold.
@@ -159,7 +148,7 @@ class TcpProbe(_Repeated):
 
     async def ask(self) -> None:
         """Connect, send, and wait for the expected bytes."""
-        async with _connection(self.host, self.port) as (reader, writer):
+        async with connection(self.host, self.port) as (reader, writer):
             writer.write(self.send)
             seen = b""
             while self.expect not in seen or not seen:
@@ -170,7 +159,7 @@ class TcpProbe(_Repeated):
 
 
 @dataclass(frozen=True)
-class DnsProbe(_Repeated):
+class DnsProbe(Repeated):
     """An A query over UDP each time; the answer must be free of errors and hold the address, when one is given."""
 
     query: str = ""

@@ -11,15 +11,14 @@ import contextlib
 import sys
 
 HTTP = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
-UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 OPEN: set[asyncio.StreamWriter] = set()
 
 
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     OPEN.add(writer)
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-        head = await reader.readuntil(b"\r\n\r\n")
-        writer.write(UPGRADED if b"Upgrade: websocket" in head else HTTP)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HTTP)
         await writer.drain()
         writer.close()
     OPEN.discard(writer)

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bundle.errors import InfrastructureError
 from harness import children, wait
 
 # Ignores the request to end, and says when it does so.
@@ -69,3 +72,16 @@ def test_a_program_goes_when_the_harness_is_killed() -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     wait.until(lambda: has_ended(child), "the program to end", 10)
+
+
+def test_a_program_that_ends_before_it_listens_is_named_with_its_log(tmp_path: Path) -> None:
+    process = children.start(["false"])
+    with pytest.raises(InfrastructureError, match=r"the server has ended; its log is .*/log"):
+        children.wait_listening(process, 1, "the server", tmp_path / "log")
+
+
+def test_a_program_that_does_not_listen_is_waited_for_in_vain(tmp_path: Path) -> None:
+    process = children.start(["sleep", "60"])
+    with pytest.raises(wait.DeadlineExceeded, match="the server to listen"):
+        children.wait_listening(process, 1, "the server", tmp_path / "log", deadline=0.1)
+    children.end(process)

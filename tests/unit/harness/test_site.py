@@ -18,7 +18,7 @@ from harness.management import splice
 from harness.management.agentport import AgentPort
 from harness.management.authority import Authority
 from harness.management.relay import Relay
-from harness.management.site import Greeter, Site
+from harness.management.site import Site
 from harness.netdev import Forward, Link
 from harness.traffic.record import Recorder
 from tests.unit.harness.test_agentport import Agent, client_context, wait_until
@@ -109,16 +109,25 @@ def test_a_browsers_token_leads_to_the_vnc_server(authority: Authority, tmp_path
 
 def test_the_splice_carries_both_ways_and_passes_the_end_on() -> None:
     inside, guest = socket.socketpair()
-    with Greeter(b"RFB 003.008\n") as server, inside, guest:
+    with socket.create_server(("127.0.0.1", 0)) as server, inside, guest:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", splice.__file__, str(server.port)], stdin=inside.fileno()
+            [sys.executable, "-I", "-S", splice.__file__, str(server.getsockname()[1])], stdin=inside.fileno()
         )
         inside.close()
-        guest.settimeout(10)
-        assert guest.recv(64) == b"RFB 003.008\n"
-        guest.sendall(b"x")
-        guest.shutdown(socket.SHUT_WR)
-        assert guest.recv(64) == b""
+        server.settimeout(10)
+        outside, _ = server.accept()
+        with outside:
+            guest.settimeout(10)
+            outside.sendall(b"hello")
+            assert guest.recv(64) == b"hello"
+            guest.sendall(b"x")
+            guest.shutdown(socket.SHUT_WR)
+            assert outside.recv(64) == b"x"
+            assert outside.recv(64) == b""
+            outside.sendall(b"bye")
+            outside.shutdown(socket.SHUT_WR)
+            assert guest.recv(64) == b"bye"
+            assert guest.recv(64) == b""
         assert process.wait(10) == 0
 
 

@@ -17,7 +17,6 @@ import pytest
 from harness.events import EventLog, read
 from harness.report import build
 from harness.traffic import (
-    WEBSOCKET,
     DnsProbe,
     HttpProbe,
     ProbeResult,
@@ -159,16 +158,6 @@ def test_probes_that_nobody_answers_are_not_waited_for_longer_than_said(server: 
         assert 0.2 <= time.monotonic() - began < 2.0
         assert not traffic.recorder("dns").was_answered
     server.process.send_signal(signal.SIGCONT)
-
-
-def test_a_console_answers_with_a_websocket(server: Server) -> None:
-    console = HttpProbe("console", "127.0.0.1", server.http, status=101, headers=WEBSOCKET)
-    refused = HttpProbe("refused", "127.0.0.1", server.http, status=101)
-    with Traffic([console, refused]) as traffic:
-        until(traffic, ["console", "refused"], 10)
-    found = by_name(traffic.results)
-    assert found["console"].lost == 0
-    assert found["refused"].lost == found["refused"].sent
 
 
 def test_a_wrong_answer_is_a_lost_one(server: Server) -> None:

@@ -1,0 +1,280 @@
+"""What a browser says and understands: WebSocket frames and RFB messages, byte by byte, and a real VNC server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import socket
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness import wait
+from harness.management import vnc
+from harness.management.vnc import VncServer
+from harness.traffic import ConsoleProbe, Traffic, rfb
+from harness.traffic.probes import Wrong, connection
+from harness.traffic.websocket import WebSocket
+
+T = TypeVar("T")
+# RFC 6143, 7.3.2: 640 x 480, sixteen bytes about pixels, and the name.
+SCREEN = struct.pack(">HH16xI", 640, 480, 4) + b"name"
+REASON = struct.pack(">I", 3) + b"why"
+
+
+class Bytes:
+    """A server whose whole side of the conversation is known beforehand."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self.left = b"".join(parts)
+        self.sent: list[bytes] = []
+
+    async def read(self, count: int) -> bytes:
+        if len(self.left) < count:
+            raise EOFError
+        data, self.left = self.left[:count], self.left[count:]
+        return data
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+
+def greeted(*parts: bytes) -> tuple[rfb.Screen, Bytes]:
+    server = Bytes(*parts)
+    return asyncio.run(rfb.greet(server)), server
+
+
+def test_a_viewer_greets_up_to_the_screen() -> None:
+    screen, server = greeted(b"RFB 003.008\n", b"\x02\x02\x01", bytes(4), SCREEN)
+    assert screen == rfb.Screen(640, 480, "name")
+    assert server.sent == [b"RFB 003.008\n", b"\x01", b"\x01"]
+    assert server.left == b""
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ((b"HTTP/1.1 200",), "no VNC server of version 3.8: b'HTTP/1.1 200'"),
+        ((b"RFB 003.003\n",), "no VNC server of version 3.8"),
+        ((rfb.VERSION, b"\x00", REASON), "the VNC server refuses: why"),
+        ((rfb.VERSION, b"\x01\x02"), r"wants a password: it offers \[2\]"),
+        ((rfb.VERSION, b"\x01\x01", b"\0\0\0\1", REASON), "the VNC server refuses: why"),
+        (
+            (rfb.VERSION, b"\x01\x01", bytes(4), bytes(20), b"\xff" * 4),
+            "announces a text of 4294967295 bytes",
+        ),
+    ],
+)
+def test_a_server_that_shows_no_screen_is_told_by_its_reason(parts: tuple[bytes, ...], words: str) -> None:
+    with pytest.raises(Wrong, match=words):
+        greeted(*parts)
+
+
+@pytest.mark.parametrize("length", range(1, 12 + 2 + 4 + 28))
+def test_a_server_that_stops_halfway_shows_no_screen(length: int) -> None:
+    whole = rfb.VERSION + b"\x01\x01" + bytes(4) + SCREEN
+    with pytest.raises(EOFError):
+        greeted(whole[:length])
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """Serve each connection on a port of loopback in a thread of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    served, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=handle, args=(served,), daemon=True).start()
+
+        def handle(served: socket.socket) -> None:
+            with served:
+                serve(served)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def accept_of(head: bytes) -> bytes:
+    """Return the answer that accepts a request for a WebSocket."""
+    (key,) = (row.split(b": ")[1] for row in head.split(b"\r\n") if row.startswith(b"Sec-WebSocket-Key"))
+    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+    )
+
+
+def head_of(served: socket.socket) -> bytes:
+    seen = b""
+    while not seen.endswith(b"\r\n\r\n"):
+        seen += served.recv(1)
+    return seen
+
+
+def websocket(port: int, act: Callable[[WebSocket], Awaitable[T]]) -> T:
+    async def open_and_act() -> T:
+        async with asyncio.timeout(10), connection("127.0.0.1", port) as (reader, writer):
+            return await act(await WebSocket.open(reader, writer, "127.0.0.1", "/websockify"))
+
+    return asyncio.run(open_and_act())
+
+
+def frames(*parts: bytes) -> Callable[[socket.socket], None]:
+    """Return a server that accepts, sends frames, and waits for the other side to leave."""
+
+    def serve(served: socket.socket) -> None:
+        served.sendall(accept_of(head_of(served)) + b"".join(parts))
+        while served.recv(4096):
+            pass
+
+    return serve
+
+
+def test_what_is_read_may_be_of_several_frames() -> None:
+    async def act(opened: WebSocket) -> tuple[bytes, bytes]:
+        return await opened.read(3), await opened.read(300)
+
+    long = bytes(300)
+    with listening(
+        frames(b"\x02\x01a", b"\x80\x01b", b"\x82\x7e" + struct.pack(">H", 301) + b"c" + long)
+    ) as port:
+        assert websocket(port, act) == (b"abc", long)
+
+
+def test_a_frame_may_have_a_long_length() -> None:
+    with listening(frames(b"\x82\x7f" + struct.pack(">Q", 70000) + bytes(70000))) as port:
+        assert websocket(port, lambda opened: opened.read(70000)) == bytes(70000)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (b"\x88\x00", "the server closed the WebSocket"),
+        (b"\x82\x81abcda", "a frame of the server is masked"),
+        (b"\x83\x00", "a frame of kind 0x3"),
+        (b"\x82\x7f\x7f" + b"\xff" * 7, "a frame of 9223372036854775807 bytes"),
+    ],
+)
+def test_a_server_that_breaks_the_rules_is_told_by_how(frame: bytes, words: str) -> None:
+    with listening(frames(frame)) as port, pytest.raises(Wrong, match=words):
+        websocket(port, lambda opened: opened.read(1))
+
+
+def test_what_is_sent_is_masked_and_a_ping_is_answered() -> None:
+    seen: list[tuple[int, bytes]] = []
+
+    def serve(served: socket.socket) -> None:
+        served.sendall(accept_of(head_of(served)) + b"\x89\x02hi")
+        for _ in range(2):
+            first, second = served.recv(2, socket.MSG_WAITALL)
+            assert second & 0x80
+            mask = served.recv(4, socket.MSG_WAITALL)
+            data = served.recv(second & 0x7F, socket.MSG_WAITALL)
+            seen.append((first, bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))))
+        served.sendall(b"\x82\x02ok")
+
+    async def act(opened: WebSocket) -> bytes:
+        opened.write(b"RFB 003.008\n")
+        return await opened.read(2)
+
+    with listening(serve) as port:
+        assert websocket(port, act) == b"ok"
+    assert seen == [(0x82, b"RFB 003.008\n"), (0x8A, b"hi")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "no WebSocket: 'HTTP/1.1 403 Forbidden'"),
+        (
+            b"HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            "accepted for another",
+        ),
+        (b"HTTP/1.1 101 Yes\r\n\r\n", "accepted for another request"),
+    ],
+)
+def test_a_web_server_that_opens_no_websocket_is_told_by_its_answer(answer: bytes, words: str) -> None:
+    def serve(served: socket.socket) -> None:
+        head_of(served)
+        served.sendall(answer)
+
+    with listening(serve) as port, pytest.raises(Wrong, match=words):
+        websocket(port, lambda opened: opened.read(1))
+
+
+def bridged(vnc_port: int) -> Callable[[socket.socket], None]:
+    """Return a console proxy without any of its rules: each message goes to a VNC server, its answers come back."""
+
+    def serve(served: socket.socket) -> None:
+        served.sendall(accept_of(head_of(served)))
+        with socket.create_connection(("127.0.0.1", vnc_port)) as screen:
+
+            def back() -> None:
+                while data := screen.recv(100):
+                    served.sendall(bytes((0x82, len(data))) + data)
+
+            threading.Thread(target=back, daemon=True).start()
+            while head := served.recv(6, socket.MSG_WAITALL):
+                data = served.recv(head[1] & 0x7F, socket.MSG_WAITALL)
+                screen.sendall(bytes(byte ^ head[2 + place % 4] for place, byte in enumerate(data)))
+
+    return serve
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator[VncServer]:
+    with VncServer(tmp_path / "vnc.log") as server:
+        yield server
+
+
+def asked(port: int, screen: str) -> tuple[int, int, str]:
+    """Return what a console probe sees: consoles opened and lost, and why."""
+    with Traffic([ConsoleProbe("console", "127.0.0.1", port, screen, rate=20.0, timeout=5.0)]) as traffic:
+        wait.until(lambda: traffic.recorder("console").result().sent >= 5, "five consoles", 10)
+    (seen,) = traffic.results
+    return seen.sent, seen.lost, seen.reason
+
+
+def test_a_console_shows_the_screen_of_a_real_vnc_server(screen: VncServer) -> None:
+    with listening(bridged(screen.port)) as port:
+        sent, lost, reason = asked(port, vnc.SCREEN)
+    assert (lost, reason) == (0, "")
+    assert sent >= 5
+
+
+def test_another_screen_is_a_lost_console(screen: VncServer) -> None:
+    with listening(bridged(screen.port)) as port:
+        sent, lost, reason = asked(port, "QEMU (another)")
+    assert sent == lost
+    assert reason == "Wrong: the console shows 'QEMU (sysvm-console)' instead of 'QEMU (another)'"
+
+
+def test_a_console_without_a_vnc_server_behind_it_is_a_lost_one() -> None:
+    with listening(frames(b"\x88\x00")) as port:
+        sent, lost, reason = asked(port, vnc.SCREEN)
+    assert (sent, reason) == (lost, "Wrong: the server closed the WebSocket")
+
+
+def test_a_vnc_server_ends_with_its_site(tmp_path: Path) -> None:
+    with VncServer(tmp_path / "vnc.log") as server, socket.create_connection(("127.0.0.1", server.port)):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_a_vnc_server_that_cannot_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vnc, "EMULATOR", "/nonexistent/qemu")
+    with pytest.raises(InfrastructureError, match=r"VNC server's QEMU has ended; its log is .*vnc\.log"):
+        VncServer(tmp_path / "vnc.log").__enter__()
+    assert "/nonexistent/qemu" in (tmp_path / "vnc.log").read_text()

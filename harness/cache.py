@@ -17,6 +17,10 @@ from pathlib import Path
 from bundle.errors import InfrastructureError
 from harness import locks
 
+# Folders that more than one module knows: golden snapshots, those of a person, and the overlays of running machines.
+GOLDEN = "golden"
+SNAPSHOTS = "snapshots"
+WORK = "work"
 _PARTIAL = ".partial"
 
 

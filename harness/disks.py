@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.cache import cache_root
+from harness.cache import WORK, cache_root
 from harness.daemon import Hypervisor
 
 
 def work_folder(run_id: str) -> Path:
     """Return where the overlays of a run lie."""
-    return cache_root() / "work" / run_id
+    return cache_root() / WORK / run_id
 
 
 @contextmanager

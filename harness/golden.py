@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import locks, retention
-from harness.cache import cache_root
+from harness.cache import GOLDEN, cache_root
+from harness.retention import GOLDEN_FACTS
 
 # Raise it when a change of the engine makes older snapshots wrong.
 ENGINE_VERSION = 3
-_FACTS = "golden.json"
 KEY_NAME = "id_ed25519"
 
 
@@ -48,12 +48,12 @@ def get(key: str, make: Callable[[Path], dict[str, Any]]) -> Golden:
         make: called with an empty folder; leaves RAM, states and disks there and returns the facts to record. Files
             outside of the folder that the snapshot cannot do without are listed there under ``needs``.
     """
-    root = cache_root() / "golden"
+    root = cache_root() / GOLDEN
     folder = root / key
     with locks.exclusive(root / f"{key}.lock"):
         facts = _believable(folder)
         if facts is not None:
-            os.utime(folder / _FACTS)  # what is used last is collected last
+            os.utime(folder / GOLDEN_FACTS)  # what is used last is collected last
             return Golden(folder, facts)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -71,13 +71,13 @@ def get(key: str, make: Callable[[Path], dict[str, Any]]) -> Golden:
 def collect_unfinished() -> list[str]:
     """Remove the snapshots that somebody was killed over; those that are being made now stay. Returns their keys."""
     gone = []
-    for folder in sorted((cache_root() / "golden").glob("*/")):
-        if (folder / _FACTS).exists():
+    for folder in sorted((cache_root() / GOLDEN).glob("*/")):
+        if (folder / GOLDEN_FACTS).exists():
             continue
         handle = locks.try_exclusive(folder.with_name(f"{folder.name}.lock"))
         if handle is None:
             continue
-        if not (folder / _FACTS).exists():
+        if not (folder / GOLDEN_FACTS).exists():
             shutil.rmtree(folder, ignore_errors=True)
             gone.append(folder.name)
         os.close(handle)
@@ -97,19 +97,19 @@ def _fingerprints(folder: Path) -> dict[str, list[int]]:
     return {
         str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(folder.rglob("*"))
-        if path.name != _FACTS and not path.is_dir()
+        if path.name != GOLDEN_FACTS and not path.is_dir()
     }
 
 
 def _record(folder: Path, facts: dict[str, Any]) -> None:
-    temporary = folder / f"{_FACTS}.new"
+    temporary = folder / f"{GOLDEN_FACTS}.new"
     temporary.write_text(json.dumps({"facts": facts, "files": _fingerprints(folder)}, indent=1))
-    temporary.replace(folder / _FACTS)
+    temporary.replace(folder / GOLDEN_FACTS)
 
 
 def _believable(folder: Path) -> dict[str, Any] | None:
     try:
-        document = json.loads((folder / _FACTS).read_text())
+        document = json.loads((folder / GOLDEN_FACTS).read_text())
         whole = document["files"] == _fingerprints(folder)
         facts: dict[str, Any] = document["facts"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -9,12 +9,9 @@ import shutil
 import libvirt
 
 from harness import golden, locks, rundir
-from harness.cache import cache_root, collect_partials
+from harness.cache import SNAPSHOTS, WORK, cache_root, collect_partials
 from harness.daemon import PREFIX, Hypervisor
 from harness.disks import remove_work
-
-# A person's snapshots; one that is half made is nobody's.
-SNAPSHOTS = "snapshots"
 
 
 def reap(hypervisor: Hypervisor) -> list[str]:
@@ -31,10 +28,11 @@ def reap(hypervisor: Hypervisor) -> list[str]:
         if not (rundir.runs_folder() / run_id).is_dir():
             end_run(hypervisor, run_id)
             gone.append(run_id)
-    for folder in (cache_root() / "work").glob("*"):
+    for folder in (cache_root() / WORK).glob("*"):
         if not (rundir.runs_folder() / folder.name).is_dir():
             remove_work(folder.name)
     golden.collect_unfinished()
+    # A person's snapshot that is half made is nobody's.
     collect_partials(SNAPSHOTS)
     _remove_free_ports()
     return gone

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from bundle.errors import UsageError
 from harness import cache, locks
+from harness.cache import GOLDEN, SNAPSHOTS, WORK
 from harness.image import base, images
 
-GOLDEN = "golden"
 GOLDEN_FACTS = "golden.json"
+# Inside the folder of an entry, what is touched at each use; of a base it is the folder, and nothing touches it.
+_TOUCHED = {GOLDEN: GOLDEN_FACTS, images.KIND: images.METADATA, base.KIND: ""}
 LIMIT_VARIABLE = "SYSVM_CACHE_LIMIT"
 DEFAULT_LIMIT = "30G"
 # What was used so lately may be about to be used again: its user has looked it up and not opened it yet.
@@ -72,16 +74,14 @@ def limit() -> int:
 def entries() -> list[Entry]:
     """Return what is in the cache, the one used last first."""
     snapshots = _golden_folders()
-    overlays = [
-        path for kind in ("work", "snapshots") for path in (cache.cache_root() / kind).glob("*/*.qcow2")
-    ]
+    overlays = [path for kind in (WORK, SNAPSHOTS) for path in (cache.cache_root() / kind).glob("*/*.qcow2")]
     held = set(_backing_files(overlays))
     for path in snapshots:
         if _is_held(path, held):
             held |= set(_backing_files(path.rglob("*.qcow2")))
-    found = [_entry(GOLDEN, path, path / GOLDEN_FACTS, held) for path in snapshots]
-    found += [_entry(images.KIND, path, path / images.METADATA, held) for path in cache.entries(images.KIND)]
-    found += [_entry(base.KIND, path, path, set()) for path in cache.entries(base.KIND)]
+    found = [_entry(GOLDEN, path, held) for path in snapshots]
+    found += [_entry(images.KIND, path, held) for path in cache.entries(images.KIND)]
+    found += [_entry(base.KIND, path, set()) for path in cache.entries(base.KIND)]
     return sorted(filter(None, found), key=lambda entry: -entry.used)
 
 
@@ -115,7 +115,7 @@ def choose(found: list[Entry], *, days: float | None = None, size: int | None = 
 
 
 def remove(chosen: Iterable[Entry]) -> list[Entry]:
-    """Remove entries; returns those that went. What is being made or looked up at this moment stays."""
+    """Remove entries; returns those that went. What is being made or looked up, or was used since, stays."""
     return [entry for entry in chosen if _remove(entry)]
 
 
@@ -123,6 +123,18 @@ def keep_within(size: int) -> list[Entry]:
     """Make the cache fit into ``size`` bytes, sparing what was used within the last hour; returns what went."""
     spared = time.time() - GRACE_SECONDS
     return remove(entry for entry in choose(entries(), size=size) if entry.used < spared)
+
+
+def collect_images(days: float, *, dry_run: bool = False) -> list[Path]:
+    """Remove images not used for ``days`` days, bases that no image left needs, and what killed builds left.
+
+    Returns:
+        The folders removed (or that would be, but for what killed builds left).
+    """
+    chosen = choose([entry for entry in entries() if entry.kind != GOLDEN], days=days)
+    if dry_run:
+        return [entry.path for entry in chosen]
+    return [*(entry.path for entry in remove(chosen)), *images.collect_leftovers()]
 
 
 def _remove(entry: Entry) -> bool:
@@ -133,6 +145,8 @@ def _remove(entry: Entry) -> bool:
     if handle is None:
         return False
     try:
+        if _was_used_since(entry):
+            return False
         # The facts go first: without them what is left counts as nothing, wherever this is interrupted.
         (entry.path / GOLDEN_FACTS).unlink(missing_ok=True)
         shutil.rmtree(entry.path, ignore_errors=True)
@@ -143,11 +157,23 @@ def _remove(entry: Entry) -> bool:
     return True
 
 
-def _entry(kind: str, path: Path, touched: Path, held: set[Path]) -> Entry | None:
+def _was_used_since(entry: Entry) -> bool:
+    """Say whether somebody has used an entry after it was looked at."""
+    try:
+        return _last_use(entry.kind, entry.path) > entry.used
+    except FileNotFoundError:
+        return False  # another process has removed it, or begun to
+
+
+def _last_use(kind: str, path: Path) -> float:
+    return (path / _TOUCHED[kind]).stat().st_mtime
+
+
+def _entry(kind: str, path: Path, held: set[Path]) -> Entry | None:
     """Return an entry, or None when another process removes it at this moment."""
     try:
         made_of = str(images.load_facts(path)["base"]) if kind == images.KIND else ""
-        used = touched.stat().st_mtime
+        used = _last_use(kind, path)
         return Entry(kind, path.name, path, cache.size_of(path), used, _is_held(path, held), made_of)
     except FileNotFoundError:
         return None

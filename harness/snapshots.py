@@ -24,9 +24,7 @@ from harness.golden import KEY_NAME
 from harness.keeping import Kept
 from harness.lab import Lab, Wish
 from harness.machine import Machine, attach
-from harness.reaper import SNAPSHOTS
 
-KIND = SNAPSHOTS
 _FACTS = "snapshot.json"
 # What every machine that is started from a folder looks for there, apart from memory, devices and disk.
 _COMPANIONS = (KEY_NAME, f"{KEY_NAME}.pub", "tenant-*.initrd", "*.iso", "*.pem")
@@ -61,7 +59,7 @@ class Snapshot:
     @property
     def folder(self) -> Path:
         """Where it lies."""
-        return cache.entry(KIND, self.name)
+        return cache.entry(cache.SNAPSHOTS, self.name)
 
 
 def take(kept: Kept, name: str | None = None) -> Snapshot:
@@ -89,7 +87,7 @@ def take(kept: Kept, name: str | None = None) -> Snapshot:
         time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )  # fmt: skip
     with hypervisor() as host:
-        cache.obtain(KIND, chosen, lambda folder: _fill(folder, host, kept, facts))
+        cache.obtain(cache.SNAPSHOTS, chosen, lambda folder: _fill(folder, host, kept, facts))
     return facts
 
 
@@ -135,7 +133,7 @@ def _go_on(machines: dict[str, Machine]) -> None:
 
 def every() -> list[Snapshot]:
     """Return all snapshots, by name."""
-    return [Snapshot(**json.loads((path / _FACTS).read_text())) for path in cache.entries(KIND)]
+    return [Snapshot(**json.loads((path / _FACTS).read_text())) for path in cache.entries(cache.SNAPSHOTS)]
 
 
 def forget(name: str) -> None:
@@ -144,7 +142,7 @@ def forget(name: str) -> None:
     Raises:
         UsageError: there is none of that name.
     """
-    cache.discard(KIND, find(name).name)
+    cache.discard(cache.SNAPSHOTS, find(name).name)
 
 
 def find(name: str) -> Snapshot:

@@ -1,10 +1,9 @@
-"""The images in the cache: what one is, which there are, and which may go."""
+"""The images in the cache: what one is, and which there are."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ INITRD = "initrd.img"
 MODULES = "modules"
 SBOM = "sbom.cdx.json"
 METADATA = "image.json"
-_DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,13 @@ def save(folder: Path, **facts: object) -> None:
 
 def load(folder: Path) -> Image:
     """Read an image of the cache, and note that it was used."""
-    facts = load_facts(folder)
+    found = _read(folder)
     os.utime(folder / METADATA)
+    return found
+
+
+def _read(folder: Path) -> Image:
+    facts = load_facts(folder)
     names = {field.name for field in fields(Image)} - {"key", "folder"}
     return Image(key=folder.name, folder=folder, **{name: facts[name] for name in names})
 
@@ -125,15 +128,8 @@ def load_facts(folder: Path) -> dict[str, Any]:
 
 
 def list_images() -> list[Image]:
-    """Return the images of the cache, the one used last first."""
-    folders = sorted(cache.entries(KIND), key=_last_use, reverse=True)
-    used = {folder: _last_use(folder) for folder in folders}
-    images = []
-    for folder in folders:
-        images.append(load(folder))
-        # Looking is not using.
-        os.utime(folder / METADATA, (used[folder], used[folder]))
-    return images
+    """Return the images of the cache, the one used last first; looking is not using."""
+    return [_read(folder) for folder in sorted(cache.entries(KIND), key=_last_use, reverse=True)]
 
 
 def find(name: str) -> Image:
@@ -147,26 +143,6 @@ def find(name: str) -> Image:
         reason = f"{len(found)} images match" if found else "no image matches"
         raise UsageError(f"{reason} {name!r}", hint="'sysvm image list' shows them")
     return found[0]
-
-
-def collect(days: float, *, dry_run: bool = False) -> list[Path]:
-    """Remove images not used for ``days`` days, bases that no image left needs, and what killed builds left.
-
-    Returns:
-        The folders removed (or that would be).
-    """
-    limit = time.time() - days * _DAY
-    stale = [folder for folder in cache.entries(KIND) if _last_use(folder) <= limit]
-    kept = [i for i in list_images() if i.folder not in stale]
-    needed = {image.base for image in kept}
-    bases = [b for b in cache.entries(base.KIND) if b.name not in needed and b.stat().st_mtime <= limit]
-    if dry_run:
-        return [*stale, *bases]
-    for folder in stale:
-        cache.discard(KIND, folder.name)
-    for folder in bases:
-        cache.discard(base.KIND, folder.name)
-    return [*stale, *bases, *collect_leftovers()]
 
 
 def collect_leftovers() -> list[Path]:

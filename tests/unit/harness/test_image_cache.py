@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import cache
+from harness import cache, retention
 from harness.cli.image import image as command
-from harness.image import ImageSpec, base, build, building, find, images, list_images
+from harness.image import ImageSpec, base, build, building, find, list_images
 from harness.image.spec import resolve
 from tests.unit.harness.image_samples import scripts_archive, small_tree
 
@@ -134,7 +134,7 @@ def test_the_image_used_last_comes_first_and_looking_is_not_using(bundle, made):
     old, new = build(spec(bundle)), build(spec(bundle, "4.22"))
     used(old, 3)
     assert list_images() == [new, old]
-    assert images.collect(2, dry_run=True)[0] == old.folder
+    assert retention.collect_images(2, dry_run=True)[0] == old.folder
 
 
 def test_gc_removes_what_was_not_used_and_keeps_the_bases_of_the_rest(bundle, made):
@@ -142,7 +142,7 @@ def test_gc_removes_what_was_not_used_and_keeps_the_bases_of_the_rest(bundle, ma
     used(old, 9)
     used(new, 9)
     build(spec(bundle))
-    removed = images.collect(7)
+    removed = retention.collect_images(7)
     assert removed == [old.folder, cache.entry(base.KIND, old.base)]
     assert list_images() == [new]
     assert cache.entries(base.KIND) == [cache.entry(base.KIND, new.base)]

@@ -55,6 +55,13 @@ def overlay(path, backing):
     )
 
 
+def make_disk(image):
+    """Make the disk of an image; returns its path."""
+    disk = image / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1M"], check=True)
+    return disk
+
+
 def keys(entries):
     return [entry.key for entry in entries]
 
@@ -90,20 +97,20 @@ def test_size_takes_the_oldest_until_the_rest_fits(root):
 def test_what_a_machine_stands_on_stays(root):
     image = put_image(root, "image", base="base", days=9)
     put(root, "bases", "base", days=9)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image / "disk.qcow2"), "1M"], check=True)
+    disk = make_disk(image)
     held, free = put_golden(root, "held", days=9), put_golden(root, "free", days=9)
     for folder in (held, free):
-        overlay(folder / "system.qcow2", image / "disk.qcow2")
+        overlay(folder / "system.qcow2", disk)
     overlay(root / "work" / "run1" / "a.qcow2", held / "system.qcow2")
     assert keys(retention.choose(retention.entries(), days=0, size=0)) == ["free"]
 
 
 def test_a_pair_of_machines_holds_the_snapshot_that_has_both(root):
     image = put_image(root, "image", base="base", days=9)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image / "disk.qcow2"), "1M"], check=True)
+    disk = make_disk(image)
     pair = put_golden(root, "pair", days=9)
     for place in ("first", "second"):
-        overlay(pair / place / "system.qcow2", image / "disk.qcow2")
+        overlay(pair / place / "system.qcow2", disk)
     overlay(root / "work" / "run1" / "a.qcow2", pair / "second" / "system.qcow2")
     assert retention.choose(retention.entries(), days=0, size=0) == []
 
@@ -126,6 +133,31 @@ def test_what_is_being_looked_up_stays(root):
     with locks.exclusive(root / "golden" / "busy.lock"):
         assert retention.remove(retention.choose(retention.entries(), days=0)) == []
     assert keys(retention.remove(retention.choose(retention.entries(), days=0))) == ["busy"]
+
+
+@pytest.mark.parametrize("name", ["golden/a/golden.json", "images/a/image.json"])
+def test_what_was_used_after_it_was_chosen_stays(root, name):
+    put_golden(root, "a", days=9)
+    put_image(root, "a", base="", days=9)
+    chosen = retention.choose(retention.entries(), days=1)
+    assert len(chosen) == 2
+    os.utime(root / name)
+    (gone,) = retention.remove(chosen)
+    assert (root / name).exists()
+    assert not gone.path.exists()
+
+
+def test_collecting_images_leaves_snapshots_and_what_a_machine_stands_on(root):
+    put_golden(root, "snapshot", days=9)
+    held, free = (put_image(root, key, base=key, days=9) for key in ("held", "free"))
+    for key in ("held", "free"):
+        put(root, "bases", key, days=9)
+    overlay(root / "work" / "run1" / "a.qcow2", make_disk(held))
+    assert retention.collect_images(7, dry_run=True) == [free, root / "bases" / "free"]
+    assert retention.collect_images(7) == [free, root / "bases" / "free"]
+    assert {(entry.kind, entry.key) for entry in retention.entries()} == {
+        ("golden", "snapshot"), ("images", "held"), ("bases", "held"),
+    }  # fmt: skip
 
 
 def test_a_snapshot_in_the_making_is_not_seen(root):

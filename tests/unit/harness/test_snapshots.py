@@ -21,7 +21,7 @@ def shelf(tmp_path, monkeypatch):
 def put(name, vm, taken="2026-01-01T00:00:00Z"):
     snapshot = Snapshot(name, vm, "router", "4.21", None, None, None, "abc", taken)
     cache.obtain(
-        snapshots.KIND,
+        cache.SNAPSHOTS,
         name,
         lambda folder: (folder / "snapshot.json").write_text(json.dumps(asdict(snapshot))),
     )

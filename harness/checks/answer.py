@@ -62,6 +62,8 @@ def agreement(case: Case) -> Result:
 def kept(case: Case) -> Result:
     """The signature is the one from before, and so is what the server believes."""
     old, new = case.before.scripts, case.patched.scripts
+    if not old.signature and not new.signature:
+        return Skip("the VM names no signature")
     if new.signature != old.signature:
         return Finding(f"the signature was {_short(old.signature)} and is {_short(new.signature)}")
     if old.kept_matches and not new.kept_matches:
@@ -76,9 +78,10 @@ def kept(case: Case) -> Result:
 @check("version.template", "the template's version decides whether the server talks to the VM")
 def template(case: Case) -> Result:
     """A live patch does not change what template the VM says it was made from."""
-    if case.before.scripts.template != case.after.scripts.template:
-        return Finding(f"it was {case.before.scripts.template!r} and is {case.after.scripts.template!r}")
-    return None
+    before, after = case.before.scripts.template, case.after.scripts.template
+    if not before and not after:
+        return Skip("the VM names no template")
+    return Finding(f"it was {before!r} and is {after!r}") if before != after else None
 
 
 def _short(signature: str) -> str:

@@ -28,6 +28,7 @@ _SECRET = re.compile(
     r"(_key|\.jks|\.keystore|\.pem|\.key|ipsec\.secrets|agent\.properties|chap-secrets|authorized_keys)$"
 )
 _PUBLIC = re.compile(r"/etc/(ssl|ca-certificates)/|/usr/share/")
+_NO_FILES = Skip("none of the folders that are looked at has a file")
 
 
 @check(
@@ -37,6 +38,8 @@ _PUBLIC = re.compile(r"/etc/(ssl|ca-certificates)/|/usr/share/")
 )
 def kept(case: Case) -> Result:
     """Every path has the type, mode, owner, link, content and attributes that it had before."""
+    if not case.before.state.entries and not case.patched.state.entries:
+        return _NO_FILES
     differences = state.diff(case.before.state, case.patched.state)
     if not differences:
         return None
@@ -52,9 +55,11 @@ def installed(case: Case) -> Result:
     """Every file of the bundle is there with its content and mode, owned by root."""
     if not case.new:
         return Skip("the content of the bundle is not known")
+    covered = [row for row in case.new.values() if _is_covered(case, row.path)]
+    if not covered:
+        return Skip("nothing of the bundle belongs into a folder that is looked at")
     return _finding(
-        [line for row in case.new.values() if _is_covered(case, row.path) for line in _faults(case, row)],
-        "the bundle is not installed as it is",
+        [line for row in covered for line in _faults(case, row)], "the bundle is not installed as it is"
     )
 
 
@@ -65,14 +70,15 @@ def installed(case: Case) -> Result:
 )
 def removed(case: Case) -> Result:
     """What only the old bundle had is gone."""
-    stale = [
-        f"{path}: dropped by the new release, still there"
+    dropped = [
+        path
         for path, row in case.old.items()
-        if row.kind != "folder"
-        and path not in case.new
-        and path in case.patched.state
-        and not case.is_live(path)
-        and path not in _TRACES
+        if row.kind != "folder" and path not in case.new and not case.is_live(path) and path not in _TRACES
+    ]
+    if not dropped:
+        return Skip("the new release drops nothing that the old one had")
+    stale = [
+        f"{path}: dropped by the new release, still there" for path in dropped if path in case.patched.state
     ]
     return _finding(stale, "files of the old release are still there")
 
@@ -92,6 +98,8 @@ def explained(case: Case) -> Result:
 )
 def live(case: Case) -> Result:
     """Live configuration is as it was before rules were sent again."""
+    if not any(case.is_live(path) for path in case.before.state.entries):
+        return Skip("the VM had no live configuration")
     touched = [
         difference
         for difference in state.diff(case.before.state, case.patched.state)
@@ -106,11 +114,17 @@ def live(case: Case) -> Result:
 def secrets(case: Case) -> Result:
     """No file with secrets is open to others, if it was not before; /root stays closed."""
     wrong = []
-    for path, entry in case.after.state.entries.items():
-        secret = entry.type == "file" and _SECRET.search(path) and not _PUBLIC.search(path)
+    secret = {
+        path: entry
+        for path, entry in case.after.state.entries.items()
+        if path == "/root" or (entry.type == "file" and _SECRET.search(path) and not _PUBLIC.search(path))
+    }
+    if not secret:
+        return Skip("no folder that is looked at has a secret")
+    for path, entry in secret.items():
         before = case.before.state.entries.get(path)
         closed_before = before is None or not before.mode & 0o007
-        if (secret or path == "/root") and entry.mode & 0o007 and closed_before:
+        if entry.mode & 0o007 and closed_before:
             was = f"it was {before.mode:04o}" if before else "new"
             wrong.append(f"{path}: mode {entry.mode:04o} lets everybody in ({was})")
     return _finding(wrong, "secrets are open")
@@ -124,10 +138,11 @@ def secrets(case: Case) -> Result:
 def modes(case: Case) -> Result:
     """Shipped units are not executable, shipped scripts are, nothing is writable for others."""
     wrong = []
-    for path in case.new:
-        entry = case.patched.state.entries.get(path)
-        if entry is None or entry.type != "file":
-            continue
+    entries = {path: case.patched.state.entries.get(path) for path in case.new}
+    there = {path: entry for path, entry in entries.items() if entry is not None and entry.type == "file"}
+    if not there:
+        return Skip("the VM has no file of the bundle")
+    for path, entry in there.items():
         if path.startswith("/etc/systemd/") and entry.mode & 0o111:
             wrong.append(f"{path}: a unit with mode {entry.mode:04o}")
         if path.startswith("/opt/cloud/bin/") and path.endswith(".sh") and not entry.mode & 0o100:
@@ -140,6 +155,8 @@ def modes(case: Case) -> Result:
 @check("files.no-leftovers", "what a patch forgets fills the disk and confuses the next one")
 def no_leftovers(case: Case) -> Result:
     """No staging file or backup that was not there before lies about."""
+    if not case.patched.state.entries:
+        return _NO_FILES
     new = case.patched.state.entries.keys() - case.before.state.entries.keys()
     return _finding(sorted(path for path in new if _LEFTOVER.search(path)), "the patch left working files")
 

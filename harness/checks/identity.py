@@ -21,8 +21,8 @@ def keystore(case: Case) -> Result:
 def truststore(case: Case) -> Result:
     """The trust store has lost no certificate; new ones are welcome."""
     before, after = case.before.identity.truststore, case.after.identity.truststore
-    if before is None:
-        return Skip("the VM has no trust store")
+    if not before:
+        return Skip("the VM has no trust store, or an empty one")
     if after is None:
         return Finding("the trust store is gone")
     lost = sorted(name for name, digest in before.items() if digest not in after.values())
@@ -37,7 +37,7 @@ def truststore(case: Case) -> Result:
 def agent_properties(case: Case) -> Result:
     """The agent is who it was, and no property is lost."""
     before, after = case.before.identity.properties, case.after.identity.properties
-    if before is None:
+    if not before:
         return Skip("the VM runs no agent")
     if after is None:
         return Finding("agent.properties is gone")
@@ -73,7 +73,7 @@ def _same(before: Mapping[str, str] | None, after: Mapping[str, str] | None, abs
     if before is None and after is None:
         return Skip(absent)
     if before is None:
-        return None  # the server provisions it in its own time
+        return Skip("there was none before: the server provisions it in its own time")
     if after is None:
         return Finding("it is gone")
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.case import Case
-from harness.checks.registry import Finding, Result, check
+from harness.checks.registry import Finding, Result, Skip, check
 from harness.facts import console, journal
 
 
@@ -20,6 +20,8 @@ def console_quiet(case: Case) -> Result:
 @check("journal.quiet", "the first sign of trouble is a warning that nobody read")
 def journal_quiet(case: Case) -> Result:
     """Every line of priority warning or worse since the start is on the reviewed list."""
+    if not case.before.journal.cursor:
+        return Skip("the VM had no journal before, so nothing says where the new lines begin")
     seen = case.patched.journal.lines
     if case.after is not case.patched:
         seen = seen + case.after.journal.lines

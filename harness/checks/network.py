@@ -12,6 +12,8 @@ from harness.observe import Observation
 def still_open(case: Case) -> Result:
     """Every port that was open is open, on the same address."""
     after = {listener.where for listener in case.after.listeners}
+    if not _lasting(case.before):
+        return Skip("nobody listened on any port before")
     closed = [listener for listener in _lasting(case.before) if listener.where not in after]
     return _finding("nobody listens any more on", closed)
 
@@ -20,6 +22,8 @@ def still_open(case: Case) -> Result:
 def none_new(case: Case) -> Result:
     """No port is open that was not, also not on another address."""
     before = {listener.where for listener in case.before.listeners}
+    if not _lasting(case.after):
+        return Skip("nobody listens on any port")
     opened = [listener for listener in _lasting(case.after) if listener.where not in before]
     return _finding("somebody listens now on", opened)
 

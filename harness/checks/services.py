@@ -16,6 +16,7 @@ _PASSING = re.compile(
 )
 # Services whose workers are logins, which come and go: only their main process counts.
 _SESSIONS = frozenset({"ssh.service", "sshd.service"})
+_NONE_KNOWN = Skip("the VM names no service at all")
 # What sending rules again starts or renews by itself.
 _BY_RULES = re.compile(
     r"(cloud-password-server@.*|dnsmasq|haproxy|apache2|strongswan.*|ipsec|xl2tpd|radvd)\.service"
@@ -54,7 +55,10 @@ def listed(case: Case) -> Result:
 def all_renewed(case: Case) -> Result:
     """Every service that enabled_svcs names and that was up has new processes."""
     wrong = []
-    for word, before, change in renewed(case):
+    rows = list(renewed(case))
+    if not rows:
+        return Skip("no service that enabled_svcs names was up before")
+    for word, before, change in rows:
         if change == "restarted" or (change == "reloaded" and word in case.graceful):
             continue
         if change == "reloaded":
@@ -69,10 +73,16 @@ def all_renewed(case: Case) -> Result:
 @check("services.up", "a service that is down after the patch is an outage")
 def up(case: Case) -> Result:
     """Every service that was up before is up after, whether the patch succeeded or not."""
-    down = [
-        f"{service.name} was active and is {_state(case.after.services.by_name.get(service.name))}"
+    were_up = [
+        service
         for service in case.before.services.by_name.values()
         if service.is_active and service.sub != "exited" and not _PASSING.fullmatch(service.name)
+    ]
+    if not were_up:
+        return Skip("no service was up before")
+    down = [
+        f"{service.name} was active and is {_state(case.after.services.by_name.get(service.name))}"
+        for service in were_up
         if not _is_up(case.after.services.by_name.get(service.name))
     ]
     return Finding("; ".join(down)) if down else None
@@ -84,7 +94,10 @@ def up(case: Case) -> Result:
 def stable(case: Case) -> Result:
     """No named service had to be restarted by systemd."""
     flapping = []
-    for word in case.after.services.enabled or ():
+    named = case.after.services.enabled or ()
+    if not any(case.after.services.get(word) for word in named):
+        return Skip("the VM has no service that enabled_svcs names")
+    for word in named:
         before, after = case.before.services.get(word), case.after.services.get(word)
         # The counter starts again with a manual start, so after one any value counts.
         known = before.restarts if before and after and before.invocation == after.invocation else 0
@@ -102,9 +115,14 @@ def untouched(case: Case) -> Result:
         if (service := case.before.services.get(word))
     }
     wrong = []
-    for name, before in case.before.services.by_name.items():
-        if name in named or before.sub != "running" or _PASSING.fullmatch(name):
-            continue
+    others = {
+        name: service
+        for name, service in case.before.services.by_name.items()
+        if name not in named and service.sub == "running" and not _PASSING.fullmatch(name)
+    }
+    if not others:
+        return Skip("no service but those that enabled_svcs names ran before")
+    for name, before in others.items():
         after = case.patched.services.by_name.get(name)
         change = before.renewed_as(after, case.patched.listeners) if after else "stopped"
         if change == "reloaded" and name in _SESSIONS:
@@ -118,6 +136,8 @@ def untouched(case: Case) -> Result:
 def not_started(case: Case) -> Result:
     """Services that were down before stay down, and are switched on at boot as before."""
     wrong = []
+    if not case.after.services.by_name:
+        return _NONE_KNOWN
     for name, after in case.after.services.by_name.items():
         before = case.before.services.by_name.get(name)
         passing = _PASSING.fullmatch(name) or (case.after is not case.patched and _BY_RULES.fullmatch(name))
@@ -139,6 +159,8 @@ def none_failed(case: Case) -> Result:
     new = case.after.services.failed - case.before.services.failed
     if new:
         return Finding(f"failed units: {', '.join(sorted(new))}")
+    if not case.after.services.by_name:
+        return _NONE_KNOWN
     if still := case.after.services.failed:
         return Skip(f"failed before the patch already: {', '.join(sorted(still))}")
     return None

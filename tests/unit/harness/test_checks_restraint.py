@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,17 @@ from tests.unit.harness.mutate import (
     set_field,
     stop_listening,
 )
-from tests.unit.harness.world import IPTABLES, STAT, Unit, failed_world, haproxy, pem, world
+from tests.unit.harness.world import (
+    IPTABLES,
+    STAT,
+    Moment,
+    Unit,
+    World,
+    failed_world,
+    haproxy,
+    pem,
+    world,
+)
 
 HARMLESS: dict[str, Mutation] = {
     "counters and dates of iptables": change_text(
@@ -158,3 +169,31 @@ def test_trouble_on_purpose_is_known_in_whatever_case() -> None:
     assert "journal.quiet" in made.found()
     case = replace(made.case(), trouble=("haproxy",))
     assert {row.name: row.verdict for row in judge(case)}["journal.quiet"] == "passed"
+
+
+# Checks that are about silence: where nothing was said, nothing was wrong.
+ABOUT_SILENCE = {"console.quiet", "journal.no-cores"}
+SILENT = {"scripts.template": None, "journal.cursor": ""}
+
+
+def nothing_to_look_at(made: World) -> World:
+    """Return the world of a VM that answers every question of an observation with nothing."""
+    for name in ("before", "patched", "after"):
+        setattr(made, name, Moment(signature="", kept="", texts=dict(SILENT)))
+    made.fields |= {"old": {}, "new": {}, "live_paths": (), "control_address": "", "signature": ""}
+    made.fields |= {"answer": None, "recorded": None}
+    return made
+
+
+@pytest.mark.parametrize("make", [world, failed_world])
+def test_a_check_that_has_nothing_to_look_at_does_not_pass(make: Callable[[], World]) -> None:
+    outcomes = judge(nothing_to_look_at(make()).case())
+    assert {row.name for row in outcomes if row.verdict == "passed"} == ABOUT_SILENCE
+    assert all(row.reason for row in outcomes if row.verdict != "passed")
+
+
+def test_a_healthy_patch_leaves_few_checks_out() -> None:
+    skipped = {row.name for row in judge(world().case()) if row.verdict == "skipped"}
+    absent = {"ip6tables", "ipset", "nft", "policy", "dns", "dnsmasq", "metadata-access", "vpn"}
+    others = {"identity.agent-connected", "traffic.within-budget", "traffic.streams", "traffic.probed"}
+    assert skipped == {f"rules.{name}" for name in absent} | others

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,26 +84,17 @@ def hypervisor(uri: str | None = None) -> Iterator[Hypervisor]:
     given = uri or os.environ.get("SYSVM_LIBVIRT_URI")
     if given:
         require_local(given)
-        connection = _open(given)
-        yield _describe(connection, given, private=False)
-        connection.close()
-        return
-    if os.geteuid() != 0:
-        connection = _open("qemu:///session")
-        yield _describe(connection, "qemu:///session", private=False)
-        connection.close()
-        return
-    if _SYSTEM_SOCKET.exists() and (connection := _try_open("qemu:///system")) is not None:
-        yield _describe(connection, "qemu:///system", private=False)
-        connection.close()
-        return
-    with _private_daemon() as private_uri:
-        connection = _open(private_uri)
-        described = _describe(connection, private_uri, private=True)
-        try:
-            yield described
-        finally:
-            connection.close()
+    elif os.geteuid() != 0:
+        given = "qemu:///session"
+    with ExitStack() as stack:
+        connection = _open(given) if given else _open_system()
+        private = connection is None
+        where = given or "qemu:///system"
+        if connection is None:
+            where = stack.enter_context(_private_daemon())
+            connection = _open(where)
+        stack.callback(connection.close)
+        yield _describe(connection, where, private=private)
 
 
 def require_local(uri: str) -> None:
@@ -119,6 +110,11 @@ def require_local(uri: str) -> None:
             "that are made here",
             hint=f"run sysvm on {host}",
         )
+
+
+def _open_system() -> Any | None:
+    """Open the host's own libvirt, if there is one that answers."""
+    return _try_open("qemu:///system") if _SYSTEM_SOCKET.exists() else None
 
 
 def _try_open(uri: str) -> Any | None:

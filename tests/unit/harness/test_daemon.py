@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import libvirt
 import pytest
 
 from bundle.errors import UsageError
@@ -21,3 +22,15 @@ def test_a_libvirt_on_another_machine_is_refused_before_anything_is_made(uri, mo
 )
 def test_a_libvirt_on_this_machine_is_not(uri):
     daemon.require_local(uri)
+
+
+def test_a_connection_is_closed_however_its_use_ends():
+    def fail():
+        raise KeyError("in the middle")
+
+    # libvirt's own driver for tests: a host in memory.
+    with pytest.raises(KeyError), daemon.hypervisor("test:///default") as host:
+        assert host.connection.getHostname()
+        fail()
+    with pytest.raises(libvirt.libvirtError):
+        host.connection.getHostname()

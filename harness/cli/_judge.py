@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 import pytest
 
 from bundle.errors import Exit, UsageError
-from harness.events import read
-from harness.report import build
-from harness.report.table import render_table
+from harness.cli._show import show_report
+from harness.report import load
 from harness.runs import Latest
 
 
@@ -36,35 +33,17 @@ def judge(arguments: Sequence[str], as_json: bool) -> int:
     ran = Latest()
     with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
         status = pytest.main(
-            [
-                str(here),
-                "-c",
-                str(here / "pytest.ini"),
-                "--rootdir",
-                str(here),
-                "-p",
-                "harness.plugin",
-                *arguments,
-            ],
+            [str(here), "-c", str(here / "pytest.ini"), "--rootdir", str(here), "-p", "harness.plugin", *arguments],
             plugins=[ran],
-        )
+        )  # fmt: skip
         log.seek(0)
         text = log.read()
     if ran.run is None:
         last = text.strip().splitlines()[-1:] or [f"pytest ended with status {status}"]
         raise UsageError(f"no scenario was run: {last[0]}")
     ran.run.results.log("pytest.log").write_text(text)
-    report = build(read(ran.run.results.events), name=ran.run.results.name)
-    if as_json:
-        click.echo(json.dumps(asdict(report), indent=1))
-    else:
-        from rich.console import Console
-
-        terminal = Console()
-        if not terminal.is_terminal:
-            terminal.width = 160
-        terminal.print(render_table(report))
-        click.echo(f"report: {ran.run.results.html}")
+    report = load(ran.run.results)
+    show_report(report, ran.run.results.html, as_json=as_json)
     if ran.run.problem is not None:
         click.echo(f"sysvm: {ran.run.problem.text}", err=True)
         return ran.run.problem.exit_status

@@ -11,6 +11,7 @@ import click
 
 from bundle.cli._options import json_option
 from bundle.errors import Exit
+from harness.cli._show import wide_console
 from harness.cli._targets import find_targets, load_bundle, target_options
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def status(
 
 
 def _table(rows: tuple[StatusRow, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -62,10 +62,7 @@ def _table(rows: tuple[StatusRow, ...]) -> None:
             row.last_patch,
         )
         table.add_row(*map(Text, cells))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
+    wide_console().print(table)
     for row in rows:
         if row.error or row.reason:
             click.echo(row.error or f"{row.name}: {row.reason}")

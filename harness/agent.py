@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from bundle import layout
 from bundle.errors import InfrastructureError, UsageError
 from harness.protocols import Guest
 
 LANDING = "/var/cache/cloud"
-FILES = ("agent.zip", "cloud-scripts.tgz", "patch-sysvms.sh")
-SIGNATURE_FILE = "cloud-scripts-signature"
+FILES = layout.PAYLOAD
 
 # Seconds. The guest's script waits 240 s for the end of its boot before it tells the version.
 _VERSION_DEADLINE = 300.0
@@ -94,10 +94,10 @@ def load_bundle(folder: Path, digest: Literal["md5", "sha512"] | None = None) ->
             raise UsageError(f"bundle {folder}: {name} is empty")
     stated = _stated_signature(folder)
     algorithm = digest or _DIGESTS.get(len(stated), "sha512")
-    signature = hashlib.new(algorithm, contents["cloud-scripts.tgz"], usedforsecurity=False).hexdigest()
+    signature = hashlib.new(algorithm, contents[layout.SCRIPTS], usedforsecurity=False).hexdigest()
     if stated and len(stated) == len(signature) and stated != signature:
         raise UsageError(
-            f"bundle {folder}: {SIGNATURE_FILE} says {stated[:16]}…, but cloud-scripts.tgz is {signature[:16]}…",
+            f"bundle {folder}: {layout.SIGNATURE} says {stated[:16]}…, but cloud-scripts.tgz is {signature[:16]}…",
             hint="the folder holds files of two bundles; build or copy it again",
         )
     return BundleFiles(folder, contents, signature)
@@ -105,11 +105,11 @@ def load_bundle(folder: Path, digest: Literal["md5", "sha512"] | None = None) ->
 
 def _stated_signature(folder: Path) -> str:
     try:
-        return (folder / SIGNATURE_FILE).read_text(encoding="ascii").strip()
+        return (folder / layout.SIGNATURE).read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"bundle {folder}: cannot read {SIGNATURE_FILE}: {error}") from None
+        raise UsageError(f"bundle {folder}: cannot read {layout.SIGNATURE}: {error}") from None
 
 
 def ask_versions(guest: Guest) -> Versions:
@@ -177,7 +177,7 @@ def _upload(guest: Guest, bundle: BundleFiles) -> None:
 def _run(guest: Guest, versions: Versions, dialect: Dialect) -> PatchAnswer:
     old = versions.scripts
     try:
-        done = guest.run(f"{LANDING}/patch-sysvms.sh", deadline=_PATCH_DEADLINE, check=False)
+        done = guest.run(f"{LANDING}/{layout.SCRIPT}", deadline=_PATCH_DEADLINE, check=False)
     except InfrastructureError as error:
         return PatchAnswer(False, str(error), versions.template, old, ran=True)
     output = done.stdout + done.stderr

@@ -14,12 +14,11 @@ from pathlib import Path
 from bundle.catalogue import Release
 from bundle.errors import InfrastructureError
 from harness import wait
+from harness.agent import FILES, LANDING
 from harness.guest import Guest
 from harness.machine import Machine
 
-CMDLINE_FILE = "/var/cache/cloud/cmdline"
-LANDING = "/var/cache/cloud"
-BUNDLE_FILES = ("agent.zip", "cloud-scripts.tgz", "patch-sysvms.sh")
+CMDLINE_FILE = f"{LANDING}/cmdline"
 _SYNC_ID = 1234567890
 
 
@@ -106,5 +105,5 @@ def write_through_agent(machine: Machine, path: str, content: bytes) -> None:
 
 def upload(guest: Guest, bundle: Path) -> None:
     """Copy the three files to the landing folder, mode 0755, as CloudStack's agents do."""
-    for name in BUNDLE_FILES:
+    for name in FILES:
         guest.put((bundle / name).read_bytes(), f"{LANDING}/{name}", 0o755)

@@ -73,9 +73,8 @@ def _disk() -> Finding:
     from harness.cache import cache_root
 
     root = cache_root()
-    root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free >> 30
-    remedy = "" if free >= DISK_GIB else "free some, run 'sysvm image gc', or set SYSVM_CACHE"
+    remedy = "" if free >= DISK_GIB else "free some, run 'sysvm cache gc', or set SYSVM_CACHE"
     return Finding("disk", free >= DISK_GIB, f"{root}: {free} GiB free, {DISK_GIB} needed", remedy)
 
 
@@ -133,15 +132,15 @@ def _open_kvm() -> None:
 
 def _libvirt() -> list[Finding]:
     from harness.daemon import hypervisor
+    from harness.domain import EMULATOR
 
     try:
         with hypervisor() as host:
             where = f"{host.uri} (QEMU runs as {host.uid}:{host.gid})"
             findings = [Finding("libvirt", True, f"answers at {where}")]
-            emulator = "/usr/bin/qemu-system-x86_64"
-            host.connection.getDomainCapabilities(emulator, None, None, "qemu", 0)
+            host.connection.getDomainCapabilities(EMULATOR, None, None, "qemu", 0)
             started = time.monotonic()
-            host.connection.getDomainCapabilities(emulator, None, None, "qemu", 0)
+            host.connection.getDomainCapabilities(EMULATOR, None, None, "qemu", 0)
             seconds = time.monotonic() - started
             quick = seconds < CAPABILITIES_LIMIT
             remedy = (
@@ -169,7 +168,7 @@ def _acceleration(uid: int, groups: tuple[int, ...]) -> Finding:
         return Finding(
             "acceleration", True, "not probed yet: the first template image brings the kernel", required=False
         )
-    answer = accel.find(images[0].kernel, uid, groups)
+    answer = accel.of_template(images[0], uid, groups)
     return Finding("acceleration", True, f"{answer.accelerator.name}: {answer.reason}", required=False)
 
 

@@ -18,6 +18,7 @@ from bundle.errors import InfrastructureError
 from harness.accel import Accelerator
 
 RAM_ID = "sysvm.ram"
+EMULATOR = "/usr/bin/qemu-system-x86_64"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
@@ -30,7 +31,7 @@ class Channel:
 
 
 class Backend(Protocol):
-    """The host's side of a NIC; see harness.network_backends."""
+    """The host's side of a NIC; see :mod:`harness.netdev`."""
 
     def arguments(self, netdev_id: str) -> list[str]:
         """Return QEMU's arguments that make a netdev of that id."""
@@ -71,7 +72,7 @@ class DomainSpec:
     description: str = "Debian GNU/Linux 12 (64-bit)"
     arch: str = "x86_64"
     machine: str = "pc"
-    emulator: str = "/usr/bin/qemu-system-x86_64"
+    emulator: str = EMULATOR
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""

@@ -36,6 +36,7 @@ from harness import (
     technique,
     topology,
 )
+from harness.agent import FILES
 from harness.cache import digest_of_files
 from harness.daemon import Hypervisor, hypervisor
 from harness.disks import scratch
@@ -159,12 +160,21 @@ class Lab:
     golden: golden.Golden
 
     @contextmanager
-    def system_vm(self, name: str, logs: str | None = None) -> Iterator[SystemVm]:
-        """Yield a fresh copy of the golden snapshot; its logs are kept among the results, in a folder ``logs``."""
+    def system_vm(
+        self, name: str, logs: str | None = None, services: Sequence[Forward] = ()
+    ) -> Iterator[SystemVm]:
+        """Yield a fresh copy of the golden snapshot.
+
+        Args:
+            name: of the VM.
+            logs: folder of the results that its logs are kept in; named after the VM without one.
+            services: what an agent VM finds on its management network besides the server.
+        """
         vm = self.spares.take(name)
         folder = logs or name
         try:
-            with management_of(vm, self.golden.folder, self.results.log(f"{folder}/{_MANAGEMENT_LOG}")):
+            log = self.results.log(f"{folder}/{_MANAGEMENT_LOG}")
+            with management_of(vm, self.golden.folder, log, services):
                 yield vm
         finally:
             try:
@@ -318,7 +328,7 @@ def ingredients(
     return {
         "image": template.digest,
         "kernel": kernel_arguments(template) if template.direct_boot else "the disk's own boot loader",
-        "bundle": digest_of_files([bundle / name for name in boot.BUNDLE_FILES]),
+        "bundle": digest_of_files([bundle / name for name in FILES]),
         "topology": [asdict(plan) for plan in plans],
         "network": repr(declared),
         "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from bundle.errors import InfrastructureError, UsageError
 from harness import cache
+from harness.domain import EMULATOR
 
 Technique = Literal["shared-ram", "full-copy"]
 _KNOWN: dict[str, Technique] = {word: word for word in get_args(Technique)}
@@ -22,7 +23,7 @@ BACKEND = "memory-backend-file"
 _PROBE_DEADLINE = 20.0
 
 
-def find(version: str, emulator: str = "/usr/bin/qemu-system-x86_64") -> Technique:
+def find(version: str, emulator: str = EMULATOR) -> Technique:
     """Return what this QEMU can; cached by its version. ``SYSVM_SNAPSHOTS`` overrides.
 
     Raises:

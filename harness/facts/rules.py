@@ -32,9 +32,6 @@ class RuleSet:
     lines: tuple[str, ...] | None
 
 
-Rules = Mapping[str, RuleSet]
-
-
 def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads, one a rule set."""
     # One program for both questions: under emulation, a Python takes a second to start.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from harness.collect import Section
 
-_WILDCARDS = {"*", "0.0.0.0", "[::]", "::"}  # noqa: S104 - words to compare with, nothing is bound
 _EPHEMERAL = 32768
 
 
@@ -21,11 +20,6 @@ class Listener:
     port: int
     programs: tuple[str, ...]
     pids: tuple[int, ...]
-
-    @property
-    def is_wildcard(self) -> bool:
-        """Whether it accepts on every address."""
-        return self.address in _WILDCARDS
 
     @property
     def is_lasting(self) -> bool:

@@ -32,7 +32,7 @@ class Pair:
             CheckFailed: there is not exactly one primary.
         """
         roles = self._roles()
-        if sum(role == "PRIMARY" for role in roles.values()) != 1:
+        if _primaries(roles) != 1:
             raise CheckFailed(
                 f"not patching a pair without exactly one primary: {_readable(roles)}",
                 hint="let the pair settle, then restart the network",

@@ -16,10 +16,9 @@ from typing import Self
 
 from bundle.errors import InfrastructureError
 from harness import children
+from harness.domain import EMULATOR
 from harness.management import splice
 from harness.netdev import Forward, Link
-
-EMULATOR = "/usr/bin/qemu-system-x86_64"
 
 
 class Relay:

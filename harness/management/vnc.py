@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from harness import children
-from harness.management.relay import EMULATOR
+from harness.domain import EMULATOR
 from harness.ports import Ports
 
 # What QEMU calls its screen, and with it the screen that a console must show.

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import accel, boot, golden, lab
+from harness import accel, golden, lab
+from harness.agent import FILES
 from harness.image import images
 from harness.results import Results
 
@@ -16,7 +17,7 @@ ENGINE = SimpleNamespace(accelerator=accel.TCG, technique="private mapping")
 
 @pytest.fixture
 def bundle(tmp_path):
-    for name in boot.BUNDLE_FILES:
+    for name in FILES:
         (tmp_path / name).write_text(name)
     return tmp_path
 

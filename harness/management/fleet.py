@@ -75,6 +75,11 @@ class _Run:
     began: float
     index: int
 
+    def timed_out(self, limit: float) -> FleetRow:
+        """Return what is said of it when it has not ended within ``limit`` seconds."""
+        seconds = time.monotonic() - self.began
+        return FleetRow(self.target.name, "timed out", f"no end within {limit:g} s", seconds)
+
 
 def patch_many(
     targets: Sequence[Target],
@@ -123,18 +128,10 @@ def patch_many(
                 finish(*ends.get(timeout=max(next_limit - time.monotonic(), 0.0)))
             except queue.Empty:
                 late = min(running.values(), key=lambda run: run.began)
-                seconds = time.monotonic() - late.began
-                finish(
-                    late.index,
-                    FleetRow(late.target.name, "timed out", f"no end within {time_limit:g} s", seconds),
-                )
+                finish(late.index, late.timed_out(time_limit))
     reason = f"{max_failures} VMs had failed" if max_failures is not None else ""
-    return Summary(
-        tuple(
-            rows.get(index, FleetRow(target.name, "not started", reason))
-            for index, target in enumerate(targets)
-        )
-    )
+    idle = (FleetRow(target.name, "not started", reason) for target in targets)
+    return Summary(tuple(rows.get(index, row) for index, row in enumerate(idle)))
 
 
 def _work(

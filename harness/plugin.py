@@ -6,6 +6,7 @@ Fixtures:
     network: the network that is declared for the VM, with its rules.
     system_vm: a fresh, booted, configured system VM with its tenants; gone after the test.
     tenant: a host behind that VM.
+    management_services: what an agent VM finds on its management network besides the server.
     live_patch: patches that VM and makes every check; the test fails at its end when one did not hold.
     traffic: runs probes beside whatever the test does, and records what they saw.
 
@@ -36,6 +37,7 @@ from harness.runs import RUN, Problem, Run
 if TYPE_CHECKING:
     from harness.engine import SystemVm
     from harness.lab import Lab
+    from harness.netdev import Forward
     from harness.network import Network
     from harness.tenant import Tenant
     from harness.traffic import Probe, Traffic
@@ -285,7 +287,15 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
+def management_services() -> Sequence[Forward]:
+    """What an agent VM finds on its management network besides the server; a module of scenarios may have its own."""
+    return ()
+
+
+@pytest.fixture
+def system_vm(
+    request: pytest.FixtureRequest, lab: Lab, management_services: Sequence[Forward]
+) -> Iterator[SystemVm]:
     """A fresh copy of the golden snapshot."""
     started = time.monotonic()
     mark = request.node.get_closest_marker("scenario")
@@ -293,7 +303,7 @@ def system_vm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[SystemVm]:
     name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.originalname)[:24]
     scenario = scenario_id(request.node)
     lab.events.emit("template", scenario=scenario, label=lab.image.label())
-    with lab.system_vm(name, logs=scenario) as vm:
+    with lab.system_vm(name, logs=scenario, services=management_services) as vm:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         if _wants_the_same(request.node):
             lab.spares.expect()

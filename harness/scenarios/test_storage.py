@@ -1,0 +1,120 @@
+"""Secondary storage: a share stays mounted and takes what is written all through the patch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness.lab import Lab
+from harness.management import nfs
+from harness.netdev import Forward
+from harness.ports import Ports
+from harness.trial import Trial
+
+_SERVER, _PORT = "10.0.0.6", 2049
+_URL = f"nfs://{_SERVER}{nfs.EXPORT}"
+_STAND_IN = "/mnt/SecStorage/0f9d6c1e"
+# Seconds without a write: a patch restarts the agent, but nothing that a mount hangs on.
+_LONGEST_GAP = 5.0
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[nfs.NfsServer | None]:
+    """A share of a real NFS server; None where none is installed."""
+    if not nfs.installed():
+        yield None
+        return
+    ports = Ports()
+    try:
+        with nfs.NfsServer(ports.take(), tmp_path) as server:
+            yield server
+    finally:
+        ports.release()
+
+
+@pytest.fixture
+def management_services(share: nfs.NfsServer | None) -> Sequence[Forward]:
+    """The share, as the VM finds it on its management network."""
+    return [Forward(share.port, _SERVER, _PORT)] if share else []
+
+
+@pytest.mark.scenario(
+    "S26-storage-stays-mounted", types=("secstorage",), why="only secondary storage has mounts"
+)
+def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: nfs.NfsServer | None) -> None:
+    """A program writes to an NFS share all through the patch: it is never mounted anew, and no write fails."""
+    guest = live_patch.vm.guest
+    folder = _mounted(lab, live_patch, share)
+    # Writes ten lines a second, each with its time; says when a write fails.
+    writer = (
+        f"while :; do date +%s.%N >>{folder}/written || echo failed >>/run/writer-failed; sleep 0.1; done"
+    )
+    guest.run(f"nohup sh -c '{writer}' >/dev/null 2>&1 </dev/null & echo $! >/run/writer.pid")
+    # The number that the kernel gives a mount: another one means that it was mounted anew.
+    number = f"awk '$5 == \"{folder}\" {{ print $1 }}' /proc/self/mountinfo"
+    before = guest.run(number).stdout
+    live_patch.require("storage.mounted-before", "" if before else "it is not mounted")
+    live_patch.patch(lab.new_bundle)
+    same = guest.run(number).stdout == before
+    live_patch.require("storage.mounted-after", "" if same else "it is mounted anew, or not at all")
+    live_patch.require(
+        "storage.writable", "" if _grows(live_patch, folder) else "nothing is written any more"
+    )
+    failed = guest.run("cat /run/writer-failed 2>/dev/null | wc -l").stdout.strip()
+    live_patch.require("storage.written", "" if failed == "0" else f"{failed} writes failed")
+    longest = float(
+        guest.run(
+            f"awk 'NR > 1 && $1 - last > gap {{ gap = $1 - last }} {{ last = $1 }} END {{ print gap + 0 }}' "
+            f"{folder}/written"
+        ).stdout
+    )
+    live_patch.require("storage.gap", "" if longest <= _LONGEST_GAP else f"no write for {longest:.1f} s")
+    _require_known(live_patch, share)
+    # Nothing may hang on the share when its server goes.
+    guest.run(
+        f"kill $(cat /run/writer.pid); until umount {folder}; do sleep 0.1; done 2>/dev/null", deadline=30
+    )
+
+
+def _mounted(lab: Lab, trial: Trial, share: nfs.NfsServer | None) -> str:
+    """Let the agent mount the share, as the server would; return its folder."""
+    if share is None:
+        with lab.narrator.step(
+            "S26: nfs-ganesha is not installed: a file system in memory stands in for NFS"
+        ):
+            trial.vm.guest.run(f"mkdir -p {_STAND_IN} && mount -t tmpfs stand-in {_STAND_IN}")
+        return _STAND_IN
+    with lab.narrator.step("S26: the agent mounts a share of nfs-ganesha"):
+        answer = _ask(trial, "mount", url=_URL)
+        folder = str(answer.get("path"))
+        kind = trial.vm.guest.run(f"findmnt -n -o FSTYPE {folder}", check=False).stdout.strip()
+    trial.require("storage.nfs", "" if kind == "nfs4" else f"{folder} is {kind or 'no mount'}: {answer}")
+    return folder
+
+
+def _require_known(trial: Trial, share: nfs.NfsServer | None) -> None:
+    """Require that the agent, which was restarted, still looks after the share."""
+    if share is None:
+        trial.skip("storage.known", "the agent knows no file system in memory; nfs-ganesha is not installed")
+        return
+    answer = _ask(trial, "check_health")
+    well = answer.get("result") is True and answer.get("shares") == [_URL]
+    trial.require("storage.known", "" if well else f"the agent says {answer}")
+
+
+def _ask(trial: Trial, command: str, **fields: str) -> dict[str, object]:
+    """Ask the agent something as the server does."""
+    site = trial.vm.site
+    if site is None:
+        raise InfrastructureError(f"{trial.vm.name}: nobody plays the management network")
+    site.connected()
+    return site.agents.ask(command, 60, **fields)
+
+
+def _grows(trial: Trial, folder: str) -> bool:
+    count = f"wc -l <{folder}/written"
+    done = trial.vm.guest.run(f"a=$({count}); sleep 1; b=$({count}); [ $b -gt $a ]", check=False)
+    return done.status == 0

@@ -123,23 +123,18 @@ class Trial:
                 only proved, or nobody is to care.
         """
         step = self.lab.narrator.step
-        console = self.vm.console_log
         with step(f"{self.vm.name}: observe before"):
-            printed = console.stat().st_size
+            printed = self.vm.console_log.stat().st_size
             before = observe.observe(self.vm.guest)
         with step(f"{self.vm.name}: live patch"), self._watched() as (traffic, link):
             answer = act()
         with step(f"{self.vm.name}: observe after the patch"):
             patched = after = observe.observe(self.vm.guest, before.journal.cursor)
-        told = agent.ask_versions(self.vm.guest).scripts if answer is None else answer.scripts_version
-        well = (expected == "patched" and told == files.signature) if answer is None else answer.success
+        told, well = self._result(answer, files, expected)
         if well and self.lab.network is not None and rules == "send":
             with step(f"{self.vm.name}: send the rules again"):
                 network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
                 after = observe.observe(self.vm.guest, before.journal.cursor)
-        with console.open("rb") as log:
-            log.seek(printed)
-            spoken = log.read().decode(errors="replace")
         case = Case(
             vm_type=self.lab.wish.vm_type,
             expected=expected,
@@ -153,7 +148,7 @@ class Trial:
             new=payload.read(files, self.lab.wish.vm_type),
             live_paths=catalogue.load().live_paths,
             control_address=self.vm.topology.control.address,
-            console=spoken,
+            console=self._printed_since(printed),
             budgets=traffic.budgets(self._limits()),
             agent=link.state,
             trouble=trouble,
@@ -163,6 +158,21 @@ class Trial:
         if rules != "leave":
             self.prove_rules()
         return case
+
+    def _result(
+        self, answer: PatchAnswer | None, files: BundleFiles, expected: Expectation
+    ) -> tuple[str, bool]:
+        """Return the signature of the scripts that the VM is believed to run, and whether the patch went well."""
+        if answer is not None:
+            return answer.scripts_version, answer.success
+        told = agent.ask_versions(self.vm.guest).scripts
+        return told, expected == "patched" and told == files.signature
+
+    def _printed_since(self, size: int) -> str:
+        """Return what the console printed since its log had so many bytes."""
+        with self.vm.console_log.open("rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
 
     def prove_rules(self) -> None:
         """Send a request through every rule of the network; a VM without one has nothing to prove."""

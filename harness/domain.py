@@ -9,7 +9,7 @@ its shared memory backing cannot be told which file to use.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +86,6 @@ class DomainSpec:
     ram_file: Path | None = None
     ram_shared: bool = False
     incoming: bool = False
-    extra_arguments: tuple[str, ...] = field(default=())
 
     def qemu_arguments(self) -> list[str]:
         """Return the arguments that libvirt passes through to QEMU."""
@@ -101,7 +100,7 @@ class DomainSpec:
             arguments += nic.arguments(index)
         if self.incoming:
             arguments += ["-incoming", "defer"]
-        return [*arguments, *self.extra_arguments]
+        return arguments
 
 
 @cache

@@ -60,13 +60,7 @@ class Event:
 class EventLog:
     """Appends events to a file; threads share it, processes of one run each open the same path."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Start a log at ``path``, or join the one that another process of this run has started there.
 
         Raises:
@@ -74,7 +68,6 @@ class EventLog:
         """
         self.path = path
         self._clock = clock
-        self._now = now
         self._lock = threading.Lock()
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         earlier = path.stat().st_size > 0
@@ -105,7 +98,7 @@ class EventLog:
         if clash := {"t", "at", "kind"} & set(fields):
             raise ValueError(f"event {kind!r} may not set {', '.join(sorted(clash))}")
         plain = json.loads(json.dumps(fields, default=_plain))
-        at = self._now().isoformat(timespec="milliseconds")
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._lock:
             event = Event(round(self.elapsed, 6), at, kind, plain)
             line = json.dumps({"t": event.t, "at": at, "kind": kind, **plain}, ensure_ascii=True)

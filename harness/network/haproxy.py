@@ -6,10 +6,22 @@ from ipaddress import IPv4Address
 
 from harness.network.model import LoadBalancer
 
-MAX_CONNECTIONS = 4096
+# What a network offering allows when it says nothing else.
+_MAX_CONNECTIONS = 4096
 STATS_PORT = 8081
 _HTTP_PORT = 80
 
+_GLOBAL = (
+    "global",
+    "\tlog 127.0.0.1:3914 local0 warning",
+    f"\tmaxconn {_MAX_CONNECTIONS}",
+    f"\tmaxpipes {_MAX_CONNECTIONS // 4}",
+    "\tchroot /var/lib/haproxy",
+    "\tuser haproxy",
+    "\tgroup haproxy",
+    "\tstats socket /run/haproxy/admin.sock",
+    "\tdaemon",
+)
 _DEFAULTS = (
     "defaults",
     "\tlog global",
@@ -23,17 +35,14 @@ _DEFAULTS = (
 )
 
 
-def configuration(
-    rules: tuple[LoadBalancer, ...], stats_address: IPv4Address, max_connections: int = MAX_CONNECTIONS
-) -> list[str]:
+def configuration(rules: tuple[LoadBalancer, ...], stats_address: IPv4Address) -> list[str]:
     """Return the whole configuration as lines without line ends.
 
     Args:
         rules: the load-balancer rules; without any, a listener that nobody uses keeps haproxy alive.
         stats_address: where the statistics page listens.
-        max_connections: the limit of the network offering.
     """
-    lines = [*_global(max_connections), "", *_DEFAULTS, ""]
+    lines = [*_GLOBAL, "", *_DEFAULTS, ""]
     for rule in rules:
         lines += [*_listener(rule), ""]
     if not rules:
@@ -44,20 +53,6 @@ def configuration(
 def pool_name(rule: LoadBalancer) -> str:
     """Return what haproxy calls a rule: ``192_0_2_10-80``."""
     return f"{str(rule.public).replace('.', '_')}-{rule.port}"
-
-
-def _global(max_connections: int) -> list[str]:
-    return [
-        "global",
-        "\tlog 127.0.0.1:3914 local0 warning",
-        f"\tmaxconn {max_connections}",
-        f"\tmaxpipes {max_connections // 4}",
-        "\tchroot /var/lib/haproxy",
-        "\tuser haproxy",
-        "\tgroup haproxy",
-        "\tstats socket /run/haproxy/admin.sock",
-        "\tdaemon",
-    ]
 
 
 def _listener(rule: LoadBalancer) -> list[str]:

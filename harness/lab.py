@@ -108,7 +108,7 @@ class Wish:
         found = images.find(self.template)
         if found.release != self.from_release:
             raise UsageError(f"template {self.template} is of {found.release}, not of {self.from_release}")
-        return found
+        return images.load(found.folder)  # finding it was no use of it yet
 
     def declared(self) -> Network | None:
         """Return the declared network, or None for a type that has none.

@@ -133,7 +133,7 @@ def list_images() -> list[Image]:
 
 
 def find(name: str) -> Image:
-    """Return the image whose key or digest starts with ``name``.
+    """Return the image whose key or digest starts with ``name``; looking is not using.
 
     Raises:
         UsageError: none does, or more than one.

@@ -10,6 +10,7 @@ from harness import cache, retention
 from harness.cli.image import image as command
 from harness.image import ImageSpec, base, build, building, find, list_images
 from harness.image.spec import resolve
+from harness.lab import Wish
 from tests.unit.harness.image_samples import scripts_archive, small_tree
 
 DAY = 86400
@@ -146,6 +147,15 @@ def test_gc_removes_what_was_not_used_and_keeps_the_bases_of_the_rest(bundle, ma
     assert removed == [old.folder, cache.entry(base.KIND, old.base)]
     assert list_images() == [new]
     assert cache.entries(base.KIND) == [cache.entry(base.KIND, new.base)]
+
+
+def test_gc_keeps_a_template_that_was_booted_by_its_name(bundle, made):
+    image = build(spec(bundle))
+    used(image, 9)
+    assert find(image.key) == image
+    assert retention.collect_images(7, dry_run=True)[0] == image.folder
+    assert Wish("router", "4.21", "4.22", template=image.key).image(bundle) == image
+    assert retention.collect_images(7) == []
 
 
 def test_gc_dry_run_removes_nothing(bundle, made):

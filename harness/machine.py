@@ -108,6 +108,16 @@ class Machine:
         """Plug or pull the cable of a NIC, by its place."""
         self.monitor("set_link", name=f"nic{nic}", up=up)
 
+    def forward(self, nic: int, host_port: int, address: str, port: int) -> None:
+        """Let a port of loopback lead to an address and TCP port behind a NIC on QEMU's user-mode network.
+
+        Raises:
+            InfrastructureError: QEMU refuses it.
+        """
+        rule = f"hostfwd_add net{nic} tcp:127.0.0.1:{host_port}-{address}:{port}"
+        if refusal := self.monitor("human-monitor-command", **{"command-line": rule}):
+            raise InfrastructureError(f"{self.name}: QEMU refuses {rule!r}: {refusal.strip()}")
+
     def crash(self) -> None:
         """Cut the power: the process dies at once, and what the guest had not synced is lost."""
         self.destroy()

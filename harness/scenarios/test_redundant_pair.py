@@ -24,6 +24,8 @@ from harness.trial import PACES, Trial
 
 # The longest time without an answer while the addresses move: three missed signs of life, and the new primary's start.
 _BUDGETS_MS = {"kvm": 6_000.0, "qemu": 15_000.0}
+# How often at least a primary must have been seen: a restart of the network takes far longer than so many looks.
+_LOOKS = 5
 
 
 class _Order:
@@ -86,8 +88,13 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
             problem = _call(server)
         trial.require("call.succeeds", problem)
         traffic.record(lab.events, scenario, limits)
+        idle = [probe.name for probe in traffic.results if not probe.sent]
+        asked = len(traffic.results) > len(idle)
+        trial.require("pair.probed", "" if asked and not idle else f"these sent nothing: {idle or 'all'}")
         was = " then ".join(events.patched)
         trial.require("pair.backup-first", "" if events.patched == order else f"patched were {was}")
+        led = sum("PRIMARY" in now for now in roles)
+        trial.require("pair.watched", "" if led >= _LOOKS else f"a primary was seen {led} times only")
         # Roles are asked side by side: a failover between both answers may look like two primaries, once.
         both = [now == before == ("PRIMARY", "PRIMARY") for before, now in itertools.pairwise(roles)]
         trial.require("pair.one-primary", "both routers were primary at a time" if any(both) else "")

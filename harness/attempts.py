@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 
 from harness.engine import SystemVm
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow
@@ -19,6 +21,8 @@ TIMEOUT = 2
 PEER = "/cgi-bin/peer"
 # What ping prints of an answer.
 PONG = "bytes from"
+# From a host outside to one behind the router.
+_HOPS = 2
 
 
 def attempt(vm: SystemVm, flows: Sequence[Flow]) -> list[str]:
@@ -27,6 +31,7 @@ def attempt(vm: SystemVm, flows: Sequence[Flow]) -> list[str]:
     for number, flow in enumerate(flows):
         sides.setdefault(flow.source, []).append(number)
     found = [""] * len(flows)
+    arrived = _arrivals(vm, flows)
     with ThreadPoolExecutor(max_workers=len(sides) or 1) as pool:
         jobs = {
             side: pool.submit(_from_side, vm, side, [flows[number] for number in numbers])
@@ -35,7 +40,22 @@ def attempt(vm: SystemVm, flows: Sequence[Flow]) -> list[str]:
         for side, numbers in sides.items():
             for number, problem in zip(numbers, jobs[side].result(), strict=True):
                 found[number] = problem
-    return found
+    now = _arrivals(vm, flows)
+    return [problem or _lost(flow, arrived, now) for flow, problem in zip(flows, found, strict=True)]
+
+
+def _arrivals(vm: SystemVm, flows: Sequence[Flow]) -> dict[str, int]:
+    """Return how many datagrams came to ports that nobody serves, for each host that UDP is to reach."""
+    hosts = {name for flow in flows if flow.protocol == "udp" and flow.allowed for name in flow.reaches}
+    count = "awk '/^Udp: [0-9]/ { print $3 }' /proc/net/snmp"
+    return {name: int(vm.tenants[name].run(count).stdout) for name in hosts}
+
+
+def _lost(flow: Flow, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    """Return what is wrong with a datagram that was answered, but not by the host that it was sent to."""
+    if flow.protocol != "udp" or not flow.allowed or any(after[name] > before[name] for name in flow.reaches):
+        return ""
+    return f"it was answered, but nothing arrived at {' or '.join(flow.reaches) or 'any host'}"
 
 
 def _from_side(vm: SystemVm, side: str, flows: list[Flow]) -> list[str]:
@@ -48,12 +68,12 @@ def _from_side(vm: SystemVm, side: str, flows: list[Flow]) -> list[str]:
 
 def verdict(flow: Flow, answer: str, token: str) -> str:
     """Compare an answer, empty when there was none, with what the network declares; returns what is wrong."""
-    answered = PONG in answer if flow.port is None else bool(answer)
+    answered = _is_answer(flow, answer)
     if not flow.allowed:
         return f"it was answered: {answer[:80]!r}" if answered else ""
     if not answered:
         return f"no answer within {TIMEOUT} s"
-    if flow.port is None:
+    if flow.port is None or flow.protocol == "udp":
         return ""
     if flow.inner_port != HTTP_PORT:
         return "" if answer == token else f"the echo is {answer[:80]!r} instead of {token!r}"
@@ -63,6 +83,12 @@ def verdict(flow: Flow, answer: str, token: str) -> str:
     if flow.seen_as is not None and seen != str(flow.seen_as):
         return f"{who} sees the address {seen} instead of {flow.seen_as}"
     return ""
+
+
+def _is_answer(flow: Flow, answer: str) -> bool:
+    if flow.protocol == "udp":
+        return re.search(rf"^ *{_HOPS} +{re.escape(str(flow.target))} ", answer, re.MULTILINE) is not None
+    return PONG in answer if flow.port is None else bool(answer)
 
 
 def _from_loopback(vm: SystemVm, flows: list[Flow], token: str) -> list[str]:
@@ -109,7 +135,18 @@ def _from_host(host: Tenant, flows: list[Flow], token: str) -> list[str]:
     return answers + [""] * (len(flows) - len(answers))
 
 
+def udp_command(target: IPv4Address, port: int, timeout: float) -> str:
+    """Return the command that sends one datagram through a router, and prints who answers that nobody serves the port.
+
+    A datagram that the router were to keep for itself would not be let in; the host behind it is one hop farther.
+    """
+    # The first datagram goes to the port after the given one.
+    return f"traceroute -n -q 1 -w {timeout:.0f} -f {_HOPS} -m {_HOPS} -p {port - 1} {target}"
+
+
 def _command(flow: Flow) -> str:
+    if flow.port is not None and flow.protocol == "udp":
+        return udp_command(flow.target, flow.port, TIMEOUT)
     if flow.port is None:
         return f"ping -c 1 -W {TIMEOUT} {flow.target}"
     if flow.inner_port == HTTP_PORT:

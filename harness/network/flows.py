@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from harness.network.model import Egress, Ingress, Machine, Network, Nic, Outsider, Ports
+from harness.network.model import Egress, Forward, Ingress, Machine, Network, Nic, Outsider, Ports, Protocol
 
 HTTP_PORT = 80
 # What every host serves besides HTTP: TCP echo.
@@ -28,11 +28,12 @@ class Flow:
         rule: what is tried, for people.
         source: name of the host that tries, or ``LOOPBACK``.
         target: address that it connects to.
-        port: TCP port; None for an ICMP echo.
+        port: TCP or UDP port; None for an ICMP echo.
         inner_port: the port that the far host serves behind the router's rules.
         allowed: whether it must be answered.
         reaches: names of the hosts that may answer; empty where the answer does not say who it is from.
         seen_as: the address that the far host must see; None where the router speaks for itself.
+        protocol: of the port. No host serves UDP: the far one answers that, and the router has to carry it back.
     """
 
     rule: str
@@ -43,6 +44,7 @@ class Flow:
     allowed: bool
     reaches: tuple[str, ...] = ()
     seen_as: IPv4Address | None = None
+    protocol: Literal["tcp", "udp"] = "tcp"
 
     @property
     def name(self) -> str:
@@ -93,6 +95,8 @@ def _inward(network: Network) -> Iterator[Flow]:
                 yield _translated(
                     network, "port forward", side, address, forward.public, port, forward.private, inner
                 )
+            elif side != LOOPBACK:  # QEMU's user-mode network would not tell loopback who answers
+                yield _forwarded_datagram(network, forward, side, address)
         for nat in network.static_nats:
             for port in served_ports(network, nat.private):
                 yield _translated(network, "static NAT", side, address, nat.public, port, nat.private, port)
@@ -119,6 +123,16 @@ def _translated(
         allowed = _let_in(network.ingress, public, port, source)
     names = tuple(machine.name for machine in network.machines if machine.address == private)
     return Flow(rule, side, public, port, inner, allowed, names, source)
+
+
+def _forwarded_datagram(network: Network, forward: Forward, side: str, source: IPv4Address) -> Flow:
+    port, inner = forward.public_ports.first, forward.private_ports.first
+    if network.is_vpc:
+        allowed = _listed(network, network.inside_of(forward.private), "ingress", source, inner, "udp")
+    else:
+        allowed = _let_in(network.ingress, forward.public, port, source, "udp")
+    names = tuple(machine.name for machine in network.machines if machine.address == forward.private)
+    return Flow("UDP port forward", side, forward.public, port, inner, allowed, names, protocol="udp")
 
 
 def _outward(network: Network) -> Iterator[Flow]:
@@ -170,10 +184,14 @@ def _source_of(network: Network, machine: Machine) -> IPv4Address | None:
     return next((row.address for row in network.public_addresses if row.source_nat), None)
 
 
-def _let_in(rules: tuple[Ingress, ...], public: IPv4Address, port: int, source: IPv4Address) -> bool:
-    """Say whether the firewall of a public address lets a TCP connection in."""
+def _let_in(
+    rules: tuple[Ingress, ...], public: IPv4Address, port: int, source: IPv4Address, wanted: Protocol = "tcp"
+) -> bool:
+    """Say whether the firewall of a public address lets a connection in."""
     return any(
-        rule.public == public and _matches(rule.protocol, rule.ports, port) and _within(source, rule.cidrs)
+        rule.public == public
+        and _matches(rule.protocol, rule.ports, port, wanted)
+        and _within(source, rule.cidrs)
         for rule in rules
     )
 
@@ -197,21 +215,22 @@ def _egress(rule: Egress, source: IPv4Address, target: IPv4Address, port: int | 
 
 
 def _listed(
-    network: Network, nic: Nic, direction: Literal["ingress", "egress"], other: IPv4Address, port: int | None
-) -> bool:
+    network: Network, nic: Nic, direction: Literal["ingress", "egress"], other: IPv4Address, port: int | None,
+    wanted: Protocol = "tcp",
+) -> bool:  # fmt: skip
     """Say what the access list of a NIC says: the first line that matches; what none names is dropped."""
     for acl in network.acls:
         here = acl.device == nic.device and acl.direction == direction
-        if here and _matches(acl.protocol, acl.ports, port) and other in acl.cidr:
+        if here and _matches(acl.protocol, acl.ports, port, wanted) and other in acl.cidr:
             return acl.allowed
     return False
 
 
-def _matches(protocol: str, ports: Ports | None, port: int | None) -> bool:
-    """Say whether a rule is about a TCP port, or about ICMP where there is no port."""
+def _matches(protocol: Protocol, ports: Ports | None, port: int | None, wanted: Protocol = "tcp") -> bool:
+    """Say whether a rule is about a port of the wanted protocol, or about ICMP where there is no port."""
     if protocol == "all":
         return True
-    if port is None or protocol != "tcp":
+    if port is None or protocol != wanted:
         return port is None and protocol == "icmp"
     return ports is None or ports.first <= port <= ports.last
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from harness.attempts import udp_command
 from harness.engine import SystemVm
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
@@ -17,6 +18,8 @@ from harness.traffic.tenants import RenewalProbe, TenantProbe
 TENANT_SHARE = 5
 # A router answers a renewal and notes it on its disk.
 RENEWALS = 1.0
+# A kernel says no more than once a second that nobody serves a port.
+DATAGRAMS = 0.5
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,9 @@ def _from_machine(vm: SystemVm, network: Network, machine: Machine, pace: Pace) 
 
 def _from_host(vm: SystemVm, flow: Flow, pace: Pace) -> Probe:
     host: Tenant = vm.tenants[flow.source]
+    if flow.port is not None and flow.protocol == "udp":
+        answered = f"{udp_command(flow.target, flow.port, pace.timeout)} | grep -qF ' {flow.target} '"
+        return TenantProbe(flow.name, host, answered, min(pace.rate, DATAGRAMS), pace.timeout)
     if flow.inner_port == HTTP_PORT:
         command = f"wget -q -O - http://{flow.target}:{flow.port}/ | grep -q tenant"
     else:

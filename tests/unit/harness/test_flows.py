@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import tomllib
 from importlib.resources import files
 from ipaddress import IPv4Address
+from types import SimpleNamespace
 
 import pytest
 
 from bundle.errors import UsageError
 from harness import network
-from harness.attempts import verdict
+from harness.attempts import attempt, verdict
+from harness.guest import Completed
 from harness.network.flows import LOOPBACK, Flow, flows
 
 ROUTER, VPC = (
@@ -84,6 +87,70 @@ def test_a_static_route_leads_to_the_gateway_behind_it():
 def test_an_answer_is_judged_by_who_gives_it_and_whom_they_see(answer, problem):
     flow = Flow("rule", LOOPBACK, IPv4Address("192.0.2.10"), 80, 80, True, ("vm1",), IPv4Address("192.0.2.1"))
     assert verdict(flow, answer, "token") == problem
+
+
+def test_a_datagram_is_let_in_by_rules_of_its_own_protocol() -> None:
+    found = table(ROUTER)
+    assert found["internet", "192.0.2.10", 5353].allowed
+    assert found["internet", "192.0.2.10", 5353].inner_port == 53
+    assert not found["internet", "192.0.2.10", 5060].allowed
+    assert (
+        found["internet", "192.0.2.10", 5060].name
+        == "UDP port forward 192.0.2.10:5060 from internet is refused"
+    )
+    tcp = [{"public": "192.0.2.10", "ports": 5060, "protocol": "tcp"}]
+    assert not table(ROUTER, ingress=tcp)["internet", "192.0.2.10", 5060].allowed
+    every = [{"public": "192.0.2.10", "protocol": "all"}]
+    assert table(ROUTER, ingress=every)["internet", "192.0.2.10", 5060].allowed
+
+
+def test_an_access_list_tells_datagrams_from_connections() -> None:
+    forward = {"public": "198.51.100.10", "public_ports": 53, "private": "10.20.1.50", "protocol": "udp"}
+    listed = {"device": "eth2", "ports": 53, "protocol": "udp"}
+    key = ("internet", "198.51.100.10", 53)
+    assert not table(VPC, forward=[forward], acl=[{**listed, "protocol": "tcp"}])[key].allowed
+    assert table(VPC, forward=[forward], acl=[listed])[key].allowed
+
+
+ANSWERED = "traceroute to 192.0.2.10 (192.0.2.10), 2 hops max, 46 byte packets\n 2  192.0.2.10  1.008 ms"
+SILENT = ANSWERED.replace("192.0.2.10  1.008 ms", "*")
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed", "problem"),
+    [
+        (ANSWERED, True, ""),
+        (SILENT, True, "no answer within 2 s"),
+        ("", True, "no answer within 2 s"),
+        (ANSWERED.replace(" 2  192.0.2.10", " 2  192.0.2.11"), True, "no answer within 2 s"),
+        (SILENT, False, ""),
+        (ANSWERED, False, f"it was answered: {ANSWERED[:80]!r}"),
+    ],
+)
+def test_a_datagram_is_answered_one_hop_behind_the_router(answer: str, allowed: bool, problem: str) -> None:
+    flow = Flow("rule", "internet", IPv4Address("192.0.2.10"), 5353, 53, allowed, ("vm1",), protocol="udp")
+    assert verdict(flow, answer, "token") == problem
+
+
+class Host:
+    """A tenant's host that prints what it is told to, whatever it is asked."""
+
+    def __init__(self, *outputs: str) -> None:
+        self.outputs = list(outputs)
+
+    def run(self, _script: str, **_options: object) -> Completed:
+        return Completed("", 0, self.outputs.pop(0), "", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "problem"),
+    [("3", "4", ""), ("3", "3", "it was answered, but nothing arrived at vm1")],
+)
+def test_an_answered_datagram_has_to_arrive(before: str, after: str, problem: str) -> None:
+    flow = Flow("rule", "internet", IPv4Address("192.0.2.10"), 5353, 53, True, ("vm1",), protocol="udp")
+    asked = base64.b64encode(ANSWERED.encode()).decode()
+    vm = SimpleNamespace(tenants={"vm1": Host(before, after), "internet": Host(asked)})
+    assert attempt(vm, [flow]) == [problem]
 
 
 def test_an_answer_that_was_to_be_refused_is_a_finding():

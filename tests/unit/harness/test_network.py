@@ -32,23 +32,23 @@ def test_the_shipped_network_is_read_by_name_and_by_path() -> None:
     assert by_name == by_path
     assert [nic.role for nic in by_name.nics] == ["guest", "control", "public"]
     assert str(by_name.control.address) == "169.254.12.34/16"
-    assert by_name.rule_count == 11
+    assert by_name.rule_count == 14
 
 
 def test_a_port_forward_has_the_keys_of_the_server() -> None:
-    assert bag_of("forwarding_rules") == {
-        "rules": [
-            {
-                "revoke": False,
-                "protocol": "tcp",
-                "source_ip_address": "192.0.2.10",
-                "source_port_range": "2222:2222",
-                "destination_ip_address": "10.1.1.50",
-                "destination_port_range": "22:22",
-            }
-        ],
-        "type": "forwardrules",
-    }
+    bag = bag_of("forwarding_rules")
+    assert bag["type"] == "forwardrules"
+    assert bag["rules"][:2] == [
+        {
+            "revoke": False,
+            "protocol": protocol,
+            "source_ip_address": "192.0.2.10",
+            "source_port_range": public,
+            "destination_ip_address": "10.1.1.50",
+            "destination_port_range": private,
+        }
+        for protocol, public, private in (("tcp", "2222:2222", "22:22"), ("udp", "5353:5353", "53:53"))
+    ]
 
 
 def test_a_public_address_has_the_keys_of_the_server() -> None:

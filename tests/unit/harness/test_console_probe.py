@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import socket
 import struct
@@ -98,7 +99,7 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
                 threading.Thread(target=handle, args=(served,), daemon=True).start()
 
         def handle(served: socket.socket) -> None:
-            with served:
+            with served, contextlib.suppress(OSError):  # a client that has seen enough resets the connection
                 serve(served)
 
         threading.Thread(target=accept, daemon=True).start()
@@ -221,6 +222,10 @@ def bridged(vnc_port: int) -> Callable[[socket.socket], None]:
         with socket.create_connection(("127.0.0.1", vnc_port)) as screen:
 
             def back() -> None:
+                with contextlib.suppress(OSError):
+                    carry()
+
+            def carry() -> None:
                 while data := screen.recv(100):
                     served.sendall(bytes((0x82, len(data))) + data)
 

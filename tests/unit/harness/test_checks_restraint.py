@@ -55,6 +55,11 @@ HARMLESS: dict[str, Mutation] = {
     ),
     "another port of the kernel's choice": listen(("udp", "0.0.0.0:41234", "dnsmasq", 350)),
     "a reviewed line": log_line(MESSAGE="hrtimer: interrupt took 12345 ns"),
+    "cron says what a login says": log_line(
+        SYSLOG_IDENTIFIER="CRON",
+        PRIORITY="3",
+        MESSAGE="pam_env(cron:session): Unable to open env file: /etc/default/locale: No such file or directory",
+    ),
     "a line below warning": log_line(PRIORITY="6", MESSAGE="hello"),
     "a new certificate": change_text("identity.truststore", pem("ca 1") + pem("ca 2") + pem("ca 3")),
     "an operator's copy kept beside": change_file(

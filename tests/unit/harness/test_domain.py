@@ -12,6 +12,7 @@ from bundle.errors import InfrastructureError, UsageError
 from harness import accel, boot, domain, topology
 from harness.netdev import Forward, Link, Star, UserNet
 
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 UUID = "6f0c2f5e-0000-4000-8000-000000000001"
 
 
@@ -43,6 +44,13 @@ def test_a_direct_boot_names_kernel_and_arguments_and_no_boot_device(spec):
     root = ET.fromstring(domain.render(direct))
     assert root.findtext("os/cmdline") == 'root=/dev/vda1 a="<b>"'
     assert root.findall("os/boot") == []
+
+
+def test_libvirt_does_not_ask_for_each_processor_property(spec):
+    removed = ET.fromstring(domain.render(spec)).findall(f"{QEMU}capabilities/{QEMU}del")
+    assert [each.get("capability") for each in removed] == ["cpu-unavailable-features"]
+    arm = ET.fromstring(domain.render(replace(spec, arch="aarch64", machine="virt")))
+    assert arm.find(f"{QEMU}capabilities") is None
 
 
 def test_kvm_gets_its_clock_and_cpu(spec):

@@ -50,7 +50,7 @@ def _require_shut(trial: Trial, when: str) -> None:
     told = [*_told_tenants(vm), *_told_public_side(vm)]
     if not told:
         trial.skip(
-            f"sshd.shut-{when}", f"nobody is on any network of a {vm.topology.vm_type} but the control one"
+            f"sshd.shut-{when}", f"nobody but the harness is on a network of this {vm.topology.vm_type}"
         )
         return
     # The control: whoever asks in the same way where a daemon is hears it.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import InfrastructureError
-from harness import slots
+from harness import slots, taps
 from harness import tenant as tenants
 from harness.accel import Accelerator
 from harness.daemon import PREFIX, Hypervisor
@@ -27,7 +27,7 @@ from harness.guest import Guest
 from harness.image import Image
 from harness.machine import Machine
 from harness.machine import start as start_machine
-from harness.netdev import Link, Star, UserNet
+from harness.netdev import Bridge, Link, Star, UserNet, cable
 from harness.ports import Ports
 from harness.rundir import RunDir
 from harness.technique import Technique
@@ -58,6 +58,7 @@ class SystemVm:
         endpoints: loopback port of each exposed (address, port).
         uplinks: the VM's ends of the cables to networks that somebody else plays, by the NIC's role.
         unplugged: NICs that are to be plugged in after the boot.
+        namespace: where its segments are bridges; None while they are cables on loopback.
         site: who plays the management network; None while nobody does.
     """
 
@@ -73,6 +74,7 @@ class SystemVm:
     overlays: list[Path] = field(default_factory=list)
     uplinks: dict[str, Link] = field(default_factory=dict)
     unplugged: tuple[Nic, ...] = ()
+    namespace: str | None = None
     site: Site | None = None
 
     @property
@@ -110,6 +112,8 @@ class SystemVm:
         self.reservation.release()
         for overlay in self.overlays:
             overlay.unlink(missing_ok=True)
+        if self.namespace:
+            taps.remove(self.namespace)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Engine:
     Attributes:
         owned: machines end with this process's connection; not so for those that a person keeps.
         technique: where the RAM of golden snapshots lies.
+        network_backend: what the segments between system VMs and tenants are made of.
     """
 
     hypervisor: Hypervisor
@@ -135,6 +140,11 @@ class Engine:
     accelerator: Accelerator
     owned: bool = True
     technique: Technique = "shared-ram"
+    network_backend: taps.NetworkBackend = "loopback"
+
+    def namespace(self, name: str) -> str | None:
+        """Return the network namespace of the segments of a VM: it is called like the VM's domain."""
+        return self._domain(name) if self.network_backend == "taps" else None
 
     def start(
         self,
@@ -241,7 +251,8 @@ class Engine:
         def uplink(role: str) -> Link:
             return uplinks.setdefault(role, Link(ports.take(), ports.take()))
 
-        links = {device: Link(ports.take(), ports.take()) for device in topology.segments}
+        namespace = self.namespace(name)
+        links = {device: cable(namespace, device, ports.take) for device in topology.segments}
         nics = tuple(
             Nic(plan.mac, topology.backend(plan, links, host_port, uplink), FIRST_NIC_SLOT + index)
             for index, plan in enumerate(topology.nics)
@@ -260,8 +271,11 @@ class Engine:
             far = topology.tenant_nics(spec, links, host_port)
             jobs.append(self._tenant_job(name, spec, image, far, frozen, resume=resume))
         try:
+            taps.lay([*links.values(), *dict(topology.own_cables).values()])
             system, *others = _launch_all(jobs)
         except BaseException:
+            if namespace:
+                taps.remove(namespace)
             ports.release()
             reservation.release()
             for overlay in overlays:
@@ -274,7 +288,7 @@ class Engine:
             controls |= tenants.connect(spec, tenant_machines[spec.name].folder / "tenant.sock")
         return SystemVm(
             name, topology, system, guest, controls, tenant_machines, endpoints, ports, reservation, overlays,
-            uplinks, nics[len(present) :],
+            uplinks, nics[len(present) :], namespace if links else None,
         )  # fmt: skip
 
     def _tenant_job(
@@ -282,7 +296,7 @@ class Engine:
         vm: str,
         spec: tenants.TenantSpec,
         image: Image,
-        far: tuple[tuple[str, Star | UserNet], ...],
+        far: tuple[tuple[str, Star | Bridge | UserNet], ...],
         frozen: Path | None,
         *,
         resume: bool,
@@ -319,20 +333,25 @@ class Engine:
         folder.chmod(0o700)
         socket_name = "agent.sock" if channel == AGENT_CHANNEL else "tenant.sock"
         spec = replace(
-            base, name=f"{PREFIX}{self.run.id}-{name}", uuid=str(uuid.uuid4()),
+            base, name=self._domain(name), uuid=str(uuid.uuid4()),
             console_socket=folder / "console.sock", console_log=folder / "console.log",
             channels=(Channel(channel, folder / socket_name),),
         )  # fmt: skip
         if spec.ram_file is not None and not spec.incoming:
             make_ram_file(spec.ram_file, spec.memory_mib, self.hypervisor)
         machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
-        if spec.incoming and frozen is not None:
-            try:
+        try:
+            taps.plug(machine, spec.nics)
+            if spec.incoming and frozen is not None:
                 machine.load_state(self._frozen(*frozen).state)
-            except BaseException:
-                machine.destroy()
-                raise
+        except BaseException:
+            machine.destroy()
+            raise
         return machine
+
+    def _domain(self, name: str) -> str:
+        """Return what a machine of this run is called on the host."""
+        return f"{PREFIX}{self.run.id}-{name}"
 
     def _frozen(self, folder: Path, name: str) -> Frozen:
         """Return the names for machine ``name`` in a snapshot's folder."""

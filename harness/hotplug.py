@@ -7,11 +7,11 @@ be restored. libvirt does not know of these NICs, as it does not of the others (
 from __future__ import annotations
 
 from bundle.errors import InfrastructureError
-from harness import wait
+from harness import taps, wait
 from harness.domain import Nic
 from harness.engine import FIRST_NIC_SLOT, SystemVm
 from harness.machine import Machine
-from harness.netdev import Link, Star
+from harness.netdev import Bridge, Star, cable
 from harness.tenant import Host, Tenant, start_host
 
 # Under emulation the kernel of a busy guest takes a second or two to find a new PCI device.
@@ -46,10 +46,11 @@ def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
     number, far_number = _count(vm.machine), _count(machine)
     if host.device != f"eth{number}":
         raise InfrastructureError(f"{vm.name}: the next NIC is eth{number}, not {host.device}")
-    cable = Link(vm.ports.take(), vm.ports.take())
-    far = Nic(host.mac, Star((cable.other_end,), number), FIRST_NIC_SLOT + far_number)
-    _attach(machine, far, far_number)
-    _attach(vm.machine, Nic(mac, cable, FIRST_NIC_SLOT + number), number)
+    near = cable(vm.namespace, host.device, vm.ports.take)
+    taps.lay([near])
+    far = near.other_end if isinstance(near, Bridge) else Star((near.other_end,), number)
+    _attach(machine, Nic(host.mac, far, FIRST_NIC_SLOT + far_number), far_number)
+    _attach(vm.machine, Nic(mac, near, FIRST_NIC_SLOT + number), number)
     _await(vm, mac, host.device)
     control = next(iter(vm.tenants.values())).control
     vm.tenants[host.name] = start_host(control, host, DEADLINE)
@@ -58,6 +59,7 @@ def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
 
 def _attach(machine: Machine, nic: Nic, number: int) -> None:
     """Give QEMU the NIC's arguments one by one: netdevs in the words of the command line, then the device."""
+    taps.plug(machine, [nic])
     netdevs = nic.backend.arguments(f"net{number}")[1::2]
     for netdev in netdevs:
         said = machine.monitor("human-monitor-command", **{"command-line": f"netdev_add {netdev}"})

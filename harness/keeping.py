@@ -39,6 +39,7 @@ class Kept:
         golden: key of the golden snapshot that it came from.
         source: folder of the snapshot that it was restored from: a golden one, or a person's.
         tenants: its tenant machines.
+        namespace: the network namespace with its segments, if they are bridges.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Kept:
     golden: str
     source: str
     tenants: list[str]
+    namespace: str | None = None
 
     def domain(self, tenant: str = "") -> str:
         """Return the libvirt name of its machine, or of a tenant's."""
@@ -139,7 +141,7 @@ def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> Kept:
         name=name, run=lab.engine.run.id, vm_type=wish.vm_type, release=wish.from_release, label=lab.image.label(),
         ssh_port=vm.guest.port, ssh_key=str(vm.guest.key), folder=str(vm.machine.folder), endpoints=exposed,
         debian=wish.debian, network=wish.network, template=wish.template, golden=lab.golden.folder.name,
-        source=str(source), tenants=list(vm.tenant_machines),
+        source=str(source), tenants=list(vm.tenant_machines), namespace=vm.namespace,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from harness import (
     reaper,
     rundir,
     slots,
+    taps,
     technique,
     topology,
 )
@@ -87,6 +88,7 @@ class Wish:
         network: name or file of the declared network; None takes the one that is shipped for the type, if any.
         bundle: a finished bundle to patch with, instead of one built from the reference payload.
         template: name of an image of the cache to boot instead of the reference template, such as an imported one.
+        network_backend: as in ``taps.find``.
     """
 
     vm_type: str
@@ -96,6 +98,7 @@ class Wish:
     network: str | None = None
     bundle: Path | None = None
     template: str | None = None
+    network_backend: str | None = None
 
     def image(self, bundle: Path) -> image.Image:
         """Return the template: the named one, or one that is built with a bundle's scripts.
@@ -282,12 +285,13 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         owned: machines end with this process; not so for those that a person keeps.
 
     Raises:
-        UsageError: an unknown release or VM type.
+        UsageError: an unknown release or VM type, or a network backend that cannot be.
         InfrastructureError: a step of the way fails; names step, VM and log.
         CheckFailed: a rule of the network is not answered before any patch.
     """
     facts = catalogue.load()
     old, new = facts.release(wish.from_release), facts.release(wish.to_release)
+    backend = taps.find(wish.network_backend)
     declared = wish.declared()
     plan = topology.around(declared) if declared else topology.of_type(wish.vm_type)
     narrator = Narrator(events)
@@ -305,7 +309,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         with narrator.step("acceleration"):
             answer = accel.of_template(template, host.uid, host.groups)
         console.say(answer.reason)
-        engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()))
+        engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
         events.emit("run", facts=_facts(wish, template, host, answer))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared))
         maker = _Maker(engine, plan, template, old, old_bundle, declared, narrator, results)

@@ -57,11 +57,26 @@ class Machine:
         Raises:
             InfrastructureError: QEMU refuses it.
         """
-        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        return self._tell(command, arguments)
+
+    def hand_over(self, descriptor: int, name: str) -> None:
+        """Give QEMU an open file of ours, which one later monitor command may use by that name.
+
+        Raises:
+            InfrastructureError: libvirt cannot pass it on.
+        """
+        self._tell("getfd", {"fdname": name}, descriptor)
+
+    def _tell(self, command: str, arguments: dict[str, object], descriptor: int | None = None) -> Any:
+        request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
-            answer = json.loads(libvirt_qemu.qemuMonitorCommand(self.handle, json.dumps(request), 0))
+            if descriptor is None:
+                said = libvirt_qemu.qemuMonitorCommand(self.handle, request, 0)
+            else:
+                said, _ = libvirt_qemu.qemuMonitorCommandWithFiles(self.handle, request, [descriptor])
         except libvirt.libvirtError as error:
             raise InfrastructureError(f"{self.name}: monitor command {command} failed: {error}") from None
+        answer = json.loads(said)
         if "error" in answer:
             raise InfrastructureError(f"{self.name}: QEMU refuses {command}: {answer['error']['desc']}")
         return answer.get("return")

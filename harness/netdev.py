@@ -1,8 +1,10 @@
-"""Host sides of NICs that need no root: user-mode networks with forwards, and cables on loopback."""
+"""Host sides of NICs: user-mode networks with forwards and cables on loopback, which need no root, and bridges."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,53 @@ class Star:
                 f"hubport,id={name}p,hubid={self.hub_id},netdev={name}",
             ]
         return arguments
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """One end of a cable to a Linux bridge in a network namespace; see :mod:`harness.taps`.
+
+    The NIC and a tap, which is plugged in while QEMU runs, meet on a QEMU hub: so the guest sees the very NIC that it
+    sees with other cables, and a snapshot that was made with one sort of cable can be restored with the other.
+
+    Attributes:
+        namespace: where the bridge is.
+        device: the router's NIC on that segment, such as ``eth0``.
+        end: which of the machines on the segment has this end.
+    """
+
+    namespace: str
+    device: str
+    end: str = "vm"
+
+    @property
+    def name(self) -> str:
+        """The bridge."""
+        return f"br-{self.device}"
+
+    @property
+    def tap(self) -> str:
+        """The bridge's port that leads to this end."""
+        return f"{self.device}-{self.end}"
+
+    @property
+    def hub_id(self) -> int:
+        """The hub on which NIC and tap meet."""
+        return int(self.device.removeprefix("eth"))
+
+    @property
+    def other_end(self) -> Bridge:
+        """The end that the tenant guest has."""
+        return replace(self, end="tenants")
+
+    def arguments(self, netdev_id: str) -> list[str]:
+        """Return QEMU's arguments: a hub with the NIC alone."""
+        return Star((), self.hub_id).arguments(netdev_id)
+
+
+Cable: TypeAlias = Link | Bridge
+
+
+def cable(namespace: str | None, device: str, take_port: Callable[[], int], end: str = "vm") -> Cable:
+    """Return a router's end of a new cable from its NIC ``device``: to a bridge if there is a namespace for it."""
+    return Bridge(namespace, device, end) if namespace else Link(take_port(), take_port())

@@ -18,7 +18,7 @@ from harness import boot, console, golden, network, proofs, topology, wait
 from harness.engine import SystemVm
 from harness.lab import Lab, ingredients, keep_consoles, require
 from harness.management.health import Role, role
-from harness.netdev import Link
+from harness.netdev import cable
 from harness.network import Network
 from harness.ports import Ports
 from harness.tenant import Tenant
@@ -162,9 +162,10 @@ class _Maker:
             place.mkdir()
             place.chmod(0o711)  # QEMU's user passes through
         pair = self._start(
-            lambda number, plan: self.lab.engine.start(
-                f"golden-{_PLACES[number]}", plan, self.lab.image, key, folders[number]
-            )
+            "golden",
+            lambda number, called, plan: self.lab.engine.start(
+                called, plan, self.lab.image, key, folders[number]
+            ),
         )
         step = self.lab.narrator.step
         try:
@@ -201,22 +202,26 @@ class _Maker:
         """Return a copy of a snapshot: the primary comes first, so that the backup never misses it."""
         engine, image = self.lab.engine, self.lab.image
         return self._start(
-            lambda number, plan: engine.restore(
-                f"{name}-{_PLACES[number]}", plan, image, snapshot.ssh_key, snapshot.folder / _PLACES[number]
+            name,
+            lambda number, called, plan: engine.restore(
+                called, plan, image, snapshot.ssh_key, snapshot.folder / _PLACES[number]
             ),
             first=int(snapshot.facts["primary"]),
         )
 
-    def _start(self, start: Callable[[int, Topology], SystemVm], first: int = 0) -> Pair:
+    def _start(self, name: str, start: Callable[[int, str, Topology], SystemVm], first: int = 0) -> Pair:
         """Lay the cables and start both routers, the one with number ``first`` first."""
         ports = Ports()
         one, two = self.plans
-        cables = tuple((device, Link(ports.take(), ports.take())) for device in one.segments)
+        names = [f"{name}-{place}" for place in _PLACES]
+        # The tenant guest is the first router's, and so are the segments.
+        segments = self.lab.engine.namespace(names[0])
+        cables = tuple((device, cable(segments, device, ports.take, "peer")) for device in one.segments)
         plans = (replace(one, peer_cables=cables), replace(two, own_cables=cables))
         started: dict[int, SystemVm] = {}
         try:
             for number in sorted(range(2), key=lambda number: number != first):
-                started[number] = start(number, plans[number])
+                started[number] = start(number, names[number], plans[number])
         except BaseException:
             for vm in started.values():
                 vm.stop()

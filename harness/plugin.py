@@ -63,6 +63,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--to", dest="to_release", default=facts.default, help="release after the patch")
     group.addoption("--debian", type=int, default=None, help="another Debian than the release's own")
     group.addoption("--network", default=None, help="declared network: a name or a TOML file")
+    group.addoption(
+        "--network-backend", default=None, help="segments between VMs: on loopback, or as taps on bridges"
+    )
     group.addoption("--bundle", type=Path, default=None, help="patch with this bundle")
     group.addoption(
         "--scenario",
@@ -281,6 +284,7 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     wish = Wish(
         vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release, to_release=option("to_release"),
         debian=option("--debian"), network=option("--network"), bundle=option("--bundle"),
+        network_backend=option("--network-backend"),
     )  # fmt: skip
     with open_lab(wish, run.results, run.events) as made:
         yield made

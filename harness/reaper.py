@@ -1,4 +1,4 @@
-"""Clears away what runs left that died: domains, overlays, run folders. Called at the start of every command."""
+"""Clears away what dead runs left: domains, namespaces, overlays, folders. Called at the start of every command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 
 import libvirt
 
-from harness import golden, locks, rundir
+from harness import golden, locks, rundir, taps
 from harness.cache import SNAPSHOTS, WORK, cache_root, collect_partials
 from harness.daemon import PREFIX, Hypervisor
 from harness.disks import remove_work
@@ -46,11 +46,12 @@ def close_run(hypervisor: Hypervisor, run: rundir.RunDir) -> None:
 
 
 def end_run(hypervisor: Hypervisor, run_id: str) -> None:
-    """End all domains of a run."""
+    """End all domains of a run, and remove the network namespaces that they had."""
     for domain in hypervisor.domains():
         if domain.name().startswith(f"{PREFIX}{run_id}-"):
             with contextlib.suppress(libvirt.libvirtError):
                 domain.destroy()
+    taps.remove_run(run_id)
 
 
 def _remove_free_ports() -> None:

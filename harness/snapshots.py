@@ -160,13 +160,14 @@ def find(name: str) -> Snapshot:
     raise UsageError(f"no snapshot {name!r} (there is {known})", hint="'sysvm vm snapshot VM' takes one")
 
 
-def restore(snapshot: Snapshot, name: str | None = None) -> Kept:
+def restore(snapshot: Snapshot, name: str | None = None, network_backend: str | None = None) -> Kept:
     """Start a kept VM from a snapshot.
 
     Args:
         snapshot: which.
         name: what to call the VM. Without one it is called as the VM that the snapshot was taken of, which is put back:
             what it became since then is gone.
+        network_backend: as in ``taps.find``; need not be that of the VM.
 
     Raises:
         UsageError: the name is taken.
@@ -174,7 +175,8 @@ def restore(snapshot: Snapshot, name: str | None = None) -> Kept:
     """
     facts = catalogue.load()
     wish = Wish(
-        snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network, template=snapshot.template
+        snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network,
+        template=snapshot.template, network_backend=network_backend,
     )  # fmt: skip
 
     def copy(lab: Lab, called: str) -> tuple[SystemVm, Path]:

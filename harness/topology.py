@@ -13,7 +13,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from bundle.errors import UsageError
-from harness.netdev import Forward, Link, Star, UserNet
+from harness.netdev import Bridge, Cable, Forward, Link, Star, UserNet
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, served_ports
 from harness.network.model import Machine, Nic, Outsider
@@ -66,8 +66,8 @@ class Topology:
     memory_mib: int = 512
     # The other router of a redundant pair is on the same segments. The tenant guest, which belongs to the first one,
     # has the far ends of its cables, too.
-    own_cables: tuple[tuple[str, Link], ...] = ()
-    peer_cables: tuple[tuple[str, Link], ...] = ()
+    own_cables: tuple[tuple[str, Cable], ...] = ()
+    peer_cables: tuple[tuple[str, Cable], ...] = ()
 
     @property
     def control(self) -> NicPlan:
@@ -87,18 +87,24 @@ class Topology:
         return tuple(sorted({*hosts, *uplinks}))
 
     def tenant_nics(
-        self, spec: TenantSpec, links: Mapping[str, Link], host_port: Callable[[str, int], int]
-    ) -> tuple[tuple[str, Star | UserNet], ...]:
+        self, spec: TenantSpec, links: Mapping[str, Cable], host_port: Callable[[str, int], int]
+    ) -> tuple[tuple[str, Star | Bridge | UserNet], ...]:
         """Return MAC and backend of each NIC of a tenant guest; ``links`` are the system VM's ends of the cables."""
         unused, peers = dict(links), dict(self.peer_cables)
 
-        def star(device: str) -> Star:
+        def star(device: str) -> Star | Bridge:
             # Hosts on one segment share one cable.
             cables = [unused.pop(device)] if device in unused else []
             cables += [peers.pop(device)] if device in peers else []
-            return Star(tuple(cable.other_end for cable in cables), int(device.removeprefix("eth")))
+            bridge = next((cable for cable in cables if isinstance(cable, Bridge)), None)
+            if bridge is not None:
+                return bridge.other_end
+            ends = [cable.other_end for cable in cables if isinstance(cable, Link)]
+            return Star(tuple(ends), int(device.removeprefix("eth")))
 
-        nics: list[tuple[str, Star | UserNet]] = [(host.mac, star(host.device)) for host in spec.hosts]
+        nics: list[tuple[str, Star | Bridge | UserNet]] = [
+            (host.mac, star(host.device)) for host in spec.hosts
+        ]
         forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
         for uplink in spec.uplinks:
             near, far = uplink.macs
@@ -117,10 +123,10 @@ class Topology:
     def backend(
         self,
         nic: NicPlan,
-        links: Mapping[str, Link],
+        links: Mapping[str, Cable],
         host_port: Callable[[str, int], int],
         uplink: Callable[[str], Link],
-    ) -> UserNet | Star | Link:
+    ) -> UserNet | Star | Cable:
         """Return the host's side of a NIC.
 
         Args:

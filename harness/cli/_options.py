@@ -18,3 +18,12 @@ def results_option(function: _F) -> _F:
     return click.option(
         "--results", "root", type=PATH, default=Path("results"), show_default=True, help="Folder of all runs."
     )(function)
+
+
+def network_backend_option(function: _F) -> _F:
+    """Add ``--network-backend``, which :func:`harness.taps.find` understands."""
+    return click.option(
+        "--network-backend",
+        metavar="loopback|taps",
+        help="Segments between VMs: on loopback (default), or as taps on bridges in network namespaces (root only).",
+    )(function)

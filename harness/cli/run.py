@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH, json_option
-from harness.cli._options import results_option
+from harness.cli._options import network_backend_option, results_option
 
 
 @click.command()
@@ -36,14 +36,16 @@ from harness.cli._options import results_option
     show_default=True,
     help="Scenarios at the same time; 0 runs them one after the other, in this process.",
 )
+@network_backend_option
 @results_option
 @json_option
 def run(
     vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str | None,
-    bundle: Path | None, wanted: str, workers: int, root: Path, as_json: bool,
+    bundle: Path | None, wanted: str, workers: int, network_backend: str | None, root: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
+    from harness import taps
     from harness.cli._judge import judge
     from harness.topology import of_type
 
@@ -55,6 +57,7 @@ def run(
         "--type": ",".join(of_type(word).vm_type for word in vm_type.split(",")),
         "--results": str(root.absolute()),
         "--scenario": wanted,
+        "--network-backend": taps.find(network_backend),
     }
     if network is not None:
         chosen["--network"] = str(Path(network).absolute()) if Path(network).is_file() else network

@@ -12,6 +12,7 @@ import click
 
 from bundle.cli._options import json_option
 from bundle.errors import Exit
+from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
     from harness.keeping import Kept
@@ -31,6 +32,7 @@ def vm() -> None:
 @click.option(
     "--template", help="Boot this image of the cache ('sysvm image list'), such as an imported one."
 )
+@network_backend_option
 @json_option
 def start(
     vm_type: str,
@@ -39,6 +41,7 @@ def start(
     debian: int | None,
     network: str | None,
     template: str | None,
+    network_backend: str | None,
     as_json: bool,
 ) -> int:
     """Start a system VM and keep it: booted, configured, with its tenants."""
@@ -48,7 +51,9 @@ def start(
 
     facts = catalogue.load()
     chosen = facts.release(release or facts.default_from).name
-    wish = Wish(vm_type, chosen, facts.default, debian, network, template=template)
+    wish = Wish(
+        vm_type, chosen, facts.default, debian, network, template=template, network_backend=network_backend
+    )
     return _tell(keeping.start(name or vm_type, wish, keeping.from_golden), as_json=as_json)
 
 
@@ -59,6 +64,8 @@ def _tell(kept: Kept, *, as_json: bool) -> int:
     click.echo(f"{kept.name}: {kept.vm_type} of {kept.release}, {kept.label}")
     for address, port in kept.endpoints.items():
         click.echo(f"  {address} is at 127.0.0.1:{port}")
+    if kept.namespace is not None:
+        click.echo(f"  ip netns exec {kept.namespace} tcpdump -i any")
     click.echo(f"  sysvm vm ssh {kept.name} | console {kept.name} | stop {kept.name}")
     return Exit.OK
 
@@ -82,12 +89,13 @@ def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
 @vm.command()
 @click.argument("snapshot")
 @click.option("--name", default=None, help="Start another VM of this name instead of putting the VM back.")
+@network_backend_option
 @json_option
-def restore(snapshot: str, name: str | None, as_json: bool) -> int:
+def restore(snapshot: str, name: str | None, network_backend: str | None, as_json: bool) -> int:
     """Put a VM back to a snapshot, named itself or by its VM's name (the latest then)."""
     from harness import snapshots
 
-    return _tell(snapshots.restore(snapshots.find(snapshot), name), as_json=as_json)
+    return _tell(snapshots.restore(snapshots.find(snapshot), name, network_backend), as_json=as_json)
 
 
 @vm.command()

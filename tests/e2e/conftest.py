@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import rundir
+from harness import rundir, taps
 from harness.cache import cache_root
-from harness.daemon import hypervisor
+from harness.daemon import PREFIX, hypervisor
 
 pytest_plugins = ["harness.plugin"]
 
@@ -29,6 +29,7 @@ class Holdings:
     ports: frozenset[str]
     unfinished: frozenset[str]
     processes: frozenset[str]
+    namespaces: frozenset[str]
 
 
 def holdings() -> Holdings:
@@ -43,6 +44,7 @@ def holdings() -> Holdings:
         _names(rundir.state_root() / "ports"),
         frozenset(p.name for p in golden.glob("*") if p.is_dir() and not (p / "golden.json").exists()),
         _processes(),
+        frozenset(path.name for path in taps.NAMESPACES.glob(f"{PREFIX}*")),
     )
 
 
@@ -74,12 +76,12 @@ def _strangers() -> set[str]:
 
 @pytest.fixture
 def nothing_left():
-    """Fail a test that leaves a domain, run folder, overlay, port or half snapshot behind."""
+    """Fail a test that leaves a domain, run folder, overlay, namespace, port or half snapshot behind."""
     before = holdings()
     yield
     after, strangers = holdings(), _strangers()
     left = (after.domains - before.domains) | (after.runs - before.runs) | (after.overlays - before.overlays)
-    left |= after.processes - before.processes
+    left |= (after.processes - before.processes) | (after.namespaces - before.namespaces)
     mine = {name for name in left if not any(stranger in name for stranger in strangers)}
     assert not mine
     if not strangers:

@@ -11,6 +11,7 @@ import pytest
 from bundle import catalogue
 from bundle.paths import payload_root
 from harness import agent, results
+from harness.checks import judge
 from harness.events import EventLog
 from harness.facts import identity
 from harness.lab import Wish, build_bundle, open_lab
@@ -106,18 +107,20 @@ def test_a_wrong_patch_of_a_router_is_caught(lab, live_patch, tmp_path, name):
         assert any(name.startswith(rule) for name in found), found
 
 
-@pytest.fixture
-def proxy_trial(tmp_path):
-    """A trial of a console proxy, which has an agent and with it a trust store."""
+@pytest.fixture(scope="module")
+def proxy_lab(tmp_path_factory):
+    """A lab of a console proxy, which has an agent and with it a trust store."""
     facts = catalogue.load()
     wish = Wish("consoleproxy", facts.default_from, facts.default)
-    record = results.create(tmp_path / "results")
-    with (
-        EventLog(record.events) as events,
-        open_lab(wish, record, events) as lab,
-        lab.system_vm("lost-ca") as vm,
-    ):
-        yield Trial(lab, vm, "lost-ca")
+    record = results.create(tmp_path_factory.mktemp("proxy"))
+    with EventLog(record.events) as events, open_lab(wish, record, events) as lab:
+        yield lab
+
+
+@pytest.fixture
+def proxy_trial(proxy_lab):
+    with proxy_lab.system_vm("proxy") as vm:
+        yield Trial(proxy_lab, vm, "proxy", probing=False)
 
 
 def test_a_patch_that_loses_a_ca_is_caught(proxy_trial, tmp_path):
@@ -135,18 +138,40 @@ def test_a_patch_that_loses_a_ca_is_caught(proxy_trial, tmp_path):
     assert found["identity.truststore"].startswith("1 of 2 certificates are lost: certificate ")
 
 
-def test_an_agent_that_loses_its_certificate_is_caught(proxy_trial):
-    site, guest = proxy_trial.vm.site, proxy_trial.vm.guest
-    before = site.connected()
+def judged_restart(trial, first=lambda: None):
+    """Let the agent start anew, after whatever comes first, and return what the check of its connection says."""
+    site, guest = trial.vm.site, trial.vm.guest
 
-    site.authority.provision(guest, "another-passphrase")
-    guest.run("systemctl restart cloud.service")
-    site.agents.wait_for(before.guid, 60, since=time.monotonic())
+    def act():
+        first()
+        began = time.monotonic()
+        guest.run("systemctl restart cloud.service")
+        site.agents.wait_for(site.agents.sessions[0].guid, 60, since=began)
 
-    link = site.link_since(before)
-    assert link.after not in {"", link.before}
-    assert link.resource_after == link.resource_before
+    bundle = trial.files(trial.lab.new_bundle)
+    case = trial.watch(bundle, act, expected="kept", rules="leave")
+    return judge(case, only=["identity.agent-connected"])
+
+
+def test_an_agent_that_starts_anew_with_its_certificate_is_no_finding(proxy_trial):
+    (outcome,) = judged_restart(proxy_trial)
+    assert (outcome.verdict, outcome.reason) == ("passed", "")
+    assert "identity.agent-connected" not in reasons(proxy_trial)
+    link = proxy_trial.cases[-1].agent
+    assert link.after == link.before
     assert 0 < link.away < link.limit
+
+
+def test_an_agent_that_loses_its_certificate_is_caught(proxy_trial):
+    vm = proxy_trial.vm
+
+    (outcome,) = judged_restart(
+        proxy_trial, lambda: vm.site.authority.provision(vm.guest, "another-passphrase")
+    )
+
+    assert outcome.verdict == "failed"
+    assert outcome.reason.startswith("the agent shows another certificate: ")
+    assert reasons(proxy_trial)["identity.agent-connected"] == outcome.reason
 
 
 def test_a_service_that_is_frozen_for_two_seconds_is_measured(lab, system_vm):

@@ -211,6 +211,7 @@ class Lab:
             active = name in words
             _write(unit / "state", "active\n" if active else "inactive\n")
             _write(unit / "pid", f"{pid if active else 0}\n")
+            _write(unit / "last-pid", f"{pid * 1000}\n")
             _write(unit / "reload", reload + "\n")
             _write(unit / "ports", ports)
             members = f"{pid}\n{pid + 1}\n" if active else ""

@@ -316,9 +316,31 @@ def reloads_what_can_and_restarts_the_rest(world: World) -> None:
     """Graceful by default: haproxy and apache2 keep their sockets; dnsmasq cannot."""
     with world.vm() as lab:
         expect_patched(lab.patch(world.new()), world.new(), lab)
-        log = [line for line in lab.systemctl_log() if line.split()[0] in ("reload", "restart")]
-        wanted = ["restart dnsmasq.service", "reload haproxy.service", "reload apache2.service"]
+        log = {line for line in lab.systemctl_log() if line.split()[0] in ("reload", "restart")}
+        wanted = {"restart dnsmasq.service", "reload haproxy.service", "reload apache2.service"}
         expect_same(wanted, log, "what was asked of systemctl")
+
+
+@scenario("S22")
+def brings_up_together_what_does_not_need_each_other(world: World) -> None:
+    """A slow start holds nobody up but those that depend on it."""
+    with world.vm() as lab:
+        (lab.unit("dnsmasq") / "delay").write_text("0.5\n")
+        expect_patched(lab.patch(world.new()), world.new(), lab)
+        log = lab.systemctl_log()
+        expect(
+            log.index("reload haproxy.service") < log.index("ended restart dnsmasq.service"),
+            f"haproxy waited for dnsmasq: {log}",
+        )
+    with world.vm("secstorage") as lab:
+        for name in ("rpcbind", "apache2"):
+            (lab.unit(name) / "delay").write_text("0.2\n")
+        bundle = world.make(replace(bundles.new_content(), restart="always"))
+        expect_patched(lab.patch(bundle), bundle, lab)
+        log = [line for line in lab.systemctl_log() if "restart" in line]
+        names = [name for name in ("rpcbind", "apache2", "cloud") for _ in range(2)]
+        wanted = [f"{'ended ' * (i % 2)}restart {name}.service" for i, name in enumerate(names)]
+        expect_same(wanted, log, "the order")
 
 
 @scenario("S22")

@@ -8,7 +8,7 @@ import shutil
 
 import libvirt
 
-from harness import golden, locks, rundir, taps
+from harness import golden, locks, rundir, strays, taps
 from harness.cache import SNAPSHOTS, WORK, cache_root, collect_partials
 from harness.daemon import PREFIX, Hypervisor
 from harness.disks import remove_work
@@ -46,11 +46,14 @@ def close_run(hypervisor: Hypervisor, run: rundir.RunDir) -> None:
 
 
 def end_run(hypervisor: Hypervisor, run_id: str) -> None:
-    """End all domains of a run, and remove the network namespaces that they had."""
-    for domain in hypervisor.domains():
-        if domain.name().startswith(f"{PREFIX}{run_id}-"):
-            with contextlib.suppress(libvirt.libvirtError):
-                domain.destroy()
+    """End all machines of a run, and remove the network namespaces that they had."""
+    # A domain may be gone by now, and so may the daemon: then its machines are among the strays.
+    with contextlib.suppress(libvirt.libvirtError):
+        for domain in hypervisor.domains():
+            if domain.name().startswith(f"{PREFIX}{run_id}-"):
+                with contextlib.suppress(libvirt.libvirtError):
+                    domain.destroy()
+    strays.end(f"{PREFIX}{run_id}-")
     taps.remove_run(run_id)
 
 

@@ -27,6 +27,7 @@ from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
 from harness.machine import Machine
 from tests.bench._bare import BareVm
+from tests.processes import command_lines
 
 RUNS = int(os.environ.get("SYSVM_BENCH_RUNS", "10"))
 CROWD = int(os.environ.get("SYSVM_BENCH_CROWD", "8"))
@@ -101,11 +102,10 @@ def empty_scenarios_in_a_row(lab: Lab) -> list[float]:
 
 def private_mib(machine: Machine) -> float:
     """Return the memory that only this machine's QEMU process has, in MiB."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if f"guest={machine.name},".encode() in entry.read_bytes():
-                rows = (entry.parent / "smaps_rollup").read_text().splitlines()
-                return sum(int(row.split()[1]) for row in rows if row.startswith("Private_")) / 1024
+    for folder, line in command_lines():
+        if f"guest={machine.name}," in line:
+            rows = (folder / "smaps_rollup").read_text().splitlines()
+            return sum(int(row.split()[1]) for row in rows if row.startswith("Private_")) / 1024
     raise RuntimeError(f"no QEMU process of {machine.name}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from harness import rundir, taps
 from harness.cache import cache_root
 from harness.daemon import PREFIX, hypervisor
+from tests.processes import command_lines
 
 pytest_plugins = ["harness.plugin"]
 
@@ -51,9 +51,8 @@ def holdings() -> Holdings:
 def _processes() -> frozenset[str]:
     """Return the names of the guests of all QEMU processes that belong to this project."""
     found = set()
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found |= set(re.findall(r"guest=(sysvm-[^,]+),", entry.read_bytes().decode(errors="replace")))
+    for _, line in command_lines():
+        found |= set(re.findall(r"guest=(sysvm-[^,]+),", line))
     return frozenset(found)
 
 

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from harness import rundir, wait
 from harness.cache import cache_root
 from harness.daemon import hypervisor
 from harness.reaper import reap
+from tests.processes import command_lines
 
 KILLS = int(os.environ.get("SYSVM_KILLS", "3"))
 LOOPS = int(os.environ.get("SYSVM_LOOPS", "3"))
@@ -34,13 +34,13 @@ VICTIMS = [
 def members(session: int) -> list[int]:
     """Return the processes of a session, daemons of libvirt not among them: they have one of their own."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+    for folder, _ in command_lines():
         try:
-            state, _parent, _group, leader = entry.read_text().rsplit(")", 1)[1].split()[:4]
+            state, _parent, _group, leader = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:4]
         except OSError:
             continue
         if int(leader) == session and state != "Z":
-            found.append(int(entry.parent.name))
+            found.append(int(folder.name))
     return found
 
 

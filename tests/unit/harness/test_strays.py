@@ -1,0 +1,58 @@
+"""Emulators that nobody knows are ended by their guest's name; nothing else is."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import strays
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start what looks like an emulator in the list of processes."""
+    program = tmp_path / "qemu-system-x86_64"
+    program.symlink_to("/usr/bin/tail")
+    started = []
+
+    def run(*arguments):
+        process = subprocess.Popen(
+            [program, "-f", "/dev/null", *arguments], stderr=subprocess.DEVNULL, executable="/usr/bin/tail"
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def emulator(start, guest):
+    # tail takes the last two for files that are not there, and follows the first one.
+    return start("--", "-name", f"guest={guest},debug-threads=on")
+
+
+def test_only_guests_of_the_run_are_ended(start):
+    lost = emulator(start, "sysvm-a1b2c3-router")
+    others = [emulator(start, "sysvm-a1b2c4-router"), emulator(start, "mine")]
+    assert strays.end("sysvm-a1b2c3-") == ["sysvm-a1b2c3-router"]
+    assert lost.wait(5) == -signal.SIGKILL
+    assert [process.poll() for process in others] == [None, None]
+
+
+def test_a_process_that_is_no_emulator_is_left_alone():
+    waits = [sys.executable, "-c", "input()", "-name", "guest=sysvm-a1b2c3-router"]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE) as process:
+        assert strays.end("sysvm-a1b2c3-") == []
+        assert process.poll() is None
+        process.communicate(b"\n")
+    assert process.returncode == 0
+
+
+def test_a_process_that_has_ended_is_nobody(tmp_path):
+    assert strays._guest(Path(tmp_path)) == ""

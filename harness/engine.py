@@ -226,11 +226,6 @@ class Engine:
         except BaseException:
             overlay.unlink(missing_ok=True)
             raise
-        try:
-            vm.guest.connect()
-        except BaseException:
-            vm.stop()
-            raise
         vm.guest.precede_first(_set_clock)
         return vm
 
@@ -262,11 +257,21 @@ class Engine:
         overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
         if frozen is None:
             overlays += [self._tenant_initrd(name, spec.name, None) for spec in topology.tenants]
-        jobs: list[Callable[[], Machine]] = [
-            lambda: self._launch(
+        guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
+
+        def system_job() -> Machine:
+            machine = self._launch(
                 name, replace(base, nics=present), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
             )
-        ]
+            if resume:  # the login need not wait for the tenants
+                try:
+                    guest.connect()
+                except BaseException:
+                    machine.destroy()
+                    raise
+            return machine
+
+        jobs: list[Callable[[], Machine]] = [system_job]
         for spec in topology.tenants:
             far = topology.tenant_nics(spec, links, host_port)
             jobs.append(self._tenant_job(name, spec, image, far, frozen, resume=resume))
@@ -274,6 +279,7 @@ class Engine:
             taps.lay([*links.values(), *dict(topology.own_cables).values()])
             system, *others = _launch_all(jobs)
         except BaseException:
+            guest.close()
             if namespace:
                 taps.remove(namespace)
             ports.release()
@@ -282,7 +288,6 @@ class Engine:
                 overlay.unlink(missing_ok=True)
             raise
         tenant_machines = dict(zip([spec.name for spec in topology.tenants], others, strict=True))
-        guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
         controls: dict[str, Tenant] = {}
         for spec in topology.tenants:
             controls |= tenants.connect(spec, tenant_machines[spec.name].folder / "tenant.sock")

@@ -103,7 +103,7 @@ def test_a_signal_ends_old_or_new(stage, tally, request, story, name):
 
 
 def test_a_signal_to_the_caller_rolls_back(stage):
-    """SIGTERM reaches the worker and leads to a rollback; the caller sees it end."""
+    """SIGTERM reaches the worker and leads to a rollback, after what was under way; the caller sees it end."""
     with stage.clone("router") as lab:
         before = lab.state()
         lab.land(walk.BUNDLE["patch"]())
@@ -117,6 +117,8 @@ def test_a_signal_to_the_caller_rolls_back(stage):
         assert process.returncode == 1
         assert b"rolled back, stopped by SIGTERM" in stderr
         assert lab.state() == before
+        restarts = [line for line in lab.systemctl_log() if line.endswith("restart dnsmasq.service")]
+        assert restarts == ["restart dnsmasq.service", "ended restart dnsmasq.service"] * 2
 
 
 INTERRUPT_CHUNKS = 8

@@ -14,6 +14,9 @@ from pathlib import Path
 from bundle.errors import InfrastructureError
 from harness.cache import WORK, cache_root
 from harness.daemon import Hypervisor
+from harness.rundir import runs_folder
+
+_OWNER = ".owner"
 
 
 def work_folder(run_id: str) -> Path:
@@ -21,23 +24,50 @@ def work_folder(run_id: str) -> Path:
     return cache_root() / WORK / run_id
 
 
+def open_work(run_id: str) -> Path:
+    """Return that folder, made and signed: its owner is the run's folder, which may be in any state folder."""
+    folder = work_folder(run_id)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _owner(run_id).write_text(str(runs_folder() / run_id))
+        folder.mkdir(exist_ok=True)
+    return folder
+
+
 @contextmanager
 def scratch(run_id: str) -> Iterator[Path]:
     """Yield a folder for what a run makes for itself; a killed run's goes with its overlays."""
-    folder = work_folder(run_id) / "lab"
-    folder.mkdir(parents=True)
+    folder = open_work(run_id) / "lab"
+    folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # overlays of a kept VM are there
             folder.parent.rmdir()
+            _owner(run_id).unlink()
 
 
 def remove_work(run_id: str) -> None:
     """Remove the overlays of a run."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(work_folder(run_id))
+    _owner(run_id).unlink(missing_ok=True)
+
+
+def remove_ownerless_work() -> None:
+    """Remove what lies in the cache for runs that are gone; other state folders on this host have runs, too."""
+    for run_id in {path.name.removesuffix(_OWNER) for path in (cache_root() / WORK).glob("*")}:
+        try:
+            gone = not Path(_owner(run_id).read_text()).is_dir()
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            remove_work(run_id)
+
+
+def _owner(run_id: str) -> Path:
+    return cache_root() / WORK / f"{run_id}{_OWNER}"
 
 
 def make_overlay(base: Path, overlay: Path) -> None:

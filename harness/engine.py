@@ -21,7 +21,7 @@ from harness import slots, taps
 from harness import tenant as tenants
 from harness.accel import Accelerator
 from harness.daemon import PREFIX, Hypervisor
-from harness.disks import disk_serial, make_overlay, make_ram_file, require_room, work_folder
+from harness.disks import disk_serial, make_overlay, make_ram_file, open_work, require_room
 from harness.domain import AGENT_CHANNEL, Channel, DomainSpec, Nic
 from harness.guest import Guest
 from harness.image import Image
@@ -368,9 +368,7 @@ class Engine:
 
     def _work(self) -> Path:
         """Return the folder for overlays: on disk, not in the run folder, which may be in memory."""
-        folder = work_folder(self.run.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return open_work(self.run.id)
 
 
 def _need(topology: Topology, *, shared: bool) -> slots.Need:

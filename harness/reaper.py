@@ -9,9 +9,9 @@ import shutil
 import libvirt
 
 from harness import golden, locks, rundir, strays, taps
-from harness.cache import SNAPSHOTS, WORK, cache_root, collect_partials
+from harness.cache import SNAPSHOTS, collect_partials
 from harness.daemon import PREFIX, Hypervisor
-from harness.disks import remove_work
+from harness.disks import remove_ownerless_work, remove_work
 
 
 def reap(hypervisor: Hypervisor) -> list[str]:
@@ -22,15 +22,13 @@ def reap(hypervisor: Hypervisor) -> list[str]:
         remove_work(run.id)
         shutil.rmtree(run.path, ignore_errors=True)
         gone.append(run.id)
-    # A run's folder is there before its first domain and overlay: what has none is nobody's.
+    # A run's folder is there before its first domain: what has none is nobody's.
     for domain in hypervisor.domains():
         run_id = domain.name().removeprefix(PREFIX).split("-", 1)[0]
         if not (rundir.runs_folder() / run_id).is_dir():
             end_run(hypervisor, run_id)
             gone.append(run_id)
-    for folder in (cache_root() / WORK).glob("*"):
-        if not (rundir.runs_folder() / folder.name).is_dir():
-            remove_work(folder.name)
+    remove_ownerless_work()
     golden.collect_unfinished()
     # A person's snapshot that is half made is nobody's.
     collect_partials(SNAPSHOTS)

@@ -27,6 +27,8 @@ from harness.traffic import (
 )
 
 OUTAGE = 2.0  # seconds
+ATTEMPTS = 3
+PUNCTUAL_MS = 50.0
 
 
 @dataclass
@@ -104,7 +106,8 @@ def test_a_service_that_is_frozen_for_two_seconds_is_measured_to_a_tenth(server:
         assert len(result.gaps) >= 1
 
 
-def test_a_service_that_is_closed_for_two_seconds_is_measured_to_a_tenth(server: Server) -> None:
+def measured_outage(server: Server) -> tuple[dict[str, ProbeResult], float, float]:
+    """Close the services for two seconds; returns the results by name, and when that began and how long it took."""
     names = ["load balancer", "port forward", "stream", "dns"]
     with Traffic(probes(server)) as traffic:
         until(traffic, names, 25)
@@ -114,8 +117,16 @@ def test_a_service_that_is_closed_for_two_seconds_is_measured_to_a_tenth(server:
         server.order("open")
         lasted = time.monotonic() - closed
         until(traffic, names, 175)
-    found = by_name(traffic.results)
-    for result in traffic.results:
+    return by_name(traffic.results), closed, lasted
+
+
+def test_a_service_that_is_closed_for_two_seconds_is_measured_to_a_tenth(server: Server) -> None:
+    # On a busy host a probe may ask too late, and says so itself: then it has measured the host.
+    for _ in range(ATTEMPTS):
+        found, closed, lasted = measured_outage(server)
+        if max(result.lag_ms for name, result in found.items() if name != "stream") < PUNCTUAL_MS:
+            break
+    for result in found.values():
         assert result.longest_gap_ms == pytest.approx(lasted * 1000, abs=100), result
     assert found["stream"].broken_streams == 1
     assert found["stream"].lag_ms < 1000, "a stream that was away is not a harness that was late"

@@ -110,7 +110,8 @@ def test_a_signal_to_the_caller_rolls_back(stage):
         (lab.root / "run/lab/units/dnsmasq.service/delay").write_text("0.3\n")
         process = lab.start(
             "-c",
-            f"bash {SCRIPT} & front=$!; while [ ! -e /run/lab/restarted ]; do sleep 0.01; done;"
+            f"bash {SCRIPT} & front=$!;"
+            "until grep -qs '^restart dnsmasq.service' /run/lab/systemctl.log; do sleep 0.01; done;"
             "kill -TERM $front; wait $front",
         )
         _, stderr = process.communicate(timeout=60)

@@ -403,6 +403,11 @@ class _Maker:
         if vm.site is not None:
             with self.narrator.step("give the agent its certificate"):
                 vm.site.authority.provision(vm.guest, secrets.token_hex(16))
+                # The guest's programs order a restart and do not wait; the agent of before connects, too, if it may.
+                vm.guest.run(
+                    "while systemctl list-jobs --no-legend cloud.service | grep -q .; do sleep 0.1; done"
+                )
+                vm.guest.wait_for_unit("cloud.service")
                 vm.site.connected()
         if self.network is not None:
             if vm.unplugged:

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Awaitable
 
 from . import config
 from .connection import Connection
@@ -14,6 +15,8 @@ from .consoleproxy import ConsoleProxy, listening_port
 from .secstorage import SecondaryStorage
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+# How long the end of the work may take before it is told again.
+STOP_SECONDS = 0.5
 
 logger = logging.getLogger("cloudagent")
 
@@ -50,17 +53,31 @@ async def _run(settings: config.Config) -> None:
             restoring.cancel()
 
 
+def until_stopped(work: Awaitable[None]) -> None:
+    """Run it to its end, or until a signal says to stop.
+
+    Before Python 3.12 ``asyncio.wait_for`` loses a cancellation that comes together with its result, such as a
+    connection that has just opened; so it is cancelled again until it has ended.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    task = asyncio.ensure_future(work, loop=loop)
+
+    def stop() -> None:
+        task.cancel()
+        loop.call_later(STOP_SECONDS, stop)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.run_until_complete(task)
+
+
 def main() -> None:
     """Read the configuration and run."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = config.load(CONF, sys.argv[1:])
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        task = loop.create_task(_run(settings))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        loop.run_until_complete(task)
+        until_stopped(_run(settings))
     except asyncio.CancelledError:
         logger.info("stopped")
     except config.ConfigError as error:

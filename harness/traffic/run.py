@@ -71,14 +71,16 @@ class Traffic:
             raise RuntimeError("a probe broke") from self._failure
 
     def settle(self, patience: float) -> None:
-        """Wait until each probe was answered once, so that what comes next is watched by all of them.
+        """Wait until each probe was answered once, also those that report, so that all of them watch what comes next.
 
         Args:
             patience: seconds; a probe that has no answer by then asks on, and its result tells.
         """
-        own = [self._recorders[probe.name] for probe in self._probes]
+        recorders = self._recorders.values()
         with contextlib.suppress(wait.DeadlineExceeded):
-            wait.until(lambda: all(recorder.was_answered for recorder in own), "first answers", patience)
+            wait.until(
+                lambda: all(recorder.was_answered for recorder in recorders), "first answers", patience
+            )
 
     def recorder(self, name: str) -> Recorder:
         """Return where a probe that runs elsewhere reports, such as the pings of a tenant."""

@@ -161,6 +161,14 @@ def test_settled_probes_have_all_had_an_answer(server: Server) -> None:
     assert all(result.sent for result in traffic.results)
 
 
+def test_who_reports_is_waited_for_too() -> None:
+    with Traffic([], reported={"agent": 5.0}) as traffic:
+        told = threading.Timer(0.2, traffic.recorder("agent").answered)
+        told.start()
+        traffic.settle(10.0)
+        assert traffic.recorder("agent").was_answered
+
+
 def test_probes_that_nobody_answers_are_not_waited_for_longer_than_said(server: Server) -> None:
     server.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()

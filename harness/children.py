@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from bundle.errors import InfrastructureError
 from harness import wait
+from harness.ports import Ports
 
 _START_DEADLINE = 20.0
 _STOP_DEADLINE = 10.0
@@ -29,29 +31,47 @@ def start(command: Sequence[str], log: IO[bytes] | None = None) -> subprocess.Po
     )  # fmt: skip
 
 
-def wait_listening(
-    process: subprocess.Popen[bytes], port: int, name: str, log: Path, deadline: float = _START_DEADLINE
-) -> None:
-    """Wait until a program takes connections on a port of loopback.
+@contextmanager
+def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Keep a program running; what it says goes to a log that is begun anew."""
+    with log.open("wb") as output:
+        process = start(command, output)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+@contextmanager
+def serve(
+    name: str, command: Callable[[int], Sequence[str]], log: Path, deadline: float = _START_DEADLINE
+) -> Iterator[int]:
+    """Keep a server running; yields its port of TCP on 127.0.0.1, once it takes connections.
 
     Args:
-        process: the program.
-        port: of TCP on 127.0.0.1.
         name: of the program, for people.
-        log: where it says what is wrong.
-        deadline: seconds.
+        command: returns program and arguments, for a port.
+        log: file for what it says.
+        deadline: seconds until it must listen.
 
     Raises:
         InfrastructureError: it has ended, or does not listen in time.
     """
+    ports = Ports()
+    try:
+        port = ports.take()
+        with running(command(port), log) as process:
+            wait.until(lambda: _listens(process, port, name, log), f"{name} to listen (log: {log})", deadline)
+            yield port
+    finally:
+        ports.release()
 
-    def listens() -> bool:
-        if process.poll() is not None:
-            raise InfrastructureError(f"{name} has ended; its log is {log}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    wait.until(listens, f"{name} to listen (log: {log})", deadline)
+def _listens(process: subprocess.Popen[bytes], port: int, name: str, log: Path) -> bool:
+    if process.poll() is not None:
+        raise InfrastructureError(f"{name} has ended; its log is {log}")
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def end(process: subprocess.Popen[bytes], deadline: float = _STOP_DEADLINE) -> None:

@@ -7,9 +7,9 @@ whoever tests mounts, and by nobody else.
 from __future__ import annotations
 
 import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 from bundle.errors import InfrastructureError
 from harness import children
@@ -31,43 +31,26 @@ def installed() -> bool:
     return shutil.which(PROGRAM) is not None
 
 
-class NfsServer:
-    """A server of NFS 4 with one share, as a context manager."""
+@contextmanager
+def serve(folder: Path) -> Iterator[int]:
+    """Serve NFS 4 with one share, whose files go with the server; yields the port on 127.0.0.1.
 
-    def __init__(self, port: int, folder: Path) -> None:
-        """Prepare it.
+    Args:
+        folder: for its configuration, state and log; exists.
 
-        Args:
-            port: on 127.0.0.1.
-            folder: for its configuration, state and log; exists.
-        """
-        self.port, self._folder = port, folder
-        self._process: subprocess.Popen[bytes] | None = None
+    Raises:
+        InfrastructureError: it is not installed, or does not come up.
+    """
+    if not installed():
+        raise InfrastructureError(
+            f"{PROGRAM} is missing", hint="install the packages nfs-ganesha and nfs-ganesha-mem"
+        )
+    (folder / "recovery").mkdir()
+    configuration = folder / "ganesha.conf"
 
-    def __enter__(self) -> Self:
-        """Start it and wait until it listens.
+    def command(port: int) -> list[str]:
+        configuration.write_text(_CONFIGURATION.format(port=port, folder=folder, export=EXPORT))
+        return [PROGRAM, "-F", "-f", str(configuration), "-L", "STDERR", "-p", str(folder / "pid")]
 
-        Raises:
-            InfrastructureError: it is not installed, or does not come up.
-        """
-        if not installed():
-            raise InfrastructureError(
-                f"{PROGRAM} is missing", hint="install the packages nfs-ganesha and nfs-ganesha-mem"
-            )
-        (self._folder / "recovery").mkdir()
-        configuration = self._folder / "ganesha.conf"
-        configuration.write_text(_CONFIGURATION.format(port=self.port, folder=self._folder, export=EXPORT))
-        log = self._folder / "ganesha.log"
-        files = ["-f", str(configuration), "-L", str(log), "-p", str(self._folder / "pid")]
-        self._process = children.start([PROGRAM, "-F", *files])
-        try:
-            children.wait_listening(self._process, self.port, PROGRAM, log)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it; its files are gone."""
-        if self._process is not None:
-            children.end(self._process)
+    with children.serve(PROGRAM, command, folder / "ganesha.log") as port:
+        yield port

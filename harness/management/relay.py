@@ -10,9 +10,10 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from bundle.errors import InfrastructureError
 from harness import children
@@ -21,48 +22,17 @@ from harness.management import splice
 from harness.netdev import Forward, Link
 
 
+@dataclass(frozen=True)
 class Relay:
-    """A management network, as a context manager."""
+    """A management network that runs.
 
-    def __init__(
-        self, cable: Link, network: str, gateway: str, outward: Sequence[Forward], log: Path
-    ) -> None:
-        """Prepare it.
+    Attributes:
+        process: its QEMU.
+        log: file for what QEMU says.
+    """
 
-        Args:
-            cable: this side's end; the other one is the system VM's NIC.
-            network: its addresses, such as ``10.0.0.0/24``.
-            gateway: the address that answers for the host.
-            outward: addresses and ports that a guest can connect to, and the loopback port that each leads to.
-            log: file for what QEMU says.
-        """
-        self._cable, self._network, self._gateway = cable, network, gateway
-        self._outward, self._log = tuple(outward), log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def arguments(self) -> list[str]:
-        """Return the command."""
-        own = f"user,id=inside,net={self._network},host={self._gateway},restrict=on"
-        for forward in self._outward:
-            program = [sys.executable, "-I", "-S", splice.__file__, str(forward.host_port)]
-            command = shlex.join(program).replace(",", ",,")
-            own += f",guestfwd=tcp:{forward.address}:{forward.port}-cmd:{command}"
-        return [
-            EMULATOR, "-M", "none", "-nodefaults", "-display", "none",
-            "-netdev", own, "-netdev", "hubport,id=insideport,hubid=0,netdev=inside",
-            *self._cable.arguments("cable"), "-netdev", "hubport,id=cableport,hubid=0,netdev=cable",
-        ]  # fmt: skip
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        with self._log.open("wb") as log:
-            self._process = children.start(self.arguments(), log)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it, and with it all connections through it."""
-        if self._process is not None:
-            children.end(self._process)
+    process: subprocess.Popen[bytes]
+    log: Path
 
     def require(self) -> None:
         """Make sure that it runs.
@@ -70,6 +40,34 @@ class Relay:
         Raises:
             InfrastructureError: it has ended; names its last words.
         """
-        if self._process is None or self._process.poll() is not None:
-            said = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+        if self.process.poll() is not None:
+            said = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
             raise InfrastructureError(f"the management network's QEMU has ended; it said: {said[0]}")
+
+
+@contextmanager
+def run(cable: Link, network: str, gateway: str, outward: Sequence[Forward], log: Path) -> Iterator[Relay]:
+    """Run a management network; all connections through it end with it.
+
+    Args:
+        cable: this side's end; the other one is the system VM's NIC.
+        network: its addresses, such as ``10.0.0.0/24``.
+        gateway: the address that answers for the host.
+        outward: addresses and ports that a guest can connect to, and the loopback port that each leads to.
+        log: file for what QEMU says.
+    """
+    with children.running(command(cable, network, gateway, outward), log) as process:
+        yield Relay(process, log)
+
+
+def command(cable: Link, network: str, gateway: str, outward: Sequence[Forward]) -> list[str]:
+    """Return the command that ``run`` runs."""
+    own = f"user,id=inside,net={network},host={gateway},restrict=on"
+    for forward in outward:
+        program = [sys.executable, "-I", "-S", splice.__file__, str(forward.host_port)]
+        own += f",guestfwd=tcp:{forward.address}:{forward.port}-cmd:{shlex.join(program).replace(',', ',,')}"
+    return [
+        EMULATOR, "-M", "none", "-nodefaults", "-display", "none",
+        "-netdev", own, "-netdev", "hubport,id=insideport,hubid=0,netdev=inside",
+        *cable.arguments("cable"), "-netdev", "hubport,id=cableport,hubid=0,netdev=cable",
+    ]  # fmt: skip

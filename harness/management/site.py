@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
 from harness import wait
 from harness.checks.case import AgentLink
+from harness.management import relay, vnc
 from harness.management.agentport import AgentPort, Session
 from harness.management.authority import Authority
 from harness.management.relay import Relay
-from harness.management.vnc import VncServer
 from harness.netdev import Forward, Link
 from harness.traffic.record import Recorder
 
@@ -50,28 +50,28 @@ class Site:
             services: what the VM finds there besides, by address and port.
         """
         self.authority = authority
-        self._vnc = VncServer(log.with_name(_VNC_LOG))
+        self._vnc_log = log.with_name(_VNC_LOG)
         with tempfile.TemporaryDirectory() as keys:
             context = authority.server_context(Path(keys))
         self.agents = AgentPort(context, ping_interval=1 / PINGS, console=(SERVER, VNC_PORT))
-        self._make_relay: Callable[[], Relay] = lambda: Relay(cable, network, gateway, self._outward(), log)
+        self._network: Callable[[Sequence[Forward]], AbstractContextManager[Relay]] = lambda outward: (
+            relay.run(cable, network, gateway, outward, log)
+        )
         self._services = tuple(services)
         self._relay: Relay | None = None
         self._open = ExitStack()
-
-    def _outward(self) -> tuple[Forward, ...]:
-        return (
-            Forward(self.agents.port, SERVER, SERVER_PORT),
-            Forward(self._vnc.port, SERVER, VNC_PORT),
-            *self._services,
-        )
 
     def __enter__(self) -> Self:
         """Start server, VNC server and network."""
         with ExitStack() as stack:
             stack.enter_context(self.agents)
-            stack.enter_context(self._vnc)
-            self._relay = stack.enter_context(self._make_relay())
+            screen = stack.enter_context(vnc.serve(self._vnc_log))
+            outward = [
+                Forward(self.agents.port, SERVER, SERVER_PORT),
+                Forward(screen, SERVER, VNC_PORT),
+                *self._services,
+            ]
+            self._relay = stack.enter_context(self._network(outward))
             self._open = stack.pop_all()
         return self
 

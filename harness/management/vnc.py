@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
 
 from harness import children
 from harness.domain import EMULATOR
-from harness.ports import Ports
 
 # What QEMU calls its screen, and with it the screen that a console must show.
 NAME = "sysvm-console"
@@ -17,39 +15,18 @@ SCREEN = f"QEMU ({NAME})"
 _FIRST_PORT = 5900
 
 
-class VncServer:
-    """A VNC server on loopback whose screen is called ``SCREEN``, as a context manager."""
+def serve(log: Path) -> AbstractContextManager[int]:
+    """Serve a screen that is called ``SCREEN``; the context yields the port on 127.0.0.1.
 
-    def __init__(self, log: Path) -> None:
-        """Prepare it; ``log`` is the file for what QEMU says."""
-        self._log = log
-        self._ports = Ports()
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+    Args:
+        log: file for what QEMU says.
 
-    def arguments(self) -> list[str]:
-        """Return the command."""
-        display = f"127.0.0.1:{self.port - _FIRST_PORT}"
-        return [EMULATOR, "-M", "none", "-nodefaults", "-name", NAME, "-vnc", display]
+    Raises:
+        InfrastructureError: on entry, when it does not come up.
+    """
+    return children.serve("the VNC server's QEMU", _command, log)
 
-    def __enter__(self) -> Self:
-        """Start it and wait until it listens.
 
-        Raises:
-            InfrastructureError: it does not come up.
-        """
-        self.port = self._ports.take()
-        try:
-            with self._log.open("wb") as log:
-                self._process = children.start(self.arguments(), log)
-            children.wait_listening(self._process, self.port, "the VNC server's QEMU", self._log)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        if self._process is not None:
-            children.end(self._process)
-        self._ports.release()
+def _command(port: int) -> list[str]:
+    display = f"127.0.0.1:{port - _FIRST_PORT}"
+    return [EMULATOR, "-M", "none", "-nodefaults", "-name", NAME, "-vnc", display]

@@ -11,7 +11,6 @@ from bundle.errors import InfrastructureError
 from harness.lab import Lab
 from harness.management import nfs
 from harness.netdev import Forward
-from harness.ports import Ports
 from harness.trial import Trial
 
 _SERVER, _PORT = "10.0.0.6", 2049
@@ -22,29 +21,25 @@ _LONGEST_GAP = 5.0
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Iterator[nfs.NfsServer | None]:
-    """A share of a real NFS server; None where none is installed."""
+def share(tmp_path: Path) -> Iterator[int | None]:
+    """The loopback port of a share of a real NFS server; None where none is installed."""
     if not nfs.installed():
         yield None
         return
-    ports = Ports()
-    try:
-        with nfs.NfsServer(ports.take(), tmp_path) as server:
-            yield server
-    finally:
-        ports.release()
+    with nfs.serve(tmp_path) as port:
+        yield port
 
 
 @pytest.fixture
-def management_services(share: nfs.NfsServer | None) -> Sequence[Forward]:
+def management_services(share: int | None) -> Sequence[Forward]:
     """The share, as the VM finds it on its management network."""
-    return [Forward(share.port, _SERVER, _PORT)] if share else []
+    return [Forward(share, _SERVER, _PORT)] if share else []
 
 
 @pytest.mark.scenario(
     "S26-storage-stays-mounted", types=("secstorage",), why="only secondary storage has mounts"
 )
-def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: nfs.NfsServer | None) -> None:
+def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: int | None) -> None:
     """A program writes to an NFS share all through the patch: it is never mounted anew, and no write fails."""
     guest = live_patch.vm.guest
     folder = _mounted(lab, live_patch, share)
@@ -79,7 +74,7 @@ def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: 
     )
 
 
-def _mounted(lab: Lab, trial: Trial, share: nfs.NfsServer | None) -> str:
+def _mounted(lab: Lab, trial: Trial, share: int | None) -> str:
     """Let the agent mount the share, as the server would; return its folder."""
     if share is None:
         with lab.narrator.step(
@@ -95,7 +90,7 @@ def _mounted(lab: Lab, trial: Trial, share: nfs.NfsServer | None) -> str:
     return folder
 
 
-def _require_known(trial: Trial, share: nfs.NfsServer | None) -> None:
+def _require_known(trial: Trial, share: int | None) -> None:
     """Require that the agent, which was restarted, still looks after the share."""
     if share is None:
         trial.skip("storage.known", "the agent knows no file system in memory; nfs-ganesha is not installed")

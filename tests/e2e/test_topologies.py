@@ -17,7 +17,6 @@ from harness.management import nfs
 from harness.netdev import Forward
 from harness.network.model import Acl, Machine, Nic
 from harness.pair import open_pair
-from harness.ports import Ports
 from harness.proofs import prove
 from harness.tenant import Host
 
@@ -94,14 +93,12 @@ def test_a_pair_fails_over_when_the_primary_loses_its_power(lab, nothing_left):
     not nfs.installed(), reason="the NFS server nfs-ganesha (with nfs-ganesha-mem) is not installed"
 )
 def test_a_secondary_storage_vm_mounts_a_share_of_a_real_server(secstorage, nothing_left, tmp_path):
-    lab, ports = secstorage, Ports()
+    lab = secstorage
     vm = lab.restore("nfs")
     try:
         with (
-            nfs.NfsServer(ports.take(), tmp_path) as server,
-            management_of(
-                vm, lab.golden.folder, tmp_path / "network.log", [Forward(server.port, "10.0.0.6", 2049)]
-            ),
+            nfs.serve(tmp_path) as port,
+            management_of(vm, lab.golden.folder, tmp_path / "network.log", [Forward(port, "10.0.0.6", 2049)]),
         ):
             vm.site.connected()
             answer = vm.site.agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")
@@ -114,4 +111,3 @@ def test_a_secondary_storage_vm_mounts_a_share_of_a_real_server(secstorage, noth
             vm.guest.run(f"umount {answer['path']}")
     finally:
         vm.stop()
-        ports.release()

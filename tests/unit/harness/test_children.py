@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import children, wait
+from harness import children, rundir, wait
 
 # Ignores the request to end, and says when it does so.
 STUBBORN = """
@@ -27,6 +28,24 @@ from harness import children
 print(children.start(["sleep", "60"]).pid, flush=True)
 time.sleep(60)
 """
+
+# Serves the port that is its argument.
+SERVER = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    while True:
+        server.accept()
+"""
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
+
+
+def listening(port: int) -> list[str]:
+    """Return the command of a server."""
+    return [sys.executable, "-c", SERVER, str(port)]
 
 
 def is_sleep(pid: int) -> bool:
@@ -74,14 +93,32 @@ def test_a_program_goes_when_the_harness_is_killed() -> None:
     wait.until(lambda: has_ended(child), "the program to end", 10)
 
 
-def test_a_program_that_ends_before_it_listens_is_named_with_its_log(tmp_path: Path) -> None:
-    process = children.start(["false"])
-    with pytest.raises(InfrastructureError, match=r"the server has ended; its log is .*/log"):
-        children.wait_listening(process, 1, "the server", tmp_path / "log")
+def test_a_server_is_there_on_its_port_and_ends_with_the_block(tmp_path: Path) -> None:
+    with children.serve("the server", listening, tmp_path / "log") as port:
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert (rundir.state_root() / "ports" / str(port)).exists()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    assert not (rundir.state_root() / "ports" / str(port)).exists()
 
 
-def test_a_program_that_does_not_listen_is_waited_for_in_vain(tmp_path: Path) -> None:
-    process = children.start(["sleep", "60"])
-    with pytest.raises(wait.DeadlineExceeded, match="the server to listen"):
-        children.wait_listening(process, 1, "the server", tmp_path / "log", deadline=0.1)
-    children.end(process)
+def test_a_server_ends_with_the_block_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), children.serve("the server", listening, tmp_path / "log") as port:
+        raise ZeroDivisionError
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_server_that_ends_before_it_listens_is_named_with_its_log(tmp_path: Path) -> None:
+    server = children.serve("the server", lambda port: ["sh", "-c", f"echo no {port}"], tmp_path / "log")
+    with pytest.raises(InfrastructureError, match=r"the server has ended; its log is .*/log"), server:
+        pytest.fail("it does not listen")
+    assert (tmp_path / "log").read_text().startswith("no 2")
+
+
+def test_a_server_that_does_not_listen_is_waited_for_in_vain_and_ended(tmp_path: Path) -> None:
+    command = ["sh", "-c", "echo $$; exec sleep 60"]
+    server = children.serve("the server", lambda _port: command, tmp_path / "log", deadline=1.0)
+    with pytest.raises(wait.DeadlineExceeded, match="the server to listen"), server:
+        pytest.fail("it does not listen")
+    assert has_ended(int((tmp_path / "log").read_text()))

@@ -19,7 +19,6 @@ import pytest
 from bundle.errors import InfrastructureError
 from harness import wait
 from harness.management import vnc
-from harness.management.vnc import VncServer
 from harness.traffic import ConsoleProbe, Traffic, rfb
 from harness.traffic.probes import Wrong, connection
 from harness.traffic.websocket import WebSocket
@@ -238,9 +237,9 @@ def bridged(vnc_port: int) -> Callable[[socket.socket], None]:
 
 
 @pytest.fixture
-def screen(tmp_path: Path) -> Iterator[VncServer]:
-    with VncServer(tmp_path / "vnc.log") as server:
-        yield server
+def screen(tmp_path: Path) -> Iterator[int]:
+    with vnc.serve(tmp_path / "vnc.log") as port:
+        yield port
 
 
 def asked(port: int, screen: str) -> tuple[int, int, str]:
@@ -251,15 +250,15 @@ def asked(port: int, screen: str) -> tuple[int, int, str]:
     return seen.sent, seen.lost, seen.reason
 
 
-def test_a_console_shows_the_screen_of_a_real_vnc_server(screen: VncServer) -> None:
-    with listening(bridged(screen.port)) as port:
+def test_a_console_shows_the_screen_of_a_real_vnc_server(screen: int) -> None:
+    with listening(bridged(screen)) as port:
         sent, lost, reason = asked(port, vnc.SCREEN)
     assert (lost, reason) == (0, "")
     assert sent >= 5
 
 
-def test_another_screen_is_a_lost_console(screen: VncServer) -> None:
-    with listening(bridged(screen.port)) as port:
+def test_another_screen_is_a_lost_console(screen: int) -> None:
+    with listening(bridged(screen)) as port:
         sent, lost, reason = asked(port, "QEMU (another)")
     assert sent == lost
     assert reason == "Wrong: the console shows 'QEMU (sysvm-console)' instead of 'QEMU (another)'"
@@ -272,14 +271,14 @@ def test_a_console_without_a_vnc_server_behind_it_is_a_lost_one() -> None:
 
 
 def test_a_vnc_server_ends_with_its_site(tmp_path: Path) -> None:
-    with VncServer(tmp_path / "vnc.log") as server, socket.create_connection(("127.0.0.1", server.port)):
+    with vnc.serve(tmp_path / "vnc.log") as port, socket.create_connection(("127.0.0.1", port)):
         pass
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port))
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_a_vnc_server_that_cannot_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vnc, "EMULATOR", "/nonexistent/qemu")
     with pytest.raises(InfrastructureError, match=r"VNC server's QEMU has ended; its log is .*vnc\.log"):
-        VncServer(tmp_path / "vnc.log").__enter__()
+        vnc.serve(tmp_path / "vnc.log").__enter__()
     assert "/nonexistent/qemu" in (tmp_path / "vnc.log").read_text()

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.management import splice
+from harness.management import relay, splice
 from harness.management.agentport import AgentPort
 from harness.management.authority import Authority
-from harness.management.relay import Relay
 from harness.management.site import Site
 from harness.netdev import Forward, Link
 from harness.traffic.record import Recorder
@@ -147,9 +146,9 @@ def test_the_splice_ends_when_nobody_listens() -> None:
         assert guest.recv(64) == b""
 
 
-def test_a_guest_reaches_the_forwarded_addresses_and_nothing_else(tmp_path: Path) -> None:
+def test_a_guest_reaches_the_forwarded_addresses_and_nothing_else() -> None:
     forward = Forward(20001, "10.0.0.5", 8250)
-    made = Relay(Link(20002, 20003), "10.0.0.0/24", "10.0.0.1", [forward], tmp_path / "log").arguments()
+    made = relay.command(Link(20002, 20003), "10.0.0.0/24", "10.0.0.1", [forward])
     (network,) = [word for word in made if word.startswith("user,")]
     assert "restrict=on" in network
     assert "guestfwd=tcp:10.0.0.5:8250-cmd:" in network
@@ -160,7 +159,10 @@ def test_a_guest_reaches_the_forwarded_addresses_and_nothing_else(tmp_path: Path
 def test_a_network_that_cannot_start_is_named_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.management.relay.EMULATOR", "/nonexistent/qemu")
-    relay = Relay(Link(20002, 20003), "10.0.0.0/24", "10.0.0.1", [], tmp_path / "log")
-    with relay, pytest.raises(InfrastructureError, match=r"has ended; it said: .*/nonexistent/qemu"):
-        wait_until(lambda: bool(relay.require()))
+    monkeypatch.setattr(relay, "EMULATOR", "/nonexistent/qemu")
+    network = relay.run(Link(20002, 20003), "10.0.0.0/24", "10.0.0.1", [], tmp_path / "log")
+    with (
+        network as made,
+        pytest.raises(InfrastructureError, match=r"has ended; it said: .*/nonexistent/qemu"),
+    ):
+        wait_until(lambda: bool(made.require()))

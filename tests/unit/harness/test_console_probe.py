@@ -10,7 +10,6 @@ import socket
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from harness.management import vnc
 from harness.traffic import ConsoleProbe, Traffic, rfb
 from harness.traffic.probes import Wrong, connection
 from harness.traffic.websocket import WebSocket
+from tests.unit.harness.serving import listening
 
 T = TypeVar("T")
 # RFC 6143, 7.3.2: 640 x 480, sixteen bytes about pixels, and the name.
@@ -82,28 +82,6 @@ def test_a_server_that_stops_halfway_shows_no_screen(length: int) -> None:
     whole = rfb.VERSION + b"\x01\x01" + bytes(4) + SCREEN
     with pytest.raises(EOFError):
         greeted(whole[:length])
-
-
-@contextmanager
-def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Serve each connection on a port of loopback in a thread of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    served, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=handle, args=(served,), daemon=True).start()
-
-        def handle(served: socket.socket) -> None:
-            with served, contextlib.suppress(OSError):  # a client that has seen enough resets the connection
-                serve(served)
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def accept_of(head: bytes) -> bytes:

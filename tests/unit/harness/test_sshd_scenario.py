@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +14,7 @@ from harness import topology
 from harness.guest import Completed
 from harness.machine import Machine
 from harness.scenarios import test_sshd as scenario
+from tests.unit.harness.serving import listening
 
 
 class Notes:
@@ -44,23 +42,9 @@ class Tenant:
         return Completed("", 0, "\n".join(self.heard).rstrip("\n"), "", 0.0)
 
 
-@contextmanager
-def saying(text: bytes) -> Iterator[int]:
+def saying(text: bytes) -> AbstractContextManager[int]:
     """Say something to whoever connects to a port of loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.sendall(text)
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+    return listening(lambda served: served.sendall(text))
 
 
 def vm_of(vm_type: str, control: int, public: int = 0, tenants: tuple[Tenant, ...] = ()) -> Any:

@@ -3,10 +3,10 @@
 import base64
 import hashlib
 import os
-import socket
-import threading
 
 import pytest
+
+from tests.serving import listening
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -28,23 +28,14 @@ def console(agent, authority, management):
 @pytest.fixture
 def vnc(network):
     """A server that greets like VNC and then echoes; returns its port."""
-    listener = network.listen()
 
-    def serve():
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.sendall(b"RFB 003.008\n")
-                while data := connection.recv(65536):
-                    connection.sendall(data)
+    def serve(connection):
+        connection.sendall(b"RFB 003.008\n")
+        while data := connection.recv(65536):
+            connection.sendall(data)
 
-    threading.Thread(target=serve, daemon=True).start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+    with listening(serve, network.listen()) as port:
+        yield port
 
 
 class Browser:

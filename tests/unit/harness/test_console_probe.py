@@ -21,7 +21,7 @@ from harness.management import vnc
 from harness.traffic import ConsoleProbe, Traffic, rfb
 from harness.traffic.probes import Wrong, connection
 from harness.traffic.websocket import WebSocket
-from tests.unit.harness.serving import listening
+from tests.serving import listening
 
 T = TypeVar("T")
 # RFC 6143, 7.3.2: 640 x 480, sixteen bytes about pixels, and the name.

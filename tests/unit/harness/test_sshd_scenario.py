@@ -14,7 +14,7 @@ from harness import topology
 from harness.guest import Completed
 from harness.machine import Machine
 from harness.scenarios import test_sshd as scenario
-from tests.unit.harness.serving import listening
+from tests.serving import listening
 
 
 class Notes:

@@ -10,14 +10,21 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Serve each connection in a thread of its own, and close it then; yields the port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def listening(
+    serve: Callable[[socket.socket], object], listener: socket.socket | None = None
+) -> Iterator[int]:
+    """Serve each connection in a thread of its own, and close it then; yields the port.
+
+    Args:
+        serve: is given a connection.
+        listener: where from; any free port of loopback without one.
+    """
+    with listener or socket.create_server(("127.0.0.1", 0)) as server:
 
         def accept() -> None:
             while True:
                 try:
-                    served, _ = listener.accept()
+                    served, _ = server.accept()
                 except OSError:
                     return
                 threading.Thread(target=handle, args=(served,), daemon=True).start()
@@ -28,6 +35,6 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
         threading.Thread(target=accept, daemon=True).start()
         try:
-            yield listener.getsockname()[1]
+            yield server.getsockname()[1]
         finally:
-            listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who accepts
+            server.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who accepts

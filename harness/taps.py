@@ -85,17 +85,9 @@ def lay(cables: Iterable[Cable]) -> None:
         if bridge.name not in there:
             # A snooping bridge asks for multicast groups itself, and forgets those of a guest that was stopped.
             _ip(
-                "-n",
-                bridge.namespace,
-                "link",
-                "add",
-                bridge.name,
-                "up",
-                "type",
-                "bridge",
-                "mcast_snooping",
-                "0",
-            )
+                "-n", bridge.namespace, "link", "add", bridge.name, "up",
+                "type", "bridge", "mcast_snooping", "0",
+            )  # fmt: skip
 
 
 def plug(machine: Machine, nics: Iterable[Nic]) -> None:

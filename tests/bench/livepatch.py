@@ -8,17 +8,16 @@ handed to the kernel, pipes among them. The lab's services are stand-ins, so dow
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.bench import _agents, _ratio
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.lab import AGENT, Lab, workshop
 from tests.guest.livepatch.walk import Stage
 from tests.guest.livepatch.world import World
 
-SIZES = {"0.7 MB": 700_000, "150 MB": 150_000_000}
 RUNS = {"0.7 MB": 5, "150 MB": 3}
 PAYLOAD = 30_000_000  # bytes in the folders that the rival backs up, as measured on an idle router
 
@@ -29,13 +28,6 @@ class Sample:
 
     seconds: float
     written: int
-
-
-def _agent(size: int, mark: int) -> bundles.Tree:
-    """Return an agent folder of about ``size`` bytes in 40 jars that do not compress."""
-    noise = random.Random(mark)
-    jars = {f"lib-{number}-{mark}.jar": (noise.randbytes(size // 40), 0o644) for number in range(40)}
-    return bundles.old_content().agent | jars
 
 
 def _fill(lab: Lab) -> None:
@@ -65,30 +57,25 @@ def _measure(lab: Lab, bundle: bundles.Bundle) -> Sample:
     return Sample(seconds, int(fields["wchar"]))
 
 
-def _row(name: str, size: str, ours: list[Sample], rival: list[Sample]) -> float:
-    mine, other = (statistics.median(getattr(run, name) for run in runs) for runs in (ours, rival))
-    ratio = mine / other
-    print(f"{size:>8}  {name:<8} ours {mine:>14,.2f}   rival {other:>14,.2f}   ratio {ratio:.2f}")
-    return ratio
-
-
 def main() -> None:
     """Print medians and ratios."""
     with workshop() as folder:
         stage = Stage(Path(folder))
-        for size, count in SIZES.items():
-            content = replace(bundles.new_content(), agent=_agent(count, 2))
+        for label, size in _agents.SIZES.items():
+            old = bundles.old_content().agent
+            jars = {name: (data, 0o644) for name, data in _agents.jars(size, 2).items()}
+            content = replace(bundles.new_content(), agent=old | jars)
             samples: dict[str, list[Sample]] = {"ours": [], "legacy": []}
-            for script in ("ours", "legacy") * RUNS[size]:
+            for script in ("ours", "legacy") * RUNS[label]:
                 world = World(stage, script)
                 with world.vm("consoleproxy") as lab:
                     _fill(lab)
-                    for path, (data, _) in _agent(count, 1).items():
-                        if path.endswith(".jar"):
-                            (lab.root / AGENT / path).write_bytes(data)
+                    for name, data in _agents.jars(size, 1).items():
+                        (lab.root / AGENT / name).write_bytes(data)
                     samples[script].append(_measure(lab, world.make(content)))
-            for name in ("seconds", "written"):
-                _row(name, size, samples["ours"], samples["legacy"])
+            ours, rival = samples["ours"], samples["legacy"]
+            _ratio.tell(f"{label}: seconds", [s.seconds for s in ours], [s.seconds for s in rival])
+            _ratio.tell(f"{label}: bytes written", [s.written for s in ours], [s.written for s in rival])
 
 
 if __name__ == "__main__":

@@ -254,8 +254,9 @@ class Guest:
         def active() -> str:
             state = self.run(f"systemctl is-active {quoted}", check=False).stdout.strip()
             if state == "failed":
-                why = self.run(f"journalctl -u {quoted} -n 3 -o cat --no-pager", check=False).stdout.strip()
-                raise UnitFailed(f"{self.name}: unit {unit} has failed: {why.splitlines()[-1:]}")
+                said = self.run(f"journalctl -u {quoted} -n 3 -o cat --no-pager", check=False).stdout
+                why = "; ".join(said.strip().splitlines()[-3:]) or "its journal is empty"
+                raise UnitFailed(f"{self.name}: unit {unit} has failed: {why}")
             return "active" if state == "active" else ""
 
         wait.until(active, f"{self.name}: unit {unit} to be active", deadline, tick=0.05)

@@ -15,10 +15,11 @@ import pytest
 from harness import golden, keeping, rundir
 from harness.cache import cache_root
 from harness.daemon import hypervisor
-from harness.guest import CommandDeadline, CommandFailed, ConnectionLost
+from harness.guest import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, UnitFailed
 from harness.lab import require
 from harness.proofs import prove
 from harness.reaper import reap
+from harness.wait import DeadlineExceeded
 
 
 def test_engine_restores_side_by_side_and_apart(lab):
@@ -71,6 +72,16 @@ def test_engine_keeps_the_deadline_of_a_command(system_vm):
 def test_engine_says_status_and_last_line_of_a_failed_command(system_vm):
     with pytest.raises(CommandFailed, match="ended with status 7: no luck"):
         system_vm.guest.run("echo no luck >&2; exit 7")
+
+
+def test_engine_waits_for_ports_and_units_and_says_which_one_failed(system_vm):
+    control = system_vm.topology.control.address
+    system_vm.guest.wait_for_port(SSH_PORT, control, deadline=10)
+    with pytest.raises(DeadlineExceeded, match=f"port 3921 on {control} to answer"):
+        system_vm.guest.wait_for_port(3921, control, deadline=1)
+    system_vm.guest.run("systemd-run -q --wait --unit luckless sh -c 'exit 7'; journalctl --sync")
+    with pytest.raises(UnitFailed, match=r"unit luckless\.service has failed: .*status=7"):
+        system_vm.guest.wait_for_unit("luckless.service", deadline=30)
 
 
 def test_engine_rebuilds_a_snapshot_that_somebody_wrote_to(tmp_path, monkeypatch):

@@ -1,0 +1,86 @@
+"""What a guest is waited for: its commands run on this machine's bash, tests/e2e has them on a real VM."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness import wait
+from harness.guest import Guest, UnitFailed
+from tests.serving import listening
+
+
+@pytest.fixture
+def guest(local_guest, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    made = Guest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
+    monkeypatch.setattr(made, "run", local_guest.run)
+    return made
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in for systemctl and journalctl: they print the files of this folder that are called like them."""
+    for name in ("systemctl", "journalctl"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/{name}.asked\ncat {tmp_path}/{name}\n')
+        program.chmod(0o755)
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_a_port_that_something_listens_on_is_found(guest: Guest) -> None:
+    with listening(socket.socket.close) as port:
+        guest.wait_for_port(port, deadline=5)
+
+
+def test_a_port_that_nobody_listens_on_is_named_when_the_deadline_is_over(guest: Guest) -> None:
+    with listening(socket.socket.close) as port:
+        pass
+    with pytest.raises(
+        wait.DeadlineExceeded, match=rf"r-1-VM: port {port} on 127\.0\.0\.1 to answer: not within"
+    ):
+        guest.wait_for_port(port, deadline=0.1)
+
+
+def test_a_port_is_looked_for_on_the_address_that_was_named(guest: Guest) -> None:
+    with (
+        listening(socket.socket.close) as port,
+        pytest.raises(wait.DeadlineExceeded, match=r"on 127\.0\.0\.2"),
+    ):
+        guest.wait_for_port(port, "127.0.0.2", deadline=0.1)
+
+
+def test_an_active_unit_ends_the_wait(guest: Guest, systemd: Path) -> None:
+    (systemd / "systemctl").write_text("active\n")
+    guest.wait_for_unit("haproxy", deadline=1)
+    assert (systemd / "systemctl.asked").read_text() == "is-active haproxy\n"
+
+
+def test_a_unit_that_still_starts_is_waited_for_in_vain(guest: Guest, systemd: Path) -> None:
+    (systemd / "systemctl").write_text("activating\n")
+    with pytest.raises(wait.DeadlineExceeded, match="r-1-VM: unit haproxy to be active: not within"):
+        guest.wait_for_unit("haproxy", deadline=0.1)
+
+
+@pytest.mark.parametrize(
+    ("journal", "why"),
+    [
+        ("no luck\nFailed with result 'exit-code'.\n", "no luck; Failed with result 'exit-code'."),
+        ("one\ntwo\nthree\nfour\n", "two; three; four"),
+        ("", "its journal is empty"),
+    ],
+)
+def test_a_failed_unit_ends_the_wait_with_what_it_said_last(
+    guest: Guest, systemd: Path, journal: str, why: str
+) -> None:
+    (systemd / "systemctl").write_text("failed\n")
+    (systemd / "journalctl").write_text(journal)
+    with pytest.raises(UnitFailed) as failure:
+        guest.wait_for_unit("haproxy", deadline=60)
+    assert str(failure.value) == f"r-1-VM: unit haproxy has failed: {why}"
+    assert (systemd / "journalctl.asked").read_text().startswith("-u haproxy ")

@@ -42,7 +42,7 @@ GRACEFUL = frozenset({"haproxy", "apache2", "keepalived"})
 
 @dataclass(frozen=True)
 class Budget:
-    """What one probe of the traffic saw, and what it was allowed to lose."""
+    """What one probe of the traffic saw, and what it was allowed to lose; ``streams`` says how many it opened."""
 
     name: str
     sent: int
@@ -50,6 +50,7 @@ class Budget:
     budget_ms: float
     broken_streams: int = 0
     allowed_broken_streams: int = 0
+    streams: int = 0
 
 
 @dataclass(frozen=True)

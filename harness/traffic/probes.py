@@ -238,6 +238,7 @@ class StreamProbe:
                 recorder.lost(at, f"cannot open the stream again: {error or type(error).__name__}")
                 await _pause(stop, 1 / self.rate)
                 continue
+            recorder.opened()
             try:
                 await self._stream(reader, writer, recorder, stop)
             finally:

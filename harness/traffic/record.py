@@ -33,6 +33,7 @@ class ProbeResult:
         last_loss: when the last one was.
         lag_ms: how late the harness itself was at worst; a gap of this size may be its own.
         reason: what the last lost request ran into.
+        streams: long-lived connections that were opened.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ProbeResult:
     last_loss: float | None = None
     lag_ms: float = 0.0
     reason: str = ""
+    streams: int = 0
 
     def shifted(self, zero: float) -> ProbeResult:
         """Return the result with times counted from ``zero`` on."""
@@ -74,6 +76,7 @@ class Recorder:
     _answers: list[float] = field(default_factory=list)
     _losses: list[float] = field(default_factory=list)
     _sent: int = 0
+    _streams: int = 0
     _broken: int = 0
     _lag: float = 0.0
     _reason: str = ""
@@ -99,6 +102,11 @@ class Recorder:
         with self._lock:
             self._losses.append(sent_at)
             self._reason = reason
+
+    def opened(self) -> None:
+        """Count a stream that was opened."""
+        with self._lock:
+            self._streams += 1
 
     def broken(self, reason: str = "") -> None:
         """Count a stream that ended before it should."""
@@ -132,4 +140,5 @@ class Recorder:
                 last_loss=losses[-1] if losses else None,
                 lag_ms=round(self._lag * 1000, 1),
                 reason=self._reason,
+                streams=self._streams,
             )

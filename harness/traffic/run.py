@@ -115,6 +115,7 @@ class Traffic:
                 longest_gap_ms=result.longest_gap_ms,
                 budget_ms=(limits or {}).get(result.name, DEFAULT_BUDGET_MS),
                 broken_streams=result.broken_streams,
+                streams=result.streams,
             )
             for result in self.results
         )

@@ -354,7 +354,7 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "http: no answer for 21800 ms, the budget is 500 ms",
     ),
     "breaks a stream": (
-        set_field(budgets=(Budget("stream", 500, 0.0, 500.0, broken_streams=1),)),
+        set_field(budgets=(Budget("stream", 500, 0.0, 500.0, broken_streams=1, streams=2),)),
         "traffic.streams",
         "1 broken, 0 allowed",
     ),

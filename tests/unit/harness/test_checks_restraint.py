@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import checks, failed, judge, record
+from harness.checks import Outcome, checks, failed, judge, record
+from harness.checks.case import Budget
 from harness.events import Event
 from tests.unit.harness.mutate import (
     Mutation,
@@ -195,6 +196,17 @@ def test_a_check_that_has_nothing_to_look_at_does_not_pass(make: Callable[[], Wo
     outcomes = judge(nothing_to_look_at(make()).case())
     assert {row.name for row in outcomes if row.verdict == "passed"} == ABOUT_SILENCE
     assert all(row.reason for row in outcomes if row.verdict != "passed")
+
+
+def outcome_of_streams(*budgets: Budget) -> Outcome:
+    return {row.name: row for row in judge(replace(world().case(), budgets=budgets))}["traffic.streams"]
+
+
+def test_streams_are_judged_where_a_probe_had_one() -> None:
+    request, stream = Budget("http", 500, 0.0, 500.0), Budget("stream", 500, 0.0, 500.0, streams=1)
+    assert outcome_of_streams(request, stream).verdict == "passed"
+    left_out = outcome_of_streams(request)
+    assert (left_out.verdict, left_out.reason) == ("skipped", "no probe opened a stream")
 
 
 def test_a_healthy_patch_leaves_few_checks_out() -> None:

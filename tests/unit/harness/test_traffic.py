@@ -128,7 +128,8 @@ def test_a_service_that_is_closed_for_two_seconds_is_measured_to_a_tenth(server:
             break
     for result in found.values():
         assert result.longest_gap_ms == pytest.approx(lasted * 1000, abs=100), result
-    assert found["stream"].broken_streams == 1
+    assert (found["stream"].broken_streams, found["stream"].streams) == (1, 2)
+    assert found["load balancer"].streams == 0
     assert found["stream"].lag_ms < 1000, "a stream that was away is not a harness that was late"
     for name in ("load balancer", "port forward", "dns"):
         assert 50 <= found[name].lost <= 120

@@ -20,7 +20,7 @@ from harness.cache import GOLDEN, SNAPSHOTS, WORK
 from harness.image import base, images
 
 GOLDEN_FACTS = "golden.json"
-# Inside the folder of an entry, what is touched at each use; of a base it is the folder, and nothing touches it.
+# Inside the folder of an entry, what is touched at each use. A base is used with its images: of it, it is the folder.
 _TOUCHED = {GOLDEN: GOLDEN_FACTS, images.KIND: images.METADATA, base.KIND: ""}
 LIMIT_VARIABLE = "SYSVM_CACHE_LIMIT"
 DEFAULT_LIMIT = "30G"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -109,9 +110,12 @@ def save(folder: Path, **facts: object) -> None:
 
 
 def load(folder: Path) -> Image:
-    """Read an image of the cache, and note that it was used."""
+    """Read an image of the cache, and note that it was used, and its base with it: the next build starts from that."""
     found = _read(folder)
     os.utime(folder / METADATA)
+    if found.base:
+        with contextlib.suppress(FileNotFoundError):  # an image does without its base
+            os.utime(cache.entry(base.KIND, found.base))
     return found
 
 

@@ -58,6 +58,12 @@ def used(image, days_ago):
         os.utime(path, (at, at))
 
 
+def last_bases():
+    """Return the keys of the bases, the one used longest ago first."""
+    found = [entry for entry in retention.entries() if entry.kind == base.KIND]
+    return [entry.key for entry in sorted(found, key=lambda entry: entry.used)]
+
+
 def test_a_second_build_finds_the_first(bundle, made):
     first = build(spec(bundle))
     assert build(spec(bundle)) == first
@@ -147,6 +153,35 @@ def test_gc_removes_what_was_not_used_and_keeps_the_bases_of_the_rest(bundle, ma
     assert removed == [old.folder, cache.entry(base.KIND, old.base)]
     assert list_images() == [new]
     assert cache.entries(base.KIND) == [cache.entry(base.KIND, new.base)]
+
+
+def test_a_base_is_used_with_the_images_that_are_made_of_it(bundle, made):
+    image, other = build(spec(bundle)), build(spec(bundle, debian=11))
+    used(image, 9)
+    used(other, 8)
+    build(spec(bundle))
+    assert last_bases() == [other.base, image.base]
+    (bundle / "cloud-scripts.tgz").write_bytes(scripts_archive({"opt/cloud/bin/x": b"2"}))
+    build(spec(bundle, debian=11))
+    assert last_bases() == [image.base, other.base]
+
+
+def test_of_bases_that_no_image_needs_the_one_used_last_stays_longest(bundle, made):
+    image, other = build(spec(bundle)), build(spec(bundle, debian=11))
+    used(image, 9)
+    used(other, 8)
+    build(spec(bundle))
+    for folder in (image.folder, other.folder):
+        cache.remove(folder)
+    room = sum(entry.size for entry in retention.entries()) - 1
+    assert [entry.key for entry in retention.choose(retention.entries(), size=room)] == [other.base]
+
+
+def test_an_image_is_used_without_its_base_when_that_is_gone(bundle, made):
+    image = build(spec(bundle))
+    cache.discard(base.KIND, image.base)
+    assert build(spec(bundle)) == image
+    assert cache.entries(base.KIND) == []
 
 
 def test_gc_keeps_a_template_that_was_booted_by_its_name(bundle, made):

@@ -146,6 +146,12 @@ class Engine:
         """Return the network namespace of the segments of a VM: it is called like the VM's domain."""
         return self._domain(name) if self.network_backend == "taps" else None
 
+    def need(self, topology: Topology, *, resume: bool) -> slots.Need:
+        """Return what a system VM and its tenants take; where RAM files are shared most memory is the snapshot's."""
+        memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
+        shared = resume and self.technique == "shared-ram"
+        return slots.Need(memory // RESTORED_SHARE if shared else memory, VCPUS + len(topology.tenants))
+
     def start(
         self,
         name: str,
@@ -153,6 +159,8 @@ class Engine:
         image: Image,
         key: Path,
         freeze_to: Path | None,
+        *,
+        reserved: bool = False,
     ) -> SystemVm:
         """Start a system VM and its tenants from cold; neither is booted yet when this returns.
 
@@ -163,9 +171,10 @@ class Engine:
             key: private key that will log in.
             freeze_to: existing folder of a golden snapshot in the making, or None for a VM that is not frozen. An image
                 named ``CD`` in it lies in the machine's drive.
+            reserved: the caller holds what it needs.
         """
         if freeze_to:
-            memory = _need(topology, shared=False).memory_mib
+            memory = self.need(topology, resume=False).memory_mib
             require_room(freeze_to, memory + SNAPSHOT_DISK_MIB)
         frozen = self._frozen(freeze_to, SYSTEM) if freeze_to else None
         disk = frozen.disk if frozen and frozen.disk else self._work() / f"{name}.qcow2"
@@ -176,7 +185,7 @@ class Engine:
             disk_serial=disk_serial(disk), watchdog=True,
             iso=_cd(freeze_to), ram_file=frozen.ram if frozen else None, ram_shared=True,
         )  # fmt: skip
-        return self._assemble(name, topology, image, key, base, freeze_to, resume=False)
+        return self._assemble(name, topology, image, key, base, freeze_to, resume=False, reserved=reserved)
 
     def freeze(self, vm: SystemVm, folder: Path) -> None:
         """Write the device states of a stopped-for-good system VM and its tenants; ends the machines."""
@@ -196,7 +205,7 @@ class Engine:
 
     def restore(
         self, name: str, topology: Topology, image: Image, key: Path, folder: Path, *,
-        patience: float = slots.DEADLINE,
+        patience: float = slots.DEADLINE, reserved: bool = False,
     ) -> SystemVm:  # fmt: skip
         """Return a running copy of a golden snapshot, logged in; its clock is set in front of the first command.
 
@@ -207,6 +216,7 @@ class Engine:
             key: private key that logs in.
             folder: the snapshot.
             patience: seconds to wait for memory and processors.
+            reserved: the caller holds what it needs.
 
         Raises:
             slots.NoRoom: the patience ended.
@@ -222,7 +232,9 @@ class Engine:
             iso=_cd(folder), ram_file=frozen.ram, incoming=True,
         )  # fmt: skip
         try:
-            vm = self._assemble(name, topology, image, key, base, folder, resume=True, patience=patience)
+            vm = self._assemble(
+                name, topology, image, key, base, folder, resume=True, patience=patience, reserved=reserved
+            )
         except BaseException:
             overlay.unlink(missing_ok=True)
             raise
@@ -231,10 +243,12 @@ class Engine:
 
     def _assemble(
         self, name: str, topology: Topology, image: Image, key: Path, base: DomainSpec,
-        frozen: Path | None, *, resume: bool, patience: float = slots.DEADLINE,
+        frozen: Path | None, *, resume: bool, patience: float = slots.DEADLINE, reserved: bool,
     ) -> SystemVm:  # fmt: skip
-        shared = resume and self.technique == "shared-ram"
-        reservation = slots.reserve(_need(topology, shared=shared), name, deadline=patience)
+        if reserved:
+            reservation = slots.Reservation()
+        else:
+            reservation = slots.reserve(self.need(topology, resume=resume), name, deadline=patience)
         ports = Ports()
         endpoints: dict[tuple[str, int], int] = {}
 
@@ -369,12 +383,6 @@ class Engine:
     def _work(self) -> Path:
         """Return the folder for overlays: on disk, not in the run folder, which may be in memory."""
         return open_work(self.run.id)
-
-
-def _need(topology: Topology, *, shared: bool) -> slots.Need:
-    """Return what a system VM and its tenants take; where RAM files are shared most memory is the snapshot's."""
-    memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
-    return slots.Need(memory // RESTORED_SHARE if shared else memory, VCPUS + len(topology.tenants))
 
 
 def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:

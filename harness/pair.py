@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bundle.errors import InfrastructureError
-from harness import boot, console, golden, network, proofs, topology, wait
+from harness import boot, console, golden, network, proofs, slots, topology, wait
 from harness.engine import SystemVm
 from harness.lab import Lab, ingredients, keep_consoles, require
 from harness.management.health import Role, role
@@ -39,11 +39,13 @@ class Pair:
         network: what it was told.
         routers: both, whatever role they have.
         ports: of the cables between them.
+        reservation: of what both take.
     """
 
     network: Network
     routers: tuple[SystemVm, SystemVm]
     ports: Ports
+    reservation: slots.Reservation
 
     @property
     def tenants(self) -> dict[str, Tenant]:
@@ -105,7 +107,12 @@ class Pair:
         """End all machines and remove what they left."""
         for vm in self.routers:
             vm.stop()
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Let others have the ports and the room of machines that have ended."""
         self.ports.release()
+        self.reservation.release()
 
     def _only(self, wanted: Role) -> SystemVm:
         roles = self.roles()
@@ -164,8 +171,9 @@ class _Maker:
         pair = self._start(
             "golden",
             lambda number, called, plan: self.lab.engine.start(
-                called, plan, self.lab.image, key, folders[number]
+                called, plan, self.lab.image, key, folders[number], reserved=True
             ),
+            resume=False,
         )
         step = self.lab.narrator.step
         try:
@@ -204,30 +212,37 @@ class _Maker:
         return self._start(
             name,
             lambda number, called, plan: engine.restore(
-                called, plan, image, snapshot.ssh_key, snapshot.folder / _PLACES[number]
+                called, plan, image, snapshot.ssh_key, snapshot.folder / _PLACES[number], reserved=True
             ),
+            resume=True,
             first=int(snapshot.facts["primary"]),
         )
 
-    def _start(self, name: str, start: Callable[[int, str, Topology], SystemVm], first: int = 0) -> Pair:
+    def _start(
+        self, name: str, start: Callable[[int, str, Topology], SystemVm], *, resume: bool, first: int = 0
+    ) -> Pair:
         """Lay the cables and start both routers, the one with number ``first`` first."""
-        ports = Ports()
         one, two = self.plans
-        names = [f"{name}-{place}" for place in _PLACES]
-        # The tenant guest is the first router's, and so are the segments.
-        segments = self.lab.engine.namespace(names[0])
-        cables = tuple((device, cable(segments, device, ports.take, "peer")) for device in one.segments)
-        plans = (replace(one, peer_cables=cables), replace(two, own_cables=cables))
+        need = self.lab.engine.need
+        # For both at once: two pairs that had their first routers could wait for each other's room for ever.
+        reservation = slots.reserve(need(one, resume=resume) + need(two, resume=resume), name)
+        ports = Ports()
         started: dict[int, SystemVm] = {}
         try:
+            names = [f"{name}-{place}" for place in _PLACES]
+            # The tenant guest is the first router's, and so are the segments.
+            segments = self.lab.engine.namespace(names[0])
+            cables = tuple((device, cable(segments, device, ports.take, "peer")) for device in one.segments)
+            plans = (replace(one, peer_cables=cables), replace(two, own_cables=cables))
             for number in sorted(range(2), key=lambda number: number != first):
                 started[number] = start(number, names[number], plans[number])
         except BaseException:
             for vm in started.values():
                 vm.stop()
             ports.release()
+            reservation.release()
             raise
-        return Pair(self.network, (started[0], started[1]), ports)
+        return Pair(self.network, (started[0], started[1]), ports, reservation)
 
     def _boot(self, vm: SystemVm, public_key: str) -> None:
         boot.boot(
@@ -245,7 +260,7 @@ class _Maker:
             vm.pause()
         for vm, folder in zip(pair.routers, folders, strict=True):
             self.lab.engine.freeze(vm, folder)
-        pair.ports.release()
+        pair.give_back()
 
 
 def _both(pair: Pair, act: Callable[[SystemVm], T]) -> list[T]:

@@ -30,6 +30,10 @@ class Need:
     memory_mib: int
     vcpus: int
 
+    def __add__(self, other: Need) -> Need:
+        """Return what two groups take together."""
+        return Need(self.memory_mib + other.memory_mib, self.vcpus + other.vcpus)
+
     def tokens(self) -> dict[str, int]:
         """Return how many tokens of each kind that is."""
         return {"memory": -(-self.memory_mib // TOKEN_MIB), "vcpu": self.vcpus}

@@ -46,6 +46,11 @@ class Accelerator:
     qemu_cpu: str
     disabled_features: tuple[str, ...] = ()
 
+    @property
+    def kernel_arguments(self) -> str:
+        """What a guest's kernel is told for this accelerator's sake (docs/adr/0007-addresses-that-stay.md)."""
+        return "norandmaps" if self.domain_type == "qemu" else ""
+
 
 TCG = Accelerator("tcg", "qemu", "qemu64", "qemu64")
 KVM_CANDIDATES = (

@@ -181,7 +181,7 @@ class Engine:
         make_overlay(image.path, disk)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
-            memory_mib=topology.memory_mib, vcpus=VCPUS, **_direct_boot(image), disk=disk,
+            memory_mib=topology.memory_mib, vcpus=VCPUS, **self._direct_boot(image), disk=disk,
             disk_serial=disk_serial(disk), watchdog=True,
             iso=_cd(freeze_to), ram_file=frozen.ram if frozen else None, ram_shared=True,
         )  # fmt: skip
@@ -227,7 +227,7 @@ class Engine:
         make_overlay(frozen.disk, overlay)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
-            memory_mib=topology.memory_mib, **_direct_boot(image), disk=overlay,
+            memory_mib=topology.memory_mib, **self._direct_boot(image), disk=overlay,
             disk_serial=disk_serial(frozen.disk), watchdog=True,
             iso=_cd(folder), ram_file=frozen.ram, incoming=True,
         )  # fmt: skip
@@ -329,7 +329,7 @@ class Engine:
             base = DomainSpec(
                 name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
                 memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
-                cmdline=tenants.KERNEL_ARGUMENTS,
+                cmdline=f"{tenants.KERNEL_ARGUMENTS} {self.accelerator.kernel_arguments}".rstrip(),
                 nics=tuple(Nic(mac, end, FIRST_NIC_SLOT + index) for index, (mac, end) in enumerate(far)),
                 ram_file=self._frozen(frozen, spec.name).ram if frozen else None,
                 ram_shared=not resume, incoming=resume,
@@ -380,6 +380,13 @@ class Engine:
             folder / f"{name}.qcow2" if name == SYSTEM else None,
         )
 
+    def _direct_boot(self, image: Image) -> dict[str, Any]:
+        """Return kernel, initramfs and arguments; nothing for a disk that only boots by itself."""
+        if not image.direct_boot:
+            return {}
+        cmdline = kernel_arguments(image, self.accelerator)
+        return {"kernel": image.kernel, "initrd": image.initrd, "cmdline": cmdline}
+
     def _work(self) -> Path:
         """Return the folder for overlays: on disk, not in the run folder, which may be in memory."""
         return open_work(self.run.id)
@@ -408,18 +415,10 @@ def _cd(folder: Path | None) -> Path | None:
     return folder / CD if folder and (folder / CD).exists() else None
 
 
-def _direct_boot(image: Image) -> dict[str, Any]:
-    """Return kernel, initramfs and arguments; nothing for a disk that only boots by itself."""
-    if not image.direct_boot:
-        return {}
-    return {"kernel": image.kernel, "initrd": image.initrd, "cmdline": kernel_arguments(image)}
-
-
-def kernel_arguments(image: Image) -> str:
+def kernel_arguments(image: Image, accelerator: Accelerator) -> str:
     """Return the kernel's command line for a direct boot.
 
     On a busy host an emulated timer may miss the moment at which the kernel tests it, and the kernel panics: no test.
     """
-    return (
-        f"root={image.root_device} rw console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check quiet"
-    )
+    common = "rw console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check quiet"
+    return f"root={image.root_device} {common} {accelerator.kernel_arguments}".rstrip()

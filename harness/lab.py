@@ -56,6 +56,8 @@ _TENANT_FILES = Path(__file__).parent / "tenant"
 DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm", "dhcpsrvr": "dhcpsrvr"}
 # What the serial console said while the golden snapshot was booted.
 _BOOT_LOG = "boot-console.log"
+# What stands for the kernel's arguments where nobody gives any.
+_OWN_LOADER = "the disk's own boot loader"
 # Who signed the agent's certificate, beside the snapshot that holds it.
 _AUTHORITY = "authority.pem"
 # What the guest itself logged, by the name among the results.
@@ -331,7 +333,7 @@ def ingredients(
     """Return everything that a golden snapshot depends on."""
     return {
         "image": template.digest,
-        "kernel": kernel_arguments(template) if template.direct_boot else "the disk's own boot loader",
+        "kernel": kernel_arguments(template, engine.accelerator) if template.direct_boot else _OWN_LOADER,
         "bundle": digest_of_files([bundle / name for name in FILES]),
         "topology": [asdict(plan) for plan in plans],
         "network": repr(declared),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from harness import wait
+from harness.accel import TCG
 from harness.disks import make_overlay
 from harness.engine import VCPUS, kernel_arguments
 from harness.image import Image
@@ -38,7 +39,7 @@ class BareVm:
             "qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "qemu64", "-smp", str(VCPUS),
             "-m", str(self._memory), "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd),
-            "-append", kernel_arguments(self._image),
+            "-append", kernel_arguments(self._image, TCG),
             "-drive", f"file={disk},if=virtio,format=qcow2,cache=none", "-serial", f"file:{self.console}",
             "-device", "virtio-serial-pci", "-device", f"virtserialport,chardev=agent,name={AGENT}",
             "-chardev", f"socket,id=agent,path={self.folder}/agent.sock,server=on,wait=off",

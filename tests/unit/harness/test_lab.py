@@ -8,6 +8,7 @@ import pytest
 
 from harness import accel, golden, lab
 from harness.agent import FILES
+from harness.engine import kernel_arguments
 from harness.image import images
 from harness.results import Results
 
@@ -50,6 +51,14 @@ def test_one_disk_has_another_snapshot_when_it_boots_by_itself(template, bundle)
     template.kernel.unlink()
     own_loader = lab.ingredients(template, bundle, HOST, ENGINE, (), None)
     assert golden.key_of(direct) != golden.key_of(own_loader)
+
+
+def test_only_an_emulated_guest_keeps_its_addresses_and_its_snapshot_says_so(template, bundle):
+    emulated = kernel_arguments(template, accel.TCG)
+    assert "norandmaps" in emulated.split()
+    assert lab.ingredients(template, bundle, HOST, ENGINE, (), None)["kernel"] == emulated
+    for candidate in accel.KVM_CANDIDATES:
+        assert kernel_arguments(template, candidate).endswith(" quiet")
 
 
 def test_the_same_wish_has_the_same_snapshot(template, bundle):

@@ -14,6 +14,7 @@ import pytest
 from harness import rundir, taps
 from harness.cache import cache_root
 from harness.daemon import PREFIX, hypervisor
+from tests.other_host import OtherHost
 from tests.processes import command_lines
 
 pytest_plugins = ["harness.plugin"]
@@ -104,3 +105,12 @@ def sysvm(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def other_host(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root has a daemon of its own")
+    state = Path(f"/run/sysvm-other-{os.getpid()}")
+    with OtherHost(state, tmp_path) as host:
+        yield host

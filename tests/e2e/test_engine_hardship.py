@@ -119,3 +119,21 @@ def test_engine_says_in_one_line_that_the_disk_is_full(lab, sysvm, small_cache, 
     assert "o space" in ended.stderr.strip().splitlines()[-1]
     assert "Traceback" not in ended.stderr
     assert list((small_cache / "work").glob("*/*")) == []
+
+
+def test_engine_says_why_and_emulates_where_kvm_opens_and_is_of_no_use(lab, other_host):
+    cache = other_host.state / "cache"  # QEMU's user has to reach it
+    cache.mkdir(parents=True)
+    for name in ("images", "bases", "bundle", "golden"):  # all but the answers of earlier probes
+        (cache / name).symlink_to(cache_root() / name)
+    other_host.environment["SYSVM_CACHE"] = str(cache)
+    other_host.put_in_place("/dev/null", "/dev/kvm")
+    status, output, errors = other_host.sysvm("vm", "start", "--name", "emulated")
+    assert status == 0, errors
+    try:
+        assert "using TCG (software emulation): /dev/kvm opens, but no guest gets through" in output + errors
+        assert "kvm: QEMU ended with status 1;" in output + errors
+        assert other_host.sysvm("vm", "exec", "emulated", "echo there") == (0, "there\n", "")
+    finally:
+        status, _, errors = other_host.sysvm("vm", "stop", "emulated")
+    assert (status, errors) == (0, "")

@@ -37,9 +37,11 @@ def members(session: int) -> list[int]:
     for folder, _ in command_lines():
         try:
             state, _parent, _group, leader = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            # The others of a dead thread may still be dying, and hold the locks meanwhile.
+            gone = state == "Z" and len(list((folder / "task").iterdir())) <= 1
         except OSError:
             continue
-        if int(leader) == session and state != "Z":
+        if int(leader) == session and not gone:
             found.append(int(folder.name))
     return found
 

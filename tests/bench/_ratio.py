@@ -10,4 +10,4 @@ def tell(what: str, ours: Sequence[float], rival: Sequence[float]) -> None:
     """Print the medians of two series of runs, and how they compare."""
     mine, other = statistics.median(ours), statistics.median(rival)
     ratio = f"{mine / other:.2f}" if other else "-"
-    print(f"{what:34} ours {mine:14,.2f}   rival {other:14,.2f}   ratio {ratio}", flush=True)
+    print(f"{what:42} ours {mine:14,.2f}   rival {other:14,.2f}   ratio {ratio}", flush=True)

@@ -150,11 +150,14 @@ def boots(lab: Lab) -> tuple[list[float], list[float], list[float]]:
     alone = replace(lab.plan, tenants=())  # bare QEMU has no tenants, either
     cmdline = boot.normalise(alone.cmdline(public)).encode()
     ours, bare, frozen = [], [], []
-    for _ in range(RUNS):
+    for number in range(RUNS):
         with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
             Path(folder).chmod(0o711)  # QEMU's user passes through
             started = time.monotonic()
-            vm = lab.engine.start("cold", alone, lab.image, lab.golden.ssh_key, freeze_to=Path(folder))
+            # A name of its own: the log of another machine's console has a prompt already.
+            vm = lab.engine.start(
+                f"cold{number}", alone, lab.image, lab.golden.ssh_key, freeze_to=Path(folder)
+            )
             boot.wait_for_agent(vm.machine, BOOT_DEADLINE)
             boot.write_through_agent(vm.machine, boot.CMDLINE_FILE, cmdline)
             console = vm.console_log

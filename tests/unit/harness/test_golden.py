@@ -74,5 +74,5 @@ def test_a_snapshot_whose_image_is_gone_is_made_again(tmp_path):
 
 def test_the_key_of_a_snapshot_is_for_its_owner_only(tmp_path):
     line = golden.make_key(tmp_path)
-    assert line.startswith("ssh-ed25519 ")
+    assert line.startswith("ecdsa-sha2-nistp256 ")
     assert stat.S_IMODE((tmp_path / golden.KEY_NAME).stat().st_mode) == 0o600

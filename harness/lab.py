@@ -166,7 +166,7 @@ class Lab:
 
     @contextmanager
     def system_vm(
-        self, name: str, logs: str | None = None, services: Sequence[Forward] = ()
+        self, name: str, logs: str | None = None, services: Sequence[Forward] = (), companions: int = 0
     ) -> Iterator[SystemVm]:
         """Yield a fresh copy of the golden snapshot.
 
@@ -174,24 +174,32 @@ class Lab:
             name: of the VM.
             logs: folder of the results that its logs are kept in; named after the VM without one.
             services: what an agent VM finds on its management network besides the server.
+            companions: copies that the caller will restore beside it, ``reserved``.
         """
-        vm = self.spares.take(name)
-        folder = logs or name
-        try:
-            log = self.results.log(f"{folder}/{_MANAGEMENT_LOG}")
-            with management_of(vm, self.golden.folder, log, services):
-                yield vm
-        finally:
+        with ExitStack() as stack:
+            if companions:
+                # For all at once: two callers that had their first copies could wait for each other's room for ever.
+                need = self.engine.need(self.plan, resume=True) * (1 + companions)
+                stack.callback(slots.reserve(need, name).release)
+                vm = self.restore(name, reserved=True)
+            else:
+                vm = self.spares.take(name)
+            folder = logs or name
             try:
-                self.keep_logs(vm, folder)
+                log = self.results.log(f"{folder}/{_MANAGEMENT_LOG}")
+                with management_of(vm, self.golden.folder, log, services):
+                    yield vm
             finally:
-                vm.stop()
+                try:
+                    self.keep_logs(vm, folder)
+                finally:
+                    vm.stop()
 
-    def restore(self, name: str, *, patience: float = slots.DEADLINE) -> SystemVm:
-        """Return a fresh copy of the golden snapshot, for the caller to stop."""
+    def restore(self, name: str, *, patience: float = slots.DEADLINE, reserved: bool = False) -> SystemVm:
+        """Return a fresh copy of the golden snapshot, for the caller to stop; see ``Engine.restore``."""
         golden = self.golden
         return self.engine.restore(
-            name, self.plan, self.image, golden.ssh_key, golden.folder, patience=patience
+            name, self.plan, self.image, golden.ssh_key, golden.folder, patience=patience, reserved=reserved
         )
 
     @cached_property

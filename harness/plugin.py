@@ -11,7 +11,8 @@ Fixtures:
     traffic: runs probes beside whatever the test does, and records what they saw.
 
 A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``. Some
-scenarios are not about every VM type: ``scenario("name", types=("secstorage",), why="...")``.
+scenarios are not about every VM type: ``scenario("name", types=("secstorage",), why="...")``. One that restores more
+VMs says how many, and the room for all is reserved at once: ``scenario("name", companions=2)``.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Workers(), "sysvm-workers")
     config.addinivalue_line(
         "markers",
-        "scenario(name, default=False, types=None, why=''): a scenario that goes into the report under that name; "
-        "a default one runs when nobody chooses; types: the VM types that it is for, why: why no others",
+        "scenario(name, default=False, types=None, why='', companions=0): a scenario that goes into the report under "
+        "that name; a default one runs when nobody chooses; types: the VM types that it is for, why: why no others; "
+        "companions: how many copies of its VM it restores, reserved, beside system_vm",
     )
 
 
@@ -307,7 +309,8 @@ def system_vm(
     name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.originalname)[:24]
     scenario = scenario_id(request.node)
     lab.events.emit("template", scenario=scenario, label=lab.image.label())
-    with lab.system_vm(name, logs=scenario, services=management_services) as vm:
+    companions = _companions(request.node)
+    with lab.system_vm(name, logs=scenario, services=management_services, companions=companions) as vm:
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         if _wants_the_same(request.node):
             lab.spares.expect()
@@ -320,7 +323,14 @@ def _wants_the_same(item: pytest.Item) -> bool:
     following = item.stash.get(_NEXT, None)
     if following is None or "system_vm" not in getattr(following, "fixturenames", ()) or _why_not(following):
         return False
-    return cell_of(following) == cell_of(item)
+    # One that needs room for several at once waits for it empty-handed.
+    return cell_of(following) == cell_of(item) and not _companions(following)
+
+
+def _companions(item: pytest.Item) -> int:
+    """Return how many more copies of its VM a scenario restores."""
+    mark = item.get_closest_marker("scenario")
+    return int(mark.kwargs.get("companions", 0)) if mark else 0
 
 
 @contextmanager

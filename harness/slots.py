@@ -34,6 +34,10 @@ class Need:
         """Return what two groups take together."""
         return Need(self.memory_mib + other.memory_mib, self.vcpus + other.vcpus)
 
+    def __mul__(self, groups: int) -> Need:
+        """Return what that many such groups take."""
+        return Need(self.memory_mib * groups, self.vcpus * groups)
+
     def tokens(self) -> dict[str, int]:
         """Return how many tokens of each kind that is."""
         return {"memory": -(-self.memory_mib // TOKEN_MIB), "vcpu": self.vcpus}

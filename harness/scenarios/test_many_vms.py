@@ -19,14 +19,14 @@ from harness.trial import Trial
 _LIMITS = {"kvm": 45.0, "qemu": 100.0}
 
 
-@pytest.mark.scenario("S32-one-hangs-one-fails")
+@pytest.mark.scenario("S32-one-hangs-one-fails", companions=2)
 def test_of_many_vms_one_hangs_and_one_fails(lab: Lab, live_patch: Trial) -> None:
     """Three VMs at once: one is patched, one fails, one hangs until its limit; and a threshold stops the rest."""
     limit = _LIMITS[lab.engine.accelerator.domain_type]
     files = live_patch.files(lab.new_bundle)
     seen: dict[str, Any] = {}
     with ExitStack() as stack:
-        failing, hanging = (lab.restore(f"S32-{name}") for name in ("failing", "hanging"))
+        failing, hanging = (lab.restore(f"S32-{name}", reserved=True) for name in ("failing", "hanging"))
         for vm in (failing, hanging):
             stack.callback(vm.stop)
         failing.guest.run("mv /var/cache/cloud/enabled_svcs /run/enabled_svcs")

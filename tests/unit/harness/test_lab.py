@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
 import pytest
 
-from harness import accel, golden, lab
+from harness import accel, golden, lab, slots
 from harness.agent import FILES
 from harness.engine import kernel_arguments
 from harness.image import images
@@ -81,3 +83,38 @@ def test_console_logs_bear_the_name_of_the_vm_whatever_its_domains_are_called(tm
     lab.keep_consoles(vm, Results(tmp_path / "run"), "S01")
     kept = {path.name: path.read_text() for path in (tmp_path / "run" / "logs" / "S01").iterdir()}
     assert kept == {"S01-console.log": "spare-1", "S01-tenants-console.log": "spare-1-tenants"}
+
+
+def test_scenarios_with_several_vms_take_turns_on_a_host_with_room_for_one_of_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("SYSVM_SLOTS", "512,4")  # four VMs of one processor
+    monkeypatch.setattr(lab, "management_of", lambda *_: nullcontext())
+    both = threading.Barrier(2)
+    there: list[str] = []
+    met: list[str] = []
+
+    def restore(name: str, *, reserved: bool) -> SimpleNamespace:
+        assert reserved
+        return SimpleNamespace(name=name, stop=lambda: None)
+
+    it = SimpleNamespace(
+        engine=SimpleNamespace(need=lambda _plan, resume: slots.Need(64, 1)),
+        plan=None, restore=restore, golden=SimpleNamespace(folder=tmp_path),
+        results=SimpleNamespace(log=lambda name: tmp_path / name), keep_logs=lambda *_: None,
+    )  # fmt: skip
+
+    def scenario(name: str) -> None:
+        with lab.Lab.system_vm(it, name, companions=2) as vm:
+            there.append(vm.name)
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.3)
+                met.append(name)
+
+    threads = [threading.Thread(target=scenario, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(there) == ["one", "two"]
+    assert not met
+    assert slots.reserve(slots.Need(256, 4), "all", deadline=0).handles

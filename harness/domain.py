@@ -99,7 +99,7 @@ class DomainSpec:
         for index, nic in enumerate(self.nics):
             arguments += nic.arguments(index)
         if self.incoming:
-            arguments += ["-incoming", "defer"]
+            arguments += ["-incoming", "defer", "-global", "migration.announce-rounds=0"]
         return arguments
 
 

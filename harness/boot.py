@@ -88,7 +88,7 @@ def wait_for_agent(machine: Machine, deadline: float) -> None:
             raise InfrastructureError(f"{machine.name} ended while it booted")
         return machine.agent("guest-ping") is not None
 
-    wait.until(answers, "guest agent to answer", deadline, tick=0.1)
+    wait.until(answers, "guest agent to answer", deadline, tick=0.05)
     answer = machine.agent("guest-sync", id=_SYNC_ID)
     if answer != _SYNC_ID:
         raise InfrastructureError(f"{machine.name}: the guest agent is out of step (answered {answer!r})")

@@ -2,6 +2,7 @@
 
 Devices follow what the CloudStack 4.22 KVM agent defines, as far as a guest can observe them. Left out on purpose: the
 VNC display and the USB tablet (nobody looks at it), and the empty CD drive of releases that upload their bundle.
+A system VM has two processors where CloudStack gives it one (docs/adr/0008-two-processors.md).
 NICs and the RAM file go through QEMU's own arguments: libvirt 9.0 has no port forwarding for user-mode networks, and
 its shared memory backing cannot be told which file to use.
 """
@@ -99,6 +100,7 @@ class DomainSpec:
         for index, nic in enumerate(self.nics):
             arguments += nic.arguments(index)
         if self.incoming:
+            # Nobody who could have learned another way to the VM is there before it.
             arguments += ["-incoming", "defer", "-global", "migration.announce-rounds=0"]
         return arguments
 

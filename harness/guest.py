@@ -20,7 +20,7 @@ from harness import scp, wait
 
 SSH_PORT = 3922
 CONNECT_DEADLINE = 60.0
-# The key exchange that an emulated sshd ends soonest: OpenSSL has it in assembler, and the login key is of the same curve.
+# What an emulated sshd ends soonest: OpenSSL has it in assembler, and the login key is of the same curve.
 _KEY_EXCHANGE = "ecdh-sha2-nistp256"
 _CHUNK = 1 << 18
 # Every failure is raised; paramiko would print the traceback of each vain attempt to log in as well.
@@ -302,4 +302,4 @@ class Guest:
             except GuestError:
                 return False
 
-        wait.until(rebooted, f"{self.name}: a new boot", deadline, tick=0.2)
+        wait.until(rebooted, f"{self.name}: a new boot", deadline, tick=0.05)

@@ -88,6 +88,6 @@ def _await(vm: SystemVm, mac: str, device: str) -> None:
         return seen == mac
 
     try:
-        wait.until(found, f"{vm.name}: {device} with MAC address {mac}", DEADLINE, tick=0.1)
+        wait.until(found, f"{vm.name}: {device} with MAC address {mac}", DEADLINE, tick=0.05)
     except wait.DeadlineExceeded as error:
         raise InfrastructureError(f"{error} (it has {seen or 'no such device'})") from None

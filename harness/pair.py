@@ -91,7 +91,7 @@ class Pair:
             return sorted(seen.values(), reverse=True) == ["PRIMARY", *["BACKUP"] * (len(seen) - 1)]
 
         try:
-            wait.until(settled, "the pair to settle", deadline, tick=0.2)
+            wait.until(settled, "the pair to settle", deadline, tick=0.05)
         except wait.DeadlineExceeded:
             raise InfrastructureError(f"the pair did not settle within {deadline:g} s: {seen}") from None
 

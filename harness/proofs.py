@@ -17,7 +17,7 @@ from harness.network.model import Machine
 # A router has just been told its rules: its proxies may need a moment under emulation.
 DEADLINE = 30.0
 # Seconds between two attempts: a closed port refuses at once, and asking on and on would leave the guest no CPU.
-_TICK = 0.1
+_TICK = 0.05
 
 
 @dataclass(frozen=True)

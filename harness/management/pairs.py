@@ -11,7 +11,7 @@ from harness.management.inventory import Vm
 
 # Seconds for VRRP to settle after a router of the pair was patched.
 SETTLE_DEADLINE = 60.0
-_TICK = 0.25
+_TICK = 0.05
 
 
 class Pair:

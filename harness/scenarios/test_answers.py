@@ -179,9 +179,7 @@ def test_a_lost_answer_undoes_nothing(lab: Lab, live_patch: Trial) -> None:
         lost = agent.patch(_Deaf(guest, other, files.signature), files)
         # The brackets keep this command from finding itself.
         idle = "! pgrep -f '[/]var/cache/cloud/patch-sysvms.sh' >/dev/null"
-        wait.until(
-            lambda: other.run(idle, check=False).status == 0, "the end of the patch script", 120, tick=1.0
-        )
+        wait.until(lambda: other.run(idle, check=False).status == 0, "the end of the patch script", 120)
 
     try:
         live_patch.watch(files, act)

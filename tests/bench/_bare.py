@@ -56,7 +56,7 @@ class BareVm:
 
     def deliver(self, path: str, content: bytes, deadline: float) -> None:
         """Write a file through the guest agent, once that answers."""
-        wait.until(self._answers, "the guest agent", deadline, tick=0.1)
+        wait.until(self._answers, "the guest agent", deadline, tick=0.05)
         with self._line(10.0) as line:
             self._synchronise(line)
             handle = self._ask(line, "guest-file-open", path=path, mode="w+")

@@ -21,6 +21,7 @@ import libvirt
 
 from bundle import catalogue
 from harness import boot, results, wait
+from harness.agent import LANDING
 from harness.cache import cache_root
 from harness.engine import SystemVm
 from harness.events import EventLog
@@ -33,6 +34,7 @@ RUNS = int(os.environ.get("SYSVM_BENCH_RUNS", "10"))
 CROWD = int(os.environ.get("SYSVM_BENCH_CROWD", "8"))
 PROMPT = b" login:"
 BOOT_DEADLINE = 300.0
+PATCH_DEADLINE = 600.0
 IDLE_SECONDS = 3.0
 
 
@@ -124,12 +126,23 @@ def crowd(lab: Lab, count: int) -> tuple[list[float], list[float], float]:
     return systems, tenants, seconds
 
 
-def at_once(lab: Lab, count: int) -> list[float]:
-    """Return, several times, the seconds until that many restores, started together, have answered and are gone."""
+def answer(vm: SystemVm) -> None:
+    """Let a VM do the least it can."""
+    vm.guest.run("true")
+
+
+def live_patch(vm: SystemVm, bundle: Path) -> None:
+    """Let a VM do what it is there for: take a bundle and patch itself, soak time included."""
+    boot.upload(vm.guest, bundle)
+    vm.guest.run(f"{LANDING}/patch-sysvms.sh", deadline=PATCH_DEADLINE)
+
+
+def at_once(lab: Lab, count: int, work: Callable[[SystemVm], None]) -> list[float]:
+    """Return, several times, the seconds until that many restores, started together, did their work and are gone."""
 
     def visit(number: int) -> None:
-        vm: SystemVm = lab.restore(f"side{number}")
-        vm.guest.run("true")
+        vm = lab.restore(f"side{number}")
+        work(vm)
         vm.stop()
 
     def together() -> None:
@@ -213,10 +226,14 @@ def main() -> None:
             tell("stop", stop, "(at most 0.3)")
             tell("empty scenario, logs kept", [timed(lambda: empty_scenario(lab)) for _ in range(RUNS)])
             tell("empty scenarios in a row", empty_scenarios_in_a_row(lab), "(at most 1.5)")
-            four = tell("four at once, answered and stopped", at_once(lab, 4))
-            print(
-                f"  {4 * (one + statistics.median(stop)) / four:.1f} times the throughput of one (at least 3)"
-            )
+            works: dict[str, Callable[[SystemVm], None]] = {
+                "answered": answer,
+                "live-patched": lambda vm: live_patch(vm, lab.new_bundle),
+            }
+            for what, work in works.items():
+                alone = tell(f"one restored, {what} and stopped", at_once(lab, 1, work))
+                four = tell(f"four at once, {what} and stopped", at_once(lab, 4, work))
+                print(f"  {4 * alone / four:.1f} times the throughput of one (at least 3)")
             systems, tenants, seconds = crowd(lab, CROWD)
             each, beside = statistics.median(systems), statistics.median(tenants or [0.0])
             print(

@@ -74,7 +74,8 @@ def test_a_golden_machine_writes_its_ram_to_the_file_and_a_restore_does_not(spec
     assert any("mem-path=/g/system.ram,share=on" in argument for argument in frozen.qemu_arguments())
     arguments = restored.qemu_arguments()
     assert any("mem-path=/g/system.ram,share=off" in argument for argument in arguments)
-    assert arguments[-2:] == ["-incoming", "defer"]
+    assert arguments[-4:] == ["-incoming", "defer", "-global", "migration.announce-rounds=0"]
+    assert "-global" not in frozen.qemu_arguments()
 
 
 def test_nics_come_in_the_order_of_the_topology(spec):

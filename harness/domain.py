@@ -100,7 +100,7 @@ class DomainSpec:
         for index, nic in enumerate(self.nics):
             arguments += nic.arguments(index)
         if self.incoming:
-            # Nobody who could have learned another way to the VM is there before it.
+            # Else QEMU makes the guest send gratuitous ARPs, as after a move; nobody here knew it elsewhere.
             arguments += ["-incoming", "defer", "-global", "migration.announce-rounds=0"]
         return arguments
 

@@ -47,7 +47,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Run mypy in its strict mode."""
+    """Run mypy in its strict mode: on the tools, and on the benchmarks that tell what they cost."""
     session.run("mypy", external=True)
 
 

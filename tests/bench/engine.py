@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import libvirt
@@ -174,14 +175,14 @@ def boots(lab: Lab) -> tuple[list[float], list[float], list[float]]:
             boot.wait_for_agent(vm.machine, BOOT_DEADLINE)
             boot.write_through_agent(vm.machine, boot.CMDLINE_FILE, cmdline)
             console = vm.console_log
-            wait.until(lambda console=console: prompts(console), "the login prompt", BOOT_DEADLINE)
+            wait.until(partial(prompts, console), "the login prompt", BOOT_DEADLINE)
             ours.append(time.monotonic() - started)
             vm.machine.wait_idle(BOOT_DEADLINE)
-            frozen.append(timed(lambda vm=vm, folder=folder: lab.engine.freeze(vm, Path(folder))))
+            frozen.append(timed(partial(lab.engine.freeze, vm, Path(folder))))
         started = time.monotonic()
         with BareVm(lab.image, lab.plan.memory_mib) as rival:
             rival.deliver(boot.CMDLINE_FILE, cmdline, BOOT_DEADLINE)
-            wait.until(lambda log=rival.console: prompts(log), "the login prompt", BOOT_DEADLINE)
+            wait.until(partial(prompts, rival.console), "the login prompt", BOOT_DEADLINE)
             bare.append(time.monotonic() - started)
     return ours, bare, frozen
 

@@ -1,10 +1,9 @@
-"""Files of machines: a run's folder in the cache, overlays, RAM files."""
+"""Files of machines: a run's folder in the cache, and overlays."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from harness.cache import WORK, cache_root
-from harness.daemon import Hypervisor
 from harness.rundir import runs_folder
 
 _OWNER = ".owner"
@@ -83,8 +81,21 @@ def make_overlay(base: Path, overlay: Path) -> None:
         raise InfrastructureError(f"cannot make the overlay {overlay}: {completed.stderr.strip()}")
 
 
+def copy_overlay(empty: Path, overlay: Path) -> None:
+    """Make an overlay by copying an empty one: no process has to start for it.
+
+    Raises:
+        InfrastructureError: the disk is full.
+    """
+    try:
+        shutil.copyfile(empty, overlay)
+    except OSError as error:
+        overlay.unlink(missing_ok=True)
+        raise InfrastructureError(f"cannot make the overlay {overlay}: {error.strerror}") from None
+
+
 def require_room(folder: Path, need_mib: int) -> None:
-    """Refuse to begin a snapshot that the disk cannot hold: QEMU dies of a RAM file that finds no block.
+    """Refuse to begin a snapshot that the disk cannot hold: QEMU dies when its RAM is a file that finds no block.
 
     Raises:
         InfrastructureError: there is less room.
@@ -95,14 +106,6 @@ def require_room(folder: Path, need_mib: int) -> None:
             f"a golden snapshot needs {need_mib} MiB, and {folder.parent} has {free} MiB free",
             hint="free some, run 'sysvm cache gc', or set SYSVM_CACHE to another disk",
         )
-
-
-def make_ram_file(path: Path, memory_mib: int, hypervisor: Hypervisor) -> None:
-    """Make the file that a guest's RAM lies in, without blocks, for QEMU alone."""
-    with path.open("wb") as file:
-        file.truncate(memory_mib << 20)
-    os.chown(path, hypervisor.uid, hypervisor.gid)
-    path.chmod(0o600)
 
 
 def disk_serial(disk: Path) -> str:

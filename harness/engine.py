@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import InfrastructureError
-from harness import slots, taps
+from harness import ram, slots, taps
 from harness import tenant as tenants
 from harness.accel import Accelerator
 from harness.daemon import PREFIX, Hypervisor
-from harness.disks import disk_serial, make_overlay, make_ram_file, open_work, require_room
+from harness.disks import copy_overlay, disk_serial, make_overlay, open_work, require_room
 from harness.domain import AGENT_CHANNEL, Channel, DomainSpec, Nic
 from harness.guest import Guest
 from harness.image import Image
@@ -123,6 +123,7 @@ class Frozen:
     ram: Path | None
     state: Path
     disk: Path | None
+    overlay: Path | None  # an empty one on the disk, for every restore to copy
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,14 @@ class Engine:
         vm.pause()
         for name, machine in zip(names, vm.machines(), strict=True):
             machine.save_state(self._frozen(folder, name).state)
+            if machine.ram:
+                machine.ram.keep(self.hypervisor)
         vm.overlays.clear()
         vm.stop()
         for name in names:
             frozen = self._frozen(folder, name)
+            if frozen.disk and frozen.overlay:
+                make_overlay(frozen.disk, frozen.overlay)
             for path in filter(None, (frozen.ram, frozen.state, frozen.disk)):
                 os.chown(path, self.hypervisor.uid, self.hypervisor.gid)
 
@@ -222,9 +227,9 @@ class Engine:
             slots.NoRoom: the patience ended.
         """
         frozen = self._frozen(folder, SYSTEM)
-        assert frozen.disk is not None  # noqa: S101 - has_disk above
+        assert frozen.disk and frozen.overlay  # noqa: S101 - a system VM has them
         overlay = self._work() / f"{name}.qcow2"
-        make_overlay(frozen.disk, overlay)
+        copy_overlay(frozen.overlay, overlay)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
             memory_mib=topology.memory_mib, **self._direct_boot(image), disk=overlay,
@@ -356,9 +361,7 @@ class Engine:
             console_socket=folder / "console.sock", console_log=folder / "console.log",
             channels=(Channel(channel, folder / socket_name),),
         )  # fmt: skip
-        if spec.ram_file is not None and not spec.incoming:
-            make_ram_file(spec.ram_file, spec.memory_mib, self.hypervisor)
-        machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
+        machine = self._start_machine(spec, folder)
         try:
             taps.plug(machine, spec.nics)
             if spec.incoming and frozen is not None:
@@ -367,6 +370,20 @@ class Engine:
             machine.destroy()
             raise
         return machine
+
+    def _start_machine(self, spec: DomainSpec, folder: Path) -> Machine:
+        """Start one domain, with a file for its RAM if that is to be frozen."""
+        if spec.ram_file is None or spec.incoming:
+            return start_machine(self.hypervisor, spec, folder, owned=self.owned)
+        file = ram.make(spec.ram_file, spec.memory_mib, self.hypervisor, spec.name)
+        try:
+            spec = replace(spec, ram_file=file.path)
+            machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
+        except BaseException:
+            file.close()
+            raise
+        file.hide()
+        return replace(machine, ram=file)
 
     def _domain(self, name: str) -> str:
         """Return what a machine of this run is called on the host."""
@@ -378,6 +395,7 @@ class Engine:
             folder / f"{name}.ram" if self.technique == "shared-ram" else None,
             folder / f"{name}.state",
             folder / f"{name}.qcow2" if name == SYSTEM else None,
+            folder / f"{name}.overlay" if name == SYSTEM else None,
         )
 
     def _direct_boot(self, image: Image) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bundle.errors import InfrastructureError
 from harness import domain as domains
 from harness import wait
 from harness.daemon import Hypervisor
+from harness.ram import Ram
 from harness.technique import CAPABILITY
 
 AGENT_TIMEOUT = 5
@@ -37,12 +38,14 @@ class Machine:
         handle: libvirt's domain.
         folder: its sockets and logs.
         ram_in_file: states leave out what lies in a shared RAM file.
+        ram: that file, while it is to become a snapshot's.
     """
 
     name: str
     handle: Any
     folder: Path
     ram_in_file: bool = False
+    ram: Ram | None = None
 
     def alive(self) -> bool:
         """Say whether libvirt still runs it."""
@@ -141,6 +144,8 @@ class Machine:
         """End the domain at once; one that is gone already is fine."""
         with contextlib.suppress(libvirt.libvirtError):
             self.handle.destroy()
+        if self.ram:
+            self.ram.close()
 
     def save_state(self, target: Path) -> None:
         """Write the device state, and the RAM unless that lies in a shared file; the machine stays stopped.

@@ -8,7 +8,7 @@ import shutil
 
 import libvirt
 
-from harness import golden, locks, rundir, strays, taps
+from harness import golden, locks, ram, rundir, strays, taps
 from harness.cache import SNAPSHOTS, collect_partials
 from harness.daemon import PREFIX, Hypervisor
 from harness.disks import remove_ownerless_work, remove_work
@@ -30,6 +30,7 @@ def reap(hypervisor: Hypervisor) -> list[str]:
             gone.append(run_id)
     remove_ownerless_work()
     golden.collect_unfinished()
+    ram.remove_abandoned(hypervisor)
     # A person's snapshot that is half made is nobody's.
     collect_partials(SNAPSHOTS)
     _remove_free_ports()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import rundir, taps
+from harness import ram, rundir, taps
 from harness.cache import cache_root
 from harness.daemon import PREFIX, hypervisor
 from tests.other_host import OtherHost
@@ -31,6 +31,7 @@ class Holdings:
     unfinished: frozenset[str]
     processes: frozenset[str]
     namespaces: frozenset[str]
+    memory: frozenset[str]
 
 
 def holdings() -> Holdings:
@@ -46,6 +47,7 @@ def holdings() -> Holdings:
         frozenset(p.name for p in golden.glob("*") if p.is_dir() and not (p / "golden.json").exists()),
         _processes(),
         frozenset(path.name for path in taps.NAMESPACES.glob(f"{PREFIX}*")),
+        frozenset(path.name for path in ram.MEMORY.glob(f"{PREFIX}*")),
     )
 
 
@@ -76,12 +78,13 @@ def _strangers() -> set[str]:
 
 @pytest.fixture
 def nothing_left():
-    """Fail a test that leaves a domain, run folder, overlay, namespace, port or half snapshot behind."""
+    """Fail a test that leaves a domain, run folder, overlay, RAM, namespace, port or half snapshot behind."""
     before = holdings()
     yield
     after, strangers = holdings(), _strangers()
     left = (after.domains - before.domains) | (after.runs - before.runs) | (after.overlays - before.overlays)
     left |= (after.processes - before.processes) | (after.namespaces - before.namespaces)
+    left |= after.memory - before.memory
     mine = {name for name in left if not any(stranger in name for stranger in strangers)}
     assert not mine
     if not strangers:

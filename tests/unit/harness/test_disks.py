@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import shutil
+import subprocess
+
 import pytest
 
+from bundle.errors import InfrastructureError
 from harness import disks, rundir
 
 
@@ -55,3 +62,27 @@ def test_scratch_takes_everything_along_unless_a_kept_vm_is_there():
         "b2.owner",
         "b2/vm.qcow2",
     ]
+
+
+def test_an_overlay_is_a_copy_of_the_empty_one(tmp_path):
+    base, empty, overlay = (tmp_path / name for name in ("base.qcow2", "empty.qcow2", "vm.qcow2"))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", base, "1M"], check=True)
+    disks.make_overlay(base, empty)
+    disks.copy_overlay(empty, overlay)
+    told = subprocess.run(
+        ["qemu-img", "info", "--output=json", overlay], capture_output=True, text=True, check=True
+    )
+    assert json.loads(told.stdout)["backing-filename"] == str(base)
+
+
+def test_an_overlay_that_cannot_be_made_is_one_line_and_no_file(tmp_path, monkeypatch):
+    (tmp_path / "empty.qcow2").touch()
+
+    def full(_source, target):
+        target.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InfrastructureError, match=r"vm\.qcow2: No space left on device$"):
+        disks.copy_overlay(tmp_path / "empty.qcow2", tmp_path / "vm.qcow2")
+    assert not (tmp_path / "vm.qcow2").exists()

@@ -55,7 +55,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SYSVM_SLOTS", ROOM)
-    monkeypatch.setattr(engine, "make_overlay", lambda _base, overlay: overlay.touch())
     monkeypatch.setattr(engine.Engine, "_launch", lambda _self, name, *_: made.launch(name))
     monkeypatch.setattr(engine.tenants, "connect", lambda _spec, _socket: {})
     monkeypatch.setattr(Guest, "connect", lambda _self: None)
@@ -69,6 +68,7 @@ def restore(host: Host) -> Restore:
     for folder in (host.folder / "first", host.folder / "second"):
         folder.mkdir()
         (folder / "tenant-tenants.initrd").touch()
+        (folder / "system.overlay").touch()
     unused: Any = None
     image: Any = SimpleNamespace(
         direct_boot=True, kernel=Path("vmlinuz"), initrd=Path("initrd.img"), root_device="/dev/vda1"

@@ -229,7 +229,10 @@ class Engine:
         frozen = self._frozen(folder, SYSTEM)
         assert frozen.disk and frozen.overlay  # noqa: S101 - a system VM has them
         overlay = self._work() / f"{name}.qcow2"
-        copy_overlay(frozen.overlay, overlay)
+        if frozen.overlay.exists():
+            copy_overlay(frozen.overlay, overlay)
+        else:  # a person's snapshot
+            make_overlay(frozen.disk, overlay)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
             memory_mib=topology.memory_mib, **self._direct_boot(image), disk=overlay,

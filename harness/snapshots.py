@@ -21,7 +21,7 @@ from harness.daemon import Hypervisor, hypervisor
 from harness.disks import work_folder
 from harness.engine import SYSTEM, SystemVm
 from harness.golden import KEY_NAME
-from harness.keeping import Kept
+from harness.kept import Kept, all_kept, check_name
 from harness.lab import Lab, Wish
 from harness.machine import Machine, attach
 
@@ -77,7 +77,7 @@ def take(kept: Kept, name: str | None = None) -> Snapshot:
     chosen = name or next(
         word for number in range(1, len(taken) + 2) if (word := f"{kept.name}-{number}") not in taken
     )
-    keeping.check_name(chosen)
+    check_name(chosen)
     if chosen in taken:
         raise UsageError(
             f"a snapshot named {chosen!r} is there already", hint=f"'sysvm vm forget {chosen}' removes it"
@@ -191,7 +191,7 @@ def restore(snapshot: Snapshot, name: str | None = None, network_backend: str | 
         ), snapshot.folder
 
     if name is None:
-        for kept in keeping.all_kept():
+        for kept in all_kept():
             if kept.name == snapshot.vm:
                 keeping.stop(kept)
     return keeping.start(name or snapshot.vm, wish, copy)

@@ -58,9 +58,9 @@ def find_targets(names: Sequence[str], where: Sequence[str], key: Path | None) -
 
 
 def _kept(name: str) -> Guest:
-    from harness import keeping
+    from harness import kept
 
-    return keeping.find(name).guest()
+    return kept.find(name).guest()
 
 
 def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:

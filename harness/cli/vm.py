@@ -15,7 +15,7 @@ from bundle.errors import Exit
 from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
-    from harness.keeping import Kept
+    from harness.kept import Kept
 
 
 @click.group()
@@ -76,9 +76,10 @@ def _tell(kept: Kept, *, as_json: bool) -> int:
 @json_option
 def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
     """Take a snapshot of a VM: memory, devices and disk; the VM goes on."""
-    from harness import keeping, snapshots
+    from harness import snapshots
+    from harness.kept import find
 
-    taken = snapshots.take(keeping.find(name), snapshot)
+    taken = snapshots.take(find(name), snapshot)
     if as_json:
         click.echo(json.dumps(asdict(taken), indent=1))
     else:
@@ -115,8 +116,9 @@ def forget(names: tuple[str, ...]) -> int:
 def list_(as_json: bool) -> int:
     """List the VMs that are kept, and the snapshots that were taken of them."""
     from harness import keeping, snapshots
+    from harness.kept import all_kept
 
-    rows = keeping.all_kept()
+    rows = all_kept()
     running: set[str] = set()
     if rows:
         with keeping.alive() as (_host, runs):
@@ -145,10 +147,10 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
     import shlex
     import sys
 
-    from harness import keeping
+    from harness.kept import find
 
     line = command[0] if len(command) == 1 else shlex.join(command)
-    with keeping.find(name).guest() as guest:
+    with find(name).guest() as guest:
         done = guest.run(line, deadline=deadline, check=False)
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
@@ -159,9 +161,10 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
 @click.argument("name")
 def ssh(name: str) -> None:
     """Open a shell in a VM; the person's known_hosts is left alone."""
-    from harness import keeping, terminal
+    from harness import terminal
+    from harness.kept import find
 
-    kept = keeping.find(name)
+    kept = find(name)
     command = terminal.ssh_command(kept.ssh_port, Path(kept.ssh_key))
     os.execvp(command[0], command)  # noqa: S606 - the shell is the person's, in the guest
 
@@ -170,9 +173,10 @@ def ssh(name: str) -> None:
 @click.argument("name")
 def console(name: str) -> int:
     """Attach to the serial line of a VM, live; Ctrl-] leaves."""
-    from harness import keeping, terminal
+    from harness import terminal
+    from harness.kept import find
 
-    terminal.attach(keeping.find(name).console_socket)
+    terminal.attach(find(name).console_socket)
     return Exit.OK
 
 
@@ -180,9 +184,9 @@ def console(name: str) -> int:
 @click.argument("name")
 def logs(name: str) -> int:
     """Print everything that the serial console of a VM has said."""
-    from harness import keeping
+    from harness.kept import find
 
-    click.echo(keeping.find(name).console_log.read_bytes().decode(errors="replace"))
+    click.echo(find(name).console_log.read_bytes().decode(errors="replace"))
     return Exit.OK
 
 
@@ -192,10 +196,11 @@ def logs(name: str) -> int:
 def stop(names: tuple[str, ...], every: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""
     from harness import keeping
+    from harness.kept import all_kept, find
 
     if not names and not every:
         raise click.UsageError("name the VMs to stop, or give --all")
-    rows = keeping.all_kept() if every else [keeping.find(name) for name in names]
+    rows = all_kept() if every else [find(name) for name in names]
     for row in rows:
         keeping.stop(row)
         click.echo(f"{row.name}: stopped")

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import golden, keeping, rundir
+from harness import golden, rundir
 from harness.cache import cache_root
 from harness.daemon import hypervisor
 from harness.guest import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, UnitFailed
+from harness.kept import all_kept
 from harness.lab import require
 from harness.proofs import prove
 from harness.reaper import reap
@@ -139,7 +140,7 @@ def test_engine_boots_a_template_by_its_own_boot_loader(lab, sysvm, nothing_left
         assert "BOOT_IMAGE=" in sysvm("vm", "exec", "own", "cat /proc/cmdline").stdout
         assert sysvm("vm", "exec", "own", "test -e /var/cache/cloud/boot_up_done").returncode == 0
     finally:
-        golden_key = [kept.golden for kept in keeping.all_kept() if kept.name == "own"]
+        golden_key = [kept.golden for kept in all_kept() if kept.name == "own"]
         sysvm("vm", "stop", "own")
         for path in [folder, *(cache_root() / "golden" / key for key in golden_key)]:
             shutil.rmtree(path)

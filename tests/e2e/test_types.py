@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bundle import catalogue
-from harness import keeping
+from harness.kept import find
 from harness.testinfra_backend import host_of
 
 PORTS = {"apache2": {80}, "dnsmasq": {53}, "portmap": {111}}
@@ -20,7 +20,7 @@ def test_type_boots_and_serves(sysvm, nothing_left, vm_type):
     started = sysvm("vm", "start", "--type", vm_type, "--name", f"e2e-{vm_type}", "--json")
     assert started.returncode == 0, started.stderr
     try:
-        kept = keeping.find(f"e2e-{vm_type}")
+        kept = find(f"e2e-{vm_type}")
         assert json.loads(started.stdout)["vm_type"] == vm_type
         listed = json.loads(sysvm("vm", "list", "--json").stdout)
         assert [row["running"] for row in listed if row["name"] == kept.name] == [True]

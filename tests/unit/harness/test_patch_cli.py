@@ -113,7 +113,7 @@ def test_a_kept_vm_is_found_by_its_name(
         def guest(self) -> SimulatedVm:
             return cloud.guests["r-1-VM"]
 
-    monkeypatch.setattr("harness.keeping.find", lambda name: Kept())
+    monkeypatch.setattr("harness.kept.find", lambda name: Kept())
     assert "a: patched" in call("patch", "a", "--bundle", "b").stderr
 
 

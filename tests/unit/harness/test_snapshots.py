@@ -9,7 +9,7 @@ import pytest
 
 from bundle.errors import UsageError
 from harness import cache, snapshots
-from harness.keeping import Kept
+from harness.kept import Kept
 from harness.snapshots import Snapshot
 
 

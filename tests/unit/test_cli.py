@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -26,6 +27,23 @@ def test_help_imports_nothing_heavy(arguments):
     done = run(*arguments)
     assert done.returncode == 0
     assert not [name for name in HEAVY if name in done.stderr.split()]
+
+
+def test_a_command_in_a_kept_vm_imports_no_engine(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYSVM_STATE", str(tmp_path))
+    facts = {
+        **dict.fromkeys(("run", "vm_type", "release", "label", "golden", "source", "ssh_key", "folder"), "x"),
+        **dict.fromkeys(("debian", "network", "template")),
+        "name": "a", "ssh_port": 1, "endpoints": {}, "tenants": [],
+    }  # fmt: skip
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "kept.json").write_text(json.dumps(facts))
+    done = run("vm", "exec", "a", "--deadline", "0.1", "true")  # nobody listens at its port
+    assert done.returncode == 3
+    assert "no SSH login at 127.0.0.1:1" in done.stderr
+    loaded = done.stderr.split()
+    assert "paramiko" in loaded
+    assert not {"libvirt", "jinja2", "harness.engine", "harness.lab"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -7,6 +7,7 @@ the snapshot when it stands still. It has a name only until QEMU has opened it, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -91,10 +92,9 @@ def remove_abandoned(hypervisor: Hypervisor) -> None:
         except OSError:
             continue
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-        except OSError:  # its maker holds it
-            pass
+            with contextlib.suppress(BlockingIOError):  # its maker holds it
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
         finally:
             os.close(handle)
 

@@ -130,7 +130,7 @@ def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(name, targe
     used.close()
 
 
-def test_another_users_file_is_left_alone(name):
+def test_only_files_of_ourselves_and_of_qemus_user_are_removed(name):
     theirs = ram.MEMORY / f"{name}.ram"
     theirs.touch()
     stranger = SimpleNamespace(uid=theirs.stat().st_uid + 1, gid=0)

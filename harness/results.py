@@ -47,7 +47,7 @@ class Results:
 
 
 def new_name() -> str:
-    """Return a name for a run that sorts by time and is not taken: ``20260131-142501-9f3c``."""
+    """Return a name for a run that sorts by time and is hardly taken: ``20260131-142501-9f3c``."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
@@ -65,16 +65,26 @@ def create(root: Path = Path("results"), name: str | None = None) -> Results:
     run = name or new_name()
     if run in {"latest", ".", ".."} or "/" in run or not run.isprintable():
         raise UsageError(f"invalid name of a run {run!r} (expected a plain file name other than 'latest')")
-    folder = root / run
+    while not _made(root / run):
+        if name:
+            raise UsageError(f"the run {run!r} is already there: {root / run}")
+        run = new_name()
+    point_latest(root, run)
+    return Results(root / run)
+
+
+def _made(folder: Path) -> bool:
+    """Make a folder; says whether it was not there yet."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
     except FileExistsError:
-        raise UsageError(f"the run {run!r} is already there: {folder}") from None
+        if folder.parent.is_dir():
+            return False
+        raise InfrastructureError(f"cannot make the results folder {folder}: no folder above it") from None
     except OSError as error:
         raise InfrastructureError(f"cannot make the results folder {folder}: {error.strerror}") from None
-    point_latest(root, run)
-    return Results(folder)
+    return True
 
 
 def point_latest(root: Path, run: str) -> None:

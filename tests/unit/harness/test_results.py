@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,24 @@ def test_latest_points_to_the_newest_run(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one", "two"]
 
 
-def test_new_names_differ_and_sort_by_time() -> None:
-    assert len({results.new_name() for _ in range(50)}) == 50
+def test_a_new_name_that_is_taken_gives_way_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["20260131-142501-9f3c", "20260131-142501-9f3c", "20260131-142501-0a0a"])
+    monkeypatch.setattr(results, "new_name", partial(next, names))
+    made = [results.create(tmp_path) for _ in range(2)]
+    assert [one.name for one in made] == ["20260131-142501-9f3c", "20260131-142501-0a0a"]
+    assert (tmp_path / "latest").readlink() == Path("20260131-142501-0a0a")
+
+
+def test_new_names_say_the_time_first() -> None:
+    assert re.fullmatch(r"2\d{3}[01]\d[0-3]\d-[0-2]\d[0-5]\d[0-6]\d-[0-9a-f]{4}", results.new_name())
+
+
+def test_results_below_a_file_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(InfrastructureError, match="cannot make the results folder"):
+        results.create(tmp_path / "results")
 
 
 @pytest.mark.parametrize("name", ["latest", "a/b", "..", "a\nb"])

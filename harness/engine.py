@@ -231,7 +231,7 @@ class Engine:
         overlay = self._work() / f"{name}.qcow2"
         if frozen.overlay.exists():
             copy_overlay(frozen.overlay, overlay)
-        else:  # a person's snapshot
+        else:  # a person's snapshot: its folder is renamed when complete, and an overlay names its disk's path
             make_overlay(frozen.disk, overlay)
         base = DomainSpec(
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
@@ -442,4 +442,4 @@ def kernel_arguments(image: Image, accelerator: Accelerator) -> str:
     On a busy host an emulated timer may miss the moment at which the kernel tests it, and the kernel panics: no test.
     """
     common = "rw console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check quiet"
-    return f"root={image.root_device} {common} {accelerator.kernel_arguments}".rstrip()
+    return f"root={image.root_device} {common} {accelerator.system_arguments}".rstrip()

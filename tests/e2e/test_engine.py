@@ -39,6 +39,11 @@ def test_engine_restored_clock_is_right(system_vm):
     assert abs(float(system_vm.guest.run("date +%s.%N").stdout) - time.time()) < 2.0
 
 
+def test_engine_has_sshd_execute_itself_again_for_each_login_unless_it_is_emulated(lab, system_vm):
+    command = system_vm.guest.run("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID ssh)/cmdline").stdout
+    assert ("-r" in command.split()) == (lab.engine.accelerator.domain_type == "qemu")
+
+
 def test_engine_loses_what_was_not_synced_in_a_crash(lab):
     with lab.system_vm("crash") as vm:
         vm.guest.run("echo kept >/root/synced && sync && echo lost >/root/unsynced")

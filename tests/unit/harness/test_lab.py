@@ -55,9 +55,9 @@ def test_one_disk_has_another_snapshot_when_it_boots_by_itself(template, bundle)
     assert golden.key_of(direct) != golden.key_of(own_loader)
 
 
-def test_only_an_emulated_guest_keeps_its_addresses_and_its_snapshot_says_so(template, bundle):
+def test_only_an_emulated_guest_saves_addresses_and_programs_and_its_snapshot_says_so(template, bundle):
     emulated = kernel_arguments(template, accel.TCG)
-    assert "norandmaps" in emulated.split()
+    assert {"norandmaps", "systemd.setenv=SSHD_OPTS=-r"} <= set(emulated.split())
     assert lab.ingredients(template, bundle, HOST, ENGINE, (), None)["kernel"] == emulated
     for candidate in accel.KVM_CANDIDATES:
         assert kernel_arguments(template, candidate).endswith(" quiet")

@@ -19,6 +19,8 @@ from harness import locks
 
 # Folders that more than one module knows: golden snapshots, those of a person, and the overlays of running machines.
 GOLDEN = "golden"
+# In the folder of a snapshot that is complete: what its maker recorded.
+GOLDEN_FACTS = "golden.json"
 SNAPSHOTS = "snapshots"
 WORK = "work"
 _PARTIAL = ".partial"

@@ -1,16 +1,14 @@
-"""System VMs that a person keeps between commands: how they start and stop (``kept`` finds them again)."""
+"""Starting system VMs that a person keeps between commands; ``kept`` finds them again, ``stopping`` ends them."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from bundle.errors import UsageError
-from harness import locks, reaper, results, rundir
-from harness.daemon import PREFIX, Hypervisor, hypervisor
+from harness import locks, results, rundir
 from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.kept import Kept, all_kept, check_name
@@ -72,20 +70,3 @@ def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> Kept:
         debian=wish.debian, network=wish.network, template=wish.template, golden=lab.golden.folder.name,
         source=str(source), tenants=list(vm.tenant_machines), namespace=vm.namespace,
     )  # fmt: skip
-
-
-def stop(kept: Kept) -> None:
-    """End a kept VM and remove everything that belongs to it."""
-    with hypervisor() as host:
-        run = rundir.RunDir(kept.run, rundir.runs_folder() / kept.run)
-        (run.path / "kept.json").unlink(missing_ok=True)
-        reaper.close_run(host, run)
-        shutil.rmtree(run.path, ignore_errors=True)
-        reaper.reap(host)
-
-
-@contextmanager
-def alive() -> Iterator[tuple[Hypervisor, set[str]]]:
-    """Yield libvirt and the run ids that have a running domain."""
-    with hypervisor() as host:
-        yield host, {domain.name().removeprefix(PREFIX).split("-", 1)[0] for domain in host.domains()}

@@ -44,8 +44,6 @@ from harness.disks import scratch
 from harness.engine import CD, Engine, SystemVm, kernel_arguments
 from harness.events import EventLog
 from harness.image import images
-from harness.management.authority import Authority
-from harness.management.site import Site
 from harness.netdev import Forward
 from harness.network import Network
 from harness.results import Results
@@ -267,6 +265,10 @@ def management_of(
     if uplink is None:
         yield
         return
+    # Only VMs that have an agent need it.
+    from harness.management.authority import Authority
+    from harness.management.site import Site
+
     authority = Authority.load(snapshot / _AUTHORITY)
     with Site(
         authority, uplink.other_end, topology.MANAGEMENT_NETWORK, topology.MANAGEMENT_GATEWAY, log, services
@@ -390,6 +392,8 @@ class _Maker:
                 for tenant in vm.tenants.values():
                     tenant.wait_ready()
             if "management" in vm.uplinks:
+                from harness.management.authority import Authority
+
                 Authority().save(folder / _AUTHORITY)
             # The network is there until all machines stand still: the snapshot has a connected agent.
             with management_of(vm, folder, self.results.log(f"golden/{_MANAGEMENT_LOG}")):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import libvirt
 
@@ -48,12 +50,17 @@ def end_run(hypervisor: Hypervisor, run_id: str) -> None:
     """End all machines of a run, and remove the network namespaces that they had."""
     # A domain may be gone by now, and so may the daemon: then its machines are among the strays.
     with contextlib.suppress(libvirt.libvirtError):
-        for domain in hypervisor.domains():
-            if domain.name().startswith(f"{PREFIX}{run_id}-"):
-                with contextlib.suppress(libvirt.libvirtError):
-                    domain.destroy()
+        theirs = [d for d in hypervisor.domains() if d.name().startswith(f"{PREFIX}{run_id}-")]
+        if theirs:  # libvirt takes 0.2 s for each
+            with ThreadPoolExecutor(len(theirs)) as pool:
+                list(pool.map(_destroy, theirs))
     strays.end(f"{PREFIX}{run_id}-")
     taps.remove_run(run_id)
+
+
+def _destroy(domain: Any) -> None:
+    with contextlib.suppress(libvirt.libvirtError):
+        domain.destroy()
 
 
 def _remove_free_ports() -> None:

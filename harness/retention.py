@@ -16,10 +16,9 @@ from pathlib import Path
 
 from bundle.errors import UsageError
 from harness import cache, locks
-from harness.cache import GOLDEN, SNAPSHOTS, WORK
+from harness.cache import GOLDEN, GOLDEN_FACTS, SNAPSHOTS, WORK
 from harness.image import base, images
 
-GOLDEN_FACTS = "golden.json"
 # Inside the folder of an entry, what is touched at each use. A base is used with its images: of it, it is the folder.
 _TOUCHED = {GOLDEN: GOLDEN_FACTS, images.KIND: images.METADATA, base.KIND: ""}
 LIMIT_VARIABLE = "SYSVM_CACHE_LIMIT"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
-from harness import cache, keeping
+from harness import cache, keeping, stopping
 from harness.daemon import Hypervisor, hypervisor
 from harness.disks import work_folder
 from harness.engine import SYSTEM, SystemVm
@@ -193,5 +193,5 @@ def restore(snapshot: Snapshot, name: str | None = None, network_backend: str | 
     if name is None:
         for kept in all_kept():
             if kept.name == snapshot.vm:
-                keeping.stop(kept)
+                stopping.stop(kept)
     return keeping.start(name or snapshot.vm, wish, copy)

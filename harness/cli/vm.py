@@ -115,13 +115,14 @@ def forget(names: tuple[str, ...]) -> int:
 @json_option
 def list_(as_json: bool) -> int:
     """List the VMs that are kept, and the snapshots that were taken of them."""
-    from harness import keeping, snapshots
+    from harness import snapshots
     from harness.kept import all_kept
+    from harness.stopping import alive
 
     rows = all_kept()
     running: set[str] = set()
     if rows:
-        with keeping.alive() as (_host, runs):
+        with alive() as (_host, runs):
             running = runs
     if as_json:
         found = [{"kind": "vm", **asdict(row), "running": row.run in running} for row in rows]
@@ -195,13 +196,13 @@ def logs(name: str) -> int:
 @click.option("--all", "every", is_flag=True, help="Stop all.")
 def stop(names: tuple[str, ...], every: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""
-    from harness import keeping
+    from harness import stopping
     from harness.kept import all_kept, find
 
     if not names and not every:
         raise click.UsageError("name the VMs to stop, or give --all")
     rows = all_kept() if every else [find(name) for name in names]
     for row in rows:
-        keeping.stop(row)
+        stopping.stop(row)
         click.echo(f"{row.name}: stopped")
     return Exit.OK

@@ -29,21 +29,40 @@ def test_help_imports_nothing_heavy(arguments):
     assert not [name for name in HEAVY if name in done.stderr.split()]
 
 
-def test_a_command_in_a_kept_vm_imports_no_engine(tmp_path, monkeypatch):
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """The state of a host on which a person keeps a VM; returns the file that says so."""
     monkeypatch.setenv("SYSVM_STATE", str(tmp_path))
+    monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / "cache"))
     facts = {
         **dict.fromkeys(("run", "vm_type", "release", "label", "golden", "source", "ssh_key", "folder"), "x"),
         **dict.fromkeys(("debian", "network", "template")),
         "name": "a", "ssh_port": 1, "endpoints": {}, "tenants": [],
     }  # fmt: skip
     (tmp_path / "runs" / "x").mkdir(parents=True)
-    (tmp_path / "runs" / "x" / "kept.json").write_text(json.dumps(facts))
+    file = tmp_path / "runs" / "x" / "kept.json"
+    file.write_text(json.dumps(facts))
+    return file
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_command_in_a_kept_vm_imports_no_engine():
     done = run("vm", "exec", "a", "--deadline", "0.1", "true")  # nobody listens at its port
     assert done.returncode == 3
     assert "no SSH login at 127.0.0.1:1" in done.stderr
     loaded = done.stderr.split()
     assert "paramiko" in loaded
     assert not {"libvirt", "jinja2", "harness.engine", "harness.lab"} & set(loaded)
+
+
+def test_the_end_of_a_kept_vm_imports_no_engine(kept, monkeypatch):
+    monkeypatch.setenv("SYSVM_LIBVIRT_URI", "test:///default")
+    done = run("vm", "stop", "a")
+    assert (done.returncode, done.stdout) == (0, "a: stopped\n")
+    assert not kept.parent.exists()
+    loaded = done.stderr.split()
+    assert "libvirt" in loaded
+    assert not {"paramiko", "harness.engine", "harness.lab"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import paramiko
 
 from bundle.errors import InfrastructureError
-from harness import scp, wait
+from harness import wait
+
+if TYPE_CHECKING:
+    from harness.transfer import Line, Protocol
 
 SSH_PORT = 3922
 CONNECT_DEADLINE = 60.0
@@ -142,18 +145,32 @@ class Guest:
             self._transport.close()
             self._transport = None
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._transport is not None and self._transport.is_active()
+
     def channel(self, command: str, deadline: float) -> paramiko.Channel:
         """Start a command and return its channel, for callers that speak a protocol on it."""
+        return self._session(command, deadline, lambda channel: channel.exec_command(self._preceded(command)))
+
+    def subsystem(self, name: str, deadline: float) -> paramiko.Channel:
+        """Start a subsystem of sshd, such as ``sftp``, and return its channel."""
+        return self._session(name, deadline, lambda channel: channel.invoke_subsystem(name))
+
+    def _session(
+        self, what: str, deadline: float, ask: Callable[[paramiko.Channel], object]
+    ) -> paramiko.Channel:
         if self._transport is None:
             self.connect(deadline)
         assert self._transport is not None  # noqa: S101 - connect() set it or raised
         try:
             channel = self._transport.open_session(timeout=deadline)
-            channel.exec_command(self._preceded(command))
+            ask(channel)
         except (EOFError, OSError, paramiko.SSHException) as error:
             self.close()
             raise ConnectionLost(
-                f"{self.name}: the SSH connection is gone before {command!r}: {error}"
+                f"{self.name}: the SSH connection is gone before {what!r}: {error}"
             ) from None
         return channel
 
@@ -221,9 +238,16 @@ class Guest:
         while channel.recv_stderr_ready():
             errors += channel.recv_stderr(_CHUNK)
 
-    def put(self, data: bytes, path: str, mode: int = 0o644, *, deadline: float = 180.0) -> None:
-        """Upload a file by the legacy SCP protocol, as CloudStack's agents do."""
-        scp.send(self, data, path, mode, deadline)
+    def put(
+        self, data: bytes, path: str, mode: int = 0o644, *, deadline: float = 180.0,
+        protocol: Protocol = "scp", line: Line | None = None, resume: bool = False,
+    ) -> None:  # fmt: skip
+        """Upload a file by the legacy SCP protocol, as CloudStack's agents do, or as asked for: ``transfer.send``."""
+        from harness import transfer
+
+        transfer.send(
+            self, data, path, mode, deadline, protocol=protocol, line=line or transfer.CLEAR, resume=resume
+        )
 
     def get(self, path: str, *, deadline: float = 60.0) -> bytes:
         """Return the content of a file.

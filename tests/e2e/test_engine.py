@@ -9,17 +9,19 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import pytest
 
 from harness import golden, rundir
 from harness.cache import cache_root
 from harness.daemon import hypervisor
-from harness.guest import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, UnitFailed
+from harness.guest import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, GuestError, UnitFailed
 from harness.kept import all_kept
 from harness.lab import require
 from harness.proofs import prove
 from harness.reaper import reap
+from harness.transfer import Line
 from harness.wait import DeadlineExceeded
 
 
@@ -66,6 +68,49 @@ def test_engine_drains_more_than_a_window_of_both_streams(system_vm):
     size = 4 << 20
     done = system_vm.guest.run(f"head -c {size} /dev/zero | tee /dev/stderr", deadline=120)
     assert (len(done.stdout), len(done.stderr)) == (size, size)
+
+
+def arrived(guest, path):
+    """Return mode and digest of what is at a path in the guest."""
+    mode, digest = guest.run(f"stat -c %a {path} && sha256sum <{path}").stdout.split()[:2]
+    return mode, digest
+
+
+@pytest.mark.parametrize("protocol", ["scp", "sftp"])
+def test_engine_uploads_as_asked_and_over_a_bad_line_as_well(system_vm, protocol):
+    guest, path, data = system_vm.guest, f"/root/by-{protocol}", os.urandom(400_000)
+    whole = sha256(data).hexdigest()
+    guest.put(data, path, 0o600, protocol=protocol)
+    assert arrived(guest, path) == ("600", whole)
+    guest.put(data[::-1], path, 0o755, protocol=protocol, line=Line(ends_after=1000))
+    # scp leaves the mode of a file that is there already.
+    assert arrived(guest, path)[1] == sha256(data[::-1][:1000]).hexdigest()
+    started = time.monotonic()
+    guest.put(data[:50_000], path, protocol=protocol, line=Line(rate=50_000))
+    assert time.monotonic() - started > 0.9
+    assert arrived(guest, path)[1] == sha256(data[:50_000]).hexdigest()
+    with pytest.raises(GuestError, match="not done in time"):
+        guest.put(data, path, protocol=protocol, line=Line(rate=50_000), deadline=1)
+    guest.run(f"rm {path}")
+    with pytest.raises(ConnectionLost, match="cut after 300000 bytes"):
+        guest.put(data, path, protocol=protocol, line=Line(cut_after=300_000))
+    assert int(guest.run(f"stat -c %s {path}").stdout) <= 300_000
+    guest.put(data, path, protocol=protocol)
+    assert arrived(guest, path)[1] == whole
+
+
+def test_engine_resumes_an_upload_that_was_cut_and_only_its_own(system_vm):
+    guest, path, data = system_vm.guest, "/root/resumed", os.urandom(1_000_000)
+    with pytest.raises(ConnectionLost):
+        guest.put(data, path, protocol="sftp", line=Line(cut_after=960_000))
+    there = int(guest.run(f"stat -c %s {path}").stdout)
+    assert 0 < there <= 960_000
+    # At this pace all of it would take 20 s.
+    guest.put(data, path, 0o600, protocol="sftp", resume=True, line=Line(rate=50_000), deadline=15)
+    assert arrived(guest, path) == ("600", sha256(data).hexdigest())
+    other = os.urandom(1_000_001)
+    guest.put(other, path, protocol="sftp", resume=True)
+    assert arrived(guest, path)[1] == sha256(other).hexdigest()
 
 
 def test_engine_keeps_the_deadline_of_a_command(system_vm):

@@ -1,8 +1,8 @@
-"""Restores of a golden snapshot, against cold boots, bare QEMU and libvirt's own save and restore, in one session.
+"""Restores of a golden snapshot, beside cold boots, bare QEMU, debvm-run and libvirt's own save and restore.
 
-Every restore ends with a command's answer over SSH, every boot with the login prompt on the serial console. Nothing
-else should run meanwhile. ``SYSVM_BENCH_RUNS`` is how often each thing is measured (10), ``SYSVM_BENCH_CROWD`` how many
-restored VMs are kept at once to weigh them (8).
+Every restore, and debvm-run, ends with a command's answer over SSH, every other boot with the login prompt on the
+serial console. Nothing else should run meanwhile. ``SYSVM_BENCH_RUNS`` is how often each thing is measured (10),
+``SYSVM_BENCH_CROWD`` how many restored VMs are kept at once to weigh them (8).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from harness.engine import SystemVm
 from harness.events import EventLog
 from harness.lab import Lab, Wish, open_lab
 from harness.machine import Machine
+from tests.bench import _debvm
 from tests.bench._bare import BareVm
 from tests.processes import command_lines
 
@@ -201,7 +202,7 @@ def boots(lab: Lab) -> tuple[list[float], list[float], list[float]]:
             frozen.append(timed(partial(lab.engine.freeze, vm, Path(folder))))
         started = time.monotonic()
         with BareVm(lab.image, lab.plan.memory_mib) as rival:
-            rival.deliver(boot.CMDLINE_FILE, cmdline, BOOT_DEADLINE)
+            rival.agent.deliver(boot.CMDLINE_FILE, cmdline, BOOT_DEADLINE)
             wait.until(partial(prompts, rival.console), "the login prompt", BOOT_DEADLINE)
             bare.append(time.monotonic() - started)
     return ours, bare, frozen
@@ -232,6 +233,14 @@ def libvirt_restores(lab: Lab) -> list[float]:
             lab.host.connection.lookupByName(vm.machine.name).destroy()
         vm.stop()
     return seconds
+
+
+def debvm_boots(lab: Lab) -> list[float]:
+    """Return the seconds from the start of Debian's ``debvm-run`` to the first answer of the same system."""
+    alone = replace(lab.plan, tenants=())
+    with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
+        root = _debvm.root_file_system(lab.image, Path(folder))
+        return [_debvm.first_answer(root, lab.image, alone, lab.golden.ssh_key) for _ in range(RUNS)]
 
 
 def main() -> None:
@@ -268,6 +277,11 @@ def main() -> None:
             )
             rival = tell("rival: libvirt's restore to the first answer", libvirt_restores(lab))
             print(f"  {rival / one:.2f} times ours")
+            if _debvm.is_there():
+                rival = tell("rival: debvm-run to the first answer", debvm_boots(lab))
+                print(f"  {rival / one:.1f} times ours, and nothing but sshd is configured by then")
+            else:
+                print(f"rival: {_debvm.PROGRAM} is missing: install the package {_debvm.PACKAGE}")
             ours, bare, frozen = boots(lab)
             tell("snapshot of a booted VM", frozen, "(at most 1)")
             cold, plain = tell("cold boot to the prompt", ours), tell("rival: bare QEMU to the prompt", bare)

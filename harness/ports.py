@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from harness import locks
@@ -27,25 +28,33 @@ class Ports:
         Raises:
             InfrastructureError: none is left.
         """
-        folder = state_root() / "ports"
         first = secrets.randbelow(LAST - FIRST)
         for offset in range(LAST - FIRST):
             port = FIRST + (first + offset) % (LAST - FIRST)
-            handle = locks.try_exclusive(folder / str(port))
+            handle = locks.try_exclusive(_lock(port))
             if handle is None:
                 continue
             if _is_free(port):
                 self._locks[port] = handle
                 return port
-            os.close(handle)
+            _unlock(port, handle)
         raise InfrastructureError(f"no free port from {FIRST} to {LAST} on 127.0.0.1")
 
     def release(self) -> None:
         """Give all ports back."""
         for port, handle in self._locks.items():
-            (state_root() / "ports" / str(port)).unlink(missing_ok=True)
-            os.close(handle)
+            _unlock(port, handle)
         self._locks.clear()
+
+
+def _lock(port: int) -> Path:
+    return state_root() / "ports" / str(port)
+
+
+def _unlock(port: int, handle: int) -> None:
+    """Give a port back: no file of it stays, whoever has the port itself."""
+    _lock(port).unlink(missing_ok=True)
+    os.close(handle)
 
 
 def _is_free(port: int) -> bool:

@@ -70,7 +70,7 @@ def test_ports_are_free_distinct_and_given_back(state):
     assert not list((state / "ports").iterdir())
 
 
-def test_a_port_that_something_listens_on_is_not_taken(monkeypatch):
+def test_a_port_that_something_listens_on_is_not_taken_and_leaves_no_file(monkeypatch, state):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         busy = listener.getsockname()[1]
@@ -78,6 +78,7 @@ def test_a_port_that_something_listens_on_is_not_taken(monkeypatch):
         monkeypatch.setattr(ports, "LAST", busy + 1)
         with pytest.raises(Exception, match=f"no free port from {busy}"):
             ports.Ports().take()
+    assert not list((state / "ports").iterdir())
 
 
 def test_a_run_folder_goes_with_its_run_and_stays_when_it_is_kept():

@@ -10,24 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from bundle import canonical, catalogue, layout, output, signing
-from bundle.checkout import Jars
-from bundle.deflate import FLAVOUR
-from bundle.digest import TrailingDigest
+from bundle import catalogue, layout
+from bundle.archive import canonical, output
+from bundle.archive.deflate import FLAVOUR
+from bundle.archive.digest import TrailingDigest
+from bundle.archive.measure import measure
+from bundle.archive.members import Archive, Item, Member
+from bundle.archive.modes import ModeRule
+from bundle.archive.output import write
+from bundle.archive.packer import Packer
+from bundle.archive.store import Store, cache_root, configured_limit
+from bundle.archive.tar import tgz_stream
+from bundle.archive.zip import write_zip
 from bundle.errors import UsageError
-from bundle.guest_manifest import Packed
-from bundle.manifest import Facts, Manifest, member_rows
-from bundle.members import Archive, Item, Member
-from bundle.modes import ModeRule
-from bundle.output import write
-from bundle.packer import Packer
-from bundle.payload import Payload
-from bundle.reading import measure
-from bundle.seal import Parts, file_facts, seal
-from bundle.source import find_payload
-from bundle.store import Store, cache_root, configured_limit
-from bundle.tar import tgz_stream
-from bundle.zip import write_zip
+from bundle.seal import ecdsa
+from bundle.seal.guest_manifest import Packed
+from bundle.seal.manifest import Facts, Manifest, member_rows
+from bundle.seal.seal import Parts, file_facts, seal
+from bundle.source.checkout import Jars
+from bundle.source.find import find_payload
+from bundle.source.payload import Payload
 
 _ALGORITHMS: dict[Archive, tuple[str, ...]] = {
     "agent.zip": ("sha256", "sha512"),
@@ -210,7 +212,7 @@ def _bill(store: Store | None, content: Manifest, archives: dict[Archive, Packed
     key = f"sbom {content.content_digest} {files}"
     data = store.get(key) if store is not None else None
     if data is None:
-        from bundle import sbom
+        from bundle.seal import sbom
 
         data = sbom.render(content.facts, content.content_digest, content.members, files)
         if store is not None:
@@ -226,7 +228,7 @@ def build(options: BuildOptions) -> Built:
         InfrastructureError: the output cannot be written.
     """
     workers = options.workers or len(os.sched_getaffinity(0))
-    key = signing.load_private(options.key) if options.key is not None else None
+    key = ecdsa.load_private(options.key) if options.key is not None else None
     script = _foreign_script(options.script)
     store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
     with output.folder(options.output, layout.is_bundle) as folder:

@@ -10,7 +10,7 @@ import click
 from bundle.cli._options import PATH, json_option, print_json
 
 if TYPE_CHECKING:
-    from bundle.diff import Difference, Place
+    from bundle.inspect.diff import Difference, Place
 
 
 def _place(place: Place) -> str:
@@ -51,7 +51,7 @@ def _print_members(found: Difference) -> None:
 
 
 def _print_meaning(found: Difference) -> None:
-    from bundle.impact import MOMENTS
+    from bundle.inspect.impact import MOMENTS
 
     click.echo("\nOn a VM:")
     for row in found.services:
@@ -78,8 +78,8 @@ def _print_meaning(found: Difference) -> None:
 def command(old: Path, new: Path, as_json: bool) -> None:
     """Say what differs between two bundles, archives or source trees, and what that means on a VM."""
     from bundle import catalogue
-    from bundle.diff import compare
-    from bundle.snapshot import take
+    from bundle.inspect.contents import take
+    from bundle.inspect.diff import compare
 
     found = compare(take(old), take(new), catalogue.load())
     if as_json:

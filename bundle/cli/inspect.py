@@ -14,9 +14,9 @@ from bundle.cli._options import PATH, json_option, print_json
 @json_option
 def command(archive: Path, as_json: bool) -> int:
     """Judge a foreign .tgz or .zip without unpacking it; exits with 1 when it is dangerous."""
+    from bundle.archive.reader import read_archive
     from bundle.errors import Exit, UsageError
-    from bundle.findings import LEVELS, judge
-    from bundle.read import read_archive
+    from bundle.inspect.findings import LEVELS, judge
 
     if not archive.is_file():
         raise UsageError(f"{archive}: no such file")

@@ -14,7 +14,7 @@ from bundle.cli._options import PATH, bundle_argument
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="The image that is to appear.")
 def command(folder: Path, output: Path) -> None:
     """Make the systemvm.iso of a release before 4.17 from the two archives of a bundle."""
-    from bundle.iso import make_iso
+    from bundle.ship.iso import make_iso
 
     make_iso(folder, output)
     click.echo(str(output))

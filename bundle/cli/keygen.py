@@ -13,7 +13,7 @@ from bundle.cli._options import PATH
 @click.argument("path", metavar="KEY", type=PATH)
 def command(path: Path) -> None:
     """Make a P-384 key pair: KEY is the private key, KEY.pub the public one that hosts and guests trust."""
-    from bundle.signing import generate
+    from bundle.seal.ecdsa import generate
 
     public = generate(path)
     click.echo(f"{path}: private key, keep it secret")

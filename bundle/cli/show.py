@@ -16,7 +16,8 @@ def command(folder: Path, as_json: bool) -> None:
     """Show what a bundle is and what is inside, from its manifest; 'verify' proves it."""
     import json
 
-    from bundle import layout, manifest
+    from bundle import layout
+    from bundle.seal import manifest
 
     found = manifest.load(folder / layout.MANIFEST)
     if as_json:

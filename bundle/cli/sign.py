@@ -17,7 +17,7 @@ from bundle.cli._options import PATH, bundle_argument
 )
 def command(folder: Path, key: Path | None, openpgp: str | None) -> None:
     """Sign a bundle in its place, after verifying it."""
-    from bundle.sign import sign
+    from bundle.ship.resign import sign
 
     found = sign(folder, key, openpgp)
     click.echo(f"{folder}: signed, content digest sha256:{found.content_digest}")

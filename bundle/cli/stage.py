@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Verify a bundle and put its three files where a host expects them, or into packages that do."""
     from bundle.errors import UsageError
-    from bundle.packages import make_deb, make_rpm
-    from bundle.stage import stage
+    from bundle.ship.packages import make_deb, make_rpm
+    from bundle.ship.stage import stage
 
     if root is None and deb is None and rpm is None:
         raise UsageError("nothing to do", hint="say where: --root DEST, --deb FILE or --rpm FILE")

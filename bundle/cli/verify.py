@@ -15,7 +15,7 @@ from bundle.cli._options import PATH, bundle_argument, json_option, print_json
 @json_option
 def command(folder: Path, trust: Path | None, as_json: bool) -> None:
     """Prove a bundle: sums, manifest, signature, and every member of both archives."""
-    from bundle.verify import verify
+    from bundle.inspect.verify import verify
 
     found = verify(folder, trust)
     digest = found.manifest.content_digest

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from harness.agent import PatchAnswer
-from harness.observe import Observation
-from harness.payload import Payload
+from harness.checks.shipped import Payload
+from harness.kvmagent.patch import PatchAnswer
+from harness.observe.observation import Observation
 
 # "patched": it succeeded and changed the VM. "kept": the VM is as before, because the patch failed and was rolled
 # back, was refused, or had nothing to do.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness import state
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.payload import Shipped
-from harness.state import Difference, Entry
+from harness.checks.shipped import Shipped
+from harness.observe import files
+from harness.observe.files import Difference, Entry
 
 SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
 # What the patch script itself leaves behind, with the reason.
@@ -40,10 +40,10 @@ def kept(case: Case) -> Result:
     """Every path has the type, mode, owner, link, content and attributes that it had before."""
     if not case.before.state.entries and not case.patched.state.entries:
         return _NO_FILES
-    differences = state.diff(case.before.state, case.patched.state)
+    differences = files.diff(case.before.state, case.patched.state)
     if not differences:
         return None
-    lines = state.readable(differences)
+    lines = files.readable(differences)
     paths = len({difference.path for difference in differences})
     return Finding(
         f"{paths} {'path differs' if paths == 1 else 'paths differ'} from before: {lines[0]}", tuple(lines)
@@ -88,8 +88,8 @@ def explained(case: Case) -> Result:
     """Every path that differs is one that the bundles, or the patch itself, account for."""
     if not case.new:
         return Skip("the content of the bundle is not known")
-    strange = [d for d in state.diff(case.before.state, case.patched.state) if not _is_explained(case, d)]
-    return _finding(state.readable(strange), "changes that the bundle does not explain")
+    strange = [d for d in files.diff(case.before.state, case.patched.state) if not _is_explained(case, d)]
+    return _finding(files.readable(strange), "changes that the bundle does not explain")
 
 
 @check(
@@ -102,12 +102,12 @@ def live(case: Case) -> Result:
         return Skip("the VM had no live configuration")
     touched = [
         difference
-        for difference in state.diff(case.before.state, case.patched.state)
+        for difference in files.diff(case.before.state, case.patched.state)
         if case.is_live(difference.path)
         and difference.path in case.before.state
         and not _was_shipped(case, difference)
     ]
-    return _finding(state.readable(touched), "live configuration was changed by the patch")
+    return _finding(files.readable(touched), "live configuration was changed by the patch")
 
 
 @check("files.secrets", "a secret that others may read is no secret")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.facts import console, journal
+from harness.observe import console, journal
 
 
 @check("console.quiet", "a panic, a lockup or a full memory is worse than any failed patch")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.facts.sockets import Listener
-from harness.observe import Observation
+from harness.observe.observation import Observation
+from harness.observe.sockets import Listener
 
 
 @check("ports.open", "a port that nobody listens on any more is an outage")

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 from harness.checks.case import Case, Expectation
-from harness.events import Emitter
+from harness.record.events import Emitter
 
 # The modules that define checks, in the order in which people read them.
 _MODULES = ("answer", "services", "files", "rules", "network", "identity", "logs", "traffic")

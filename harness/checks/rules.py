@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.facts import rules
+from harness.observe import rules
 
 # Rule set, and who notices when it is not what it was.
 _SETS = {

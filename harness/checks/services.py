@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.facts.services import Change, Service
+from harness.observe.services import Change, Service
 
 # Services that come and go by themselves, or with a login.
 _PASSING = re.compile(

@@ -12,8 +12,8 @@ import pytest
 
 from bundle.errors import Exit, UsageError
 from harness.cli._show import show_report
+from harness.plugin.run import Latest
 from harness.report import load
-from harness.runs import Latest
 
 
 def judge(arguments: Sequence[str], as_json: bool) -> int:

@@ -13,8 +13,8 @@ from bundle.cli._options import PATH
 from bundle.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.agent import BundleFiles
-    from harness.guest import Guest
+    from harness.guest.guest import Guest
+    from harness.kvmagent.patch import BundleFiles
     from harness.management import Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -58,13 +58,13 @@ def find_targets(names: Sequence[str], where: Sequence[str], key: Path | None) -
 
 
 def _kept(name: str) -> Guest:
-    from harness import kept
+    from harness.kept import record
 
-    return kept.find(name).guest()
+    return record.find(name).guest()
 
 
 def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
-    from harness.guest import Guest
+    from harness.guest.guest import Guest
     from harness.management import Target
 
     if key is None or not key.is_file():
@@ -85,6 +85,6 @@ def load_bundle(folder: Path) -> BundleFiles:
     Raises:
         UsageError: it is none.
     """
-    from harness import agent
+    from harness.kvmagent import patch
 
-    return agent.load_bundle(folder)
+    return patch.load_bundle(folder)

@@ -11,7 +11,7 @@ import click
 from bundle.cli._options import json_option
 
 if TYPE_CHECKING:
-    from harness.retention import Entry
+    from harness.vm.retention import Entry
 
 
 @click.group()
@@ -23,7 +23,7 @@ def cache() -> None:
 @json_option
 def list_entries(as_json: bool) -> None:
     """List what is in the cache, the one used last first."""
-    from harness import retention
+    from harness.vm import retention
 
     found = retention.entries()
     if as_json:
@@ -48,8 +48,8 @@ def list_entries(as_json: bool) -> None:
 @json_option
 def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> None:
     """Remove what was used longest ago; what running machines stand on stays."""
-    from harness import retention
     from harness.image.images import collect_leftovers
+    from harness.vm import retention
 
     fit = retention.parse_size(size) if size else None
     if days is None and fit is None:

@@ -16,7 +16,7 @@ from bundle.errors import Exit
 @click.option("--quiet", is_flag=True, help="Print only what is wrong.")
 def doctor(fix: bool, as_json: bool, quiet: bool) -> int:
     """Explain what this machine lacks, and mend what is safe."""
-    from harness.doctor import examine, mend
+    from harness.machine.doctor import examine, mend
 
     findings = examine()
     if fix and any(not f.ok and f.mend for f in findings):

@@ -125,7 +125,7 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def gc(days: float, dry_run: bool, as_json: bool) -> None:
     """Remove images that were not used for some days, bases that none needs, and what killed builds left."""
-    from harness.retention import collect_images
+    from harness.vm.retention import collect_images
 
     removed = collect_images(days, dry_run=dry_run)
     if as_json:

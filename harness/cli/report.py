@@ -18,7 +18,7 @@ from harness.cli._show import show_report
 @json_option
 def report(run: str, root: Path, as_json: bool) -> int:
     """Write junit.xml and report.html of RUN (a name, a path or 'latest') again and print its table."""
-    from harness import results
+    from harness.record import results
     from harness.report import write
 
     found = results.find(run, root)

@@ -25,10 +25,10 @@ def repro(scenario: str | None, name: str, root: Path, command: str | None) -> i
 
     SCENARIO is its id or a part of it; without one it is the only scenario that failed.
     """
-    from harness import results
     from harness.cli._judge import judge
+    from harness.record import results
     from harness.report import load
-    from harness.repro import arguments_of, choose
+    from harness.report.repeat import arguments_of, choose
 
     report = load(results.find(name, root))
     row = choose(report, scenario)

@@ -45,9 +45,9 @@ def run(
 ) -> int:  # fmt: skip
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
-    from harness import taps
     from harness.cli._judge import judge
-    from harness.topology import of_type
+    from harness.vm import taps
+    from harness.vm.topology import of_type
 
     facts = catalogue.load()
     before = [facts.release(word).name for word in (from_release or facts.default_from).split(",")]

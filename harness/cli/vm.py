@@ -15,7 +15,7 @@ from bundle.errors import Exit
 from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
-    from harness.kept import Kept
+    from harness.kept.record import Kept
 
 
 @click.group()
@@ -46,15 +46,15 @@ def start(
 ) -> int:
     """Start a system VM and keep it: booted, configured, with its tenants."""
     from bundle import catalogue
-    from harness import keeping
-    from harness.lab import Wish
+    from harness.kept import start
+    from harness.lab.lab import Wish
 
     facts = catalogue.load()
     chosen = facts.release(release or facts.default_from).name
     wish = Wish(
         vm_type, chosen, facts.default, debian, network, template=template, network_backend=network_backend
     )
-    return _tell(keeping.start(name or vm_type, wish, keeping.from_golden), as_json=as_json)
+    return _tell(start.start(name or vm_type, wish, start.from_golden), as_json=as_json)
 
 
 def _tell(kept: Kept, *, as_json: bool) -> int:
@@ -76,8 +76,8 @@ def _tell(kept: Kept, *, as_json: bool) -> int:
 @json_option
 def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
     """Take a snapshot of a VM: memory, devices and disk; the VM goes on."""
-    from harness import snapshots
-    from harness.kept import find
+    from harness.kept import snapshots
+    from harness.kept.record import find
 
     taken = snapshots.take(find(name), snapshot)
     if as_json:
@@ -94,7 +94,7 @@ def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
 @json_option
 def restore(snapshot: str, name: str | None, network_backend: str | None, as_json: bool) -> int:
     """Put a VM back to a snapshot, named itself or by its VM's name (the latest then)."""
-    from harness import snapshots
+    from harness.kept import snapshots
 
     return _tell(snapshots.restore(snapshots.find(snapshot), name, network_backend), as_json=as_json)
 
@@ -103,7 +103,7 @@ def restore(snapshot: str, name: str | None, network_backend: str | None, as_jso
 @click.argument("names", nargs=-1, required=True)
 def forget(names: tuple[str, ...]) -> int:
     """Remove snapshots."""
-    from harness import snapshots
+    from harness.kept import snapshots
 
     for name in names:
         snapshots.forget(name)
@@ -115,9 +115,9 @@ def forget(names: tuple[str, ...]) -> int:
 @json_option
 def list_(as_json: bool) -> int:
     """List the VMs that are kept, and the snapshots that were taken of them."""
-    from harness import snapshots
-    from harness.kept import all_kept
-    from harness.stopping import alive
+    from harness.kept import snapshots
+    from harness.kept.record import all_kept
+    from harness.kept.stop import alive
 
     rows = all_kept()
     running: set[str] = set()
@@ -148,7 +148,7 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
     import shlex
     import sys
 
-    from harness.kept import find
+    from harness.kept.record import find
 
     line = command[0] if len(command) == 1 else shlex.join(command)
     with find(name).guest() as guest:
@@ -162,8 +162,8 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
 @click.argument("name")
 def ssh(name: str) -> None:
     """Open a shell in a VM; the person's known_hosts is left alone."""
-    from harness import terminal
-    from harness.kept import find
+    from harness.guest import terminal
+    from harness.kept.record import find
 
     kept = find(name)
     command = terminal.ssh_command(kept.ssh_port, Path(kept.ssh_key))
@@ -174,8 +174,8 @@ def ssh(name: str) -> None:
 @click.argument("name")
 def console(name: str) -> int:
     """Attach to the serial line of a VM, live; Ctrl-] leaves."""
-    from harness import terminal
-    from harness.kept import find
+    from harness.guest import terminal
+    from harness.kept.record import find
 
     terminal.attach(find(name).console_socket)
     return Exit.OK
@@ -185,7 +185,7 @@ def console(name: str) -> int:
 @click.argument("name")
 def logs(name: str) -> int:
     """Print everything that the serial console of a VM has said."""
-    from harness.kept import find
+    from harness.kept.record import find
 
     click.echo(find(name).console_log.read_bytes().decode(errors="replace"))
     return Exit.OK
@@ -196,13 +196,13 @@ def logs(name: str) -> int:
 @click.option("--all", "every", is_flag=True, help="Stop all.")
 def stop(names: tuple[str, ...], every: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""
-    from harness import stopping
-    from harness.kept import all_kept, find
+    from harness.kept import stop
+    from harness.kept.record import all_kept, find
 
     if not names and not every:
         raise click.UsageError("name the VMs to stop, or give --all")
     rows = all_kept() if every else [find(name) for name in names]
     for row in rows:
-        stopping.stop(row)
+        stop.stop(row)
         click.echo(f"{row.name}: stopped")
     return Exit.OK

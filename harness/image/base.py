@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from bundle.paths import payload_root
-from harness import cache
+from harness.host import cache
 from harness.image import mirror
 from harness.image.progress import Progress
 from harness.image.spec import Plan

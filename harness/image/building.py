@@ -8,7 +8,7 @@ from pathlib import Path
 from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
 from bundle.paths import payload_root
-from harness import cache
+from harness.host import cache
 from harness.image import base, customize, disk, images, kernel, sbom
 from harness.image.images import Image
 from harness.image.progress import Progress, Silent

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import UsageError
-from harness import cache
+from harness.host import cache
 from harness.image import base
 
 KIND = "images"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bundle import catalogue
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
-from harness import cache
+from harness.host import cache
 from harness.image import building, images, kernel, partitions, sbom
 from harness.image.extreader import ExtReader
 from harness.image.images import Image

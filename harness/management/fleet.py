@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from bundle.errors import SysvmError
+from harness.guest.protocols import Guest
 from harness.management.server import Patched
-from harness.protocols import Guest
 
 Word: TypeAlias = Literal["patched", "unchanged", "failed", "timed out", "not started"]
 WORDS: tuple[Word, ...] = ("patched", "unchanged", "failed", "timed out", "not started")

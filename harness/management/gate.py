@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.agent import Versions
+from harness.kvmagent.patch import Versions
 
 # What the server demands of a template when no release has raised it.
 MINIMUM_TEMPLATE = "4.10.0"

@@ -6,10 +6,10 @@ import hashlib
 from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
-from harness.agent import BundleFiles
-from harness.collect import collect
-from harness.facts import services
-from harness.protocols import Guest
+from harness.guest.collect import collect
+from harness.guest.protocols import Guest
+from harness.kvmagent.patch import BundleFiles
+from harness.observe import services
 
 Role: TypeAlias = Literal["PRIMARY", "BACKUP", "FAULT", "UNKNOWN"]
 _INSTALLED = "/var/lib/cloud-livepatch/installed.manifest"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from bundle.errors import UsageError
+from harness.guest.protocols import Guest
 from harness.network import Network
-from harness.protocols import Guest
 
 T = TypeVar("T")
 NetworkState: TypeAlias = Literal["Allocated", "Implemented", "Setup", "Shutdown"]

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bundle.errors import CheckFailed, UsageError
-from harness import agent, network
-from harness.agent import BundleFiles, Dialect
-from harness.events import Emitter, Nowhere
+from harness import network
+from harness.kvmagent import patch
+from harness.kvmagent.patch import BundleFiles, Dialect, Versions
 from harness.management import gate, health
 from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
 from harness.management.pairs import SETTLE_DEADLINE, Pair
 from harness.network import Network
+from harness.record.events import Emitter, Nowhere
 
 _PATCHABLE = {"consoleproxy", "secstorage"}
 _RESTARTABLE = {"Implemented", "Setup"}
@@ -216,7 +217,7 @@ class ManagementServer:
             bags = network.reapply_bags(own) if own else ()
             if own and bags:
                 with self._job(vm):
-                    self._pass_gate(vm, agent.ask_versions(vm.guest))
+                    self._pass_gate(vm, patch.ask_versions(vm.guest))
                     sent += network.apply(vm.guest, bags).bags
                 self.events.emit("rules", vm=vm.name, reapplied=own.rule_count)
         return sent
@@ -235,13 +236,13 @@ class ManagementServer:
             stale = (
                 vm.type not in _WITHOUT_AGENT and not forced and health.agent_is_stale(vm.guest, self.bundle)
             )
-            answer = agent.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
+            answer = patch.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
             self.events.emit(
                 "patch", vm=vm.name, success=answer.success, details=answer.details, seconds=answer.seconds
             )
             if not answer.success:
                 raise CheckFailed(f"{vm.name}: the live patch failed: {answer.details}")
-            versions = agent.ask_versions(vm.guest)
+            versions = patch.ask_versions(vm.guest)
             self.inventory.learn(vm.id, versions.template, versions.scripts)
             if versions.scripts != self.bundle.signature:
                 raise CheckFailed(
@@ -253,7 +254,7 @@ class ManagementServer:
                 raise CheckFailed(f"{vm.name}: it reported success, but {', '.join(sorted(lost))} went down")
             return Patched(vm.name, answer.patched, answer.details, answer.seconds)
 
-    def _pass_gate(self, vm: Vm, versions: agent.Versions) -> None:
+    def _pass_gate(self, vm: Vm, versions: Versions) -> None:
         if reason := gate.refusal(versions, self.bundle.signature, self.minimum_template):
             raise CheckFailed(f"{vm.name}: {reason}")
 

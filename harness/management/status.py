@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from bundle import catalogue, matrix
 from bundle.errors import InfrastructureError, UsageError
-from harness.agent import BundleFiles, Versions, ask_versions
+from harness.guest.protocols import Guest
+from harness.kvmagent.patch import BundleFiles, Versions, ask_versions
 from harness.management.fleet import Target
 from harness.management.gate import template_number
-from harness.protocols import Guest
 
 _RECORD = "/var/lib/cloud-livepatch/patch-sysvms.sh"
 _AT_ONCE = 16

@@ -1,6 +1,6 @@
 """Reads a declared network from one TOML file and checks it.
 
-``harness/networks/router.toml`` is the example that the main job uses and explains every table.
+``harness/network/shipped/router.toml`` is the example that the main job uses and explains every table.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def load(source: str | Path = "router") -> Network:
     Raises:
         UsageError: there is no such file, it is no TOML, or something in it makes no sense.
     """
-    shipped = files("harness") / "networks" / f"{source}.toml"
+    shipped = files("harness.network") / "shipped" / f"{source}.toml"
     try:
         known = isinstance(source, str) and _NAME.fullmatch(source) and shipped.is_file()
         text = shipped.read_text("utf-8") if known else Path(source).read_text("utf-8")

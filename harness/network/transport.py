@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bundle.errors import CheckFailed, InfrastructureError
-from harness.protocols import Guest
+from harness.guest.protocols import Guest
 
 _FOLDER = "/var/cache/cloud"
 # Seconds for the whole aggregate; each item adds ten (the server's own bound counts items in milliseconds).

@@ -5,11 +5,11 @@ All are made from ``events.jsonl`` alone, so they can be made again at any time 
 
 from __future__ import annotations
 
-from harness.events import read
+from harness.record.events import read
+from harness.record.results import Results, write_whole
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.model import RunReport, build
-from harness.results import Results, write_whole
 
 __all__ = ["RunReport", "build", "load", "render_html", "render_junit", "write"]
 

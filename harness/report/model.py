@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from harness.events import Event, Json
+from harness.record.events import Event, Json
 
 Verdict: TypeAlias = Literal["passed", "failed", "error", "skipped"]
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "failed", "passed", "skipped")

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import CheckFailed, UsageError
-from harness import agent, wait
-from harness.agent import PatchAnswer
 from harness.checks import Expectation
-from harness.guest import Completed, Guest
-from harness.lab import Lab
+from harness.guest.guest import Completed, Guest
+from harness.host import wait
+from harness.kvmagent import patch
+from harness.kvmagent.patch import PatchAnswer
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
 from harness.management import ManagementServer, Target, status_of
-from harness.trial import Trial
 
 _MADE = "/run/noise-was-made"
 # Programs that talk where they should not: systemctl when it acts, the others always, on standard error.
@@ -51,7 +52,7 @@ def test_noise_does_not_reach_the_answer(lab: Lab, live_patch: Trial) -> None:
         )
     made = guest.run(f"cat {_MADE} 2>/dev/null", check=False).stdout
     live_patch.require("noise.made", "" if made else "none of the noisy programs was called")
-    read = agent.read_upstream(answer.output)
+    read = patch.read_upstream(answer.output)
     signature = live_patch.files(lab.new_bundle).signature
     live_patch.require("answer.upstream", "" if read == signature else f"a 4.22 agent would read {read!r}")
 
@@ -62,13 +63,13 @@ def test_a_signature_of_another_kind_is_patched_once(lab: Lab, live_patch: Trial
     if lab.old.signature == lab.new.signature:
         pytest.skip(f"{lab.old.name} has {lab.new.signature} signatures already")
     guest, files = live_patch.vm.guest, live_patch.files(lab.new_bundle)
-    before = agent.ask_versions(guest).scripts
+    before = patch.ask_versions(guest).scripts
     live_patch.require("signature.before", "" if len(before) == 32 else f"no MD5: {before!r}")
     (row,) = status_of([Target("vm", guest)], files)
     live_patch.require("status.before", "" if row.installed == before != row.available else f"says {row}")
     answer = live_patch.patch(lab.new_bundle)
     live_patch.require("patch.ran", "" if answer.ran else f"it did not run: {answer.details}")
-    after = agent.ask_versions(guest).scripts
+    after = patch.ask_versions(guest).scripts
     live_patch.require("signature.after", "" if after == files.signature else f"not the bundle's: {after!r}")
     (row,) = status_of([Target("vm", guest)], files)
     live_patch.require("status.after", f"says {row}" if row.live_patch_available else "")
@@ -129,7 +130,7 @@ def _call(
             known = server.inventory.vm("vm").scripts_version
             answer = PatchAnswer(True, "the call succeeded", scripts_version=known, patched=True, ran=True)
         except CheckFailed as error:
-            believed = agent.ask_versions(trial.vm.guest).scripts
+            believed = patch.ask_versions(trial.vm.guest).scripts
             answer = PatchAnswer(False, error.diagnostics(), scripts_version=believed, ran=True)
         return answer
 
@@ -176,7 +177,7 @@ def test_a_lost_answer_undoes_nothing(lab: Lab, live_patch: Trial) -> None:
 
     def act() -> None:
         nonlocal lost
-        lost = agent.patch(_Deaf(guest, other, files.signature), files)
+        lost = patch.patch(_Deaf(guest, other, files.signature), files)
         # The brackets keep this command from finding itself.
         idle = "! pgrep -f '[/]var/cache/cloud/patch-sysvms.sh' >/dev/null"
         wait.until(lambda: other.run(idle, check=False).status == 0, "the end of the patch script", 120)
@@ -198,16 +199,16 @@ def test_an_incomplete_bundle_is_refused_before_the_vm_is_touched(
     whole = live_patch.files(lab.new_bundle)
 
     def act() -> None:
-        for name in agent.FILES:
+        for name in patch.FILES:
             folder = tmp_path / name
             shutil.copytree(lab.new_bundle, folder)
             (folder / name).unlink()
             live_patch.require(f"refused.without-{name}", _refusal(partial(live_patch.files, folder), name))
-        server = replace(live_patch.server(lab.new_bundle), hosts=agent.load_bundle(lab.old_bundle))
+        server = replace(live_patch.server(lab.new_bundle), hosts=patch.load_bundle(lab.old_bundle))
         vm = server.inventory.vm("vm")
         live_patch.require("refused.older-host", _refusal(partial(server.patch, vm), str(lab.old_bundle)))
 
-    before = agent.ask_versions(live_patch.vm.guest).scripts
+    before = patch.ask_versions(live_patch.vm.guest).scripts
     live_patch.watch(replace(whole, signature=before), act, expected="kept")
 
 

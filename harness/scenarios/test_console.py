@@ -6,9 +6,9 @@ import difflib
 
 import pytest
 
-from harness.lab import Lab
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
 from harness.traffic import Traffic
-from harness.trial import Trial
 
 _PORT_FILE = "/root/vncport"
 

@@ -7,10 +7,10 @@ import shlex
 import pytest
 
 from bundle import catalogue
-from harness import agent
-from harness.agent import PatchAnswer
-from harness.lab import Lab
-from harness.trial import Trial
+from harness.kvmagent import patch
+from harness.kvmagent.patch import PatchAnswer
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
 
 
 @pytest.mark.scenario("S08-live-config-kept")
@@ -27,7 +27,7 @@ def test_keeps_live_configuration_that_was_changed_by_hand(lab: Lab, live_patch:
 
     def act() -> PatchAnswer:
         nonlocal after
-        answer = agent.patch(guest, files)
+        answer = patch.patch(guest, files)
         after = guest.run(digests).stdout
         return answer
 

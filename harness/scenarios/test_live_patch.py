@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.lab import Lab
-from harness.trial import Trial
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
 
 
 @pytest.mark.scenario("live-patch", default=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from harness import agent
-from harness.engine import SystemVm
-from harness.lab import Lab
-from harness.trial import Trial
+from harness.kvmagent import patch
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
+from harness.vm.engine import SystemVm
 
 # Seconds that one VM may take: a healthy patch needs far less, also under emulation beside two others.
 _LIMITS = {"kvm": 45.0, "qemu": 100.0}
@@ -48,7 +48,7 @@ def test_of_many_vms_one_hangs_and_one_fails(lab: Lab, live_patch: Trial) -> Non
         words = [row["word"] for row in stopped["vms"]]
         right = words == ["failed", "not started"]
         live_patch.require("fleet.threshold", "" if right else f"the two VMs ended as {', '.join(words)}")
-        healthy = agent.ask_versions(live_patch.vm.guest).scripts
+        healthy = patch.ask_versions(live_patch.vm.guest).scripts
         live_patch.require("fleet.healthy", "" if healthy == files.signature else "it is not patched")
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from bundle.errors import CheckFailed
-from harness import agent
-from harness.agent import PatchAnswer
-from harness.lab import Lab
+from harness.kvmagent import patch
+from harness.kvmagent.patch import PatchAnswer
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
 from harness.management import Inventory, ManagementServer, NetworkRow, Restart, Vm
 from harness.management.inventory import NetworkState, VpcRow
-from harness.trial import Trial
 
 _LOG = "/var/log/livepatchsystemvm.log"
 # A tier that is not up has no rules to send; its VPC is patched all the same.
@@ -75,6 +75,6 @@ def test_established_flows_survive_patch_and_rules(lab: Lab, live_patch: Trial) 
         live_patch.require(
             f"flows.{kind.replace(' ', '-')}", "" if there else "nobody tried it during the patch"
         )
-    scripts = agent.ask_versions(live_patch.vm.guest).scripts
+    scripts = patch.ask_versions(live_patch.vm.guest).scripts
     known = scripts == server.bundle.signature
     live_patch.require("call.believed", "" if known else "the VM does not run the bundle's scripts")

@@ -11,16 +11,16 @@ from contextlib import contextmanager
 import pytest
 
 from bundle.errors import CheckFailed, InfrastructureError
-from harness import agent
-from harness.events import Event, Json
-from harness.guest import Guest
-from harness.lab import Lab
+from harness.guest.guest import Guest
+from harness.kvmagent import patch
+from harness.lab.lab import Lab
+from harness.lab.pair import Pair, open_pair
+from harness.lab.trial import PACES, Trial
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.management.health import Role, role
-from harness.pair import Pair, open_pair
 from harness.plugin import scenario_id
+from harness.record.events import Event, Json
 from harness.traffic import Traffic, plan
-from harness.trial import PACES, Trial
 
 # The longest time without an answer while the addresses move: three missed signs of life, and the new primary's start.
 _BUDGETS_MS = {"kvm": 6_000.0, "qemu": 15_000.0}
@@ -104,7 +104,7 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
         trial.require("pair.settles", _problem_of(pair.settle))
         trial.require("pair.rules", _problem_of(pair.prove))
         for vm in pair.routers:
-            known = agent.ask_versions(vm.guest).scripts == server.bundle.signature
+            known = patch.ask_versions(vm.guest).scripts == server.bundle.signature
             trial.require(f"pair.patched-{vm.topology.vm_name}", "" if known else "it runs other scripts")
     if trial.failures:
         pytest.fail("\n".join(trial.failures), pytrace=False)

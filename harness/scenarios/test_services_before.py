@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness import agent, observe
-from harness.lab import Lab
-from harness.trial import Trial
+from harness.kvmagent import patch
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
+from harness.observe import observation
 
 _LIST = "/var/cache/cloud/enabled_svcs"
 _LOG = "/var/log/livepatchsystemvm.log"
@@ -20,7 +21,7 @@ _LOG = "/var/log/livepatchsystemvm.log"
 def test_a_service_that_was_down_before_is_reported_and_left(lab: Lab, live_patch: Trial) -> None:
     """A service that was down before the patch: still down after it, named in the log, and nobody is blamed."""
     guest = live_patch.vm.guest
-    services = observe.observe(guest).services
+    services = observation.observe(guest).services
     up = [word for word in services.enabled or () if (row := services.get(word)) and row.is_active]
     word = "apache2" if "apache2" in up else up[0]
     unit = services.get(word)
@@ -29,9 +30,9 @@ def test_a_service_that_was_down_before_is_reported_and_left(lab: Lab, live_patc
     files = live_patch.files(lab.new_bundle)
     state = ""
 
-    def act() -> agent.PatchAnswer:
+    def act() -> patch.PatchAnswer:
         nonlocal state
-        answer = agent.patch(guest, files)
+        answer = patch.patch(guest, files)
         state = guest.run(f"systemctl is-active {unit.name}", check=False).stdout.strip()
         return answer
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.engine import SystemVm
-from harness.guest import Guest, GuestError
-from harness.lab import Lab
-from harness.tenant import Tenant
-from harness.topology import SSH_PORT
-from harness.trial import Trial
+from harness.guest.guest import Guest, GuestError
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
+from harness.vm.engine import SystemVm
+from harness.vm.tenant.tenant import Tenant
+from harness.vm.topology import SSH_PORT
 
 _BANNER = "SSH-"
 # Seconds for a daemon to say who it is; an emulated one needs about one.

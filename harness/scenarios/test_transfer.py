@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from harness import agent
-from harness.agent import FILES, BundleFiles, PatchAnswer
 from harness.checks import Expectation
-from harness.guest import Completed, Guest
-from harness.lab import Lab
-from harness.transfer import CLEAR, Line
-from harness.trial import Trial
+from harness.guest.guest import Completed, Guest
+from harness.guest.transfer import CLEAR, Line
+from harness.kvmagent import patch
+from harness.kvmagent.patch import FILES, BundleFiles, PatchAnswer
+from harness.lab.lab import Lab
+from harness.lab.trial import Trial
 
 # Seconds that the slow upload of a file takes.
 _SLOW_SECONDS = 3.0
@@ -47,7 +47,7 @@ def _over(
 
     def act() -> PatchAnswer:
         nonlocal answer
-        answer = agent.patch(guest, files)
+        answer = patch.patch(guest, files)
         return answer
 
     trial.watch(files, act, expected=expected)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from harness.attempts import udp_command
-from harness.engine import SystemVm
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
 from harness.network.model import Machine
-from harness.tenant import Tenant
+from harness.traffic.attempts import udp_command
 from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
 from harness.traffic.tenants import RenewalProbe, TenantProbe
+from harness.vm.engine import SystemVm
+from harness.vm.tenant.tenant import Tenant
 
 # A request on a tenant's host starts some processes, so hosts ask this much less often than loopback does.
 TENANT_SHARE = 5

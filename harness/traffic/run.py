@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Self
 
-from harness import wait
 from harness.checks.case import Budget
-from harness.events import EventLog
+from harness.host import wait
+from harness.record.events import EventLog
 from harness.traffic.probes import RATE, Probe
 from harness.traffic.record import ProbeResult, Recorder
 

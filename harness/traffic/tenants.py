@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.tenant import Tenant
 from harness.traffic.record import Recorder
+from harness.vm.tenant.tenant import Tenant
 
 TIMEOUT = 1.0  # seconds until a request counts as lost
 # First field of what a host reports: the second one is the number of the request.

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from harness import wait
+from harness.host import wait
 
 _NAME = "org.qemu.guest_agent.0"
 

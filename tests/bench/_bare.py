@@ -6,10 +6,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from harness.accel import TCG
-from harness.disks import make_overlay
-from harness.engine import VCPUS, kernel_arguments
 from harness.image import Image
+from harness.machine.accel import TCG
+from harness.machine.disks import make_overlay
+from harness.vm.engine import VCPUS, kernel_arguments
 from tests.bench._agent import Agent
 
 

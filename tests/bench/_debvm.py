@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness import boot
-from harness.accel import TCG
-from harness.engine import VCPUS, kernel_arguments
-from harness.guest import SSH_PORT, Guest
+from harness.guest.guest import SSH_PORT, Guest
+from harness.host.ports import Ports
 from harness.image import Image, partitions
-from harness.netdev import Forward, UserNet
-from harness.ports import Ports
-from harness.topology import CONTROL_HOST, CONTROL_NETWORK, Topology
+from harness.machine.accel import TCG
+from harness.vm import boot
+from harness.vm.cables import Forward, UserNet
+from harness.vm.engine import VCPUS, kernel_arguments
+from harness.vm.topology import CONTROL_HOST, CONTROL_NETWORK, Topology
 from tests.bench._agent import Agent
 
 PROGRAM = "debvm-run"

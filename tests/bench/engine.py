@@ -22,13 +22,15 @@ from pathlib import Path
 import libvirt
 
 from bundle import catalogue
-from harness import boot, results, wait
-from harness.agent import LANDING
-from harness.cache import cache_root
-from harness.engine import SystemVm
-from harness.events import EventLog
-from harness.lab import Lab, Wish, open_lab
-from harness.machine import Machine
+from harness.host import wait
+from harness.host.cache import cache_root
+from harness.kvmagent.patch import LANDING
+from harness.lab.lab import Lab, Wish, open_lab
+from harness.machine.machine import Machine
+from harness.record import results
+from harness.record.events import EventLog
+from harness.vm import boot
+from harness.vm.engine import SystemVm
 from tests.bench import _debvm
 from tests.bench._bare import BareVm
 from tests.processes import command_lines

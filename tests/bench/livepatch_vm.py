@@ -24,13 +24,14 @@ from pathlib import Path
 from bundle import catalogue
 from bundle.build import BuildOptions, build
 from bundle.paths import payload_root
-from harness import boot, results
-from harness.agent import FILES, LANDING
-from harness.engine import SystemVm
-from harness.events import EventLog
-from harness.lab import Lab, Wish, open_lab
-from harness.management.site import PINGS
+from harness.kvmagent.patch import FILES, LANDING
+from harness.lab.lab import Lab, Wish, open_lab
+from harness.record import results
+from harness.record.events import EventLog
+from harness.site.site import PINGS
 from harness.traffic import HttpProbe, ProbeResult, Traffic
+from harness.vm import boot
+from harness.vm.engine import SystemVm
 from tests.bench import _agents, _ratio
 
 LEGACY = Path(__file__).resolve().parents[1] / "legacy" / "patch-sysvms.sh"

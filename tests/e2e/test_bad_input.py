@@ -8,9 +8,11 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import InfrastructureError
-from harness import boot, console, rundir
-from harness.guest import ConnectionLost, Guest, GuestError
-from harness.reaper import reap
+from harness.guest.guest import ConnectionLost, Guest, GuestError
+from harness.host import runs
+from harness.record import progress
+from harness.vm import boot
+from harness.vm.reaper import reap
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -61,13 +63,13 @@ def test_an_image_that_cannot_be_built_leaves_nothing_in_the_cache(sysvm, tmp_pa
 
 
 def test_a_silent_guest_agent_is_reported_with_the_console_log(lab):
-    with rundir.open_run() as run:
+    with runs.open_run() as run:
         vm = lab.engine.start(f"mute-{run.id}", lab.plan, lab.image, lab.golden.ssh_key, freeze_to=None)
         try:
             with pytest.raises(InfrastructureError) as caught:
                 boot.boot(
                     vm.machine, vm.guest, cmdline="type=router", release=lab.old, bundle=lab.old_bundle,
-                    public_key="", progress=console.say, deadlines=boot.Deadlines(agent=0.2),
+                    public_key="", progress=progress.say, deadlines=boot.Deadlines(agent=0.2),
                 )  # fmt: skip
         finally:
             vm.stop()
@@ -86,7 +88,7 @@ def test_refused_ssh_is_reported_with_address_and_reason(lab, system_vm):
 
 def test_what_a_killed_run_left_is_cleared_by_the_next_command(lab):
     run_id = "dead00"
-    folder = rundir.runs_folder() / run_id
+    folder = runs.runs_folder() / run_id
     folder.mkdir(parents=True)
     (folder / "lock").touch()
     assert run_id in reap(lab.host)

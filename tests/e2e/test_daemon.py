@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from harness import wait
+from harness.host import wait
 
 
 def test_engine_finds_a_kept_vm_again_when_the_daemon_had_crashed(lab, other_host):

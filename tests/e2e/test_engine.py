@@ -13,16 +13,24 @@ from hashlib import sha256
 
 import pytest
 
-from harness import golden, rundir
-from harness.cache import cache_root
-from harness.daemon import hypervisor
-from harness.guest import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, GuestError, UnitFailed
-from harness.kept import all_kept
-from harness.lab import require
-from harness.proofs import prove
-from harness.reaper import reap
-from harness.transfer import Line
-from harness.wait import DeadlineExceeded
+from harness.guest.guest import (
+    SSH_PORT,
+    CommandDeadline,
+    CommandFailed,
+    ConnectionLost,
+    GuestError,
+    UnitFailed,
+)
+from harness.guest.transfer import Line
+from harness.host import runs
+from harness.host.cache import cache_root
+from harness.host.hypervisor import hypervisor
+from harness.host.wait import DeadlineExceeded
+from harness.kept.record import all_kept
+from harness.lab.lab import require
+from harness.traffic.proofs import prove
+from harness.vm import golden
+from harness.vm.reaper import reap
 
 
 def test_engine_restores_side_by_side_and_apart(lab):
@@ -154,9 +162,9 @@ def test_engine_rebuilds_a_snapshot_that_somebody_wrote_to(tmp_path, monkeypatch
 def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
     code = (
         "import sys, time, pathlib\n"
-        "from harness.events import EventLog\n"
-        "from harness.lab import Wish, open_lab\n"
-        "from harness.results import create\n"
+        "from harness.record.events import EventLog\n"
+        "from harness.lab.lab import Wish, open_lab\n"
+        "from harness.record.results import create\n"
         "record = create(pathlib.Path(sys.argv[1]))\n"
         "with open_lab(Wish('router', sys.argv[2], sys.argv[3]), record, EventLog(record.events)) as lab:\n"
         "    with lab.system_vm('victim') as vm:\n"
@@ -176,7 +184,7 @@ def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
     with hypervisor() as host:
         reap(host)
         assert not [d.name() for d in host.domains() if f"-{run_id}-" in d.name()]
-    assert not (rundir.runs_folder() / run_id).exists()
+    assert not (runs.runs_folder() / run_id).exists()
     assert not (cache_root() / "work" / run_id).exists()
 
 

@@ -15,10 +15,10 @@ import time
 
 import pytest
 
-from harness import rundir, wait
-from harness.cache import cache_root
-from harness.daemon import hypervisor
-from harness.reaper import reap
+from harness.host import runs, wait
+from harness.host.cache import cache_root
+from harness.host.hypervisor import hypervisor
+from harness.vm.reaper import reap
 from tests.processes import command_lines
 
 KILLS = int(os.environ.get("SYSVM_KILLS", "3"))
@@ -63,7 +63,7 @@ def test_engine_leaves_nothing_when_something_is_killed_at_any_moment(number, tm
     wait.until(lambda: not members(process.pid), "all processes of the command to be gone", 10.0)
     with hypervisor() as host:
         reap(host)
-    assert not list((rundir.state_root() / "slots").glob("*.new"))
+    assert not list((runs.state_root() / "slots").glob("*.new"))
     sysvm("vm", "stop", "victim")  # the start may have been done before the kill
 
 

@@ -16,7 +16,7 @@ import pytest
 from bundle import catalogue
 from bundle.build import BuildOptions
 from bundle.build import build as build_bundle
-from harness import cache, wait
+from harness.host import cache, wait
 from harness.image import ImageSpec, build, importing
 from harness.image.extreader import ExtReader
 

@@ -10,14 +10,15 @@ import pytest
 
 from bundle import catalogue
 from bundle.paths import payload_root
-from harness import agent, results
 from harness.checks import judge
-from harness.events import EventLog
-from harness.facts import identity
-from harness.lab import Wish, build_bundle, open_lab
-from harness.management.authority import Authority
+from harness.kvmagent import patch
+from harness.lab.lab import Wish, build_bundle, open_lab
+from harness.lab.trial import Trial
+from harness.observe import identity
+from harness.record import results
+from harness.record.events import EventLog
+from harness.site.authority import Authority
 from harness.traffic import HttpProbe, Traffic
-from harness.trial import Trial
 
 # A watch of two seconds instead of ten: these patches are to be wrong in another way.
 SHORT = "export LIVEPATCH_SOAK=2"
@@ -96,7 +97,7 @@ def test_a_wrong_patch_of_a_router_is_caught(lab, live_patch, tmp_path, name):
     live_patch.proof_deadline, live_patch.probing = 2.0, False
 
     files = live_patch.files(mutant.make(lab, tmp_path))
-    live_patch.watch(files, lambda: agent.patch(live_patch.vm.guest, files), rules=mutant.rules)
+    live_patch.watch(files, lambda: patch.patch(live_patch.vm.guest, files), rules=mutant.rules)
 
     found = reasons(live_patch)
     assert mutant.check in found, found

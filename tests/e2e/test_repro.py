@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bundle import catalogue
-from harness.events import EventLog
+from harness.record.events import EventLog
 
 
 def test_a_failed_scenario_is_repeated_with_a_look_before_and_after(sysvm, tmp_path, nothing_left):

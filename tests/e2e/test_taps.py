@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import taps, wait
-from harness.daemon import PREFIX, hypervisor
-from harness.lab import require
-from harness.netdev import Bridge
-from harness.proofs import prove
-from harness.reaper import reap
+from harness.host import wait
+from harness.host.hypervisor import PREFIX, hypervisor
+from harness.lab.lab import require
+from harness.traffic.proofs import prove
+from harness.vm import taps
+from harness.vm.cables import Bridge
+from harness.vm.reaper import reap
 
 PING = "ping -c 1 -W 10 10.1.1.50"
 

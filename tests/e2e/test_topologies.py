@@ -10,15 +10,17 @@ from ipaddress import IPv4Interface
 import pytest
 
 from bundle import catalogue
-from harness import hotplug, network, results
-from harness.events import EventLog
-from harness.lab import Wish, management_of, open_lab, require
-from harness.management import nfs
-from harness.netdev import Forward
+from harness import network
+from harness.lab.lab import Wish, management_of, open_lab, require
+from harness.lab.pair import open_pair
 from harness.network.model import Acl, Machine, Nic
-from harness.pair import open_pair
-from harness.proofs import prove
-from harness.tenant import Host
+from harness.record import results
+from harness.record.events import EventLog
+from harness.site import nfs
+from harness.traffic.proofs import prove
+from harness.vm import hotplug
+from harness.vm.cables import Forward
+from harness.vm.tenant.tenant import Host
 
 # Everything that applying rules may change, without counters and times.
 STATE = """

@@ -17,7 +17,10 @@ import libvirt
 import pytest
 
 from bundle.catalogue import load
-from harness import agent, boot, payload, state
+from harness.checks import shipped
+from harness.kvmagent import patch
+from harness.observe import files
+from harness.vm import boot
 
 SEED = 20260722
 CUTS = int(os.environ.get("SYSVM_POWER_CUTS", "1"))
@@ -71,7 +74,7 @@ def telling(before, bundle):
     live = load().live_paths
     return {
         row.path: row
-        for row in payload.read(agent.load_bundle(bundle), "router").values()
+        for row in shipped.read(patch.load_bundle(bundle), "router").values()
         if row.kind == "file"
         and before.entries.get(row.path) is not None
         and before.entries[row.path].sha256 != row.sha256
@@ -83,17 +86,17 @@ def telling(before, bundle):
 def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, point):
     bundle = lab.new_bundle if story == "patch" else lab.broken_bundle()
     with lab.system_vm(f"cut-{story}-{point}") as vm:
-        before = state.take(vm.guest)
+        before = files.take(vm.guest)
         expected = telling(before, bundle)
         signatures = {
             "old": vm.guest.run(f"cat {SIGNATURE}").stdout.strip(),
-            "new": agent.load_bundle(bundle).signature,
+            "new": patch.load_bundle(bundle).signature,
         }
 
         where = stop_at(vm.guest, bundle, point)
         boot_again(lab, vm)
 
-        after = state.take(vm.guest)
+        after = files.take(vm.guest)
         sides = {
             path: "new" if after.entries[path].sha256 == row.sha256 else "old"
             for path, row in expected.items()
@@ -116,5 +119,5 @@ def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, 
 
         boot.upload(vm.guest, lab.new_bundle)
         done = vm.guest.run(f"LIVEPATCH_SOAK=1 {SCRIPT}", deadline=300, check=False)
-        healthy = agent.load_bundle(lab.new_bundle).signature
+        healthy = patch.load_bundle(lab.new_bundle).signature
         assert (done.status, done.stdout) == (0, f"version:{healthy} \n"), done

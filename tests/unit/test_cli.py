@@ -52,7 +52,7 @@ def test_a_command_in_a_kept_vm_imports_no_engine():
     assert "no SSH login at 127.0.0.1:1" in done.stderr
     loaded = done.stderr.split()
     assert "paramiko" in loaded
-    assert not {"libvirt", "jinja2", "harness.engine", "harness.lab"} & set(loaded)
+    assert not {"libvirt", "jinja2", "harness.vm.engine", "harness.lab.lab"} & set(loaded)
 
 
 def test_the_end_of_a_kept_vm_imports_no_engine(kept, monkeypatch):
@@ -62,7 +62,7 @@ def test_the_end_of_a_kept_vm_imports_no_engine(kept, monkeypatch):
     assert not kept.parent.exists()
     loaded = done.stderr.split()
     assert "libvirt" in loaded
-    assert not {"paramiko", "harness.engine", "harness.lab"} & set(loaded)
+    assert not {"paramiko", "harness.vm.engine", "harness.lab.lab"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

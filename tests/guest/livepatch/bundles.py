@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from bundle.catalogue import load
-from bundle.script import ScriptSpec, render
+from bundle.seal.script import ScriptSpec, render
 
 # path -> (content, mode)
 Tree = dict[str, tuple[bytes, int]]

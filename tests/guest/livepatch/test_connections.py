@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from harness import wait
+from harness.host import wait
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.lab import Lab
 from tests.guest.livepatch.world import World

@@ -10,7 +10,7 @@ import pytest
 
 from bundle.catalogue import load
 from bundle.errors import UsageError
-from bundle.script import ScriptSpec, render
+from bundle.seal.script import ScriptSpec, render
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.lab import OTHER_BASH
 

@@ -19,17 +19,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.deflate import CHUNK
-from bundle.digest import TrailingDigest
-from bundle.members import Item, Member
-from bundle.packer import Packer
-from bundle.read import read_archive
-from bundle.reading import measure
-from bundle.tar import entry_header, tgz_stream
-from bundle.verify import verify
-from bundle.walk import walk
-from bundle.zip import write_zip
-from bundle.zip_format import dos_time, end_record
+from bundle.archive.deflate import CHUNK
+from bundle.archive.digest import TrailingDigest
+from bundle.archive.measure import measure
+from bundle.archive.members import Item, Member
+from bundle.archive.packer import Packer
+from bundle.archive.reader import read_archive
+from bundle.archive.tar import entry_header, tgz_stream
+from bundle.archive.zip import write_zip
+from bundle.archive.zip_format import dos_time, end_record
+from bundle.inspect.verify import verify
+from bundle.source.walk import walk
 
 Tree = Callable[[Path, dict[str, bytes]], Path]
 Make = Callable[..., Path]

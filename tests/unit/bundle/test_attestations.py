@@ -18,13 +18,14 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle import canonical, layout
-from bundle.components import Component, identify
+from bundle import layout
+from bundle.archive import canonical
 from bundle.errors import UsageError
-from bundle.manifest import load
-from bundle.sign import sign
-from bundle.signing import generate, load_private, load_public
-from bundle.verify import verify
+from bundle.inspect.verify import verify
+from bundle.seal.components import Component, identify
+from bundle.seal.ecdsa import generate, load_private, load_public
+from bundle.seal.manifest import load
+from bundle.ship.resign import sign
 
 Make = Callable[..., Path]
 

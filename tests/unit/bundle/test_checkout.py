@@ -11,9 +11,9 @@ import pytest
 
 from bundle import catalogue
 from bundle.catalogue import full_version
-from bundle.checkout import checkout_payload, tree_version
 from bundle.errors import UsageError
-from bundle.manifest import Manifest, load
+from bundle.seal.manifest import Manifest, load
+from bundle.source.checkout import checkout_payload, tree_version
 from tests.unit.bundle import checkout_tree
 
 Make = Callable[..., Path]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bundle import catalogue
-from bundle.diff import Difference, compare
 from bundle.errors import CheckFailed, UsageError
-from bundle.impact import EFFECTS, affected, types_of
-from bundle.snapshot import parse_packages, take
+from bundle.inspect.contents import parse_packages, take
+from bundle.inspect.diff import Difference, compare
+from bundle.inspect.impact import EFFECTS, affected, types_of
 from tests.unit.bundle import checkout_tree
 
 Make = Callable[..., Path]

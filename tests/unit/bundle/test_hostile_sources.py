@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from bundle import build, output, reading
+from bundle import build
+from bundle.archive import measure, output
 from bundle.errors import InfrastructureError, UsageError
+from bundle.inspect.verify import verify
 from bundle.layout import is_bundle
-from bundle.manifest import load
-from bundle.payload import read_overlay
-from bundle.verify import verify
+from bundle.seal.manifest import load
+from bundle.source.payload import read_overlay
 
 Make = Callable[..., Path]
 Tree = Callable[[Path, dict[str, bytes]], Path]
@@ -113,7 +114,7 @@ def test_an_unreadable_file(public_place: Path) -> None:
     secret.write_text("x")
     secret.chmod(0)
     command = (
-        "import os, sys; from pathlib import Path; import encodings.utf_16_be, bundle.checkout\n"
+        "import os, sys; from pathlib import Path; import encodings.utf_16_be, bundle.source.checkout\n"
         "from bundle.build import BuildOptions, build; from bundle.errors import UsageError\n"
         "os.geteuid() or os.setuid(65534)\n"
         "source, script, output = map(Path, sys.argv[1:])\n"
@@ -149,7 +150,7 @@ def test_a_file_that_grows_while_it_is_measured(
     source: Path, refused: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim = source / "systemvm/debian/etc/haproxy/haproxy.cfg"
-    real = reading._read
+    real = measure._read
 
     def growing(file: object, size: int, path: Path) -> bytes:
         block = real(file, size, path)
@@ -158,21 +159,21 @@ def test_a_file_that_grows_while_it_is_measured(
                 more.write(b"more")
         return block
 
-    monkeypatch.setattr(reading, "_read", growing)
+    monkeypatch.setattr(measure, "_read", growing)
     refused("the file changed while it was read")
 
 
 def test_a_file_that_vanishes(
     source: Path, refused: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = reading.open_regular
+    real = measure.open_regular
 
     def vanishing(path: Path) -> int:
         if path.name == "haproxy.cfg":
             path.unlink(missing_ok=True)
         return real(path)
 
-    monkeypatch.setattr(reading, "open_regular", vanishing)
+    monkeypatch.setattr(measure, "open_regular", vanishing)
     refused("haproxy.cfg: No such file or directory")
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle.findings import judge
-from bundle.read import read_archive
+from bundle.archive.reader import read_archive
+from bundle.inspect.findings import judge
 
 
 def tar_of(path: Path, *rows: tuple[str, dict]) -> Path:

@@ -14,10 +14,10 @@ import pytest
 
 from bundle import layout
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
-from bundle.iso import make_iso
-from bundle.packages import make_deb, make_rpm
-from bundle.signing import generate
-from bundle.stage import BACKUP, LAYOUTS, stage
+from bundle.seal.ecdsa import generate
+from bundle.ship.iso import make_iso
+from bundle.ship.packages import make_deb, make_rpm
+from bundle.ship.stage import BACKUP, LAYOUTS, stage
 
 Make = Callable[..., Path]
 VMS = Path("usr/share/cloudstack-common/vms")

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from bundle import catalogue
-from bundle.diff import compare
+from bundle.archive.members import Item, Member, with_parents
+from bundle.archive.modes import mode_of
 from bundle.errors import UsageError
-from bundle.guest_manifest import Packed, render_guest_manifest
-from bundle.manifest import load
-from bundle.members import Item, Member, with_parents
-from bundle.modes import mode_of
+from bundle.inspect.contents import take
+from bundle.inspect.diff import compare
+from bundle.inspect.verify import verify
 from bundle.paths import payload_root
-from bundle.payload import reference_payload
-from bundle.snapshot import take
-from bundle.verify import verify
-from bundle.walk import is_leftover
+from bundle.seal.guest_manifest import Packed, render_guest_manifest
+from bundle.seal.manifest import load
+from bundle.source.payload import reference_payload
+from bundle.source.walk import is_leftover
 
 Make = Callable[..., Path]
 Tree = Callable[[Path, dict[str, bytes]], Path]

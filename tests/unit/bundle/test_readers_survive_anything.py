@@ -17,14 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle import canonical, layout, manifest, sums
+from bundle import layout
+from bundle.archive import canonical
+from bundle.archive.limits import Limits
+from bundle.archive.read_tar import read_tgz
+from bundle.archive.read_zip import read_zip
+from bundle.archive.reader import read_archive
 from bundle.errors import CheckFailed, SysvmError
-from bundle.findings import judge
-from bundle.limits import Limits
-from bundle.read import read_archive
-from bundle.read_tar import read_tgz
-from bundle.read_zip import read_zip
-from bundle.verify import verify
+from bundle.inspect.findings import judge
+from bundle.inspect.verify import verify
+from bundle.seal import manifest, sums
 
 EXAMPLES = int(os.environ.get("SYSVM_FUZZ_EXAMPLES", "120"))
 FUZZ = settings(

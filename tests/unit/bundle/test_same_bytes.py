@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle import deflate
-from bundle.manifest import load
+from bundle.archive import deflate
+from bundle.seal.manifest import load
 
 Tree = Callable[[Path, dict[str, bytes]], Path]
 Make = Callable[..., Path]
@@ -113,7 +113,7 @@ def test_the_user_does_not_change_the_bytes(public_place: Path, bundle_dir: Path
     )
     # Everything is imported while the interpreter's own files can still be read.
     command = (
-        "import os, sys; from pathlib import Path; import encodings.utf_16_be, bundle.sbom\n"
+        "import os, sys; from pathlib import Path; import encodings.utf_16_be, bundle.seal.sbom\n"
         "from bundle.build import BuildOptions, build; from cyclonedx.output.json import JsonV1Dot5\n"
         "from packageurl import PackageURL; from cyclonedx.model import HashType, bom, component\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"

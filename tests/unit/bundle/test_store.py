@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bundle.archive.store import DEFAULT_LIMIT, Store, cache_root, configured_limit
 from bundle.errors import UsageError
-from bundle.store import DEFAULT_LIMIT, Store, cache_root, configured_limit
-from bundle.verify import verify
+from bundle.inspect.verify import verify
 
 Make = Callable[..., Path]
 

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle import canonical, layout, manifest, sums
+from bundle import layout
+from bundle.archive import canonical
 from bundle.errors import CheckFailed
-from bundle.manifest import Manifest, file_fact
-from bundle.sign import sign
-from bundle.signing import generate
-from bundle.verify import verify
+from bundle.inspect.verify import verify
+from bundle.seal import manifest, sums
+from bundle.seal.ecdsa import generate
+from bundle.seal.manifest import Manifest, file_fact
+from bundle.ship.resign import sign
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import InfrastructureError
-from harness.agent import BundleFiles
+from harness.kvmagent.patch import BundleFiles
 from harness.management import Inventory, ManagementServer, Vm
 from harness.management.health import Role
 
@@ -135,7 +135,7 @@ class SimulatedVm:
         raise AssertionError(f"the simulator does not know {command!r}")
 
     def _collect(self, script: str) -> str:
-        """Answer the script of ``harness.collect``: the list of services, and which of them are up."""
+        """Answer the script of ``harness.guest.collect``: the list of services, and which of them are up."""
         outputs = {
             "services.enabled": " ".join(sorted(SERVICES)),
             "services.units": "\n\n".join(

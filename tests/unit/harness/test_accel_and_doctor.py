@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import accel, doctor, initramfs
-from harness.doctor import Finding
+from harness.image import initramfs
+from harness.machine import accel, doctor
+from harness.machine.doctor import Finding
 
 
 @pytest.fixture

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import InfrastructureError, UsageError
-from harness.agent import BundleFiles, ask_versions, load_bundle, patch, protocol_fault, read_upstream
+from harness.kvmagent.patch import (
+    BundleFiles,
+    ask_versions,
+    load_bundle,
+    patch,
+    protocol_fault,
+    read_upstream,
+)
 
 OLD = "0" * 32
 NEW = "a" * 128

@@ -19,11 +19,11 @@ from cryptography.x509.oid import NameOID
 
 from bundle.errors import CheckFailed, InfrastructureError
 from bundle.paths import payload_root
-from harness.facts import identity
-from harness.management.agentport import AgentPort
-from harness.management.authority import Authority, Identity
-from harness.protocols import Guest
-from harness.wait import DeadlineExceeded
+from harness.guest.protocols import Guest
+from harness.host.wait import DeadlineExceeded
+from harness.observe import identity
+from harness.site.agentport import AgentPort
+from harness.site.authority import Authority, Identity
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +193,8 @@ def test_the_key_programs_of_the_payload_take_and_give_what_the_server_does(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_guest: Guest
 ) -> None:
     programs = payload_root() / "agent" / "scripts" / "util"
-    monkeypatch.setattr("harness.management.authority._AGENT", str(tmp_path))
-    monkeypatch.setattr("harness.management.authority._PROGRAMS", f"bash {programs}")
+    monkeypatch.setattr("harness.site.authority._AGENT", str(tmp_path))
+    monkeypatch.setattr("harness.site.authority._PROGRAMS", f"bash {programs}")
     (tmp_path / "conf").mkdir()
     fingerprint = authority.provision(local_guest, "secret")
     store = (tmp_path / "conf" / "cloud.jks").read_bytes()

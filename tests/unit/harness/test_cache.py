@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import cache
+from harness.host import cache
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_a_failed_fill_leaves_nothing(root):
 def test_what_a_killed_fill_left_is_no_entry_and_is_replaced(root):
     program = (
         "import os, signal\n"
-        "from harness import cache\n"
+        "from harness.host import cache\n"
         "def fill(folder):\n"
         "    (folder / 'half').write_text('x')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

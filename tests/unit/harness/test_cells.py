@@ -11,7 +11,7 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import UsageError
-from harness.cells import Cell, cells, impossible, is_chosen
+from harness.plugin.cells import Cell, cells, impossible, is_chosen
 
 FACTS = catalogue.load()
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.checks import Outcome, checks, failed, judge, record
 from harness.checks.case import Budget
-from harness.events import Event
+from harness.record.events import Event
 from tests.unit.harness.mutate import (
     Mutation,
     change_file,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.facts import console
+from harness.observe import console
 
 CONSOLE_LINES = [
     "Kernel panic - not syncing: VFS",

@@ -16,8 +16,8 @@ from typing import TypeVar
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import wait
-from harness.management import vnc
+from harness.host import wait
+from harness.site import vnc
 from harness.traffic import ConsoleProbe, Traffic, rfb
 from harness.traffic.probes import Wrong, connection
 from harness.traffic.websocket import WebSocket

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import accel, boot, domain, topology
-from harness.netdev import Forward, Link, Star, UserNet
+from harness.machine import accel, domain
+from harness.vm import boot, topology
+from harness.vm.cables import Forward, Link, Star, UserNet
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 UUID = "6f0c2f5e-0000-4000-8000-000000000001"

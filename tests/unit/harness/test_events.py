@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import UsageError
-from harness.events import EventLog, read
+from harness.record.events import EventLog, read
 
 
 class FakeClock:

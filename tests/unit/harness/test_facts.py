@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import observe, payload
-from harness.agent import BundleFiles
-from harness.collect import Section
-from harness.facts import identity, journal, rules, services, sockets
+from harness.checks import shipped
+from harness.guest.collect import Section
+from harness.kvmagent.patch import BundleFiles
+from harness.observe import identity, journal, observation, rules, services, sockets
 from tests.unit.harness.world import before
 
 
@@ -120,7 +120,7 @@ def test_every_reviewed_line_has_a_reason_and_is_no_blank_cheque() -> None:
 
 
 def test_the_commands_of_an_observation_are_sound_shell() -> None:
-    for name, command in observe.commands("s=1;i=2").items():
+    for name, command in observation.commands("s=1;i=2").items():
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), name
 
@@ -147,7 +147,7 @@ def test_a_known_state_is_not_taken_again() -> None:
             raise InfrastructureError("asked for the rest")
 
     with pytest.raises(InfrastructureError, match="asked for the rest"):
-        observe.observe(Asked(), known=before().observation().state)
+        observation.observe(Asked(), known=before().observation().state)
 
 
 def test_an_observation_holds_everything_at_once() -> None:
@@ -184,11 +184,11 @@ def archives() -> BundleFiles:
 
 
 def test_a_payload_is_read_from_the_archives() -> None:
-    found = payload.read(archives(), "secstorage")
+    found = shipped.read(archives(), "secstorage")
     assert found["/opt/x.sh"].mode == 0o755
     assert (found["/opt/l"].kind, found["/opt/l"].link) == ("link", "x.sh")
     assert found["/usr/local/cloud/systemvm/conf/a.xml"].sha256.startswith("2d711642b726")
-    assert "/usr/local/cloud/systemvm/conf/a.xml" not in payload.read(archives(), "router")
+    assert "/usr/local/cloud/systemvm/conf/a.xml" not in shipped.read(archives(), "router")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_an_archive_that_cannot_be_read_is_named(
     good = archives().contents
     broken = bundle_of(scripts or good["cloud-scripts.tgz"], agent or good["agent.zip"])
     with pytest.raises(UsageError, match=f"cannot read {name}"):
-        payload.read(broken, "secstorage")
+        shipped.read(broken, "secstorage")
 
 
 def test_former_workers_of_an_old_haproxy_are_no_servers() -> None:

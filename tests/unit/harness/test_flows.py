@@ -13,12 +13,13 @@ import pytest
 
 from bundle.errors import UsageError
 from harness import network
-from harness.attempts import attempt, verdict
-from harness.guest import Completed
+from harness.guest.guest import Completed
 from harness.network.flows import LOOPBACK, Flow, flows
+from harness.traffic.attempts import attempt, verdict
 
 ROUTER, VPC = (
-    tomllib.loads((files("harness") / "networks" / f"{name}.toml").read_text()) for name in ("router", "vpc")
+    tomllib.loads((files("harness.network") / "shipped" / f"{name}.toml").read_text())
+    for name in ("router", "vpc")
 )
 
 

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from harness import golden
+from harness.vm import golden
 
 
 @pytest.fixture(autouse=True)

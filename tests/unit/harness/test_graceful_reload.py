@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.collect import Section
-from harness.facts import rules, services, sockets
-from harness.facts.services import Service
-from harness.facts.sockets import Listener
+from harness.guest.collect import Section
+from harness.observe import rules, services, sockets
+from harness.observe.services import Service
+from harness.observe.sockets import Listener
 
 CONFIG = """
 global

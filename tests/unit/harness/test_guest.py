@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import wait
-from harness.guest import Guest, UnitFailed
+from harness.guest.guest import Guest, UnitFailed
+from harness.host import wait
 from tests.serving import listening
 
 

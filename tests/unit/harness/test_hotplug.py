@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import hotplug
-from harness.domain import Nic
-from harness.guest import Completed
-from harness.netdev import Forward, Link, UserNet
-from harness.tenant import Host
+from harness.guest.guest import Completed
+from harness.machine.domain import Nic
+from harness.vm import hotplug
+from harness.vm.cables import Forward, Link, UserNet
+from harness.vm.tenant.tenant import Host
 
 MAC = "02:00:5b:1c:00:01"
 

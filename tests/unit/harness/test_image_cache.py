@@ -6,11 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import cache, retention
 from harness.cli.image import image as command
+from harness.host import cache
 from harness.image import ImageSpec, base, build, building, find, list_images
 from harness.image.spec import resolve
-from harness.lab import Wish
+from harness.lab.lab import Wish
+from harness.vm import retention
 from tests.unit.harness.image_samples import scripts_archive, small_tree
 
 DAY = 86400

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from bundle.errors import CheckFailed, UsageError
-from harness import cache
+from harness.host import cache
 from harness.image import disk, importing, list_images
 from tests.unit.harness.image_samples import VERSION, small_tree
 

@@ -8,12 +8,13 @@ from importlib.resources import files
 import pytest
 
 from bundle.errors import UsageError
-from harness import network, topology
+from harness import network
 from harness.network.flows import flows
+from harness.vm import topology
 
 
 def shipped(**tables: object) -> network.Network:
-    document = tomllib.loads((files("harness") / "networks" / "ilbvm.toml").read_text("utf-8"))
+    document = tomllib.loads((files("harness.network") / "shipped" / "ilbvm.toml").read_text("utf-8"))
     return network.parse({**document, **tables})
 
 

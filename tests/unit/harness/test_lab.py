@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import accel, golden, lab, slots
-from harness.agent import FILES
-from harness.engine import kernel_arguments
+from harness.host import slots
 from harness.image import images
-from harness.results import Results
+from harness.kvmagent.patch import FILES
+from harness.lab import lab
+from harness.machine import accel
+from harness.record.results import Results
+from harness.vm import golden
+from harness.vm.engine import kernel_arguments
 
 HOST = SimpleNamespace(version=lambda: "QEMU 7.2, libvirt 9.0")
 ENGINE = SimpleNamespace(accelerator=accel.TCG, technique="private mapping")

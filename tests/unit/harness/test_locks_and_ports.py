@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness import locks, ports, rundir, wait
+from harness.host import locks, ports, runs, wait
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_a_shared_lock_becomes_exclusive_only_for_the_last_user(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     path = tmp_path / "lock"
-    code = "import sys, time; from pathlib import Path; from harness import locks\n"
+    code = "import sys, time; from pathlib import Path; from harness.host import locks\n"
     code += "locks.try_exclusive(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
@@ -82,19 +82,19 @@ def test_a_port_that_something_listens_on_is_not_taken_and_leaves_no_file(monkey
 
 
 def test_a_run_folder_goes_with_its_run_and_stays_when_it_is_kept():
-    with rundir.open_run() as gone:
+    with runs.open_run() as gone:
         assert gone.path.is_dir()
-        assert list(rundir.abandoned()) == []
-    with rundir.open_run() as stays:
-        rundir.keep(stays.path, {"name": "a"})
+        assert list(runs.abandoned()) == []
+    with runs.open_run() as stays:
+        runs.keep(stays.path, {"name": "a"})
     assert not gone.path.exists()
-    assert rundir.kept(stays.path)
-    assert list(rundir.abandoned()) == []
+    assert runs.kept(stays.path)
+    assert list(runs.abandoned()) == []
 
 
 def test_the_folder_of_a_dead_run_is_found_once_it_is_free():
-    (rundir.runs_folder() / "abc123").mkdir(parents=True)
-    assert [run.id for run in rundir.abandoned()] == ["abc123"]
+    (runs.runs_folder() / "abc123").mkdir(parents=True)
+    assert [run.id for run in runs.abandoned()] == ["abc123"]
 
 
 def test_a_deadline_says_what_was_awaited_and_what_was_seen_last():

@@ -10,7 +10,7 @@ import pytest
 
 from bundle.errors import CheckFailed, UsageError
 from harness import network
-from harness.agent import Versions
+from harness.kvmagent.patch import Versions
 from harness.management import Inventory, NetworkRow, Refused, VpcRow, gate
 from tests.unit.harness.simulator import NEW, OLD, Cloud
 

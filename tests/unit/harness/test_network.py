@@ -18,7 +18,7 @@ from bundle.errors import CheckFailed, UsageError
 from harness import network
 from harness.network.haproxy import configuration
 
-SHIPPED = tomllib.loads((files("harness") / "networks" / "router.toml").read_text())
+SHIPPED = tomllib.loads((files("harness.network") / "shipped" / "router.toml").read_text())
 
 
 def bag_of(stem: str, document: dict[str, Any] = SHIPPED, number: int = 0) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def bag_of(stem: str, document: dict[str, Any] = SHIPPED, number: int = 0) -> di
 
 def test_the_shipped_network_is_read_by_name_and_by_path() -> None:
     by_name = network.load()
-    by_path = network.load(Path(str(files("harness") / "networks" / "router.toml")))
+    by_path = network.load(Path(str(files("harness.network") / "shipped" / "router.toml")))
     assert by_name == by_path
     assert [nic.role for nic in by_name.nics] == ["guest", "control", "public"]
     assert str(by_name.control.address) == "169.254.12.34/16"

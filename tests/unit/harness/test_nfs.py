@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.management import nfs
+from harness.site import nfs
 
 
 @pytest.mark.skipif(not nfs.installed(), reason="the NFS server nfs-ganesha is not installed")

@@ -12,10 +12,14 @@ from typing import Any, TypeAlias
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import accel, engine, network, pair, slots
-from harness.guest import Guest
-from harness.machine import Machine
-from harness.rundir import RunDir
+from harness import network
+from harness.guest.guest import Guest
+from harness.host import slots
+from harness.host.runs import RunDir
+from harness.lab import pair
+from harness.machine import accel
+from harness.machine.machine import Machine
+from harness.vm import engine
 
 Restore: TypeAlias = Callable[[str], pair.Pair]
 # A pair takes five virtual CPUs: three with its first router and the tenants, two with its second one.

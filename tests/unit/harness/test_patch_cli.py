@@ -24,7 +24,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     def connect(name: str, host: str, port: int, key: Path) -> SimulatedVm:
         return made.guests[f"r-{host.rpartition('.')[2]}-VM"]
 
-    monkeypatch.setattr("harness.guest.Guest", connect)
+    monkeypatch.setattr("harness.guest.guest.Guest", connect)
     return made
 
 
@@ -32,7 +32,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
 def options(tmp_path: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     key = tmp_path / "key"
     key.write_text("key")
-    monkeypatch.setattr("harness.agent.load_bundle", lambda folder: cloud.bundle)
+    monkeypatch.setattr("harness.kvmagent.patch.load_bundle", lambda folder: cloud.bundle)
     return ["--key", str(key), "--bundle", "b"]
 
 
@@ -113,7 +113,7 @@ def test_a_kept_vm_is_found_by_its_name(
         def guest(self) -> SimulatedVm:
             return cloud.guests["r-1-VM"]
 
-    monkeypatch.setattr("harness.kept.find", lambda name: Kept())
+    monkeypatch.setattr("harness.kept.record.find", lambda name: Kept())
     assert "a: patched" in call("patch", "a", "--bundle", "b").stderr
 
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import proofs
 from harness.network.flows import LOOPBACK, Flow
+from harness.traffic import proofs
 
 VM = SimpleNamespace(tenants={})
 NETWORK = SimpleNamespace(machines=())

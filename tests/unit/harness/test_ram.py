@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import ram
-from harness.daemon import PREFIX
+from harness.host.hypervisor import PREFIX
+from harness.machine import ram
 
 MIB = 1 << 20
 QEMU = SimpleNamespace(uid=os.geteuid(), gid=os.getegid())

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from harness import results
 from harness.cli import sysvm
-from harness.events import Event, EventLog
+from harness.record import results
+from harness.record.events import Event, EventLog
 from harness.report import build, render_html, render_junit, write
 from harness.report.table import gap_text, render_table
 

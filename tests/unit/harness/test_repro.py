@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import UsageError
-from harness import repro
-from harness.events import EventLog, read
-from harness.report import RunReport, build
+from harness.record.events import EventLog, read
+from harness.report import RunReport, build, repeat
 
 
 def report(tmp_path: Path, *verdicts: str, options: dict[str, str] | None = None) -> RunReport:
@@ -27,9 +26,9 @@ def report(tmp_path: Path, *verdicts: str, options: dict[str, str] | None = None
 
 def test_the_only_failed_scenario_is_repeated_in_its_own_cell(tmp_path: Path) -> None:
     made = report(tmp_path, "passed", "failed")
-    row = repro.choose(made, None)
+    row = repeat.choose(made, None)
     assert row.id == "ilbvm-from-4.15-S02-x"
-    assert repro.arguments_of(made, row) == [
+    assert repeat.arguments_of(made, row) == [
         "--to=4.22", "--type=ilbvm", "--from=4.15", "--scenario=ilbvm-from-4.15-S02-x", "-n", "0",
     ]  # fmt: skip
 
@@ -47,21 +46,21 @@ def test_an_unclear_choice_names_what_there_is(
     tmp_path: Path, verdicts: tuple[str, ...], wanted: str | None, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        repro.choose(report(tmp_path, *verdicts), wanted)
+        repeat.choose(report(tmp_path, *verdicts), wanted)
     assert "ilbvm-from-4.15-S01-x" in caught.value.diagnostics()
 
 
 def test_a_scenario_is_named_by_a_part_of_its_id(tmp_path: Path) -> None:
-    assert repro.choose(report(tmp_path, "passed", "passed"), "s01").id == "ilbvm-from-4.15-S01-x"
+    assert repeat.choose(report(tmp_path, "passed", "passed"), "s01").id == "ilbvm-from-4.15-S01-x"
 
 
 def test_the_options_of_the_run_are_taken_over(tmp_path: Path) -> None:
     made = report(tmp_path, "failed", options={"--debian": "11", "--bundle": str(tmp_path), "--to": "4.22"})
-    arguments = repro.arguments_of(made, made.scenarios[0])
+    arguments = repeat.arguments_of(made, made.scenarios[0])
     assert {"--debian=11", f"--bundle={tmp_path}"} <= set(arguments)
 
 
 def test_a_bundle_that_is_gone_is_named(tmp_path: Path) -> None:
     made = report(tmp_path, "failed", options={"--bundle": "/nonexistent/bundle"})
     with pytest.raises(UsageError, match="--bundle /nonexistent/bundle, which is gone"):
-        repro.arguments_of(made, made.scenarios[0])
+        repeat.arguments_of(made, made.scenarios[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import results
+from harness.record import results
 
 
 def test_latest_points_to_the_newest_run(tmp_path: Path) -> None:

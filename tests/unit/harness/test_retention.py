@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from bundle.errors import UsageError
-from harness import cache, golden, locks, retention
 from harness.cli.cache import cache as command
+from harness.host import cache, locks
+from harness.vm import golden, retention
 
 DAY = 86400
 MIB = 1 << 20

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.management import relay, splice
-from harness.management.agentport import AgentPort
-from harness.management.authority import Authority
-from harness.management.site import Site
-from harness.netdev import Forward, Link
+from harness.site import relay, splice
+from harness.site.agentport import AgentPort
+from harness.site.authority import Authority
+from harness.site.site import Site
 from harness.traffic.record import Recorder
+from harness.vm.cables import Forward, Link
 from tests.unit.harness.test_agentport import Agent, client_context, wait_until
 
 

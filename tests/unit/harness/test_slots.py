@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import slots
+from harness.host import slots
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_a_vain_try_holds_nothing():
 
 
 def test_the_slots_of_a_killed_process_are_free():
-    code = "import time; from harness import slots\nr = slots.reserve(slots.Need(256, 4), 'x')\n"
+    code = "import time; from harness.host import slots\nr = slots.reserve(slots.Need(256, 4), 'x')\n"
     code += "print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"

@@ -8,9 +8,10 @@ from dataclasses import asdict
 import pytest
 
 from bundle.errors import UsageError
-from harness import cache, snapshots
-from harness.kept import Kept
-from harness.snapshots import Snapshot
+from harness.host import cache
+from harness.kept import snapshots
+from harness.kept.record import Kept
+from harness.kept.snapshots import Snapshot
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import locks, slots
-from harness.spares import Spares
+from harness.host import locks, slots
+from harness.vm.spares import Spares
 
 
 class FakeGuest:

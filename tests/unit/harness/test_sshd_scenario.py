@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import topology
-from harness.guest import Completed
-from harness.machine import Machine
+from harness.guest.guest import Completed
+from harness.machine.machine import Machine
 from harness.scenarios import test_sshd as scenario
+from harness.vm import topology
 from tests.serving import listening
 
 

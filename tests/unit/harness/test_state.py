@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness import state
-from harness.collect import Section, collect, script
+from harness.guest.collect import Section, collect, script
+from harness.observe import files
 
 if TYPE_CHECKING:
-    from harness.protocols import Guest
+    from harness.guest.protocols import Guest
 
 OWNER = f"{Path.home().owner()}:{Path.home().group()}"
 
@@ -33,15 +33,15 @@ def tree(tmp_path: Path) -> Path:
 
 def change(tree: Path, guest: Guest, act: Callable[[], object]) -> list[str]:
     """Return the readable differences that an act makes, paths relative to the tree."""
-    before = state.take(guest, [str(tree)])
+    before = files.take(guest, [str(tree)])
     act()
-    lines = state.readable(state.diff(before, state.take(guest, [str(tree)])))
+    lines = files.readable(files.diff(before, files.take(guest, [str(tree)])))
     return [line.replace(f"{tree}/", "") for line in lines]
 
 
 def test_an_untouched_tree_has_no_difference(tree: Path, local_guest: Guest) -> None:
     assert change(tree, local_guest, lambda: None) == []
-    assert str(tree / "haproxy.cfg") in state.take(local_guest, [str(tree)])
+    assert str(tree / "haproxy.cfg") in files.take(local_guest, [str(tree)])
 
 
 def test_a_new_time_stamp_is_no_difference(tree: Path, local_guest: Guest) -> None:
@@ -94,52 +94,52 @@ def test_a_link_in_the_place_of_a_file(tree: Path, local_guest: Guest) -> None:
     "name", ["a b", "tab\there", "line\nbreak", "back\\slash", "=", "ünï", "-n", "f\t0644"]
 )
 def test_odd_names_survive(tree: Path, local_guest: Guest, name: str) -> None:
-    before = state.take(local_guest, [str(tree)])
+    before = files.take(local_guest, [str(tree)])
     (tree / name).write_text("1")
     (tree / f"to{name}").symlink_to(name)
-    after = state.take(local_guest, [str(tree)])
-    assert {d.path for d in state.diff(before, after)} == {str(tree / name), str(tree / f"to{name}")}
+    after = files.take(local_guest, [str(tree)])
+    assert {d.path for d in files.diff(before, after)} == {str(tree / name), str(tree / f"to{name}")}
     assert after.entries[str(tree / name)].sha256.startswith("6b86b273ff34")
     assert after.entries[str(tree / f"to{name}")].link == name
 
 
 def test_a_name_that_is_no_unicode_survives(tree: Path, local_guest: Guest) -> None:
     path = os.fsencode(tree) + b"/\xff\xfe"
-    before = state.take(local_guest, [str(tree)])
+    before = files.take(local_guest, [str(tree)])
     Path(os.fsdecode(path)).write_text("1")
-    differences = state.diff(before, state.take(local_guest, [str(tree)]))
+    differences = files.diff(before, files.take(local_guest, [str(tree)]))
     assert [os.fsencode(d.path) for d in differences] == [path]
-    assert state.readable(differences)[0].isprintable()
+    assert files.readable(differences)[0].isprintable()
 
 
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path, local_guest: Guest) -> None:
-    assert state.take(local_guest, [str(tmp_path / "none")]).entries == {}
+    assert files.take(local_guest, [str(tmp_path / "none")]).entries == {}
 
 
 def test_a_folder_may_come_and_go(tmp_path: Path, local_guest: Guest) -> None:
     folder = tmp_path / "agent"
-    before = state.take(local_guest, [str(folder)])
+    before = files.take(local_guest, [str(folder)])
     folder.mkdir()
     folder.chmod(0o755)
-    (line,) = state.readable(state.diff(before, state.take(local_guest, [str(folder)])))
+    (line,) = files.readable(files.diff(before, files.take(local_guest, [str(folder)])))
     assert line == f"{folder}: added (folder, 0755, {OWNER})"
 
 
 def test_volatile_paths_are_left_out_with_a_reason() -> None:
-    def snapshot(*paths: str) -> state.Snapshot:
-        return state.Snapshot(("/",), {p: state.Entry(p, "file", 0o644, "root", "root") for p in paths})
+    def snapshot(*paths: str) -> files.Snapshot:
+        return files.Snapshot(("/",), {p: files.Entry(p, "file", 0o644, "root", "root") for p in paths})
 
     volatile = "/opt/cloud/bin/cs/__pycache__/x.pyc", "/var/cache/cloud/agent.zip"
-    differences = state.diff(snapshot(*volatile), snapshot("/etc/new"))
+    differences = files.diff(snapshot(*volatile), snapshot("/etc/new"))
     assert [str(d) for d in differences] == ["/etc/new: added (file, 0644, root:root)"]
-    assert all(state.volatile_reason(path) for path in volatile)
-    assert state.volatile_reason("/var/cache/cloud/cloud-scripts-signature") is None
-    assert all(len(row.reason) > 20 for row in state.volatile())
+    assert all(files.volatile_reason(path) for path in volatile)
+    assert files.volatile_reason("/var/cache/cloud/cloud-scripts-signature") is None
+    assert all(len(row.reason) > 20 for row in files.volatile())
 
 
 def test_attributes_are_compared_when_both_sides_have_them() -> None:
-    def snapshot(text: str, status: int) -> state.Snapshot:
-        return state.parse(
+    def snapshot(text: str, status: int) -> files.Snapshot:
+        return files.parse(
             {
                 "state.paths": Section("state.paths", 0, "f\x00644\x00root\x00root\x00/ü b\x00\x00".encode()),
                 "state.hashes": Section("state.hashes", 0, "00ff  /ü b\x00".encode()),
@@ -149,10 +149,10 @@ def test_attributes_are_compared_when_both_sides_have_them() -> None:
 
     capable = snapshot("# file: /\\303\\274\\040b\nsecurity.capability=0x01\n\n", 0)
     plain = snapshot("", 0)
-    assert [str(d) for d in state.diff(capable, plain)] == [
+    assert [str(d) for d in files.diff(capable, plain)] == [
         "/ü b: attributes security.capability=0x01 -> none"
     ]
-    assert state.diff(capable, snapshot("", 127)) == ()
+    assert files.diff(capable, snapshot("", 127)) == ()
 
 
 def test_a_listing_that_was_cut_is_refused() -> None:
@@ -162,12 +162,12 @@ def test_a_listing_that_was_cut_is_refused() -> None:
         "state.xattrs": Section("state.xattrs", 0, b""),
     }
     with pytest.raises(InfrastructureError, match=r"r-1-VM: the listing of /etc, .* is incomplete"):
-        state.parse(cut, name="r-1-VM")
+        files.parse(cut, name="r-1-VM")
 
 
 def test_a_file_without_a_digest_always_differs() -> None:
-    def snapshot() -> state.Snapshot:
-        return state.parse(
+    def snapshot() -> files.Snapshot:
+        return files.parse(
             {
                 "state.paths": Section("state.paths", 0, b"f\x00644\x00root\x00root\x00/a\x00\x00"),
                 "state.hashes": Section("state.hashes", 123, b""),
@@ -175,12 +175,12 @@ def test_a_file_without_a_digest_always_differs() -> None:
             }
         )
 
-    assert [d.change for d in state.diff(snapshot(), snapshot())] == ["content"]
+    assert [d.change for d in files.diff(snapshot(), snapshot())] == ["content"]
 
 
 def test_the_readable_lines_are_limited_and_counted() -> None:
-    differences = [state.Difference(f"/{n:03}", "added", after="file") for n in range(50)]
-    lines = state.readable(differences, limit=10)
+    differences = [files.Difference(f"/{n:03}", "added", after="file") for n in range(50)]
+    lines = files.readable(differences, limit=10)
     assert len(lines) == 11
     assert lines[-1] == "and 40 more paths"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import strays
+from harness.host import strays
 
 
 @pytest.fixture

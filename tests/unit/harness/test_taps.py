@@ -14,10 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import domain, network, taps, topology
+from harness import network
 from harness.cli import run as run_command
-from harness.domain import Nic
-from harness.netdev import Bridge, Link, UserNet, cable
+from harness.machine import domain
+from harness.machine.domain import Nic
+from harness.vm import taps, topology
+from harness.vm.cables import Bridge, Link, UserNet, cable
 
 NEAR = Bridge("sysvm-a1b2c3-x", "eth0")
 RUN = f"{os.getpid():x}"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bundle.errors import InfrastructureError, UsageError
-from harness import technique
+from harness.machine import technique
 
 
 @pytest.fixture(autouse=True)

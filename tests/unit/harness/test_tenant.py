@@ -16,10 +16,10 @@ import time
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.guest import GuestError
-from harness.tenant import Host, TenantSpec, connect
+from harness.guest.guest import GuestError
 from harness.traffic import Traffic
 from harness.traffic.tenants import TenantProbe
+from harness.vm.tenant.tenant import Host, TenantSpec, connect
 
 SPEC = TenantSpec("tenants", (Host("vm1", "02:00:00:00:00:01", "eth0", "10.1.1.50"),))
 

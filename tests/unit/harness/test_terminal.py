@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from harness import terminal
+from harness.guest import terminal
 
 
 def test_a_shell_knows_no_other_hosts_and_no_other_keys_than_the_vms() -> None:

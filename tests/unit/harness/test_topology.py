@@ -8,11 +8,12 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from bundle.errors import UsageError
-from harness import network, topology
-from harness.engine import FIRST_NIC_SLOT
-from harness.lab import Wish
-from harness.netdev import Link, Star, UserNet
-from harness.tenant import Host, Uplink
+from harness import network
+from harness.lab.lab import Wish
+from harness.vm import topology
+from harness.vm.cables import Link, Star, UserNet
+from harness.vm.engine import FIRST_NIC_SLOT
+from harness.vm.tenant.tenant import Host, Uplink
 
 
 def test_a_vpc_router_boots_with_its_control_nic_alone():

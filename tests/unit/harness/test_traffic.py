@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.events import EventLog, read
+from harness.record.events import EventLog, read
 from harness.report import build
 from harness.traffic import (
     DnsProbe,

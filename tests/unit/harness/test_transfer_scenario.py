@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from harness import agent
-from harness.agent import LANDING, BundleFiles
-from harness.guest import Completed, ConnectionLost
+from harness.guest.guest import Completed, ConnectionLost
+from harness.guest.transfer import CLEAR, Line
+from harness.kvmagent import patch
+from harness.kvmagent.patch import LANDING, BundleFiles
 from harness.scenarios import test_transfer as scenario
-from harness.transfer import CLEAR, Line
 
 OLD, NEW = "0" * 32, "a" * 128
-BUNDLE = BundleFiles(Path("b"), {name: name.encode() * 9 for name in agent.FILES}, NEW)
+BUNDLE = BundleFiles(Path("b"), {name: name.encode() * 9 for name in patch.FILES}, NEW)
 
 
 class Vm:
@@ -84,9 +84,9 @@ class Notes:
         wanted = NEW if expected == "patched" else before
         self.require("state", "" if self.vm.guest.signature == wanted else "another one")
 
-    def patch(self, _bundle: Path, expected: str = "patched") -> agent.PatchAnswer:
-        answers: list[agent.PatchAnswer] = []
-        self.watch(BUNDLE, lambda: answers.append(agent.patch(self.vm.guest, BUNDLE)), expected=expected)
+    def patch(self, _bundle: Path, expected: str = "patched") -> patch.PatchAnswer:
+        answers: list[patch.PatchAnswer] = []
+        self.watch(BUNDLE, lambda: answers.append(patch.patch(self.vm.guest, BUNDLE)), expected=expected)
         return answers[0]
 
 
@@ -116,19 +116,19 @@ def test_a_right_agent_and_a_right_script_pass() -> None:
 def test_an_agent_that_does_not_begin_again_is_caught(
     monkeypatch: pytest.MonkeyPatch, attempts: int, caught: list[str]
 ) -> None:
-    monkeypatch.setattr(agent, "_UPLOAD_ATTEMPTS", attempts)
+    monkeypatch.setattr(patch, "_UPLOAD_ATTEMPTS", attempts)
     assert noted(SLOW_AND_CUT, Vm()) == caught
 
 
 def test_an_agent_that_runs_the_script_without_its_files_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def upload(guest: Any, bundle: BundleFiles) -> None:
-        for name in agent.FILES:
+        for name in patch.FILES:
             try:
                 guest.put(bundle.contents[name], f"{LANDING}/{name}", 0o755)
             except ConnectionLost:
                 continue
 
-    monkeypatch.setattr(agent, "_upload", upload)
+    monkeypatch.setattr(patch, "_upload", upload)
     assert "state" in noted(NEVER, Careless())
     assert "patch.not-run" in noted(NEVER, Vm())
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import topology
-from harness.trial import CONSOLE_PORT, Trial
+from harness.lab.trial import CONSOLE_PORT, Trial
+from harness.vm import topology
 
 
 @pytest.mark.parametrize(("probing", "count"), [(True, 1), (False, 0)])

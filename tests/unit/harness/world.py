@@ -17,16 +17,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness import state
-from harness.agent import PatchAnswer
 from harness.checks import Case, failed, judge
-from harness.collect import Section
-from harness.observe import commands, parse
-from harness.payload import Shipped
+from harness.checks.shipped import Shipped
+from harness.guest.collect import Section
+from harness.kvmagent.patch import PatchAnswer
+from harness.observe import files
+from harness.observe.observation import commands, parse
 
 OLD_SIGNATURE = "1" * 32
 NEW_SIGNATURE = "2" * 128
-FOLDERS = state.FOLDERS
+FOLDERS = files.FOLDERS
 
 
 def sha(text: str) -> str:

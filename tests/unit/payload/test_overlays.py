@@ -3,7 +3,7 @@
 import pytest
 
 from bundle.catalogue import load
-from bundle.payload import reference_payload
+from bundle.source.payload import reference_payload
 from tests.unit.payload import guest
 
 DIGEST = "opt/cloud/bin/setup/digest.sh"

@@ -1,0 +1,1 @@
+"""A bundle proven, judged and compared."""

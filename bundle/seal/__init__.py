@@ -1,0 +1,1 @@
+"""What says what a bundle is, and who made it: manifest, sums, signatures, provenance, the rendered script."""

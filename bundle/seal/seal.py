@@ -1,0 +1,93 @@
+"""Finish a bundle folder that has its archives: script, provenance, manifest, signatures and sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from bundle import catalogue, layout
+from bundle.archive.members import Archive
+from bundle.archive.output import write
+from bundle.seal import ecdsa, provenance, sums
+from bundle.seal.guest_manifest import Packed, render_guest_manifest
+from bundle.seal.manifest import FileFact, Manifest, file_fact
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a bundle is sealed from: its content, its two archives, and a foreign script in place of ours."""
+
+    content: Manifest
+    archives: dict[Archive, Packed]
+    script: bytes | None = None
+
+
+def guest_manifest(parts: Parts) -> str:
+    """Return the text that travels inside the script and that its signature covers."""
+    facts = parts.content.facts
+    return render_guest_manifest(
+        version=facts.version,
+        architecture=facts.architecture,
+        minimum_template=facts.minimum_template,
+        digest=facts.digest,
+        archives=parts.archives,
+    )
+
+
+def _script(parts: Parts, key: EllipticCurvePrivateKey | None) -> bytes:
+    if parts.script is not None:
+        return parts.script
+    from bundle.seal.script import ScriptSpec, render
+
+    text = guest_manifest(parts)
+    spec = ScriptSpec(
+        release=catalogue.load().release(parts.content.facts.release),
+        guest_manifest=text,
+        signature=ecdsa.sign(key, text.encode()) if key is not None else None,
+        restart=cast(Literal["graceful", "always"], parts.content.facts.restart),
+    )
+    text = render(spec)
+    return text.encode()
+
+
+def file_facts(folder: Path, archives: dict[Archive, Packed], names: tuple[str, ...]) -> dict[str, FileFact]:
+    """Return size and digests of files in a folder; those of the archives are known already."""
+    facts = {
+        name: FileFact(packed.size, packed.digests["sha256"], packed.digests["sha512"])
+        for name, packed in archives.items()
+    }
+    return facts | {name: file_fact(folder / name) for name in names if name not in facts}
+
+
+def seal(folder: Path, parts: Parts, key: EllipticCurvePrivateKey | None) -> Manifest:
+    """Write everything that depends on the finished archives and on the key; returns the manifest.
+
+    Args:
+        folder: the bundle folder with both archives and the bill of materials.
+        parts: what the bundle is made of.
+        key: signs the manifest and the guest manifest; None leaves the bundle unsigned.
+    """
+    content, archives = parts.content, parts.archives
+    facts = content.facts
+    write(folder / layout.SCRIPT, _script(parts, key), layout.mode_of(layout.SCRIPT))
+    digest = archives["cloud-scripts.tgz"].digests[facts.digest]
+    write(folder / layout.SIGNATURE, f"{digest}\n".encode())
+    subjects = file_facts(folder, archives, layout.PAYLOAD)
+    write(folder / layout.PROVENANCE, provenance.statement(facts, content.content_digest, subjects))
+    manifest = content.with_files(file_facts(folder, archives, layout.LISTED))
+    data = manifest.to_bytes()
+    write(folder / layout.MANIFEST, data)
+    if key is not None:
+        write(folder / layout.MANIFEST_SIGNATURE, ecdsa.sign(key, data))
+    write_sums(folder, manifest)
+    return manifest
+
+
+def write_sums(folder: Path, manifest: Manifest) -> None:
+    """Write ``SHA512SUMS`` over everything that lies in the folder now."""
+    known = {name: fact.sha512 for name, fact in manifest.files.items()}
+    write(folder / layout.SUMS, sums.render(folder, known).encode())

@@ -1,0 +1,93 @@
+"""Sign a bundle that was built before: with our key, with an OpenPGP key, or with both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from bundle import layout
+from bundle.archive import output
+from bundle.archive.digest import file_digest
+from bundle.errors import InfrastructureError, UsageError
+from bundle.inspect.verify import verify
+from bundle.seal import ecdsa, sums
+from bundle.seal.guest_manifest import Packed
+from bundle.seal.manifest import ARCHIVES, Manifest
+from bundle.seal.seal import Parts, seal, write_sums
+
+_GPG_DEADLINE = 120
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Give a finished file a second name; copy it where that is not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _parts(folder: Path, found: Manifest) -> Parts:
+    archives = {}
+    for name in ARCHIVES:
+        fact = found.files[name]
+        digests = {"sha256": fact.sha256, "sha512": fact.sha512}
+        if name == layout.SCRIPTS:
+            digests["md5"] = file_digest(folder / name, "md5")
+        archives[name] = Packed(fact.size, digests, found.members[name])
+    foreign = found.facts.script == "foreign"
+    return Parts(found, archives, (folder / layout.SCRIPT).read_bytes() if foreign else None)
+
+
+def _openpgp(folder: Path, user: str) -> None:
+    """Write ``.asc`` and ``.sha512`` beside every file that is published."""
+    for name in (*layout.PAYLOAD, layout.MANIFEST):
+        path = folder / name
+        arguments = ["gpg", "--batch", "--yes", "--armor", "--detach-sign", "--local-user", user]
+        arguments += ["--output", f"{path}.asc", str(path)]
+        try:
+            done = subprocess.run(
+                arguments, capture_output=True, text=True, timeout=_GPG_DEADLINE, check=False
+            )
+        except FileNotFoundError:
+            raise InfrastructureError("gpg is not installed", hint="install the package gnupg") from None
+        except subprocess.TimeoutExpired:
+            raise InfrastructureError(f"gpg did not sign {name} in {_GPG_DEADLINE} s") from None
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UsageError(f"gpg cannot sign {name} as {user!r}: {reason}")
+        Path(f"{path}.asc").chmod(0o644)
+        output.write(folder / f"{name}.sha512", sums.render_one(path).encode())
+
+
+def sign(folder: Path, key: Path | None, openpgp: str | None) -> Manifest:
+    """Sign a bundle in its place; the signed bundle appears by one rename. The bundle is verified first.
+
+    Args:
+        folder: the bundle.
+        key: our private key, which signs the manifest and what travels in the script; None keeps what is
+            there.
+        openpgp: user of the OpenPGP key that signs the published files with gpg; None makes no such files.
+
+    Raises:
+        CheckFailed: the bundle does not verify.
+        UsageError: neither key was given, or a key cannot be used.
+    """
+    if key is None and openpgp is None:
+        raise UsageError("nothing to sign with", hint="give --key or --openpgp")
+    private = ecdsa.load_private(key) if key is not None else None
+    found = verify(folder).manifest
+    with output.folder(folder, layout.is_bundle) as new:
+        kept = {*ARCHIVES, layout.SBOM}
+        if private is None:
+            kept |= {*layout.REQUIRED, layout.MANIFEST_SIGNATURE} - {layout.SUMS}
+        for name in sorted(kept):
+            if (folder / name).exists():
+                _copy(folder / name, new / name)
+        if private is not None:
+            found = seal(new, _parts(folder, found), private)
+        if openpgp is not None:
+            _openpgp(new, openpgp)
+        write_sums(new, found)
+    return found

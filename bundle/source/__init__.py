@@ -1,0 +1,1 @@
+"""What a source tree holds, as the items of the two archives."""

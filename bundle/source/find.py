@@ -1,0 +1,39 @@
+"""Find out what a source tree is, and turn it into a payload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bundle.catalogue import Catalogue
+from bundle.errors import UsageError
+from bundle.paths import payload_root
+from bundle.source.checkout import Jars, checkout_payload
+from bundle.source.payload import Payload, is_reference, reference_payload
+
+
+def find_payload(
+    source: Path | None, release: str | None, catalogue: Catalogue, jars: Jars | None = None
+) -> Payload:
+    """Return the payload of a source tree.
+
+    Args:
+        source: a CloudStack checkout, a copy of this project or of its ``systemvm/``; None for the reference
+            payload.
+        release: the release to build; None takes what the tree says, or the catalogue's default.
+        catalogue: the release catalogue.
+        jars: where the jars of a checkout's agent are.
+
+    Raises:
+        UsageError: the tree is neither, or the options do not fit it.
+    """
+    root = payload_root() if source is None else source
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    for place in (root, root / "systemvm"):
+        if is_reference(place):
+            if jars is not None:
+                raise UsageError(
+                    "--agent-jars is for a CloudStack checkout; the reference payload has no jars"
+                )
+            return reference_payload(place, release or catalogue.default, catalogue)
+    return checkout_payload(root, release, jars, catalogue)

@@ -1,0 +1,76 @@
+"""What a bundle puts into a guest, read from the archives themselves: it works for any bundle, also a foreign one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bundle.errors import UsageError
+from harness.kvmagent.patch import BundleFiles
+
+AGENT_FOLDER = "/usr/local/cloud/systemvm"
+_AGENT_TYPES = {"secstorage", "consoleproxy"}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One path that a bundle brings. ``mode`` is None where the archive leaves it open."""
+
+    path: str
+    kind: Literal["file", "folder", "link"]
+    mode: int | None
+    sha256: str = ""
+    link: str = ""
+
+
+Payload = Mapping[str, Shipped]
+
+
+def read(bundle: BundleFiles, vm_type: str) -> dict[str, Shipped]:
+    """Return what a bundle puts into a VM of a type, by absolute path.
+
+    Raises:
+        UsageError: an archive cannot be read.
+    """
+    found = {row.path: row for row in _scripts(bundle)}
+    if vm_type in _AGENT_TYPES:
+        found |= {row.path: row for row in _agent(bundle)}
+    return found
+
+
+def _scripts(bundle: BundleFiles) -> Iterator[Shipped]:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(bundle.contents["cloud-scripts.tgz"]), mode="r:gz") as archive:
+            for member in archive:
+                path = _absolute("/", member.name)
+                if member.issym():
+                    yield Shipped(path, "link", None, link=member.linkname)
+                elif member.isdir():
+                    yield Shipped(path, "folder", member.mode & 0o7777)
+                elif (file := archive.extractfile(member)) is not None:
+                    yield Shipped(path, "file", member.mode & 0o7777, hashlib.sha256(file.read()).hexdigest())
+    except (tarfile.TarError, OSError, EOFError, KeyError) as error:
+        raise UsageError(f"bundle {bundle.folder}: cannot read cloud-scripts.tgz: {error}") from None
+
+
+def _agent(bundle: BundleFiles) -> Iterator[Shipped]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(bundle.contents["agent.zip"])) as archive:
+            for info in archive.infolist():
+                path = _absolute(AGENT_FOLDER, info.filename)
+                if info.is_dir():
+                    yield Shipped(path, "folder", None)
+                else:
+                    yield Shipped(path, "file", None, hashlib.sha256(archive.read(info)).hexdigest())
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise UsageError(f"bundle {bundle.folder}: cannot read agent.zip: {error}") from None
+
+
+def _absolute(root: str, name: str) -> str:
+    inside = name.removeprefix("./").strip("/")
+    return f"{root.rstrip('/')}/{inside}" if inside and inside != "." else root

@@ -1,0 +1,1 @@
+"""The one way into a guest: commands, files, and what a person sees of it."""

@@ -1,0 +1,1 @@
+"""What this machine lends to a run: the hypervisor, the cache, folders, locks, ports, room and programs."""

@@ -1,0 +1,261 @@
+"""A libvirt to talk to: the host's own where one answers, else a private daemon.
+
+The private daemon runs under ``tini -s``: libvirt waits until a dead QEMU's process entry is gone, and where process 1
+reaps orphans slowly that makes every destroy cost seconds (see docs/adr/0001-private-libvirt.md).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import libvirt
+
+from bundle.errors import InfrastructureError, UsageError
+from harness.host import locks, wait
+from harness.host.runs import state_root
+
+PREFIX = "sysvm-"
+START_DEADLINE = 15.0
+# Daemons that this process started: kept so that they are reaped when they end, or left to process 1.
+_STARTED: list[subprocess.Popen[bytes]] = []
+_SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
+_HERE = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
+_LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """An open connection and what must be known of the QEMU behind it.
+
+    Attributes:
+        connection: the libvirt connection.
+        uri: what it was opened with.
+        uid: the user that QEMU runs as.
+        gid: its group.
+        groups: all its groups: libvirt gives QEMU the supplementary ones, too.
+        private: the daemon was started by this project.
+    """
+
+    connection: Any
+    uri: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    private: bool
+
+    def domains(self) -> list[Any]:
+        """Return the active domains that belong to this project."""
+        return [d for d in self.connection.listAllDomains() if d.name().startswith(PREFIX)]
+
+    def version(self) -> str:
+        """Return the QEMU version that libvirt reports, as digits."""
+        return str(self.connection.getVersion())
+
+
+def quiet() -> None:
+    """Stop libvirt from printing its errors: they are raised, too."""
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+
+@contextmanager
+def hypervisor(uri: str | None = None) -> Iterator[Hypervisor]:
+    """Open libvirt, starting a private daemon when nothing answers; stops it again with the last user.
+
+    Args:
+        uri: an explicit connection URI; never starts a daemon.
+
+    Raises:
+        UsageError: the URI leads to another machine.
+        InfrastructureError: libvirt is not reachable and cannot be started.
+    """
+    quiet()
+    given = uri or os.environ.get("SYSVM_LIBVIRT_URI")
+    if given:
+        require_local(given)
+    elif os.geteuid() != 0:
+        given = "qemu:///session"
+    with ExitStack() as stack:
+        connection = _open(given) if given else _open_system()
+        private = connection is None
+        where = given or "qemu:///system"
+        if connection is None:
+            where = stack.enter_context(_private_daemon())
+            connection = _open(where)
+        stack.callback(connection.close)
+        yield _describe(connection, where, private=private)
+
+
+def require_local(uri: str) -> None:
+    """Refuse a libvirt on another machine, to which none of our paths and ports would mean anything.
+
+    Raises:
+        UsageError: the URI names another host.
+    """
+    host = urlsplit(uri).hostname
+    if host and host not in _HERE:
+        raise UsageError(
+            f"libvirt at {uri} is another machine's: it sees none of the overlays, RAM files, sockets and ports "
+            "that are made here",
+            hint=f"run sysvm on {host}",
+        )
+
+
+def _open_system() -> Any | None:
+    """Open the host's own libvirt, if there is one that answers."""
+    return _try_open("qemu:///system") if _SYSTEM_SOCKET.exists() else None
+
+
+def _try_open(uri: str) -> Any | None:
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError:
+        return None
+
+
+def _open(uri: str) -> Any:
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(
+            f"libvirt does not answer at {uri}: {error}", hint="'sysvm doctor' says what is missing"
+        ) from None
+
+
+def _describe(connection: Any, uri: str, *, private: bool) -> Hypervisor:
+    uid, gid = os.geteuid(), os.getegid()
+    capabilities = ET.fromstring(connection.getCapabilities())  # noqa: S314 - libvirt's own document
+    label = capabilities.find("host/secmodel[model='dac']/baselabel[@type='qemu']")
+    if label is not None and label.text:
+        uid, gid = (int(number) for number in label.text.replace("+", "").split(":"))
+    return Hypervisor(connection, uri, uid, gid, groups_of(uid, gid), private)
+
+
+def groups_of(uid: int, gid: int) -> tuple[int, ...]:
+    """Return all groups of a user, its own first."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return (gid,)
+    return (gid, *os.getgrouplist(user.pw_name, user.pw_gid))
+
+
+def _folder() -> Path:
+    return state_root() / "libvirt"
+
+
+def _socket() -> Path:
+    return _folder() / "libvirt-sock"
+
+
+@contextmanager
+def _private_daemon() -> Iterator[str]:
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"qemu+unix:///system?socket={_socket()}"
+    users = locks.shared(folder / "users.lock")
+    try:
+        with locks.exclusive(folder / "start.lock"):
+            if not (_answers(_LOG_SOCKET) and _alive(folder / "libvirtd.pid") and _try_open(uri)):
+                _start(folder, uri)
+        yield uri
+    finally:
+        with locks.exclusive(folder / "start.lock"):
+            if locks.upgrade(users) and not _kept_domains(uri):
+                _stop(folder)
+        os.close(users)
+
+
+def _kept_domains(uri: str) -> bool:
+    connection = _try_open(uri)
+    if connection is None:
+        return False
+    try:
+        return any(d.name().startswith(PREFIX) for d in connection.listAllDomains())
+    finally:
+        connection.close()
+
+
+def _start(folder: Path, uri: str) -> None:
+    _stop(folder)
+    config = folder / "libvirtd.conf"
+    config.write_text(f'unix_sock_dir = "{folder}"\nauth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\n')
+    log_path = folder / "libvirtd.log"
+    with log_path.open("wb") as log:
+        try:
+            if not _answers(_LOG_SOCKET):
+                _spawn(["virtlogd", "-p", str(folder / "virtlogd.pid")], log)
+            daemon = _spawn(
+                ["tini", "-s", "--", "libvirtd", "-f", str(config), "-p", str(folder / "libvirtd.pid")], log
+            )
+        except FileNotFoundError as error:
+            raise InfrastructureError(
+                f"cannot start libvirt: {error.filename} is not installed", hint="run 'make machine'"
+            ) from None
+    (folder / "tini.pid").write_text(str(daemon.pid))
+
+    def answers() -> bool:
+        if daemon.poll() is not None:
+            raise InfrastructureError(f"libvirtd ended with status {daemon.returncode}: see {log_path}")
+        return _answers(_LOG_SOCKET) and _answers(_socket()) and _try_open(uri) is not None
+
+    wait.until(answers, f"libvirtd to answer (log: {log_path})", START_DEADLINE)
+
+
+def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a daemon that outlives this process if others use it by then."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+    # Whoever uses it last ends it by its process id; Popen must not complain that it still runs.
+    _STARTED.append(process)
+    return process
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _stop(folder: Path) -> None:
+    """End the daemons that an earlier start of this project left its process ids of."""
+    for name, program in (("tini.pid", "tini"), ("libvirtd.pid", "libvirtd"), ("virtlogd.pid", "virtlogd")):
+        pid = _alive(folder / name, program)
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+    for name, program in (("libvirtd.pid", "libvirtd"), ("virtlogd.pid", "virtlogd")):
+        wait.until(partial(_ended, folder / name, program), f"{program} to end", START_DEADLINE)
+        (folder / name).unlink(missing_ok=True)
+    for process in _STARTED:
+        process.poll()
+    _socket().unlink(missing_ok=True)
+
+
+def _ended(pid_file: Path, program: str) -> bool:
+    return not _alive(pid_file, program)
+
+
+def _alive(pid_file: Path, program: str = "libvirtd") -> int:
+    """Return the process id in the file when that process still is ``program``, else 0."""
+    try:
+        pid = int(pid_file.read_text())
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, ValueError):
+        return 0
+    name, state = status[status.index("(") + 1 : status.rindex(")")], status[status.rindex(")") + 2]
+    return pid if name == program and state != "Z" else 0

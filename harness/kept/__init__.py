@@ -1,0 +1,1 @@
+"""VMs that a person keeps between commands."""

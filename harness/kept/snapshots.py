@@ -1,0 +1,198 @@
+"""Snapshots that a person takes of a kept VM: memory, devices and disk of everything, under a name.
+
+Unlike a golden snapshot its RAM is a full copy inside the state, since the VM that it is taken of goes on with its own.
+Its disk is an overlay on the golden one, which the cache therefore keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from bundle import catalogue
+from bundle.errors import InfrastructureError, UsageError
+from harness.host import cache
+from harness.host.hypervisor import Hypervisor, hypervisor
+from harness.kept import start, stop
+from harness.kept.record import Kept, all_kept, check_name
+from harness.lab.lab import Lab, Wish
+from harness.machine.disks import work_folder
+from harness.machine.machine import Machine, attach
+from harness.vm.engine import SYSTEM, SystemVm
+from harness.vm.golden import KEY_NAME
+
+_FACTS = "snapshot.json"
+# What every machine that is started from a folder looks for there, apart from memory, devices and disk.
+_COMPANIONS = (KEY_NAME, f"{KEY_NAME}.pub", "tenant-*.initrd", "*.iso", "*.pem")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One of a person's snapshots.
+
+    Attributes:
+        name: what the person calls it.
+        vm: the VM that it was taken of.
+        vm_type: its type.
+        release: what it ran when it was started.
+        debian: as in ``Kept``.
+        network: as in ``Kept``.
+        template: as in ``Kept``.
+        golden: as in ``Kept``.
+        taken: when, UTC.
+    """
+
+    name: str
+    vm: str
+    vm_type: str
+    release: str
+    debian: int | None
+    network: str | None
+    template: str | None
+    golden: str
+    taken: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return cache.entry(cache.SNAPSHOTS, self.name)
+
+
+def take(kept: Kept, name: str | None = None) -> Snapshot:
+    """Take a snapshot of a kept VM, which stands still meanwhile and then goes on.
+
+    Args:
+        kept: the VM.
+        name: what to call it; its own name and a number without one.
+
+    Raises:
+        UsageError: the name is taken or unusable.
+        InfrastructureError: the VM is gone, or the disk is full: nothing of the snapshot remains.
+    """
+    taken = {snapshot.name for snapshot in every()}
+    chosen = name or next(
+        word for number in range(1, len(taken) + 2) if (word := f"{kept.name}-{number}") not in taken
+    )
+    check_name(chosen)
+    if chosen in taken:
+        raise UsageError(
+            f"a snapshot named {chosen!r} is there already", hint=f"'sysvm vm forget {chosen}' removes it"
+        )
+    facts = Snapshot(
+        chosen, kept.name, kept.vm_type, kept.release, kept.debian, kept.network, kept.template, kept.golden,
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )  # fmt: skip
+    with hypervisor() as host:
+        cache.obtain(cache.SNAPSHOTS, chosen, lambda folder: _fill(folder, host, kept, facts))
+    return facts
+
+
+def _fill(folder: Path, host: Hypervisor, kept: Kept, facts: Snapshot) -> None:
+    run = Path(kept.folder).parent
+    machines = {SYSTEM: attach(host, kept.domain(), Path(kept.folder))}
+    for tenant in kept.tenants:
+        machines[tenant] = attach(host, kept.domain(tenant), run / f"{kept.name}-{tenant}")
+    folder.chmod(0o711)  # QEMU's user passes through
+    try:
+        for machine in machines.values():
+            machine.pause()
+        for name, machine in machines.items():
+            machine.save_state(folder / f"{name}.state")
+        _copy(work_folder(kept.run) / f"{kept.name}.qcow2", folder / f"{SYSTEM}.qcow2")
+    except OSError as error:
+        raise InfrastructureError(f"snapshot {facts.name}: {error.strerror}: {folder}") from None
+    finally:
+        _go_on(machines)
+    for pattern in _COMPANIONS:
+        for file in Path(kept.source).glob(pattern):
+            # Without extended attributes: libvirt notes there who has the original in use.
+            shutil.copyfile(file, folder / file.name)
+            shutil.copymode(file, folder / file.name)
+    for path in folder.glob(f"{SYSTEM}.*"):
+        os.chown(path, host.uid, host.gid)
+    (folder / _FACTS).write_text(json.dumps(asdict(facts), indent=1))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a disk, sharing its blocks where the file system can and leaving its holes."""
+    command = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InfrastructureError(f"cannot copy the disk: {done.stderr.strip()}")
+
+
+def _go_on(machines: dict[str, Machine]) -> None:
+    for machine in machines.values():
+        if machine.alive():
+            machine.resume()
+
+
+def every() -> list[Snapshot]:
+    """Return all snapshots, by name."""
+    return [Snapshot(**json.loads((path / _FACTS).read_text())) for path in cache.entries(cache.SNAPSHOTS)]
+
+
+def forget(name: str) -> None:
+    """Remove a snapshot.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    cache.discard(cache.SNAPSHOTS, find(name).name)
+
+
+def find(name: str) -> Snapshot:
+    """Return the snapshot of that name, or the latest of the VM of that name.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    there = every()
+    named = [snapshot for snapshot in there if snapshot.name == name]
+    of_vm = sorted((snapshot for snapshot in there if snapshot.vm == name), key=lambda one: one.taken)
+    if found := named or of_vm[-1:]:
+        return found[0]
+    known = ", ".join(snapshot.name for snapshot in there) or "none"
+    raise UsageError(f"no snapshot {name!r} (there is {known})", hint="'sysvm vm snapshot VM' takes one")
+
+
+def restore(snapshot: Snapshot, name: str | None = None, network_backend: str | None = None) -> Kept:
+    """Start a kept VM from a snapshot.
+
+    Args:
+        snapshot: which.
+        name: what to call the VM. Without one it is called as the VM that the snapshot was taken of, which is put back:
+            what it became since then is gone.
+        network_backend: as in ``taps.find``; need not be that of the VM.
+
+    Raises:
+        UsageError: the name is taken.
+        InfrastructureError: the snapshot cannot be restored any more.
+    """
+    facts = catalogue.load()
+    wish = Wish(
+        snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network,
+        template=snapshot.template, network_backend=network_backend,
+    )  # fmt: skip
+
+    def copy(lab: Lab, called: str) -> tuple[SystemVm, Path]:
+        if lab.golden.folder.name != snapshot.golden:
+            raise InfrastructureError(
+                f"snapshot {snapshot.name} belongs to another payload, network or QEMU than today's",
+                hint=f"'sysvm vm forget {snapshot.name}' removes it",
+            )
+        engine = replace(lab.engine, technique="full-copy")
+        return engine.restore(
+            called, lab.plan, lab.image, snapshot.folder / KEY_NAME, snapshot.folder
+        ), snapshot.folder
+
+    if name is None:
+        for kept in all_kept():
+            if kept.name == snapshot.vm:
+                stop.stop(kept)
+    return start.start(name or snapshot.vm, wish, copy)

@@ -1,0 +1,73 @@
+"""Starting system VMs that a person keeps between commands; ``kept`` finds them again, ``stopping`` ends them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from bundle.errors import UsageError
+from harness.host import locks, runs
+from harness.kept.record import Kept, all_kept, check_name
+from harness.lab.lab import Lab, Wish, open_lab
+from harness.record import results
+from harness.record.events import EventLog
+from harness.vm.engine import SystemVm
+
+
+def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, Path]]) -> Kept:
+    """Start a VM that outlives this process.
+
+    Args:
+        name: what the person calls it.
+        wish: type and release.
+        restore: makes a copy of that name; returns it and the folder of the snapshot that it is a copy of.
+
+    Raises:
+        UsageError: the name is taken or unusable.
+    """
+    check_name(name)
+    with locks.exclusive(runs.state_root() / "names.lock"):
+        if any(kept.name == name for kept in all_kept()):
+            raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")
+        starts = runs.state_root() / "starts"
+        # What an earlier start left that was killed, or that failed.
+        shutil.rmtree(starts, ignore_errors=True)
+        record = results.create(starts)
+        try:
+            with (
+                EventLog(record.events) as events,
+                open_lab(wish, record, events, owned=False) as lab,
+            ):
+                vm, source = restore(lab, name)
+                vm.guest.run("true")  # sets the clock, which no later process would
+                kept = _facts(name, vm, lab, source)
+                runs.keep(lab.engine.run.path, asdict(kept))
+        except BaseException:
+            console = sorted(record.folder.glob("logs/**/*console.log"))
+            if not console:
+                shutil.rmtree(record.folder, ignore_errors=True)
+            raise
+        shutil.rmtree(record.folder, ignore_errors=True)
+        (record.folder.parent / "latest").unlink(missing_ok=True)
+    return kept
+
+
+def from_golden(lab: Lab, name: str) -> tuple[SystemVm, Path]:
+    """Restore what a VM of that type is right after its boot."""
+    return lab.restore(name), lab.golden.folder
+
+
+def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> Kept:
+    wish = lab.wish
+    control = vm.topology.control.address
+    exposed = {
+        f"{address}:{port}": host for (address, port), host in vm.endpoints.items() if address != control
+    }
+    return Kept(
+        name=name, run=lab.engine.run.id, vm_type=wish.vm_type, release=wish.from_release, label=lab.image.label(),
+        ssh_port=vm.guest.port, ssh_key=str(vm.guest.key), folder=str(vm.machine.folder), endpoints=exposed,
+        debian=wish.debian, network=wish.network, template=wish.template, golden=lab.golden.folder.name,
+        source=str(source), tenants=list(vm.tenant_machines), namespace=vm.namespace,
+    )  # fmt: skip

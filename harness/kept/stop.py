@@ -1,0 +1,29 @@
+"""The end of a VM that a person keeps. Needs libvirt, but no engine: ``sysvm vm stop`` imports little."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.host import runs
+from harness.host.hypervisor import PREFIX, Hypervisor, hypervisor
+from harness.kept.record import Kept
+from harness.vm import reaper
+
+
+def stop(kept: Kept) -> None:
+    """End a kept VM and remove everything that belongs to it."""
+    with hypervisor() as host:
+        run = runs.RunDir(kept.run, runs.runs_folder() / kept.run)
+        (run.path / "kept.json").unlink(missing_ok=True)
+        reaper.close_run(host, run)
+        shutil.rmtree(run.path, ignore_errors=True)
+        reaper.reap(host)
+
+
+@contextmanager
+def alive() -> Iterator[tuple[Hypervisor, set[str]]]:
+    """Yield libvirt and the run ids that have a running domain."""
+    with hypervisor() as host:
+        yield host, {domain.name().removeprefix(PREFIX).split("-", 1)[0] for domain in host.domains()}

@@ -1,0 +1,1 @@
+"""What CloudStack's KVM agent does to a running guest."""

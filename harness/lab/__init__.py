@@ -1,0 +1,1 @@
+"""One run: from a wish to a judged copy of a golden snapshot."""

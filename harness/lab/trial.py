@@ -1,0 +1,263 @@
+"""One live patch of one system VM, observed from before to after, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bundle import catalogue
+from harness import checks, network
+from harness.checks import Case, Expectation, Outcome, shipped
+from harness.checks.case import AgentLink
+from harness.checks.services import renewed
+from harness.kvmagent import patch
+from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab.lab import Lab
+from harness.management import Inventory, ManagementServer, NetworkRow, Vm
+from harness.observe import observation
+from harness.site import vnc
+from harness.site.site import PINGS
+from harness.traffic import ConsoleProbe, Probe, Traffic, plan, proofs
+from harness.vm.engine import SystemVm
+
+# How probes ask. Under emulation a request keeps router and tenant busy for some 50 ms: probes must not slow down what
+# they watch, and an answer that is slow for that reason alone is not lost.
+PACES = {"kvm": plan.Pace(50.0, 1.0), "qemu": plan.Pace(4.0, 5.0)}
+# The longest time without an answer that users may see, in milliseconds. Under emulation, and with other guests beside
+# it, a guest is many times slower: there it only says that every service is back soon.
+BUDGETS_MS = {"kvm": 500.0, "qemu": 8000.0}
+# An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
+AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
+# Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
+FIRST_ANSWERS = 10.0
+AGENT_PROBE = "agent's connection to the management server"
+# Browsers come to this port. Each console is a chain of four connections: a few a second are enough.
+CONSOLE_PORT, CONSOLE_RATE, CONSOLE_TIMEOUT = 8080, 2.0, 5.0
+
+
+@dataclass
+class _Link:
+    """Where the state of the agent's connection is put once it is known."""
+
+    state: AgentLink | None = None
+
+
+@dataclass
+class Trial:
+    """Patches a system VM and records what it finds; a scenario may patch several times.
+
+    Attributes:
+        scenario: id under which events are recorded.
+        failures: checks that did not hold, for people; a scenario with any of them fails at its end.
+        cases: what was seen of each patch, for checks of the scenario's own.
+        probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
+        proof_deadline: seconds within which a request through a rule must be answered.
+    """
+
+    lab: Lab
+    vm: SystemVm
+    scenario: str
+    failures: list[str] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    probing: bool = True
+    proof_deadline: float = proofs.DEADLINE
+
+    def patch(
+        self,
+        bundle: Path,
+        *,
+        expected: Expectation = "patched",
+        forced: bool = False,
+        trouble: tuple[str, ...] = (),
+    ) -> PatchAnswer:
+        """Patch as the KVM agent does, send the rules again when it succeeded, and make every check.
+
+        Args:
+            bundle: folder of the bundle.
+            expected: whether the VM must be new or as before afterwards.
+            forced: patch although the signature is the bundle's already.
+            trouble: patterns of console and journal lines that this patch causes on purpose.
+        """
+        files = self.files(bundle)
+        answer = PatchAnswer(False, "the patch was not run")
+
+        def act() -> PatchAnswer:
+            nonlocal answer
+            answer = patch.patch(self.vm.guest, files, forced=forced)
+            return answer
+
+        self.watch(files, act, expected=expected, trouble=trouble)
+        return answer
+
+    def files(self, bundle: Path) -> BundleFiles:
+        """Return the files of a bundle with the signature that the new release gives them."""
+        return patch.load_bundle(bundle, self.lab.new.signature)
+
+    def server(self, bundle: Path) -> ManagementServer:
+        """Return a management server with a bundle that knows this VM as ``vm``, the router of network ``net``."""
+        topology = self.vm.topology
+        inventory = Inventory()
+        inventory.add(
+            Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",)),
+            NetworkRow("net", declared=self.lab.network),
+        )
+        return ManagementServer(inventory, self.files(bundle), events=self.lab.events)
+
+    def watch(
+        self,
+        files: BundleFiles,
+        act: Callable[[], PatchAnswer | None],
+        *,
+        expected: Expectation = "patched",
+        trouble: tuple[str, ...] = (),
+        rules: Literal["send", "sent", "leave"] = "send",
+    ) -> Case:
+        """Do what ``act`` does to the VM with probes running, and judge it as a patch.
+
+        Args:
+            files: the bundle that it is about.
+            act: patches the VM, by whatever way, and returns what the agent answered; None when nobody got an answer.
+            expected: whether the VM must be new or as before afterwards.
+            trouble: patterns of console and journal lines that it causes on purpose.
+            rules: whether they are to be sent again afterwards and proved, or ``act`` sends them itself and they are
+                only proved, or nobody is to care.
+        """
+        step = self.lab.narrator.step
+        with step(f"{self.vm.name}: observe before"):
+            printed = self.vm.console_log.stat().st_size
+            before = observation.observe(self.vm.guest)
+        with step(f"{self.vm.name}: live patch"), self._watched() as (traffic, link):
+            answer = act()
+        with step(f"{self.vm.name}: observe after the patch"):
+            patched = after = observation.observe(self.vm.guest, before.journal.cursor)
+        told, well = self._result(answer, files, expected)
+        if well and self.lab.network is not None and rules == "send":
+            with step(f"{self.vm.name}: send the rules again"):
+                network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
+                after = observation.observe(self.vm.guest, before.journal.cursor)
+        case = Case(
+            vm_type=self.lab.wish.vm_type,
+            expected=expected,
+            before=before,
+            patched=patched,
+            after=after,
+            answer=answer,
+            recorded=told,
+            signature=files.signature,
+            old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
+            new=shipped.read(files, self.lab.wish.vm_type),
+            live_paths=catalogue.load().live_paths,
+            control_address=self.vm.topology.control.address,
+            console=self._printed_since(printed),
+            budgets=traffic.budgets(self._limits()),
+            agent=link.state,
+            trouble=trouble,
+        )
+        traffic.record(self.lab.events, self.scenario, self._limits())
+        self._record(case, answer, rules_sent=well and rules != "leave")
+        if rules != "leave":
+            self.prove_rules()
+        return case
+
+    def _result(
+        self, answer: PatchAnswer | None, files: BundleFiles, expected: Expectation
+    ) -> tuple[str, bool]:
+        """Return the signature of the scripts that the VM is believed to run, and whether the patch went well."""
+        if answer is not None:
+            return answer.scripts_version, answer.success
+        told = patch.ask_versions(self.vm.guest).scripts
+        return told, expected == "patched" and told == files.signature
+
+    def _printed_since(self, size: int) -> str:
+        """Return what the console printed since its log had so many bytes."""
+        with self.vm.console_log.open("rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
+
+    def prove_rules(self) -> None:
+        """Send a request through every rule of the network; a VM without one has nothing to prove."""
+        if self.lab.network is None:
+            return
+        with self.lab.narrator.step(f"{self.vm.name}: prove the rules"):
+            answers = proofs.prove(self.vm, self.lab.network, deadline=self.proof_deadline)
+        self._note(
+            [Outcome(f"request.{a.name}", "failed" if a.reason else "passed", a.reason) for a in answers]
+        )
+
+    def require(self, name: str, problem: str) -> None:
+        """Record a check of the scenario's own; ``problem`` is empty when it holds."""
+        self._note([Outcome(name, "failed" if problem else "passed", problem)])
+
+    def skip(self, name: str, reason: str) -> None:
+        """Record that a check of the scenario's own cannot be made for this VM, and why."""
+        self._note([Outcome(name, "skipped", reason)])
+
+    @contextmanager
+    def _watched(self) -> Iterator[tuple[Traffic, _Link]]:
+        """Run all probes, and follow the agent's connection until it is there again."""
+        site = self.vm.site
+        if site is None:
+            with Traffic(self.probes()) as traffic:
+                traffic.settle(FIRST_ANSWERS)
+                yield traffic, _Link()
+            return
+        before = site.connected()
+        link = _Link()
+        reported = {AGENT_PROBE: PINGS}
+        with (
+            Traffic(self.probes(), reported=reported) as traffic,
+            site.followed(traffic.recorder(AGENT_PROBE)),
+        ):
+            traffic.settle(FIRST_ANSWERS)
+            yield traffic, link
+            link.state = site.link_since(before)
+
+    def probes(self) -> list[Probe]:
+        """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
+        if not self.probing:
+            return []
+        if self.vm.topology.vm_type == "consoleproxy":
+            address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
+            port = self.vm.endpoints[(address, CONSOLE_PORT)]
+            return [
+                ConsoleProbe(
+                    f"console {address}:{CONSOLE_PORT}", "127.0.0.1", port, vnc.SCREEN,
+                    rate=CONSOLE_RATE, timeout=CONSOLE_TIMEOUT,
+                )
+            ]  # fmt: skip
+        if self.lab.network is None:
+            return []
+        return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
+
+    def _limits(self) -> dict[str, float]:
+        """Return the longest gap in milliseconds that each probe may have."""
+        kind = self.lab.engine.accelerator.domain_type
+        limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
+        if self.vm.site is not None:  # what an agent VM offers, it offers through its agent
+            limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
+        return limits
+
+    def _record(self, case: Case, answer: PatchAnswer | None, *, rules_sent: bool) -> None:
+        emit = self.lab.events.emit
+        if answer is not None:
+            emit(
+                "patch",
+                scenario=self.scenario,
+                success=answer.success,
+                seconds=answer.seconds,
+                details=answer.details,
+            )
+        words = [word for word, _service, change in renewed(case) if change in ("restarted", "reloaded")]
+        emit("services", scenario=self.scenario, restarted=words)
+        if rules_sent and self.lab.network is not None:
+            emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
+        self.cases.append(case)
+        self._note(checks.judge(case))
+
+    def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:
+        for outcome in checks.record(self.lab.events, self.scenario, outcomes):
+            lines = "".join(f"\n    {line}" for line in outcome.details[:12])
+            self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")

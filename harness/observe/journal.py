@@ -1,0 +1,114 @@
+"""The journal since a moment: every line of priority warning or worse, and core dumps."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+from bundle.errors import InfrastructureError
+from harness.guest.collect import Section
+
+_WARNING = 4
+_PRIORITIES = ("emergency", "alert", "critical", "error", "warning")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the journal. ``priority`` is syslog's, 0 is the worst."""
+
+    priority: int
+    source: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message} ({_PRIORITIES[self.priority]})"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The lines since a cursor, the cursor at their end, and the core files that lie about."""
+
+    cursor: str
+    lines: tuple[Line, ...]
+    cores: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A line that a reviewer has found harmless, with the reason."""
+
+    source: re.Pattern[str]
+    message: re.Pattern[str]
+    reason: str = field(compare=False)
+
+
+def commands(since: str = "") -> dict[str, str]:
+    """Return the commands that :func:`parse` reads.
+
+    Args:
+        since: a cursor of an earlier observation; without one no lines are asked for.
+    """
+    lines = (
+        f"journalctl --no-pager -q -o json --after-cursor={shlex.quote(since)} -p warning" if since else ":"
+    )
+    return {
+        "journal.lines": lines,
+        "journal.cursor": "journalctl --no-pager -q -n 1 -o json",
+        "journal.cores": (
+            "for f in /var/lib/systemd/coredump/* /var/crash/* /core /core.* /root/core /root/core.*; "
+            'do [ ! -e "$f" ] || echo "$f"; done'
+        ),
+    }
+
+
+def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
+    """Turn the outputs of :func:`commands` into a journal.
+
+    Raises:
+        InfrastructureError: the guest's journal cannot be read, for instance because the cursor is not its own.
+    """
+    for part in ("journal.lines", "journal.cursor"):
+        if sections[part].status != 0:
+            raise InfrastructureError(f"{name}: its journal cannot be read (status {sections[part].status})")
+    newest = [json.loads(line) for line in sections["journal.cursor"].text.splitlines()]
+    return Journal(
+        cursor=newest[-1]["__CURSOR"] if newest else "",
+        lines=tuple(_line(json.loads(row)) for row in sections["journal.lines"].text.splitlines()),
+        cores=tuple(sections["journal.cores"].text.splitlines()),
+    )
+
+
+def _line(row: dict[str, object]) -> Line:
+    message = row.get("MESSAGE")
+    if isinstance(message, list):  # journald's way to write bytes that are no UTF-8
+        message = bytes(message).decode("utf-8", "backslashreplace")
+    source = row.get("SYSLOG_IDENTIFIER") or row.get("_COMM") or row.get("_SYSTEMD_UNIT") or "unknown"
+    return Line(int(str(row.get("PRIORITY", _WARNING))), str(source), str(message or ""))
+
+
+@cache
+def allowed() -> tuple[Allowed, ...]:
+    """Return the reviewed list ``journal-allowed.toml``."""
+    text = (files("harness.observe") / "journal-allowed.toml").read_text(encoding="utf-8")
+    return tuple(
+        Allowed(re.compile(row["source"]), re.compile(row["message"]), row["reason"])
+        for row in tomllib.loads(text)["line"]
+    )
+
+
+def unexpected(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Return the lines that no row of the reviewed list allows."""
+    return tuple(
+        line
+        for line in lines
+        if line.priority <= _WARNING
+        and not any(
+            row.source.fullmatch(line.source) and row.message.search(line.message) for row in allowed()
+        )
+    )

@@ -1,0 +1,191 @@
+"""The rule sets of a router in canonical form: lines that differ only when the network does."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from harness.guest.collect import Section
+
+# Speaks to haproxy's socket with what the guest has: a router need not have socat, and an old one no Python 3.
+_ASK = (
+    "import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect('/run/haproxy/admin.sock');"
+    "s.sendall('show stat;show servers state\\n'.encode());o=getattr(sys.stdout,'buffer',sys.stdout);"
+    "[o.write(b) for b in iter(lambda:s.recv(65536),b'')]"
+)
+_COUNTERS = re.compile(r"\[\d+:\d+\]")
+# Values of "ip -j" that change by themselves.
+_PASSING = {"valid_life_time", "preferred_life_time", "expires", "stats", "stats64", "metrics", "age", "used"}
+_WWW = "/var/www/html"
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """One rule set. ``lines`` is None where the guest has none: the program, or what it asks, is missing."""
+
+    name: str
+    lines: tuple[str, ...] | None
+
+
+def commands() -> dict[str, str]:
+    """Return the commands that :func:`parse` reads, one a rule set."""
+    # One program for both questions: under emulation, a Python takes a second to start.
+    ask = (
+        "[ -S /run/haproxy/admin.sock ] || exit; "
+        "if command -v socat >/dev/null; then echo 'show stat;show servers state' | "
+        "socat -t 5 - UNIX:/run/haproxy/admin.sock; exit; fi; "
+        f"for p in python3 python python2; do command -v $p >/dev/null && exec $p -c {shlex.quote(_ASK)}; done; "
+        "exit 127"
+    )
+    return {
+        "rules.iptables": "iptables-save",
+        "rules.ip6tables": "ip6tables-save",
+        "rules.ipset": "ipset save",
+        "rules.nft": "nft -s list ruleset",
+        "rules.addresses": "ip -j addr || ip -o addr",
+        "rules.routes": "ip -j route show table all || ip route show table all",
+        "rules.policy": "ip -j rule || ip rule",
+        "rules.haproxy": ask,
+        "rules.dhcp-hosts": "cat /etc/dhcphosts.txt",
+        "rules.leases": "cat /var/lib/misc/dnsmasq.leases",
+        "rules.dns": "cat /etc/hosts",
+        "rules.dnsmasq": "grep -r '' /etc/dnsmasq.d /etc/dnsmasq.conf",
+        "rules.metadata": (
+            f"cd {_WWW} && find userdata metadata -type f -print0 | sort -z | xargs -0 -r sha256sum --"
+        ),
+        "rules.metadata-access": f"cd {_WWW} && grep -r '' latest/.htaccess",
+        "rules.vpn": "grep -r '' /etc/ipsec.d /etc/ipsec.secrets /etc/ppp/chap-secrets",
+    }
+
+
+def parse(sections: Mapping[str, Section]) -> dict[str, RuleSet]:
+    """Turn the outputs of :func:`commands` into rule sets by short name (``iptables``, ``routes``, …)."""
+    found = {}
+    haproxy = sections.get("rules.haproxy")
+    if haproxy is not None:
+        stat, servers = split_haproxy(haproxy.text)
+        parts = {"rules.haproxy": stat, "rules.haproxy-servers": servers}
+        sections = {
+            **sections,
+            **{name: replace(haproxy, output=text.encode()) for name, text in parts.items()},
+        }
+    for name, section in sections.items():
+        short = name.removeprefix("rules.")
+        if name.startswith("rules."):
+            canonical = _CANONICAL.get(short, _sorted)
+            present = section.status == 0 or (short in _GREPS and section.output)
+            found[short] = RuleSet(short, tuple(canonical(section.text)) if present else None)
+    return found
+
+
+def compare(before: RuleSet, after: RuleSet) -> list[str]:
+    """Return a readable diff of two rule sets: ``-`` for what is gone, ``+`` for what is new; empty when equal."""
+    if before.lines == after.lines:
+        return []
+    if before.lines is None or after.lines is None:
+        return ["+ (it was not there before)"] if before.lines is None else ["- (it is not there any more)"]
+    changes = difflib.ndiff(before.lines, after.lines)
+    return [line for line in changes if line.startswith(("- ", "+ "))]
+
+
+def canonical_iptables(text: str) -> list[str]:
+    """Return ``iptables-save`` lines without comments and counters, tables and chains sorted, rules in order.
+
+    The order of rules inside a chain decides what happens to a packet and is kept; the order in which chains are
+    declared does not.
+    """
+    tables: dict[str, dict[str, list[str]]] = {}
+    table: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        plain = " ".join(_COUNTERS.sub("", line).split())
+        if plain.startswith("*"):
+            table = tables.setdefault(plain, {})
+        elif plain.startswith(":"):
+            table.setdefault(plain[1:].split()[0], []).insert(0, plain)
+        elif plain.startswith("-A "):
+            table.setdefault(plain.split()[1], []).append(plain)
+    return [
+        f"{name[1:]}: {line}"
+        for name, chains in sorted(tables.items())
+        for chain in sorted(chains)
+        for line in chains[chain]
+    ]
+
+
+def canonical_json(text: str) -> list[str]:
+    """Return one sorted line an object of what ``ip -j`` prints, values that pass left out; text stays text."""
+    try:
+        rows = json.loads(text)
+    except ValueError:
+        return _sorted(re.sub(r"(valid_lft|preferred_lft|expires) \S+", r"\1 -", text))
+    return sorted(json.dumps(_without_passing(row), sort_keys=True) for row in rows if row)
+
+
+def _without_passing(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_passing(item) for key, item in value.items() if key not in _PASSING}
+    if isinstance(value, list):
+        return [_without_passing(item) for item in value]
+    return value
+
+
+def split_haproxy(text: str) -> tuple[str, str]:
+    """Return the answers to ``show stat`` and ``show servers state``, which haproxy separates by an empty line."""
+    stat, _, servers = text.partition("\n\n")
+    return stat, servers.strip("\n")
+
+
+def canonical_stat(text: str) -> list[str]:
+    """Return proxy, server and kind of each row of haproxy's ``show stat``, without counters and states."""
+    rows = csv.DictReader(text.lstrip("# ").splitlines())
+    return sorted(f"{row['pxname']} {row['svname']} {row.get('mode') or ''}".strip() for row in rows)
+
+
+def canonical_servers(text: str) -> list[str]:
+    """Return backend, server, address and port of each row of haproxy's ``show servers state``."""
+    lines = [line.split() for line in text.splitlines()[1:]]
+    head = next((line[1:] for line in lines if line[:1] == ["#"]), [])
+    wanted = [head.index(name) for name in ("be_name", "srv_name", "srv_addr", "srv_port") if name in head]
+    # haproxy before 2.4 lists its own former workers as servers of a proxy MASTER, named after their process ids.
+    rows = [line for line in lines if line and line[0] != "#" and "MASTER" not in line[:2]]
+    return sorted(" ".join(row[index] for index in wanted if index < len(row)) for row in rows)
+
+
+def canonical_leases(text: str) -> list[str]:
+    """Return the leases without the time at which they end."""
+    return sorted(" ".join(line.split()[1:]) for line in text.splitlines())
+
+
+def doubled(rules: RuleSet) -> list[str]:
+    """Return the lines of a rule set that stand there more than once."""
+    lines = rules.lines or ()
+    return sorted({line for line in lines if lines.count(line) > 1})
+
+
+def _sorted(text: str) -> list[str]:
+    return sorted(line.rstrip() for line in text.splitlines() if line.strip())
+
+
+def _in_order(text: str) -> Iterable[str]:
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+_CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
+    "iptables": canonical_iptables,
+    "ip6tables": canonical_iptables,
+    "nft": _in_order,
+    "addresses": canonical_json,
+    "routes": canonical_json,
+    "policy": canonical_json,
+    "haproxy": canonical_stat,
+    "haproxy-servers": canonical_servers,
+    "leases": canonical_leases,
+    "metadata-access": _in_order,
+}
+# "grep" and "find" end with a status other than 0 when only one of several places is missing.
+_GREPS = {"dnsmasq", "vpn", "metadata", "metadata-access"}

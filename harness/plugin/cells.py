@@ -1,0 +1,101 @@
+"""The matrix that a run covers: VM types, releases before the patch, and scenarios; what is chosen, what impossible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle import catalogue, matrix
+from bundle.catalogue import Catalogue, number_of
+from bundle.errors import UsageError
+
+# Words of --scenario with a meaning of their own.
+DEFAULT, ALL = "default", "all"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix of VM types and releases; ``impossible`` says why nothing can be patched there."""
+
+    vm_type: str
+    from_release: str
+    impossible: str = ""
+
+    def __str__(self) -> str:
+        """Return the part of a scenario's id that names the cell."""
+        return f"{self.vm_type}-from-{self.from_release}"
+
+
+def cells(types: Sequence[str], releases: Sequence[str], target: str, bundle: Path | None) -> list[Cell]:
+    """Return the cells of the matrix, release by release.
+
+    Args:
+        types: known VM types.
+        releases: releases before the patch.
+        target: release after it.
+        bundle: a finished bundle that is patched with, or None for the reference payload's.
+
+    Raises:
+        UsageError: an unknown release.
+    """
+    facts = catalogue.load()
+    needs = _minimum(bundle, facts)
+    names = [facts.release(word).name for word in releases]
+    why = {name: impossible(name, facts.release(target).name, needs, facts) for name in names}
+    return [Cell(vm_type, name, why[name]) for name in names for vm_type in types]
+
+
+def impossible(template: str, target: str, minimum: str, facts: Catalogue) -> str:
+    """Return why a VM of one release cannot be live patched to another, or an empty string.
+
+    The catalogue's "no" is about CloudStack's own payload. A bundle that asks for less than that payload does, such as
+    the reference one, may be patched with all the same: what counts then is the template that it asks for.
+
+    Args:
+        template: release before the patch.
+        target: release after it.
+        minimum: oldest template that the bundle asks for.
+        facts: the catalogue.
+    """
+    old, new = number_of(template), number_of(target)
+    if old == new:
+        return f"it runs {target} already"
+    if new < old or facts.release(target).transport != "upload" or old < number_of(minimum):
+        verdict = matrix.judge(template, target, facts)
+        if verdict.word == "no":
+            return verdict.reasons[0].text
+        return f"the bundle asks for a template of {minimum} or newer"
+    return ""
+
+
+def _minimum(bundle: Path | None, facts: Catalogue) -> str:
+    from bundle.seal.manifest import NAME, load
+
+    if bundle is None or not (bundle / NAME).exists():
+        return facts.reference_minimum_template
+    return load(bundle / NAME).facts.minimum_template
+
+
+def is_chosen(identifier: str, wanted: str, *, is_default: bool) -> bool:
+    """Return whether a scenario runs.
+
+    Args:
+        identifier: the scenario's, such as ``router-from-4.15-S08-live-config-kept``.
+        wanted: ``default``, ``all``, or parts of identifiers, separated by commas; a part stands between dashes.
+        is_default: whether it is one of the default scenarios.
+
+    Raises:
+        UsageError: an empty part.
+    """
+    for part in wanted.split(","):
+        if not part:
+            raise UsageError(
+                f"invalid --scenario {wanted!r} (expected 'default', 'all', or names such as 'S08')"
+            )
+        if part == ALL or (part == DEFAULT and is_default):
+            return True
+        if re.search(rf"(^|-){re.escape(part)}(-|$)", identifier, re.IGNORECASE):
+            return True
+    return False

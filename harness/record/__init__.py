@@ -1,0 +1,1 @@
+"""What a run learns and tells: its event log, its results folder, its progress."""

@@ -1,0 +1,1 @@
+"""What an agent VM finds on its management network."""

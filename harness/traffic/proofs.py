@@ -1,0 +1,105 @@
+"""Proofs that the rules of a network work: requests that must arrive, and others that must not, from every side."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bundle.errors import InfrastructureError
+from harness.host import wait
+from harness.network import Network
+from harness.network.flows import Flow, flows
+from harness.network.model import Machine
+from harness.traffic.attempts import attempt
+from harness.vm.engine import SystemVm
+
+# A router has just been told its rules: its proxies may need a moment under emulation.
+DEADLINE = 30.0
+# Seconds between two attempts: a closed port refuses at once, and asking on and on would leave the guest no CPU.
+_TICK = 0.05
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One rule and what became of a request to it; ``reason`` is empty when it was answered as declared."""
+
+    name: str
+    reason: str
+
+
+def prove(vm: SystemVm, network: Network, *, deadline: float = DEADLINE) -> list[Proof]:
+    """Try everything that a network declares; what fails may be tried again until ``deadline`` seconds have passed."""
+    found = [_attempt(name, request, deadline) for name, request in _requests(vm, network)]
+    return found + _prove_flows(vm, [flow for flow in flows(network) if _can_try(vm, flow)], deadline)
+
+
+def _can_try(vm: SystemVm, flow: Flow) -> bool:
+    """Say whether the side that a flow comes from is there."""
+    return not flow.source or flow.source in vm.tenants
+
+
+def _prove_flows(vm: SystemVm, wanted: Sequence[Flow], deadline: float) -> list[Proof]:
+    problems = dict.fromkeys(wanted, "no attempt")
+
+    def kept() -> bool:
+        failed = [flow for flow, problem in problems.items() if problem]
+        problems.update(zip(failed, attempt(vm, failed), strict=True))
+        return not any(problems.values())
+
+    with contextlib.suppress(wait.DeadlineExceeded):  # the problems say more
+        wait.until(kept, "the flows", deadline, tick=_TICK)
+    return [Proof(flow.name, problem) for flow, problem in problems.items()]
+
+
+def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield name and request of what a router does for its machines; a request returns what is wrong, or nothing."""
+    for machine in network.machines:
+        if machine.name in vm.tenants and network.serves_machines:
+            yield f"DHCP gives {machine.address} to {machine.name}", _dhcp(vm, machine)
+            server = str(network.gateway_of(machine.address))
+            yield f"DNS knows {machine.name}", _dns(vm, machine, server)
+            if machine.user_data:
+                yield f"user data of {machine.name}", _user_data(vm, machine, server)
+
+
+def _attempt(name: str, request: Callable[[], str], deadline: float) -> Proof:
+    last = "no attempt"
+
+    def answered() -> bool:
+        nonlocal last
+        try:
+            last = request()
+        except (OSError, InfrastructureError) as error:
+            last = f"{type(error).__name__}: {error}"
+        return not last
+
+    try:
+        wait.until(answered, name, deadline, tick=_TICK)
+    except wait.DeadlineExceeded:
+        return Proof(name, last)
+    return Proof(name, "")
+
+
+def _differs(what: str, seen: str, expected: str) -> str:
+    return "" if seen == expected else f"{what} is {seen!r} instead of {expected!r}"
+
+
+def _dhcp(vm: SystemVm, machine: Machine) -> Callable[[], str]:
+    return lambda: _differs("the lease", vm.tenants[machine.name].dhcp(), str(machine.address))
+
+
+def _dns(vm: SystemVm, machine: Machine, server: str) -> Callable[[], str]:
+    def request() -> str:
+        answer = vm.tenants[machine.name].resolve(machine.name, server)
+        return "" if str(machine.address) in answer else f"the answer names no {machine.address}: {answer!r}"
+
+    return request
+
+
+def _user_data(vm: SystemVm, machine: Machine, server: str) -> Callable[[], str]:
+    def request() -> str:
+        body = vm.tenants[machine.name].http(f"http://{server}/latest/user-data")
+        return _differs("user data", body.rstrip("\n"), machine.user_data.rstrip("\n"))
+
+    return request

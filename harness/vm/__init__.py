@@ -1,0 +1,1 @@
+"""A system VM with its tenants: cabled, started, frozen, restored."""

@@ -1,0 +1,109 @@
+"""Booting a system VM as the KVM agent does it: cmdline through the guest agent, then SSH, then the bundle.
+
+Steps, files and bounds are those of CloudStack's LibvirtStartCommandWrapper and patch.sh; what differs between
+releases is read from the catalogue.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.catalogue import Release
+from bundle.errors import InfrastructureError
+from harness.guest.guest import Guest
+from harness.host import wait
+from harness.kvmagent.patch import FILES, LANDING
+from harness.machine.machine import Machine
+
+CMDLINE_FILE = f"{LANDING}/cmdline"
+_SYNC_ID = 1234567890
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds that the steps of a boot may take: guest agent, SSH, and the rest up to ``boot_up_done``."""
+
+    agent: float = 300.0
+    ssh: float = 300.0
+    boot: float = 600.0
+
+
+def normalise(cmdline: str) -> str:
+    """Return the cmdline as it reaches the guest: single blanks, one newline at the end."""
+    return " ".join(cmdline.split()) + "\n"
+
+
+def boot(
+    machine: Machine,
+    guest: Guest,
+    *,
+    cmdline: str,
+    release: Release,
+    bundle: Path,
+    public_key: str,
+    progress: Callable[[str], None],
+    deadlines: Deadlines = Deadlines(),
+) -> None:
+    """Bring a freshly started system VM to ``boot_up_done``.
+
+    Args:
+        machine: the running domain.
+        guest: where its SSH port will answer.
+        cmdline: boot parameters.
+        release: the row of the release that the template is of.
+        bundle: folder with the three files of that release.
+        public_key: OpenSSH line of the key that logs in.
+        progress: called with the name of each step that is done.
+        deadlines: of the steps.
+
+    Raises:
+        InfrastructureError: a step fails; names the step, the VM and the log to read.
+    """
+    log = machine.folder / "console.log"
+    try:
+        wait_for_agent(machine, deadlines.agent)
+        progress("guest agent answers")
+        write_through_agent(machine, CMDLINE_FILE, normalise(cmdline).encode())
+        if release.ssh_key == "agent":
+            write_through_agent(machine, "/root/.ssh/authorized_keys", public_key.encode() + b"\n")
+        guest.connect(deadlines.ssh)
+        progress("SSH answers")
+        if release.transport == "upload":
+            upload(guest, bundle)
+            progress("bundle uploaded")
+        guest.wait_for_file(f"{LANDING}/boot_up_done", deadlines.boot)
+        progress("boot_up_done")
+    except InfrastructureError as error:
+        raise InfrastructureError(f"boot of {machine.name}: {error}", hint=f"console log: {log}") from error
+
+
+def wait_for_agent(machine: Machine, deadline: float) -> None:
+    """Ping the guest agent until it answers, then synchronise with it."""
+
+    def answers() -> bool:
+        if not machine.alive():
+            raise InfrastructureError(f"{machine.name} ended while it booted")
+        return machine.agent("guest-ping") is not None
+
+    wait.until(answers, "guest agent to answer", deadline, tick=0.05)
+    answer = machine.agent("guest-sync", id=_SYNC_ID)
+    if answer != _SYNC_ID:
+        raise InfrastructureError(f"{machine.name}: the guest agent is out of step (answered {answer!r})")
+
+
+def write_through_agent(machine: Machine, path: str, content: bytes) -> None:
+    """Write a file by the guest agent's three calls; an existing file keeps its mode."""
+    handle = machine.agent("guest-file-open", path=path, mode="w+")
+    if handle is None:
+        raise InfrastructureError(f"{machine.name}: the guest agent fell silent while {path} was written")
+    machine.agent("guest-file-write", **{"handle": handle, "buf-b64": base64.b64encode(content).decode()})
+    machine.agent("guest-file-close", handle=handle)
+
+
+def upload(guest: Guest, bundle: Path) -> None:
+    """Copy the three files to the landing folder, mode 0755, as CloudStack's agents do."""
+    for name in FILES:
+        guest.put((bundle / name).read_bytes(), f"{LANDING}/{name}", 0o755)

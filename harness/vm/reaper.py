@@ -1,0 +1,73 @@
+"""Clears away what dead runs left: domains, namespaces, overlays, folders. Called at the start of every command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import libvirt
+
+from harness.host import locks, runs, strays
+from harness.host.cache import SNAPSHOTS, collect_partials
+from harness.host.hypervisor import PREFIX, Hypervisor
+from harness.machine import ram
+from harness.machine.disks import remove_ownerless_work, remove_work
+from harness.vm import golden, taps
+
+
+def reap(hypervisor: Hypervisor) -> list[str]:
+    """Remove what abandoned runs left; returns the run ids."""
+    gone = []
+    for run in runs.abandoned():
+        end_run(hypervisor, run.id)
+        remove_work(run.id)
+        shutil.rmtree(run.path, ignore_errors=True)
+        gone.append(run.id)
+    # A run's folder is there before its first domain: what has none is nobody's.
+    for domain in hypervisor.domains():
+        run_id = domain.name().removeprefix(PREFIX).split("-", 1)[0]
+        if not (runs.runs_folder() / run_id).is_dir():
+            end_run(hypervisor, run_id)
+            gone.append(run_id)
+    remove_ownerless_work()
+    golden.collect_unfinished()
+    ram.remove_abandoned(hypervisor)
+    # A person's snapshot that is half made is nobody's.
+    collect_partials(SNAPSHOTS)
+    _remove_free_ports()
+    return gone
+
+
+def close_run(hypervisor: Hypervisor, run: runs.RunDir) -> None:
+    """End what is left of a run at its end, unless a person keeps it."""
+    if not runs.kept(run.path):
+        end_run(hypervisor, run.id)
+        remove_work(run.id)
+
+
+def end_run(hypervisor: Hypervisor, run_id: str) -> None:
+    """End all machines of a run, and remove the network namespaces that they had."""
+    # A domain may be gone by now, and so may the daemon: then its machines are among the strays.
+    with contextlib.suppress(libvirt.libvirtError):
+        theirs = [d for d in hypervisor.domains() if d.name().startswith(f"{PREFIX}{run_id}-")]
+        if theirs:  # libvirt takes 0.2 s for each
+            with ThreadPoolExecutor(len(theirs)) as pool:
+                list(pool.map(_destroy, theirs))
+    strays.end(f"{PREFIX}{run_id}-")
+    taps.remove_run(run_id)
+
+
+def _destroy(domain: Any) -> None:
+    with contextlib.suppress(libvirt.libvirtError):
+        domain.destroy()
+
+
+def _remove_free_ports() -> None:
+    for path in (runs.state_root() / "ports").glob("*"):
+        handle = locks.try_exclusive(path)
+        if handle is not None:
+            path.unlink(missing_ok=True)
+            os.close(handle)

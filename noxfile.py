@@ -74,7 +74,7 @@ def fuzz(session: nox.Session) -> None:
     """Feed damaged bundles and archives to the readers for long; the argument is the number of examples a test."""
     examples = session.posargs[0] if session.posargs else "20000"
     session.env["SYSVM_FUZZ_EXAMPLES"] = examples
-    path = "tests/unit/bundle/test_readers_survive_anything.py"
+    path = "tests/unit/bundle/archive/test_readers_survive_anything.py"
     session.run("pytest", "-q", "-n", "auto", "--timeout", "7200", path, external=True)
 
 

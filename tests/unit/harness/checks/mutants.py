@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.case import AgentLink, Budget
-from tests.unit.harness.mutate import (
+from tests.unit.harness.checks.mutate import (
     Mutation,
     change_answer,
     change_file,

@@ -10,7 +10,7 @@ import pytest
 from harness.checks import Outcome, checks, failed, judge, record
 from harness.checks.case import Budget
 from harness.record.events import Event
-from tests.unit.harness.mutate import (
+from tests.unit.harness.checks.mutate import (
     Mutation,
     change_file,
     change_text,

@@ -9,7 +9,7 @@ from bundle.errors import InfrastructureError
 from harness.image import disk, ext4, partitions
 from harness.image.building import file_digest
 from harness.image.extreader import ExtReader
-from tests.unit.harness.image_samples import VERSION, small_tree
+from tests.unit.harness.image.image_samples import VERSION, small_tree
 
 MIB = 1024 * 1024
 UUID = "11111111-2222-3333-4444-555555555555"

@@ -14,7 +14,7 @@ from bundle.catalogue import full_version
 from bundle.errors import UsageError
 from bundle.seal.manifest import Manifest, load
 from bundle.source.checkout import checkout_payload, tree_version
-from tests.unit.bundle import checkout_tree
+from tests.unit.bundle.source import checkout_tree
 
 Make = Callable[..., Path]
 

@@ -9,7 +9,7 @@ from bundle.errors import UsageError
 from harness.image import customize, kernel
 from harness.image.disk import Layout
 from harness.image.spec import ImageSpec, resolve
-from tests.unit.harness.image_samples import UNIT, VERSION, scripts_archive, small_tree
+from tests.unit.harness.image.image_samples import UNIT, VERSION, scripts_archive, small_tree
 
 LAYOUT = Layout.of("0" * 32, disk_mib=64, var_mib=16)
 SCRIPTS = scripts_archive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.checks import checks
-from tests.unit.harness.mutants import PATCH_MUTANTS, ROLLBACK_MUTANTS
+from tests.unit.harness.checks.mutants import PATCH_MUTANTS, ROLLBACK_MUTANTS
 from tests.unit.harness.world import (
     IPTABLES,
     failed_world,

@@ -12,7 +12,7 @@ from harness.image import ImageSpec, base, build, building, find, list_images
 from harness.image.spec import resolve
 from harness.lab.lab import Wish
 from harness.vm import retention
-from tests.unit.harness.image_samples import scripts_archive, small_tree
+from tests.unit.harness.image.image_samples import scripts_archive, small_tree
 
 DAY = 86400
 MIRROR = "file:///nowhere"

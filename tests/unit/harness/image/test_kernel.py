@@ -5,7 +5,7 @@ import pytest
 from bundle.errors import InfrastructureError
 from harness.image import cpio, kernel
 from harness.image.tree import Tree
-from tests.unit.harness.image_samples import MODULES, VERSION, small_tree
+from tests.unit.harness.image.image_samples import MODULES, VERSION, small_tree
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_a_default_scenario_runs_when_nobody_chooses() -> None:
 
 def collected(*options: str) -> list[str]:
     """Return the ids of the shipped scenarios that pytest collects."""
-    folder = Path(__file__).parents[3] / "harness/scenarios"
+    folder = Path(__file__).parents[4] / "harness/scenarios"
     command = [
         sys.executable, "-m", "pytest", str(folder), "-c", str(folder / "pytest.ini"), "-p", "harness.plugin",
         "-o", "addopts=", "--collect-only", "-q", *options,

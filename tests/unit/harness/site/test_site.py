@@ -20,7 +20,7 @@ from harness.site.authority import Authority
 from harness.site.site import Site
 from harness.traffic.record import Recorder
 from harness.vm.cables import Forward, Link
-from tests.unit.harness.test_agentport import Agent, client_context, wait_until
+from tests.unit.harness.site.test_agentport import Agent, client_context, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from bundle.errors import CheckFailed, UsageError
 from harness.host import cache
 from harness.image import disk, importing, list_images
-from tests.unit.harness.image_samples import VERSION, small_tree
+from tests.unit.harness.image.image_samples import VERSION, small_tree
 
 RELEASE = b"Cloudstack Release 4.20.1 Wed May 14 05:22:13 PM UTC 2025\n"
 

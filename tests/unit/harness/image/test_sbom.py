@@ -1,7 +1,7 @@
 import json
 
 from harness.image import sbom
-from tests.unit.harness.image_samples import STATUS
+from tests.unit.harness.image.image_samples import STATUS
 
 SUBJECT = sbom.Subject("4.20.2", 12, False)
 

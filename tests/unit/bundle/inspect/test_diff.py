@@ -14,7 +14,7 @@ from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.contents import parse_packages, take
 from bundle.inspect.diff import Difference, compare
 from bundle.inspect.impact import EFFECTS, affected, types_of
-from tests.unit.bundle import checkout_tree
+from tests.unit.bundle.source import checkout_tree
 
 Make = Callable[..., Path]
 

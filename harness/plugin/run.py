@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from harness.plugin.options import repeatable
+from harness.record import results
 from harness.record.events import EventLog
 from harness.record.results import Results
 
 RUN = pytest.StashKey["Run"]()
+# Keys under which pytest-xdist carries things to its workers and back.
+RESULTS_KEY, PROBLEM_KEY = "sysvm_results", "sysvm_problem"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,18 @@ class Run:
     results: Results
     events: EventLog
     problem: Problem | None = None
+
+
+def run_of(config: pytest.Config) -> Run:
+    """Return the run, starting it with the first scenario: collecting tests leaves no folder."""
+    run = config.stash.get(RUN, None)
+    if run is None:
+        shared = getattr(config, "workerinput", {}).get(RESULTS_KEY)
+        folder = Results(Path(shared)) if shared else results.create(config.getoption("--results"))
+        run = config.stash[RUN] = Run(folder, EventLog(folder.events))
+        if not shared:
+            run.events.emit("options", options=repeatable(config))
+    return run
 
 
 class Latest:

@@ -1,15 +1,11 @@
-"""Repeating a scenario of an earlier run: which one, with which options, and the stops before and after it."""
+"""Repeating a scenario of an earlier run: which one, and with which options."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from bundle.errors import UsageError
-from harness.guest import terminal
-from harness.record import progress
 from harness.report.model import RunReport, ScenarioRow
-from harness.vm.engine import SystemVm
 
 # Options of a run that a repetition takes over as they are; the cell's own are taken from the scenario.
 OPTIONS = ("--to", "--debian", "--network", "--bundle")
@@ -58,21 +54,3 @@ def arguments_of(report: RunReport, row: ScenarioRow) -> list[str]:
         "--scenario": row.id,
     }
     return [*(f"{name}={value}" for name, value in chosen.items()), "-n", "0"]
-
-
-def stop_at(vm: SystemVm, moment: str, command: str) -> None:
-    """Open a shell in a VM and wait for its end, or run a command there and show what it says.
-
-    Args:
-        vm: the VM.
-        moment: ``before`` or ``after`` the scenario.
-        command: what to run; empty opens a shell.
-    """
-    if command:
-        done = vm.guest.run(command, deadline=600, check=False)
-        progress.say(f"{moment}: {command!r} ended with status {done.status}")
-        for line in (done.stdout + done.stderr).splitlines():
-            progress.say(f"  {line}")
-        return
-    progress.say(f"{moment} the scenario: a shell in {vm.name}; its end goes on")
-    subprocess.run(terminal.ssh_command(vm.guest.port, vm.guest.key), check=False)

@@ -18,7 +18,7 @@ from harness.lab.pair import Pair, open_pair
 from harness.lab.trial import PACES, Trial
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.management.health import Role, role
-from harness.plugin import scenario_id
+from harness.plugin.choosing import scenario_id
 from harness.record.events import Event, Json
 from harness.traffic import Traffic, plan
 

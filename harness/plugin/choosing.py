@@ -1,0 +1,103 @@
+"""Choosing: which scenario runs in which cells, and why another one cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.plugin.cells import Cell, cells, is_chosen
+
+# The test that runs after one, in the same process.
+NEXT = pytest.StashKey[pytest.Item | None]()
+
+
+def cells_of(config: pytest.Config) -> list[Cell]:
+    """Return the cells of the matrix that the options name.
+
+    Raises:
+        UsageError: an unknown release or VM type.
+    """
+    from harness.vm.topology import of_type
+
+    option = config.getoption
+    types = [of_type(word).vm_type for word in option("--type").split(",")]
+    return cells(types, option("from_release").split(","), option("to_release"), option("--bundle"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let every test that uses the lab run in every cell; a scenario's readable id is that of its test."""
+    if "system_vm_cell" in metafunc.fixturenames:
+        chosen = cells_of(metafunc.config)
+        mark = metafunc.definition.get_closest_marker("scenario")
+        name = f"-{mark.args[0]}" if mark else ""
+        metafunc.parametrize(
+            "system_vm_cell", chosen, scope="session", ids=[f"{cell}{name}" for cell in chosen]
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the scenarios that nobody wants; of the wanted ones, skip those that cannot be."""
+    wanted = config.getoption("--scenario")
+    kept, left_out = [], []
+    for item in items:
+        identifier = scenario_id(item)
+        mark = item.get_closest_marker("scenario")
+        if (
+            identifier is None
+            or mark is None
+            or is_chosen(identifier, wanted, is_default=mark.kwargs.get("default", False))
+        ):
+            kept.append(item)
+        else:
+            left_out.append(item)
+    for item in kept:
+        if reason := why_not(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def why_not(item: pytest.Item) -> str:
+    """Return why a scenario cannot be made in its cell, or nothing."""
+    mark = item.get_closest_marker("scenario")
+    if mark is None:
+        return ""
+    cell = cell_of(item)
+    types = mark.kwargs.get("types")
+    if types is not None and cell.vm_type not in types:
+        return str(mark.kwargs.get("why") or f"it is about {', '.join(types)}")
+    return cell.impossible
+
+
+def cell_of(item: pytest.Item) -> Cell:
+    """Return the cell that a test runs in."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and "system_vm_cell" in callspec.params:
+        cell: Cell = callspec.params["system_vm_cell"]
+        return cell
+    return cells_of(item.config)[0]
+
+
+def scenario_id(item: pytest.Item) -> str | None:
+    """Return the readable id of a scenario, or None for another test."""
+    mark = item.get_closest_marker("scenario")
+    if mark is None:
+        return None
+    callspec = getattr(item, "callspec", None)
+    own = [value for name, value in callspec.params.items() if name != "system_vm_cell"] if callspec else []
+    return "-".join([str(cell_of(item)), mark.args[0], *map(str, own)])
+
+
+def wants_the_same(item: pytest.Item) -> bool:
+    """Say whether the next test needs another copy of the snapshot that this one uses."""
+    following = item.stash.get(NEXT, None)
+    if following is None or "system_vm" not in getattr(following, "fixturenames", ()) or why_not(following):
+        return False
+    # One that needs room for several at once waits for it empty-handed.
+    return cell_of(following) == cell_of(item) and not companions_of(following)
+
+
+def companions_of(item: pytest.Item) -> int:
+    """Return how many more copies of its VM a scenario restores."""
+    mark = item.get_closest_marker("scenario")
+    return int(mark.kwargs.get("companions", 0)) if mark else 0

@@ -1,0 +1,115 @@
+"""The fixtures of scenarios; what drives VMs is imported with the first one, since pytest always loads the plugin."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.plugin.cells import Cell
+from harness.plugin.choosing import companions_of, scenario_id, wants_the_same
+from harness.plugin.run import run_of
+
+if TYPE_CHECKING:
+    from harness.lab.lab import Lab
+    from harness.lab.trial import Trial
+    from harness.network import Network
+    from harness.traffic import Probe, Traffic
+    from harness.vm.cables import Forward
+    from harness.vm.engine import SystemVm
+    from harness.vm.tenant.tenant import Tenant
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
+    """Everything that scenarios share, up to the golden snapshot."""
+    from harness.lab.lab import Wish, open_lab
+
+    run = run_of(request.config)
+    option = request.config.getoption
+    wish = Wish(
+        vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release, to_release=option("to_release"),
+        debian=option("--debian"), network=option("--network"), bundle=option("--bundle"),
+        network_backend=option("--network-backend"),
+    )  # fmt: skip
+    with open_lab(wish, run.results, run.events) as made:
+        yield made
+
+
+@pytest.fixture
+def management_services() -> Sequence[Forward]:
+    """What an agent VM finds on its management network besides the server; a module of scenarios may have its own."""
+    return ()
+
+
+@pytest.fixture
+def system_vm(
+    request: pytest.FixtureRequest, lab: Lab, management_services: Sequence[Forward]
+) -> Iterator[SystemVm]:
+    """A fresh copy of the golden snapshot."""
+    started = time.monotonic()
+    mark = request.node.get_closest_marker("scenario")
+    # Part of domain and socket names: short, and nothing but letters, digits and dashes.
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.originalname)[:24]
+    scenario = scenario_id(request.node)
+    lab.events.emit("template", scenario=scenario, label=lab.image.label())
+    companions = companions_of(request.node)
+    with lab.system_vm(name, logs=scenario, services=management_services, companions=companions) as vm:
+        lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
+        if wants_the_same(request.node):
+            lab.spares.expect()
+        from harness.plugin.hold import held
+
+        with held(vm, request.config.getoption("--hold")):
+            yield vm
+
+
+@pytest.fixture
+def bundle(lab: Lab) -> Path:
+    """The folder of the bundle to patch with."""
+    return lab.new_bundle
+
+
+@pytest.fixture
+def network(lab: Lab) -> Network:
+    """The network that is declared for the VM; a test of a VM without one is skipped."""
+    if lab.network is None:
+        pytest.skip(f"no network is declared for a {lab.wish.vm_type}")
+    return lab.network
+
+
+@pytest.fixture
+def tenant(system_vm: SystemVm) -> Tenant:
+    """The first host behind ``system_vm``; a test of a VM without one is skipped."""
+    for host in system_vm.tenants.values():
+        return host
+    pytest.skip(f"nobody is behind a {system_vm.topology.vm_type}")
+
+
+@pytest.fixture
+def traffic(
+    request: pytest.FixtureRequest, lab: Lab
+) -> Callable[[Sequence[Probe]], AbstractContextManager[Traffic]]:
+    """What runs probes beside a test, as a context manager; what they saw goes into the report."""
+    from harness.traffic import Traffic
+
+    @contextmanager
+    def run(probes: Sequence[Probe]) -> Iterator[Traffic]:
+        with Traffic(probes) as seen:
+            yield seen
+        seen.record(lab.events, scenario_id(request.node) or request.node.name, {})
+
+    return run
+
+
+@pytest.fixture
+def live_patch(request: pytest.FixtureRequest, lab: Lab, system_vm: SystemVm) -> Trial:
+    """What patches ``system_vm``: ``live_patch.patch(bundle)`` patches, sends the rules again and makes all checks."""
+    from harness.lab.trial import Trial
+
+    return Trial(lab, system_vm, scenario_id(request.node) or request.node.name)

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import paramiko
 
-from harness.guest.guest import ConnectionLost, Guest, GuestError
+from harness.guest.connection import Connection, ConnectionLost, GuestError
 
 Protocol: TypeAlias = Literal["scp", "sftp"]
 _CHUNK = 1 << 16
@@ -49,7 +49,7 @@ class _Failed(Exception):
 class _Transfer:
     """One file on its way: its content, as much of it as the line lets pass, and how it does so."""
 
-    guest: Guest
+    guest: Connection
     data: bytes
     path: str
     mode: int
@@ -80,7 +80,7 @@ class _Transfer:
 
 
 def send(
-    guest: Guest, data: bytes, path: str, mode: int, deadline: float, *,
+    guest: Connection, data: bytes, path: str, mode: int, deadline: float, *,
     protocol: Protocol = "scp", line: Line = CLEAR, resume: bool = False,
 ) -> None:  # fmt: skip
     """Send one file.

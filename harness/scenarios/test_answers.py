@@ -13,7 +13,8 @@ import pytest
 
 from bundle.errors import CheckFailed, UsageError
 from harness.checks import Expectation
-from harness.guest.guest import Completed, Guest
+from harness.guest.connection import Completed
+from harness.guest.guest import Guest
 from harness.host import wait
 from harness.kvmagent import patch
 from harness.kvmagent.patch import PatchAnswer

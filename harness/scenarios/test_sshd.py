@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.guest.guest import Guest, GuestError
+from harness.guest.connection import GuestError
+from harness.guest.guest import Guest
 from harness.lab.lab import Lab
 from harness.lab.trial import Trial
 from harness.vm.engine import SystemVm

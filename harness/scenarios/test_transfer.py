@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from harness.checks import Expectation
-from harness.guest.guest import Completed, Guest
+from harness.guest.connection import Completed
+from harness.guest.guest import Guest
 from harness.guest.transfer import CLEAR, Line
 from harness.kvmagent import patch
 from harness.kvmagent.patch import FILES, BundleFiles, PatchAnswer

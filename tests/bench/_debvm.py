@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.guest.guest import SSH_PORT, Guest
+from harness.guest.connection import SSH_PORT
+from harness.guest.guest import Guest
 from harness.host.ports import Ports
 from harness.image import Image, partitions
 from harness.machine.accel import TCG

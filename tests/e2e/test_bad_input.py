@@ -8,7 +8,8 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import InfrastructureError
-from harness.guest.guest import ConnectionLost, Guest, GuestError
+from harness.guest.connection import ConnectionLost, GuestError
+from harness.guest.guest import Guest
 from harness.host import runs
 from harness.record import progress
 from harness.vm import boot

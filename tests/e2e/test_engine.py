@@ -13,14 +13,8 @@ from hashlib import sha256
 
 import pytest
 
-from harness.guest.guest import (
-    SSH_PORT,
-    CommandDeadline,
-    CommandFailed,
-    ConnectionLost,
-    GuestError,
-    UnitFailed,
-)
+from harness.guest.connection import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, GuestError
+from harness.guest.guest import UnitFailed
 from harness.guest.transfer import Line
 from harness.host import runs
 from harness.host.cache import cache_root

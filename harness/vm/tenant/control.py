@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.guest.guest import GuestError
+from harness.guest.connection import GuestError
 
 # Status and output, still encoded; None once the port is closed.
 _Answer = tuple[int, str] | None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from harness.guest.guest import Completed, GuestError
+from harness.guest.connection import Completed, GuestError
 from harness.image import initramfs
 from harness.vm.tenant.control import Control
 

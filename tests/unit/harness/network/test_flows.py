@@ -13,7 +13,7 @@ import pytest
 
 from bundle.errors import UsageError
 from harness import network
-from harness.guest.guest import Completed
+from harness.guest.connection import Completed
 from harness.network.flows import LOOPBACK, Flow, flows
 from harness.traffic.attempts import attempt, verdict
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.guest.guest import Completed
+from harness.guest.connection import Completed
 from harness.machine.machine import Machine
 from harness.scenarios import test_sshd as scenario
 from harness.vm import topology

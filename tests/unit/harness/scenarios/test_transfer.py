@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.guest.guest import Completed, ConnectionLost
+from harness.guest.connection import Completed, ConnectionLost
 from harness.guest.transfer import CLEAR, Line
 from harness.kvmagent import patch
 from harness.kvmagent.patch import LANDING, BundleFiles

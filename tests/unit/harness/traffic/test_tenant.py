@@ -16,7 +16,7 @@ import time
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.guest.guest import GuestError
+from harness.guest.connection import GuestError
 from harness.traffic import Traffic
 from harness.traffic.tenants import TenantProbe
 from harness.vm.tenant.tenant import Host, TenantSpec, connect

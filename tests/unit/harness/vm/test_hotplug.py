@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.guest.guest import Completed
+from harness.guest.connection import Completed
 from harness.machine.domain import Nic
 from harness.vm import hotplug
 from harness.vm.cables import Forward, Link, UserNet

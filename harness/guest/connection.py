@@ -1,0 +1,252 @@
+"""The connection to a guest: commands over SSH with a deadline on each, both streams drained together, never re-run."""
+
+from __future__ import annotations
+
+import logging
+import select
+import shlex
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import paramiko
+
+from bundle.errors import InfrastructureError
+
+SSH_PORT = 3922
+CONNECT_DEADLINE = 60.0
+# What an emulated sshd ends soonest: OpenSSL has it in assembler, and the login key is of the same curve.
+_KEY_EXCHANGE = "ecdh-sha2-nistp256"
+_CHUNK = 1 << 18
+# Every failure is raised; paramiko would print the traceback of each vain attempt to log in as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class GuestError(InfrastructureError):
+    """Base of what can go wrong between the harness and a guest."""
+
+
+class ConnectionLost(GuestError):
+    """The SSH connection ended while a command ran: whether it did its work is unknown."""
+
+
+class CommandDeadline(GuestError):
+    """A command did not end in time; it may still be running."""
+
+
+class CommandFailed(GuestError):
+    """A command ended with a status other than 0."""
+
+    def __init__(self, guest: str, completed: Completed) -> None:
+        """Name the guest, the command, its status and the last line it wrote."""
+        last = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-1:]
+        tail = f": {last[0]}" if last else ""
+        super().__init__(f"{guest}: {completed.command!r} ended with status {completed.status}{tail}")
+        self.completed = completed
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What became of one command. ``seconds`` is the harness's wall time."""
+
+    command: str
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Connection:
+    """A connection to one guest; :class:`harness.guest.guest.Guest` adds what a person asks of it.
+
+    Args of the constructor:
+        name: what the guest is called in messages.
+        host: loopback address of the host.
+        port: loopback port that leads to the guest's SSH port.
+        key: private key file, OpenSSH or PEM format.
+        user: login name.
+    """
+
+    def __init__(self, name: str, host: str, port: int, key: Path, user: str = "root") -> None:
+        """Remember where the guest is; connects with the first command."""
+        self.name = name
+        self.host = host
+        self.port = port
+        self.key = key
+        self.user = user
+        self._prelude: Callable[[], str] | None = None
+        self._transport: paramiko.Transport | None = None
+
+    def __enter__(self) -> Self:
+        """Return the guest itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def precede_first(self, prelude: Callable[[], str]) -> None:
+        """Let a line of shell run in front of the next command, in the same shell: it costs no round trip."""
+        self._prelude = prelude
+
+    def connect(self, deadline: float = CONNECT_DEADLINE) -> None:
+        """Connect and log in, trying until the deadline: sshd may not be up yet.
+
+        Raises:
+            GuestError: no login in time, with the last reason.
+        """
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                self._transport = self._login(max(1.0, end - time.monotonic()))
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                if time.monotonic() >= end:
+                    reason = f"{type(error).__name__}: {error}"
+                    raise GuestError(
+                        f"{self.name}: no SSH login at {self.host}:{self.port} within {deadline:g} s ({reason})",
+                        hint="read its console log",
+                    ) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def _login(self, deadline: float) -> paramiko.Transport:
+        connection = socket.create_connection((self.host, self.port), timeout=deadline)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = paramiko.Transport(connection, disabled_algorithms={"pubkeys": []})
+        options = transport.get_security_options()
+        options.kex = sorted(options.kex, key=lambda name: name != _KEY_EXCHANGE)
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = deadline
+        try:
+            transport.start_client(timeout=deadline)
+            transport.auth_publickey(self.user, paramiko.PKey.from_path(self.key))
+        except BaseException:
+            transport.close()
+            raise
+        transport.set_keepalive(15)
+        return transport
+
+    def close(self) -> None:
+        """Close the connection; the next command opens a new one."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._transport is not None and self._transport.is_active()
+
+    def channel(self, command: str, deadline: float) -> paramiko.Channel:
+        """Start a command and return its channel, for callers that speak a protocol on it."""
+        return self._session(command, deadline, lambda channel: channel.exec_command(self._preceded(command)))
+
+    def subsystem(self, name: str, deadline: float) -> paramiko.Channel:
+        """Start a subsystem of sshd, such as ``sftp``, and return its channel."""
+        return self._session(name, deadline, lambda channel: channel.invoke_subsystem(name))
+
+    def _session(
+        self, what: str, deadline: float, ask: Callable[[paramiko.Channel], object]
+    ) -> paramiko.Channel:
+        if self._transport is None:
+            self.connect(deadline)
+        assert self._transport is not None  # noqa: S101 - connect() set it or raised
+        try:
+            channel = self._transport.open_session(timeout=deadline)
+            ask(channel)
+        except (EOFError, OSError, paramiko.SSHException) as error:
+            self.close()
+            raise ConnectionLost(
+                f"{self.name}: the SSH connection is gone before {what!r}: {error}"
+            ) from None
+        return channel
+
+    def _preceded(self, command: str) -> str:
+        prelude, self._prelude = self._prelude, None
+        return f"{prelude()}\n{command}" if prelude else command
+
+    def run(
+        self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True
+    ) -> Completed:
+        """Run a shell command once.
+
+        Args:
+            command: for the guest's login shell.
+            deadline: seconds until it must have ended.
+            stdin: what it reads.
+            check: raise when it ends with a status other than 0.
+
+        Raises:
+            CommandDeadline: it did not end in time.
+            ConnectionLost: the connection ended first.
+            CommandFailed: ``check`` is set and the status is not 0.
+        """
+        started = time.monotonic()
+        channel = self.channel(command, deadline)
+        try:
+            stdout, stderr = self._drain(channel, command, stdin, started + deadline, deadline)
+            channel.status_event.wait(max(0.0, started + deadline - time.monotonic()))
+            if channel.exit_status < 0:
+                raise ConnectionLost(f"{self.name}: the connection ended during {command!r}")
+        finally:
+            channel.close()
+        completed = Completed(
+            command, channel.exit_status, stdout.decode(errors="replace"), stderr.decode(errors="replace"),
+            time.monotonic() - started,
+        )  # fmt: skip
+        if check and completed.status != 0:
+            raise CommandFailed(self.name, completed)
+        return completed
+
+    def _drain(
+        self, channel: paramiko.Channel, command: str, stdin: bytes, end: float, deadline: float
+    ) -> tuple[bytes, bytes]:
+        output, errors = bytearray(), bytearray()
+        unsent = stdin
+        while not (channel.eof_received or channel.closed):
+            if unsent and channel.send_ready():
+                unsent = unsent[channel.send(unsent[:_CHUNK]) :]
+                if not unsent:
+                    channel.shutdown_write()
+            select.select([channel], [], [], 0.02 if unsent else min(1.0, max(0.0, end - time.monotonic())))
+            self._take(channel, output, errors)
+            if time.monotonic() >= end:
+                raise CommandDeadline(
+                    f"{self.name}: {command!r} did not end within {deadline:g} s (last output: "
+                    f"{bytes(output[-80:] or errors[-80:]).decode(errors='replace')!r})"
+                )
+        self._take(channel, output, errors)
+        return bytes(output), bytes(errors)
+
+    @staticmethod
+    def _take(channel: paramiko.Channel, output: bytearray, errors: bytearray) -> None:
+        while channel.recv_ready():
+            output += channel.recv(_CHUNK)
+        while channel.recv_stderr_ready():
+            errors += channel.recv_stderr(_CHUNK)
+
+    def get(self, path: str, *, deadline: float = 60.0) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            CommandFailed: it cannot be read.
+        """
+        command = f"cat -- {shlex.quote(path)}"
+        started = time.monotonic()
+        channel = self.channel(command, deadline)
+        try:
+            stdout, stderr = self._drain(channel, command, b"", started + deadline, deadline)
+            channel.status_event.wait(max(0.0, started + deadline - time.monotonic()))
+            status = channel.exit_status
+        finally:
+            channel.close()
+        if status != 0:
+            failed = Completed(
+                command, status, "", stderr.decode(errors="replace"), time.monotonic() - started
+            )
+            raise CommandFailed(self.name, failed)
+        return stdout

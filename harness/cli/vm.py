@@ -47,7 +47,7 @@ def start(
     """Start a system VM and keep it: booted, configured, with its tenants."""
     from bundle import catalogue
     from harness.kept import start
-    from harness.lab.lab import Wish
+    from harness.lab.wish import Wish
 
     facts = catalogue.load()
     chosen = facts.release(release or facts.default_from).name

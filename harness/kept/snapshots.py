@@ -20,7 +20,8 @@ from harness.host import cache
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.kept import start, stop
 from harness.kept.record import Kept, all_kept, check_name
-from harness.lab.lab import Lab, Wish
+from harness.lab.lab import Lab
+from harness.lab.wish import Wish
 from harness.machine.disks import work_folder
 from harness.machine.machine import Machine, attach
 from harness.vm.engine import SYSTEM, SystemVm

@@ -10,7 +10,8 @@ from pathlib import Path
 from bundle.errors import UsageError
 from harness.host import locks, runs
 from harness.kept.record import Kept, all_kept, check_name
-from harness.lab.lab import Lab, Wish, open_lab
+from harness.lab.lab import Lab, open_lab
+from harness.lab.wish import Wish
 from harness.record import results
 from harness.record.events import EventLog
 from harness.vm.engine import SystemVm

@@ -17,7 +17,9 @@ from bundle.errors import InfrastructureError
 from harness import network
 from harness.host import slots, wait
 from harness.host.ports import Ports
-from harness.lab.lab import Lab, ingredients, keep_consoles, require
+from harness.lab.golden import ingredients, require
+from harness.lab.lab import Lab
+from harness.lab.logs import keep_consoles
 from harness.management.health import Role, role
 from harness.network import Network
 from harness.record import progress

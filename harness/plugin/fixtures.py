@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     """Everything that scenarios share, up to the golden snapshot."""
-    from harness.lab.lab import Wish, open_lab
+    from harness.lab.lab import open_lab
+    from harness.lab.wish import Wish
 
     run = run_of(request.config)
     option = request.config.getoption

@@ -6,6 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.record.events import EventLog
 
 
 @contextmanager
@@ -25,3 +28,16 @@ def step(title: str) -> Iterator[None]:
 def say(line: str) -> None:
     """Print one plain line on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+@dataclass
+class Narrator:
+    """Tells a person and the event log the same story."""
+
+    events: EventLog
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announce, time and record one step."""
+        with self.events.step(title), step(title):
+            yield

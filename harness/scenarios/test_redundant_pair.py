@@ -14,8 +14,9 @@ from bundle.errors import CheckFailed, InfrastructureError
 from harness.guest.guest import Guest
 from harness.kvmagent import patch
 from harness.lab.lab import Lab
+from harness.lab.limits import PACES
 from harness.lab.pair import Pair, open_pair
-from harness.lab.trial import PACES, Trial
+from harness.lab.trial import Trial
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.management.health import Role, role
 from harness.plugin.choosing import scenario_id

@@ -25,7 +25,8 @@ from bundle import catalogue
 from harness.host import wait
 from harness.host.cache import cache_root
 from harness.kvmagent.patch import LANDING
-from harness.lab.lab import Lab, Wish, open_lab
+from harness.lab.lab import Lab, open_lab
+from harness.lab.wish import Wish
 from harness.machine.machine import Machine
 from harness.record import results
 from harness.record.events import EventLog

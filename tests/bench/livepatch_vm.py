@@ -25,7 +25,8 @@ from bundle import catalogue
 from bundle.build import BuildOptions, build
 from bundle.paths import payload_root
 from harness.kvmagent.patch import FILES, LANDING
-from harness.lab.lab import Lab, Wish, open_lab
+from harness.lab.lab import Lab, open_lab
+from harness.lab.wish import Wish
 from harness.record import results
 from harness.record.events import EventLog
 from harness.site.site import PINGS

@@ -21,7 +21,7 @@ from harness.host.cache import cache_root
 from harness.host.hypervisor import hypervisor
 from harness.host.wait import DeadlineExceeded
 from harness.kept.record import all_kept
-from harness.lab.lab import require
+from harness.lab.golden import require
 from harness.traffic.proofs import prove
 from harness.vm import golden
 from harness.vm.reaper import reap
@@ -157,7 +157,8 @@ def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
     code = (
         "import sys, time, pathlib\n"
         "from harness.record.events import EventLog\n"
-        "from harness.lab.lab import Wish, open_lab\n"
+        "from harness.lab.lab import open_lab\n"
+        "from harness.lab.wish import Wish\n"
         "from harness.record.results import create\n"
         "record = create(pathlib.Path(sys.argv[1]))\n"
         "with open_lab(Wish('router', sys.argv[2], sys.argv[3]), record, EventLog(record.events)) as lab:\n"

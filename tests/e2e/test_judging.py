@@ -12,8 +12,10 @@ from bundle import catalogue
 from bundle.paths import payload_root
 from harness.checks import judge
 from harness.kvmagent import patch
-from harness.lab.lab import Wish, build_bundle, open_lab
+from harness.lab.bundles import build_bundle
+from harness.lab.lab import open_lab
 from harness.lab.trial import Trial
+from harness.lab.wish import Wish
 from harness.observe import identity
 from harness.record import results
 from harness.record.events import EventLog

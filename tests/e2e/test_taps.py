@@ -16,7 +16,7 @@ import pytest
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import wait
 from harness.host.hypervisor import PREFIX, hypervisor
-from harness.lab.lab import require
+from harness.lab.golden import require
 from harness.traffic.proofs import prove
 from harness.vm import taps
 from harness.vm.cables import Bridge

@@ -11,8 +11,11 @@ import pytest
 
 from bundle import catalogue
 from harness import network
-from harness.lab.lab import Wish, management_of, open_lab, require
+from harness.lab.golden import require
+from harness.lab.lab import open_lab
 from harness.lab.pair import open_pair
+from harness.lab.site import management_of
+from harness.lab.wish import Wish
 from harness.network.model import Acl, Machine, Nic
 from harness.record import results
 from harness.record.events import EventLog

@@ -10,7 +10,7 @@ from harness.cli.image import image as command
 from harness.host import cache
 from harness.image import ImageSpec, base, build, building, find, list_images
 from harness.image.spec import resolve
-from harness.lab.lab import Wish
+from harness.lab.wish import Wish
 from harness.vm import retention
 from tests.unit.harness.image.image_samples import scripts_archive, small_tree
 

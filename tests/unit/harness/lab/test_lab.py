@@ -11,7 +11,7 @@ import pytest
 from harness.host import slots
 from harness.image import images
 from harness.kvmagent.patch import FILES
-from harness.lab import lab
+from harness.lab import lab, logs
 from harness.machine import accel
 from harness.record.results import Results
 from harness.vm import golden
@@ -83,7 +83,7 @@ def test_console_logs_bear_the_name_of_the_vm_whatever_its_domains_are_called(tm
         tenant_machines=dict(zip(("tenants", "silent"), others, strict=True)),
         machines=lambda: [system, *others],
     )
-    lab.keep_consoles(vm, Results(tmp_path / "run"), "S01")
+    logs.keep_consoles(vm, Results(tmp_path / "run"), "S01")
     kept = {path.name: path.read_text() for path in (tmp_path / "run" / "logs" / "S01").iterdir()}
     assert kept == {"S01-console.log": "spare-1", "S01-tenants-console.log": "spare-1-tenants"}
 

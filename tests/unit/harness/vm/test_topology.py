@@ -9,7 +9,7 @@ import pytest
 
 from bundle.errors import UsageError
 from harness import network
-from harness.lab.lab import Wish
+from harness.lab.wish import Wish
 from harness.vm import topology
 from harness.vm.cables import Link, Star, UserNet
 from harness.vm.engine import FIRST_NIC_SLOT

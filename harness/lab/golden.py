@@ -1,0 +1,138 @@
+"""Golden snapshots of a run: made once, from a cold boot to proven rules, and what they depend on."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.catalogue import Release
+from bundle.errors import CheckFailed
+from bundle.ship.iso import make_iso
+from harness import image, network
+from harness.host.cache import digest_of_files
+from harness.host.hypervisor import Hypervisor
+from harness.kvmagent.patch import FILES
+from harness.lab.logs import keep_consoles
+from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of
+from harness.network import Network
+from harness.record import progress
+from harness.record.progress import Narrator
+from harness.record.results import Results
+from harness.traffic import proofs
+from harness.vm import boot, golden, hotplug, topology
+from harness.vm.engine import CD, Engine, SystemVm, kernel_arguments
+
+_TENANT_FILES = Path(__file__).parents[1] / "vm/tenant/guest"
+# What the serial console said while the golden snapshot was booted.
+BOOT_LOG = "boot-console.log"
+# What stands for the kernel's arguments where nobody gives any.
+_OWN_LOADER = "the disk's own boot loader"
+
+
+def ingredients(
+    template: image.Image, bundle: Path, host: Hypervisor, engine: Engine,
+    plans: Sequence[topology.Topology], declared: Network | None,
+) -> dict[str, object]:  # fmt: skip
+    """Return everything that a golden snapshot depends on."""
+    return {
+        "image": template.digest,
+        "kernel": kernel_arguments(template, engine.accelerator) if template.direct_boot else _OWN_LOADER,
+        "bundle": digest_of_files([bundle / name for name in FILES]),
+        "topology": [asdict(plan) for plan in plans],
+        "network": repr(declared),
+        "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),
+        "qemu": host.version(),
+        "accelerator": asdict(engine.accelerator),
+        "technique": engine.technique,
+    }
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Boots a system VM from cold, gives it its rules, proves them, and freezes it."""
+
+    engine: Engine
+    plan: topology.Topology
+    image: image.Image
+    release: Release
+    bundle: Path
+    network: Network | None
+    narrator: Narrator
+    results: Results
+
+    def make(self, folder: Path) -> dict[str, Any]:
+        """Boot, configure, prove and freeze a system VM; returns what is kept beside the snapshot about it.
+
+        Raises:
+            InfrastructureError: a step fails; the console's log is among the results.
+            CheckFailed: a rule of the network is not answered.
+        """
+        public_key = golden.make_key(folder)
+        key = folder / golden.KEY_NAME
+        if self.release.transport == "iso":
+            make_iso(self.bundle, folder / CD)
+        vm = self.engine.start("golden", self.plan, self.image, key, freeze_to=folder)
+        try:
+            with self.narrator.step(f"boot {self.plan.vm_name}"):
+                boot.boot(
+                    vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key), release=self.release,
+                    bundle=self.bundle, public_key=public_key, progress=progress.say,
+                )  # fmt: skip
+                for tenant in vm.tenants.values():
+                    tenant.wait_ready()
+            if "management" in vm.uplinks:
+                from harness.site.authority import Authority
+
+                Authority().save(folder / AUTHORITY)
+            # The network is there until all machines stand still: the snapshot has a connected agent.
+            with management_of(vm, folder, self.results.log(f"golden/{MANAGEMENT_LOG}")):
+                self._configure(vm)
+                with self.narrator.step("freeze"):
+                    vm.guest.run("sync")
+                    shutil.copyfile(vm.console_log, folder / BOOT_LOG)
+                    self.engine.freeze(vm, folder)
+        except BaseException:
+            keep_consoles(vm, self.results, "golden")
+            vm.stop()
+            raise
+        return {
+            "release": self.release.name,
+            "type": self.plan.vm_type,
+            "needs": [str(path) for path in self.image.files()],
+        }
+
+    def _configure(self, vm: SystemVm) -> None:
+        """Do what the server does once a VM is up: give its agent a certificate, or its router rules."""
+        if vm.site is not None:
+            with self.narrator.step("give the agent its certificate"):
+                vm.site.authority.provision(vm.guest, secrets.token_hex(16))
+                # The guest's programs order a restart and do not wait; the agent of before connects, too, if it may.
+                vm.guest.run(
+                    "while systemctl list-jobs --no-legend cloud.service | grep -q .; do sleep 0.1; done"
+                )
+                vm.guest.wait_for_unit("cloud.service")
+                vm.site.connected()
+        if self.network is not None:
+            if vm.unplugged:
+                with self.narrator.step(f"plug in {len(vm.unplugged)} NICs"):
+                    hotplug.plug_all(vm)
+            with self.narrator.step("apply the rules"):
+                network.apply(vm.guest, network.start_bags(self.network))
+            with self.narrator.step("prove the rules"):
+                require(proofs.prove(vm, self.network))
+
+
+def require(answers: list[proofs.Proof]) -> None:
+    """Raise when a rule was not answered.
+
+    Raises:
+        CheckFailed: names the first rule and what was seen.
+    """
+    failed = [proof for proof in answers if proof.reason]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise CheckFailed(f"{failed[0].name}: {failed[0].reason}{more}")

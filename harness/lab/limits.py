@@ -1,0 +1,19 @@
+"""Limits of a trial: how probes ask, and how long users may wait."""
+
+from __future__ import annotations
+
+from harness.traffic import plan
+
+# How probes ask. Under emulation a request keeps router and tenant busy for some 50 ms: probes must not slow down what
+# they watch, and an answer that is slow for that reason alone is not lost.
+PACES = {"kvm": plan.Pace(50.0, 1.0), "qemu": plan.Pace(4.0, 5.0)}
+# The longest time without an answer that users may see, in milliseconds. Under emulation, and with other guests beside
+# it, a guest is many times slower: there it only says that every service is back soon.
+BUDGETS_MS = {"kvm": 500.0, "qemu": 8000.0}
+# An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
+AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
+# Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
+FIRST_ANSWERS = 10.0
+AGENT_PROBE = "agent's connection to the management server"
+# Browsers come to this port. Each console is a chain of four connections: a few a second are enough.
+CONSOLE_PORT, CONSOLE_RATE, CONSOLE_TIMEOUT = 8080, 2.0, 5.0

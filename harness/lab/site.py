@@ -1,0 +1,44 @@
+"""The management network around a VM that has an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.vm import topology
+from harness.vm.cables import Forward
+from harness.vm.engine import SystemVm
+
+# Who signed the agent's certificate, beside the snapshot that holds it.
+AUTHORITY = "authority.pem"
+# What the network says, by the name among the results.
+MANAGEMENT_LOG = "management-network.log"
+
+
+@contextmanager
+def management_of(
+    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[Forward] = ()
+) -> Iterator[None]:
+    """Play the management network of a VM that has an agent, with the authority of its snapshot.
+
+    Args:
+        vm: the VM; one without a management network is left alone.
+        snapshot: folder of the golden snapshot that it is from.
+        log: file for what the network says.
+        services: what the VM finds there besides its server, by address and port.
+    """
+    uplink = vm.uplinks.get("management")
+    if uplink is None:
+        yield
+        return
+    # Only VMs that have an agent need it.
+    from harness.site.authority import Authority
+    from harness.site.site import Site
+
+    authority = Authority.load(snapshot / AUTHORITY)
+    with Site(
+        authority, uplink.other_end, topology.MANAGEMENT_NETWORK, topology.MANAGEMENT_GATEWAY, log, services
+    ) as site:
+        vm.site = site
+        yield

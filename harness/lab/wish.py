@@ -1,0 +1,68 @@
+"""A wish: what a person wants to see patched, and the template and network that it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.errors import UsageError
+from harness import image, network
+from harness.image import images
+from harness.network import Network
+from harness.vm import topology
+
+# The network that is shipped for a VM type.
+DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm", "dhcpsrvr": "dhcpsrvr"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants to see patched.
+
+    Attributes:
+        vm_type: as in the cmdline.
+        from_release: what the system VM runs before the patch.
+        to_release: what it is patched to.
+        debian: another Debian than the catalogue's for the template.
+        network: name or file of the declared network; None takes the one that is shipped for the type, if any.
+        bundle: a finished bundle to patch with, instead of one built from the reference payload.
+        template: name of an image of the cache to boot instead of the reference template, such as an imported one.
+        network_backend: as in ``taps.find``.
+    """
+
+    vm_type: str
+    from_release: str
+    to_release: str
+    debian: int | None = None
+    network: str | None = None
+    bundle: Path | None = None
+    template: str | None = None
+    network_backend: str | None = None
+
+    def image(self, bundle: Path) -> image.Image:
+        """Return the template: the named one, or one that is built with a bundle's scripts.
+
+        Raises:
+            UsageError: no such image, or one of another release.
+        """
+        if self.template is None:
+            return image.build(image.ImageSpec(release=self.from_release, bundle=bundle, debian=self.debian))
+        found = images.find(self.template)
+        if found.release != self.from_release:
+            raise UsageError(f"template {self.template} is of {found.release}, not of {self.from_release}")
+        return images.load(found.folder)  # finding it was no use of it yet
+
+    def declared(self) -> Network | None:
+        """Return the declared network, or None for a type that has none.
+
+        Raises:
+            UsageError: there is no such network, or it is one of another VM type.
+        """
+        topology.of_type(self.vm_type)
+        name = self.network or DEFAULT_NETWORKS.get(self.vm_type)
+        declared = network.load(name) if name else None
+        if declared is not None and declared.type != self.vm_type:
+            raise UsageError(f"network {name!r} is declared for a {declared.type}, not for a {self.vm_type}")
+        if declared is not None and declared.redundant is not None:
+            raise UsageError(f"network {name!r} declares a redundant pair, which only scenarios start")
+        return declared

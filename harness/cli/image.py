@@ -54,14 +54,14 @@ def build(
     from bundle.build import build as build_bundle
     from harness.image import ImageSpec
     from harness.image import build as build_image
-    from harness.image.progress import for_stream
+    from harness.record.progress import shown
 
     with tempfile.TemporaryDirectory(prefix="sysvm-") as scratch:
         if bundle is None:
             bundle = Path(scratch) / "bundle"
             build_bundle(BuildOptions(output=bundle, release=release))
         spec = ImageSpec(release=release, bundle=bundle, debian=debian, kind=kind, mirror=mirror)
-        _print(build_image(spec, for_stream()), as_json)
+        _print(build_image(spec, shown()), as_json)
 
 
 @image.command("import")
@@ -76,11 +76,11 @@ def import_(
 ) -> None:
     """Take a genuine template: qcow2, also packed with bzip2, xz, zstd or gzip."""
     from harness.image.importing import take
-    from harness.image.progress import for_stream
+    from harness.record.progress import shown
 
     given = {"sha512": sha512, "sha256": sha256, "md5": md5}
     digests = {algorithm: digest for algorithm, digest in given.items() if digest}
-    _print(take(file, release, digests=digests, progress=for_stream()), as_json)
+    _print(take(file, release, digests=digests, progress=shown()), as_json)
 
 
 @image.command("list")

@@ -14,9 +14,9 @@ from bundle.errors import InfrastructureError
 from bundle.paths import payload_root
 from harness.host import cache
 from harness.image import mirror
-from harness.image.progress import Progress
 from harness.image.spec import Plan
 from harness.image.tree import Tree
+from harness.record.progress import Progress
 
 KIND = "bases"
 _TREE = "tree.json"

@@ -11,8 +11,8 @@ from bundle.paths import payload_root
 from harness.host import cache
 from harness.image import base, customize, disk, images, kernel, sbom
 from harness.image.images import Image
-from harness.image.progress import Progress, Silent
 from harness.image.spec import ImageSpec, Plan, resolve
+from harness.record.progress import Progress, Silent
 
 ROOT_DEVICE = "/dev/vda1"
 _SCRIPTS = "cloud-scripts.tgz"

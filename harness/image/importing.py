@@ -18,7 +18,7 @@ from harness.host import cache
 from harness.image import building, images, kernel, partitions, sbom
 from harness.image.extreader import ExtReader
 from harness.image.images import Image
-from harness.image.progress import Progress, Silent
+from harness.record.progress import Progress, Silent
 
 _RELEASE_FILE = "etc/cloudstack-release"
 _DIGITS = {"sha512": 128, "sha256": 64, "md5": 32}

@@ -9,6 +9,7 @@ from bundle.errors import UsageError
 from harness import image, network
 from harness.image import images
 from harness.network import Network
+from harness.record import progress
 from harness.vm import topology
 
 # The network that is shipped for a VM type.
@@ -46,7 +47,8 @@ class Wish:
             UsageError: no such image, or one of another release.
         """
         if self.template is None:
-            return image.build(image.ImageSpec(release=self.from_release, bundle=bundle, debian=self.debian))
+            spec = image.ImageSpec(release=self.from_release, bundle=bundle, debian=self.debian)
+            return image.build(spec, progress.shown())
         found = images.find(self.template)
         if found.release != self.from_release:
             raise UsageError(f"template {self.template} is of {found.release}, not of {self.from_release}")

@@ -1,38 +1,152 @@
-"""What a person sees while something long runs: a live line on a terminal, plain lines elsewhere."""
+"""Progress for people, on standard error: live lines on a terminal, one line a step elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from harness.record.events import EventLog
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Live
 
-@contextmanager
-def step(title: str) -> Iterator[None]:
-    """Announce a step, and say how long it took; on a terminal a spinner turns meanwhile."""
-    started = time.monotonic()
-    if sys.stderr.isatty():
+
+class Step(Protocol):
+    """A step that is under way."""
+
+    def note(self, line: str) -> None:
+        """Show what it does right now, where there is a place for that."""
+
+
+class Progress(Protocol):
+    """A teller of steps."""
+
+    def step(self, title: str) -> AbstractContextManager[Step]:
+        """Announce a step; it lasts as long as the context."""
+
+
+class _Quiet:
+    """A step of which only the end is told."""
+
+    def note(self, line: str) -> None:
+        """Say nothing."""
+
+
+class Silent:
+    """A progress that tells nothing."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:  # noqa: ARG002 - the protocol's name
+        """Say nothing."""
+        yield _Quiet()
+
+
+class Lines:
+    """A progress of plain lines: each step and its seconds, once it has ended well."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Print the step when it has ended."""
+        started = time.monotonic()
+        yield _Quiet()
+        say(f"{title}: {time.monotonic() - started:.1f} s")
+
+
+@dataclass
+class _LiveStep:
+    """A step's live line."""
+
+    live: Live
+    task: int
+    title: str
+    width: int
+
+    def note(self, line: str) -> None:
+        """Show the beginning of a line behind the step's title."""
+        from rich.markup import escape
+        from rich.progress import TaskID
+
+        room = max(10, self.width - len(self.title) - 16)
+        text = f"{escape(self.title)} [dim]{escape(line[:room])}[/dim]"
+        self.live.update(TaskID(self.task), description=text)
+
+
+@dataclass
+class Terminal:
+    """A progress with a live line for every step that is under way; one line remains of each."""
+
+    _live: Live | None = field(default=None, init=False)
+    _open: int = field(default=0, init=False)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show the step while it lasts; steps may lie within each other."""
+        from rich.markup import escape
+
+        live = self._live or self._begin()
+        self._open += 1
+        started = time.monotonic()
+        task = live.add_task(escape(title), total=None)
+        try:
+            yield _LiveStep(live, task, title, live.console.width)
+            live.console.print(
+                f"[green]✓[/green] {escape(title)} [dim]{time.monotonic() - started:.1f} s[/dim]"
+            )
+        finally:
+            live.remove_task(task)
+            self._open -= 1
+            if not self._open:
+                live.stop()
+                self._live = None
+
+    def say(self, line: str) -> None:
+        """Print a line above the live ones."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _begin(self) -> Live:
         from rich.console import Console
+        from rich.progress import Progress as Live
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        with Console(stderr=True).status(title):
-            yield
-    else:
-        yield
-    say(f"{title}: {time.monotonic() - started:.1f} s")
+        console: Console = Console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._live = Live(*columns, console=console, transient=True)
+        self._live.start()
+        return self._live
+
+
+_TERMINAL, _LINES = Terminal(), Lines()
+
+
+def shown() -> Progress:
+    """Return what suits standard error."""
+    return _TERMINAL if sys.stderr.isatty() else _LINES
+
+
+def step(title: str) -> AbstractContextManager[Step]:
+    """Announce a step, and say how long it took."""
+    return shown().step(title)
 
 
 def say(line: str) -> None:
     """Print one plain line on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        _TERMINAL.say(line)
+    else:
+        print(line, file=sys.stderr, flush=True)
 
 
 @dataclass
 class Narrator:
-    """Tells a person and the event log the same story."""
+    """A story that a person and the event log are told alike."""
 
     events: EventLog
 

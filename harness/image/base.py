@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from bundle.paths import payload_root
-from harness.host import cache
+from harness.host import cache, sources
 from harness.image import mirror
 from harness.image.spec import Plan
 from harness.image.tree import Tree
@@ -29,7 +29,6 @@ _DPKG_OPTIONS = (
     "path-include=/usr/share/doc/*/copyright",
     "path-exclude=/usr/share/info/*",
 )
-_SOURCES = ("base.py", "tree.py")
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ def obtain(plan: Plan, progress: Progress) -> Base:
 
 def key_of(plan: Plan) -> str:
     """Return the base's key: everything that decides its bytes, as far as it is known before the mirror is asked."""
-    here = Path(__file__).parent
     return cache.key_of(
         plan.debian.codename,
         plan.debian.kernel_package,
@@ -69,7 +67,7 @@ def key_of(plan: Plan) -> str:
         plan.mirror_lines,
         plan.epoch,
         cache.digest_of_files(_hooks()),
-        cache.digest_of_files([here / name for name in _SOURCES]),
+        sources.digest_behind(__name__),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
 from bundle.paths import payload_root
-from harness.host import cache
+from harness.host import cache, sources
 from harness.image import base, customize, disk, images, kernel, sbom
 from harness.image.images import Image
 from harness.image.spec import ImageSpec, Plan, resolve
@@ -16,17 +16,6 @@ from harness.record.progress import Progress, Silent
 
 ROOT_DEVICE = "/dev/vda1"
 _SCRIPTS = "cloud-scripts.tgz"
-_SOURCES = (
-    "building.py",
-    "customize.py",
-    "disk.py",
-    "ext4.py",
-    "kernel.py",
-    "cpio.py",
-    "keystore.py",
-    "sbom.py",
-    "tree.py",
-)
 
 
 def build(spec: ImageSpec, progress: Progress | None = None) -> Image:
@@ -56,7 +45,6 @@ def build(spec: ImageSpec, progress: Progress | None = None) -> Image:
 
 def key_of(plan: Plan, scripts: bytes) -> str:
     """Return the image's key: everything that decides its bytes."""
-    here = Path(__file__).parent
     template = payload_root() / "template"
     inputs = [p for p in template.rglob("*") if p.is_file() and "hooks" not in p.parts]
     units = catalogue.load().units
@@ -69,7 +57,7 @@ def key_of(plan: Plan, scripts: bytes) -> str:
         plan.release.var_mib,
         [units.disabled, units.masked, units.enabled],
         cache.digest_of_files(inputs),
-        cache.digest_of_files([here / name for name in _SOURCES]),
+        sources.digest_behind(__name__),
         hashlib.sha256(scripts).hexdigest(),
     )
 

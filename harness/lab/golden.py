@@ -15,6 +15,7 @@ from bundle.ship.iso import make_iso
 from harness import image, network
 from harness.host.cache import digest_of_files
 from harness.host.hypervisor import Hypervisor
+from harness.host.sources import digest_behind
 from harness.kvmagent.patch import FILES
 from harness.lab.logs import keep_consoles
 from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of
@@ -26,7 +27,6 @@ from harness.traffic import proofs
 from harness.vm import boot, golden, hotplug, topology
 from harness.vm.engine import CD, Engine, SystemVm, kernel_arguments
 
-_TENANT_FILES = Path(__file__).parents[1] / "vm/tenant/guest"
 # What the serial console said while the golden snapshot was booted.
 BOOT_LOG = "boot-console.log"
 # What stands for the kernel's arguments where nobody gives any.
@@ -44,7 +44,8 @@ def ingredients(
         "bundle": digest_of_files([bundle / name for name in FILES]),
         "topology": [asdict(plan) for plan in plans],
         "network": repr(declared),
-        "tenant": digest_of_files(sorted(_TENANT_FILES.glob("*.*"))),
+        "rules": network.start_bags(declared) if declared else [],
+        "maker": digest_behind(__name__),
         "qemu": host.version(),
         "accelerator": asdict(engine.accelerator),
         "technique": engine.technique,

@@ -12,7 +12,8 @@ Fixtures:
 
 A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``. Some
 scenarios are not about every VM type: ``scenario("name", types=("secstorage",), why="...")``. One that restores more
-VMs says how many, and the room for all is reserved at once: ``scenario("name", companions=2)``.
+VMs says how many, and the room for all is reserved at once: ``scenario("name", companions=2)``. ``mark.Scenario`` has
+every keyword.
 
 Every hook and fixture is imported here; pytest need not rewrite a package without assertions, and callers import
 parts of it before pytest does: PYTEST_DONT_REWRITE.

@@ -10,6 +10,7 @@ from pathlib import Path
 from bundle import catalogue, matrix
 from bundle.catalogue import Catalogue, number_of
 from bundle.errors import UsageError
+from harness.plugin.mark import Scenario
 
 # Words of --scenario with a meaning of their own.
 DEFAULT, ALL = "default", "all"
@@ -78,13 +79,13 @@ def _minimum(bundle: Path | None, facts: Catalogue) -> str:
     return load(bundle / NAME).facts.minimum_template
 
 
-def is_chosen(identifier: str, wanted: str, *, is_default: bool) -> bool:
+def is_chosen(identifier: str, wanted: str, scenario: Scenario) -> bool:
     """Return whether a scenario runs.
 
     Args:
         identifier: the scenario's, such as ``router-from-4.15-S08-live-config-kept``.
-        wanted: ``default``, ``all``, or parts of identifiers, separated by commas; a part stands between dashes.
-        is_default: whether it is one of the default scenarios.
+        wanted: ``default``, ``all``, tags, or parts of identifiers, separated by commas; a part stands between dashes.
+        scenario: what its mark declares.
 
     Raises:
         UsageError: an empty part.
@@ -94,7 +95,7 @@ def is_chosen(identifier: str, wanted: str, *, is_default: bool) -> bool:
             raise UsageError(
                 f"invalid --scenario {wanted!r} (expected 'default', 'all', or names such as 'S08')"
             )
-        if part == ALL or (part == DEFAULT and is_default):
+        if part == ALL or (part == DEFAULT and scenario.default) or part in scenario.tags:
             return True
         if re.search(rf"(^|-){re.escape(part)}(-|$)", identifier, re.IGNORECASE):
             return True

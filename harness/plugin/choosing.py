@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from harness.plugin.cells import Cell, cells, is_chosen
+from harness.plugin.mark import Scenario, scenario_of
 
 # The test that runs after one, in the same process.
 NEXT = pytest.StashKey[pytest.Item | None]()
@@ -39,13 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = config.getoption("--scenario")
     kept, left_out = [], []
     for item in items:
+        scenario = scenario_of(item)
         identifier = scenario_id(item)
-        mark = item.get_closest_marker("scenario")
-        if (
-            identifier is None
-            or mark is None
-            or is_chosen(identifier, wanted, is_default=mark.kwargs.get("default", False))
-        ):
+        if scenario is None or identifier is None or is_chosen(identifier, wanted, scenario):
             kept.append(item)
         else:
             left_out.append(item)
@@ -59,14 +58,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def why_not(item: pytest.Item) -> str:
     """Return why a scenario cannot be made in its cell, or nothing."""
-    mark = item.get_closest_marker("scenario")
-    if mark is None:
+    scenario = scenario_of(item)
+    if scenario is None:
         return ""
     cell = cell_of(item)
-    types = mark.kwargs.get("types")
-    if types is not None and cell.vm_type not in types:
-        return str(mark.kwargs.get("why") or f"it is about {', '.join(types)}")
-    return cell.impossible
+    return scenario.not_for(cell.vm_type) or cell.impossible or _lacks(scenario, item.config, cell)
+
+
+def _lacks(scenario: Scenario, config: pytest.Config, cell: Cell) -> str:
+    """Return which need of a scenario is not met, or an empty string."""
+    from harness.lab.wish import DEFAULT_NETWORKS
+
+    if "root" in scenario.needs and os.geteuid() != 0:
+        return "it needs root on this host"
+    if "network" in scenario.needs and not (
+        config.getoption("--network") or DEFAULT_NETWORKS.get(cell.vm_type)
+    ):
+        return f"no network is declared for a {cell.vm_type}"
+    return ""
 
 
 def cell_of(item: pytest.Item) -> Cell:
@@ -80,12 +89,12 @@ def cell_of(item: pytest.Item) -> Cell:
 
 def scenario_id(item: pytest.Item) -> str | None:
     """Return the readable id of a scenario, or None for another test."""
-    mark = item.get_closest_marker("scenario")
-    if mark is None:
+    scenario = scenario_of(item)
+    if scenario is None:
         return None
     callspec = getattr(item, "callspec", None)
     own = [value for name, value in callspec.params.items() if name != "system_vm_cell"] if callspec else []
-    return "-".join([str(cell_of(item)), mark.args[0], *map(str, own)])
+    return "-".join([str(cell_of(item)), scenario.name, *map(str, own)])
 
 
 def wants_the_same(item: pytest.Item) -> bool:
@@ -99,5 +108,5 @@ def wants_the_same(item: pytest.Item) -> bool:
 
 def companions_of(item: pytest.Item) -> int:
     """Return how many more copies of its VM a scenario restores."""
-    mark = item.get_closest_marker("scenario")
-    return int(mark.kwargs.get("companions", 0)) if mark else 0
+    scenario = scenario_of(item)
+    return scenario.companions if scenario else 0

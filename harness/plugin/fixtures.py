@@ -13,6 +13,7 @@ import pytest
 
 from harness.plugin.cells import Cell
 from harness.plugin.choosing import companions_of, scenario_id, wants_the_same
+from harness.plugin.mark import scenario_of
 from harness.plugin.run import run_of
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def system_vm(
 ) -> Iterator[SystemVm]:
     """A fresh copy of the golden snapshot."""
     started = time.monotonic()
-    mark = request.node.get_closest_marker("scenario")
+    declared = scenario_of(request.node)
     # Part of domain and socket names: short, and nothing but letters, digits and dashes.
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", mark.args[0] if mark else request.node.originalname)[:24]
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", declared.name if declared else request.node.originalname)[:24]
     scenario = scenario_id(request.node)
     lab.events.emit("template", scenario=scenario, label=lab.image.label())
     companions = companions_of(request.node)

@@ -9,6 +9,7 @@ import pytest
 
 from bundle.errors import SysvmError
 from harness.plugin.choosing import NEXT, cell_of, scenario_id
+from harness.plugin.mark import scenario_of
 from harness.plugin.run import PROBLEM_KEY, RUN, Problem, run_of
 from harness.plugin.workers import Workers
 
@@ -19,9 +20,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Workers(), "sysvm-workers")
     config.addinivalue_line(
         "markers",
-        "scenario(name, default=False, types=None, why='', companions=0): a scenario that goes into the report under "
-        "that name; a default one runs when nobody chooses; types: the VM types that it is for, why: why no others; "
-        "companions: how many copies of its VM it restores, reserved, beside system_vm",
+        "scenario(name, default=False, types=None, why='', companions=0, tags=(), needs=()): a scenario that goes into "
+        "the report under that name; a default one runs when nobody chooses; types: the VM types that it is for, why: "
+        "why no others; companions: how many copies of its VM it restores, reserved, beside system_vm; tags: further words "
+        "by which --scenario finds it; needs: 'network' or 'root'",
     )
 
 
@@ -34,7 +36,8 @@ def pytest_runtest_protocol(
     identifier = scenario_id(item)
     if identifier is not None:
         cell = cell_of(item)
-        title = (getattr(item, "function", None).__doc__ or identifier).strip().splitlines()[0]
+        declared = scenario_of(item)
+        title = (declared.title if declared else "") or identifier
         run_of(item.config).events.emit(
             "scenario_started", scenario=identifier, title=title, type=cell.vm_type,
             **{"from": cell.from_release, "to": item.config.getoption("to_release")},

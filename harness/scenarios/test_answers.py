@@ -12,15 +12,10 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import CheckFailed, UsageError
-from harness.checks import Expectation
-from harness.guest.connection import Completed
-from harness.guest.guest import Guest
 from harness.host import wait
 from harness.kvmagent import patch
-from harness.kvmagent.patch import PatchAnswer
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
-from harness.management import ManagementServer, Target, status_of
+from harness.management import Target, status_of
+from harness.scenario import Completed, Expectation, Guest, Lab, ManagementServer, PatchAnswer, Trial
 
 _MADE = "/run/noise-was-made"
 # Programs that talk where they should not: systemctl when it acts, the others always, on standard error.

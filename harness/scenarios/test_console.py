@@ -6,9 +6,7 @@ import difflib
 
 import pytest
 
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
-from harness.traffic import Traffic
+from harness.scenario import Lab, Traffic, Trial
 
 _PORT_FILE = "/root/vncport"
 

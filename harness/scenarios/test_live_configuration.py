@@ -8,9 +8,7 @@ import pytest
 
 from bundle import catalogue
 from harness.kvmagent import patch
-from harness.kvmagent.patch import PatchAnswer
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
+from harness.scenario import Lab, PatchAnswer, Trial
 
 
 @pytest.mark.scenario("S08-live-config-kept")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
+from harness.scenario import Lab, Trial
 
 
 @pytest.mark.scenario("live-patch", default=True)

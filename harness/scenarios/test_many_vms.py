@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from harness.kvmagent import patch
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
-from harness.vm.engine import SystemVm
+from harness.scenario import Lab, SystemVm, Trial
 
 # Seconds that one VM may take: a healthy patch needs far less, also under emulation beside two others.
 _LIMITS = {"kvm": 45.0, "qemu": 100.0}

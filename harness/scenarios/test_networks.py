@@ -8,11 +8,9 @@ import pytest
 
 from bundle.errors import CheckFailed
 from harness.kvmagent import patch
-from harness.kvmagent.patch import PatchAnswer
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
-from harness.management import Inventory, ManagementServer, NetworkRow, Restart, Vm
+from harness.management import Restart
 from harness.management.inventory import NetworkState, VpcRow
+from harness.scenario import Inventory, Lab, ManagementServer, NetworkRow, PatchAnswer, Trial, Vm
 
 _LOG = "/var/log/livepatchsystemvm.log"
 # A tier that is not up has no rules to send; its VPC is patched all the same.

@@ -11,17 +11,24 @@ from contextlib import contextmanager
 import pytest
 
 from bundle.errors import CheckFailed, InfrastructureError
-from harness.guest.guest import Guest
 from harness.kvmagent import patch
-from harness.lab.lab import Lab
 from harness.lab.limits import PACES
-from harness.lab.pair import Pair, open_pair
-from harness.lab.trial import Trial
-from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.management.health import Role, role
 from harness.plugin.choosing import scenario_id
 from harness.record.events import Event, Json
-from harness.traffic import Traffic, plan
+from harness.scenario import (
+    Guest,
+    Inventory,
+    Lab,
+    ManagementServer,
+    NetworkRow,
+    Pair,
+    Traffic,
+    Trial,
+    Vm,
+    open_pair,
+)
+from harness.traffic import plan
 
 # The longest time without an answer while the addresses move: three missed signs of life, and the new primary's start.
 _BUDGETS_MS = {"kvm": 6_000.0, "qemu": 15_000.0}

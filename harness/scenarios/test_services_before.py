@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.kvmagent import patch
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
 from harness.observe import observation
+from harness.scenario import Lab, Trial
 
 _LIST = "/var/cache/cloud/enabled_svcs"
 _LOG = "/var/log/livepatchsystemvm.log"

@@ -7,12 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.guest.connection import GuestError
-from harness.guest.guest import Guest
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
-from harness.vm.engine import SystemVm
-from harness.vm.tenant.tenant import Tenant
+from harness.scenario import Guest, GuestError, Lab, SystemVm, Tenant, Trial
 from harness.vm.topology import SSH_PORT
 
 _BANNER = "SSH-"

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
+from harness.scenario import Forward, Lab, Trial
 from harness.site import nfs
-from harness.vm.cables import Forward
 
 _SERVER, _PORT = "10.0.0.6", 2049
 _URL = f"nfs://{_SERVER}{nfs.EXPORT}"

@@ -7,14 +7,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from harness.checks import Expectation
-from harness.guest.connection import Completed
-from harness.guest.guest import Guest
-from harness.guest.transfer import CLEAR, Line
+from harness.guest.transfer import CLEAR
 from harness.kvmagent import patch
-from harness.kvmagent.patch import FILES, BundleFiles, PatchAnswer
-from harness.lab.lab import Lab
-from harness.lab.trial import Trial
+from harness.kvmagent.patch import FILES
+from harness.scenario import BundleFiles, Completed, Expectation, Guest, Lab, Line, PatchAnswer, Trial
 
 # Seconds that the slow upload of a file takes.
 _SLOW_SECONDS = 3.0

@@ -12,6 +12,7 @@ import pytest
 from bundle import catalogue
 from bundle.errors import UsageError
 from harness.plugin.cells import Cell, cells, impossible, is_chosen
+from harness.plugin.mark import Scenario
 
 FACTS = catalogue.load()
 
@@ -68,13 +69,18 @@ def test_a_bundle_without_a_manifest_counts_as_the_reference_one(tmp_path: Path)
     ],
 )
 def test_scenarios_are_chosen_by_whole_words_of_their_ids(wanted: str, chosen: bool) -> None:
-    assert is_chosen("router-from-4.15-S08-live-config-kept", wanted, is_default=False) is chosen
+    assert (
+        is_chosen(
+            "router-from-4.15-S08-live-config-kept", wanted, Scenario("S08-live-config-kept", tags=("files",))
+        )
+        is chosen
+    )
 
 
 def test_a_default_scenario_runs_when_nobody_chooses() -> None:
-    assert is_chosen("router-from-4.21-live-patch", "default", is_default=True)
+    assert is_chosen("router-from-4.21-live-patch", "default", Scenario("live-patch", default=True))
     with pytest.raises(UsageError, match="such as 'S08'"):
-        is_chosen("router-from-4.21-live-patch", "S01,", is_default=True)
+        is_chosen("router-from-4.21-live-patch", "S01,", Scenario("live-patch", default=True))
 
 
 def collected(*options: str) -> list[str]:

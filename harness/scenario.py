@@ -1,0 +1,56 @@
+"""The names that authors of scenarios need; what is not here may change without notice.
+
+The fixtures (``lab``, ``system_vm``, ``live_patch``, ``tenant``, ``traffic``, …) are those of :mod:`harness.plugin`::
+
+    import pytest
+
+    from harness.scenario import Lab, Trial
+
+
+    @pytest.mark.scenario("my-patch", types=("router",), why="only routers have ...")
+    def test_my_patch(lab: Lab, live_patch: Trial) -> None:
+        '''A healthy bundle: one line that goes into the report.'''
+        assert live_patch.patch(lab.new_bundle).success
+"""
+
+from __future__ import annotations
+
+from harness.checks import Expectation
+from harness.guest.connection import Completed, GuestError
+from harness.guest.guest import Guest
+from harness.guest.transfer import Line
+from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab.lab import Lab
+from harness.lab.pair import Pair, open_pair
+from harness.lab.trial import Trial
+from harness.management import Inventory, ManagementServer, NetworkRow, Vm
+from harness.network import Network
+from harness.observe.observation import observe
+from harness.traffic import Traffic
+from harness.vm.cables import Forward
+from harness.vm.engine import SystemVm
+from harness.vm.tenant.tenant import Tenant
+
+__all__ = [
+    "BundleFiles",
+    "Completed",
+    "Expectation",
+    "Forward",
+    "Guest",
+    "GuestError",
+    "Inventory",
+    "Lab",
+    "Line",
+    "ManagementServer",
+    "Network",
+    "NetworkRow",
+    "Pair",
+    "PatchAnswer",
+    "SystemVm",
+    "Tenant",
+    "Traffic",
+    "Trial",
+    "Vm",
+    "observe",
+    "open_pair",
+]

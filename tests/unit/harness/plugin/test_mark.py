@@ -1,0 +1,51 @@
+"""A scenario's mark is read once, and a mistake in it is one line."""
+
+import inspect
+
+import pytest
+
+from bundle.errors import UsageError
+from harness import scenario as face
+from harness.plugin.mark import Scenario, parse
+
+
+def test_a_mark_becomes_a_frozen_scenario():
+    made = parse(("S08",), {"types": ("router",), "tags": ("files",), "companions": 2}, "t", "A title.")
+    assert made == Scenario("S08", "A title.", types=("router",), tags=("files",), companions=2)
+    with pytest.raises(AttributeError):
+        made.default = True
+
+
+def test_a_scenario_says_why_it_is_not_for_a_type():
+    assert Scenario("S26", types=("secstorage",), why="only secondary storage has mounts").not_for(
+        "router"
+    ) == ("only secondary storage has mounts")
+    assert Scenario("S26", types=("secstorage",)).not_for("router") == "it is about secstorage"
+    assert Scenario("S26", types=("secstorage",)).not_for("secstorage") == ""
+    assert Scenario("S08").not_for("router") == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "words"),
+    [
+        ((), {}, "takes one name"),
+        (("",), {}, "takes one name"),
+        (("a", "b"), {}, "takes one name"),
+        (("a",), {"typ": ("router",)}, "has no 'typ'"),
+        (("a",), {"types": "router"}, "a tuple of words, not 'router'"),
+        (("a",), {"needs": ("luck",)}, "'luck', which is none of network, root"),
+    ],
+)
+def test_a_mistake_in_a_mark_is_one_line_with_the_test(args, options, words):
+    with pytest.raises(UsageError) as caught:
+        parse(args, options, "tests/test_mine.py::test_it")
+    assert str(caught.value).startswith("tests/test_mine.py::test_it: ")
+    assert words in str(caught.value)
+
+
+def test_the_public_face_is_small_and_explained():
+    assert len(face.__all__) <= 20
+    for name in face.__all__:
+        value = getattr(face, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert (value.__doc__ or "").strip(), f"{name} has no docstring"

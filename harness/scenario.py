@@ -24,7 +24,6 @@ from harness.lab.lab import Lab
 from harness.lab.pair import Pair, open_pair
 from harness.lab.trial import Trial
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
-from harness.network import Network
 from harness.observe.observation import observe
 from harness.traffic import Traffic
 from harness.vm.cables import Forward
@@ -42,7 +41,6 @@ __all__ = [
     "Lab",
     "Line",
     "ManagementServer",
-    "Network",
     "NetworkRow",
     "Pair",
     "PatchAnswer",

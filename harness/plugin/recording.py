@@ -22,8 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "scenario(name, default=False, types=None, why='', companions=0, tags=(), needs=()): a scenario that goes into "
         "the report under that name; a default one runs when nobody chooses; types: the VM types that it is for, why: "
-        "why no others; companions: how many copies of its VM it restores, reserved, beside system_vm; tags: further words "
-        "by which --scenario finds it; needs: 'network' or 'root'",
+        "why no others; companions: how many copies of its VM it restores, reserved, beside system_vm; tags: further "
+        "words by which --scenario finds it; needs: 'network' or 'root'",
     )
 
 

@@ -105,7 +105,7 @@ def reachable(start):
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += [used for used in _runs(name)]
+            todo += list(_runs(name))
     return seen
 
 

@@ -55,6 +55,7 @@ def test_a_bundle_without_a_manifest_counts_as_the_reference_one(tmp_path: Path)
     ("wanted", "chosen"),
     [
         ("all", True),
+        ("files", True),
         ("default", False),
         ("S08", True),
         ("s08-live", True),

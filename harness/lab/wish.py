@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import catalogue
 from bundle.errors import UsageError
 from harness import image, network
 from harness.image import images
 from harness.network import Network
 from harness.record import progress
 from harness.vm import topology
-
-# The network that is shipped for a VM type.
-DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm", "dhcpsrvr": "dhcpsrvr"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Wish:
             UsageError: there is no such network, or it is one of another VM type.
         """
         topology.of_type(self.vm_type)
-        name = self.network or DEFAULT_NETWORKS.get(self.vm_type)
+        name = self.network or catalogue.vm_type(self.vm_type).network
         declared = network.load(name) if name else None
         if declared is not None and declared.type != self.vm_type:
             raise UsageError(f"network {name!r} is declared for a {declared.type}, not for a {self.vm_type}")

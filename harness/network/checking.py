@@ -28,7 +28,7 @@ def check(network: Network) -> None:
     _unique(where, "address of [[public_address]]", (row.address for row in network.public_addresses))
     _unique(where, "load balancer", ((row.public, row.port) for row in network.load_balancers))
     declared = {row.address for row in network.public_addresses}
-    if network.type == "ilbvm":
+    if network.kind.family == "balancer":
         _only_balancers(network, where)
         declared = {nic.address.ip for nic in network.inside}
     public = {

@@ -13,6 +13,7 @@ from importlib.resources import files
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from bundle import catalogue
 from bundle.errors import UsageError
 from harness.network.checking import check
 from harness.network.model import (
@@ -66,9 +67,10 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
     top = Table(document, where)
     vpn, pair = top.table("vpn"), top.table("redundant")
     nics = tuple(map(_nic, top.tables("nic")))
+    declarable = tuple(row.name for row in catalogue.load().types.values() if row.network)
     network = Network(
         name=top.text("name", _NAME),
-        type=top.choice("type", ("router", "vpcrouter", "dhcpsrvr", "ilbvm")),
+        type=top.choice("type", declarable),
         domain=top.text("domain"),
         dns=tuple(top.items("dns", IPv4Address)),
         egress_default=top.choice("egress_default", ("allow", "deny"), "allow"),

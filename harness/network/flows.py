@@ -104,7 +104,7 @@ def _inward(network: Network) -> Iterator[Flow]:
 
 def _balanced(network: Network) -> Iterator[Flow]:
     """Yield what machines try that an internal load balancer stands between."""
-    if network.type != "ilbvm":
+    if network.kind.family != "balancer":
         return
     for balancer in network.load_balancers:
         members = {member.address for member in balancer.members}

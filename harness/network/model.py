@@ -7,7 +7,9 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal, TypeAlias
 
+from bundle import catalogue
 from bundle.errors import UsageError
+from bundle.vm_types import VmType
 
 Protocol: TypeAlias = Literal["tcp", "udp", "icmp", "all"]
 # "private" is the gateway of a VPC to another private network.
@@ -215,15 +217,24 @@ class Network:
         """The NICs that tenants are behind: the guest NIC, or the tiers of a VPC."""
         return tuple(nic for nic in self.nics if nic.role in {"guest", "tier"})
 
+    @cached_property
+    def kind(self) -> VmType:
+        """What the catalogue says of the VM's type.
+
+        Raises:
+            UsageError: the catalogue has no such type.
+        """
+        return catalogue.vm_type(self.type)
+
     @property
     def is_vpc(self) -> bool:
         """Whether access lists decide, instead of a firewall for each public address."""
-        return self.type == "vpcrouter"
+        return self.kind.serves == "vpc"
 
     @property
     def serves_machines(self) -> bool:
         """Whether it gives machines their addresses, names and user data; an internal load balancer does not."""
-        return self.type != "ilbvm"
+        return "machines" in self.kind.has
 
     def nic(self, device: str) -> Nic:
         """Return the NIC of that name."""

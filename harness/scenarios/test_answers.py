@@ -19,6 +19,7 @@ from harness.host import wait
 from harness.kvmagent import patch
 from harness.kvmagent.patch import PatchAnswer
 from harness.lab.lab import Lab
+from harness.lab.site import site_of
 from harness.lab.trial import Trial
 from harness.management import ManagementServer, Target, status_of
 
@@ -112,7 +113,7 @@ def _require_due(trial: Trial, server: ManagementServer, when: str, *, due: bool
 
 
 def _has_agent(trial: Trial) -> bool:
-    return trial.vm.site is not None
+    return site_of(trial.vm) is not None
 
 
 def _call(

@@ -14,7 +14,7 @@ from harness import network
 from harness.lab.golden import require
 from harness.lab.lab import open_lab
 from harness.lab.pair import open_pair
-from harness.lab.site import management_of
+from harness.lab.site import management_of, site_of
 from harness.lab.wish import Wish
 from harness.network.model import Acl, Machine, Nic
 from harness.record import results
@@ -105,14 +105,14 @@ def test_a_secondary_storage_vm_mounts_a_share_of_a_real_server(secstorage, noth
             nfs.serve(tmp_path) as port,
             management_of(vm, lab.golden.folder, tmp_path / "network.log", [Forward(port, "10.0.0.6", 2049)]),
         ):
-            vm.site.connected()
-            answer = vm.site.agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")
+            site_of(vm).connected()
+            answer = site_of(vm).agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")
             assert answer["result"] is True, answer
             vm.guest.run(
                 f"echo template >{answer['path']}/one && test $(cat {answer['path']}/one) = template"
             )
             assert "nfs4" in vm.guest.run(f"findmnt -n -o FSTYPE {answer['path']}").stdout
-            assert vm.site.agents.ask("check_health", 30)["shares"] == [f"nfs://10.0.0.6{nfs.EXPORT}"]
+            assert site_of(vm).agents.ask("check_health", 30)["shares"] == [f"nfs://10.0.0.6{nfs.EXPORT}"]
             vm.guest.run(f"umount {answer['path']}")
     finally:
         vm.stop()

@@ -63,8 +63,8 @@ def _parse(name: str, row: dict[str, Any]) -> VmType:
     has = frozenset(row.get("has", ()))
     if unknown := has - set(get_args(Part)):
         raise UsageError(f"{where}: it has {min(unknown)!r} (expected {', '.join(get_args(Part))})")
-    if unknown := row.keys() - _CHOICES.keys() - _OPTIONAL:
-        raise UsageError(f"{where}: unknown key {min(unknown)!r}")
+    if strange := row.keys() - _CHOICES.keys() - _OPTIONAL:
+        raise UsageError(f"{where}: unknown key {min(strange)!r}")
     if ("agent" in has) != (row["family"] == "agent"):
         raise UsageError(f"{where}: the family 'agent', and no other, has an agent")
     return VmType(

@@ -25,7 +25,10 @@ from harness.record.progress import Narrator
 from harness.record.results import Results
 from harness.traffic import proofs
 from harness.vm import boot, golden, hotplug, topology
-from harness.vm.engine import CD, Engine, SystemVm, kernel_arguments
+from harness.vm.engine import Engine
+from harness.vm.frozen import CD
+from harness.vm.launch import kernel_arguments
+from harness.vm.system import SystemVm
 
 # What the serial console said while the golden snapshot was booted.
 BOOT_LOG = "boot-console.log"

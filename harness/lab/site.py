@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from harness.vm import topology
 from harness.vm.cables import Forward
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 if TYPE_CHECKING:
     from harness.site.site import Site

@@ -32,7 +32,7 @@ from harness.site import vnc
 from harness.site.link import AgentLink
 from harness.site.site import PINGS
 from harness.traffic import ConsoleProbe, Probe, Traffic, plan, proofs
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 
 @dataclass

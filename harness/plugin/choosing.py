@@ -16,7 +16,7 @@ def cells_of(config: pytest.Config) -> list[Cell]:
     Raises:
         UsageError: an unknown release or VM type.
     """
-    from harness.vm.topology import of_type
+    from harness.vm.types import of_type
 
     option = config.getoption
     types = [of_type(word).vm_type for word in option("--type").split(",")]

@@ -13,7 +13,7 @@ import pytest
 from harness.kvmagent import patch
 from harness.lab.lab import Lab
 from harness.lab.trial import Trial
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 # Seconds that one VM may take: a healthy patch needs far less, also under emulation beside two others.
 _LIMITS = {"kvm": 45.0, "qemu": 100.0}

@@ -11,7 +11,7 @@ from harness.guest.connection import GuestError
 from harness.guest.guest import Guest
 from harness.lab.lab import Lab
 from harness.lab.trial import Trial
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 from harness.vm.topology import SSH_PORT
 

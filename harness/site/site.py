@@ -19,7 +19,8 @@ from harness.site.authority import Authority
 from harness.site.link import AgentLink
 from harness.site.relay import Relay
 from harness.traffic.record import Recorder
-from harness.vm.cables import Forward, Link
+from harness.vm.cables import Forward
+from harness.vm.loopback import Link
 
 SERVER, SERVER_PORT = "10.0.0.5", 8250
 VNC_PORT = 5900

@@ -11,7 +11,7 @@ from harness.network.model import Machine
 from harness.traffic.attempts import udp_command
 from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
 from harness.traffic.tenants import RenewalProbe, TenantProbe
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
 # A request on a tenant's host starts some processes, so hosts ask this much less often than loopback does.

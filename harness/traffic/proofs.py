@@ -12,7 +12,7 @@ from harness.network import Network
 from harness.network.flows import Flow, flows
 from harness.network.model import Machine
 from harness.traffic.attempts import attempt
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 # A router has just been told its rules: its proxies may need a moment under emulation.
 DEADLINE = 30.0

@@ -33,7 +33,7 @@ from harness.record.events import EventLog
 from harness.site.site import PINGS
 from harness.traffic import HttpProbe, ProbeResult, Traffic
 from harness.vm import boot
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from tests.bench import _agents, _ratio
 
 LEGACY = Path(__file__).resolve().parents[1] / "legacy" / "patch-sysvms.sh"

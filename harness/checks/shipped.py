@@ -37,8 +37,9 @@ def read(bundle: BundleFiles, vm_type: str) -> dict[str, Shipped]:
     Raises:
         UsageError: an archive cannot be read, or the catalogue has no such VM type.
     """
+    kind = catalogue.vm_type(vm_type)
     found = {row.path: row for row in _scripts(bundle)}
-    if "agent" in catalogue.vm_type(vm_type).has:
+    if "agent" in kind.has:
         found |= {row.path: row for row in _agent(bundle)}
     return found
 

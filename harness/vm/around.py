@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, served_ports
-from harness.network.model import Machine, Nic, Outsider
+from harness.network.model import DeclaredMachine, DeclaredNic, Outsider
 from harness.vm.tenant.tenant import Host, TenantSpec, Uplink
 from harness.vm.topology import NicPlan, Topology
 from harness.vm.types import TENANTS, of_type
@@ -74,12 +74,12 @@ def _echo_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
     return tuple(port for port in served_ports(network, address) if port != HTTP_PORT)
 
 
-def _later(network: Network, nic: Nic) -> bool:
+def _later(network: Network, nic: DeclaredNic) -> bool:
     """Say whether a NIC is plugged in after the boot: of some types all are but the control NIC."""
     return network.kind.nics_later and nic.role != "control"
 
 
-def _machine_host(network: Network, machine: Machine) -> Host:
+def _machine_host(network: Network, machine: DeclaredMachine) -> Host:
     nic = network.inside_of(machine.address)
     # Who gets no address by DHCP has it from the start.
     mask = "" if network.serves_machines else f"/{nic.address.network.prefixlen}"

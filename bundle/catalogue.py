@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bundle import vm_types
 from bundle.errors import UsageError
 from bundle.paths import payload_root
-
-VM_TYPES = ("router", "vpcrouter", "dhcpsrvr", "ilbvm", "elbvm", "secstorage", "consoleproxy")
+from bundle.vm_types import Family, Part, Served, VmType
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,7 @@ class Catalogue:
     default_from: str
     releases: dict[str, Release]
     debians: dict[int, Debian]
+    types: dict[str, VmType]
     services: dict[str, Services]
     live_paths: tuple[str, ...]
     packages: PackageSets
@@ -169,6 +170,42 @@ class Catalogue:
             known = ", ".join(self.releases)
             raise UsageError(f"unknown release {name!r} (the catalogue has {known})") from None
 
+    def vm_type(self, name: str) -> VmType:
+        """Return the row of a VM type.
+
+        Raises:
+            UsageError: the catalogue has no such type.
+        """
+        try:
+            return self.types[name]
+        except KeyError:
+            raise UsageError(f"unknown VM type {name!r} (there are {', '.join(self.types)})") from None
+
+    def services_of(self, name: str) -> tuple[Services, ...]:
+        """Return the service lists of a VM type: of one by itself, then of one of a redundant pair if there are any.
+
+        Raises:
+            UsageError: the catalogue has no such type.
+        """
+        pair = self.services.get(f"{self.vm_type(name).name}-redundant")
+        return (self.services[name], pair) if pair else (self.services[name],)
+
+    def types_that(
+        self,
+        *,
+        have: Part | None = None,
+        serve: Served | None = None,
+        family: Family | None = None,
+    ) -> tuple[str, ...]:
+        """Return the names of the VM types that have a part, serve somebody, and are of a family, as far as asked."""
+        return tuple(
+            row.name
+            for row in self.types.values()
+            if (have is None or have in row.has)
+            and (serve is None or row.serves == serve)
+            and (family is None or row.family == family)
+        )
+
 
 def _range(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
     first, _, last = text.partition("..")
@@ -180,19 +217,27 @@ def _checkout_rule(row: dict[str, Any]) -> CheckoutRule:
     return CheckoutRule(row["into"], tuple(row["from"]), tuple(row["files"]), since)
 
 
-def _matrix_row(row: dict[str, Any]) -> MatrixRow:
+def _matrix_row(row: dict[str, Any], types: dict[str, VmType]) -> MatrixRow:
+    for name in row.get("types", ()):
+        if name not in types:
+            raise UsageError(f"the catalogue's matrix speaks of a VM type {name!r} that has no row")
     return MatrixRow(
         templates=_range(row["from"]),
         targets=_range(row["to"]),
         verdict=row["verdict"],
         reason=row["reason"],
         source=row["source"],
-        types=tuple(row.get("types", VM_TYPES)),
+        types=tuple(row.get("types", types)),
     )
 
 
 def parse(document: dict[str, Any]) -> Catalogue:
-    """Turn the parsed TOML document into a catalogue."""
+    """Turn the parsed TOML document into a catalogue.
+
+    Raises:
+        UsageError: its tables speak of different VM types, or a type has a word that means nothing.
+    """
+    types = vm_types.parse(document["type"])
     debians = {int(number): Debian(number=int(number), **row) for number, row in document["debian"].items()}
     releases = {
         name: Release(name=name, **{**row, "debian": debians[row["debian"]]})
@@ -202,11 +247,18 @@ def parse(document: dict[str, Any]) -> Catalogue:
         name: Services(tuple(row["enabled"]), tuple(row["disabled"]))
         for name, row in document["services"].items()
     }
+    for name in types:
+        if name not in services:
+            raise UsageError(f"VM type {name!r} of the catalogue has no table [services.{name}]")
+    for name in services:
+        if name.removesuffix("-redundant") not in types:
+            raise UsageError(f"[services.{name}] of the catalogue is about no VM type")
     return Catalogue(
         default=document["default"],
         default_from=document["default_from"],
         releases=releases,
         debians=debians,
+        types=types,
         services=services,
         live_paths=tuple(document["live"]["paths"]),
         packages=_package_sets(document["image"]),
@@ -215,7 +267,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         ),
         reference_minimum_template=document["reference"]["minimum_template"],
         checkout_agent=tuple(_checkout_rule(row) for row in document["checkout"]["agent"]),
-        matrix=tuple(_matrix_row(row) for row in document["matrix"]),
+        matrix=tuple(_matrix_row(row, types) for row in document["matrix"]),
     )
 
 
@@ -236,3 +288,12 @@ def load(path: Path | None = None) -> Catalogue:
     source = path or payload_root() / "releases.toml"
     with source.open("rb") as file:
         return parse(tomllib.load(file))
+
+
+def vm_type(name: str) -> VmType:
+    """Return a VM type of the catalogue that ships with the payload.
+
+    Raises:
+        UsageError: there is no such type.
+    """
+    return load().vm_type(name)

@@ -27,7 +27,7 @@ from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe.observation import observe
 from harness.traffic import Traffic
 from harness.vm.cables import Forward
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
 __all__ = [

@@ -113,5 +113,5 @@ def compare(old: Snapshot, new: Snapshot, catalogue: Catalogue) -> Difference:
         ),
         verdict=verdict,
         base_image=_base_image(old, new, verdict),
-        downtime=downtime(services),
+        downtime=downtime(services, catalogue),
     )

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from bundle.archive.members import Archive
-from bundle.catalogue import VM_TYPES, Catalogue
+from bundle.catalogue import Catalogue
 
 # From harmless to worst. "later" takes effect at the next boot, rule or cron run.
 Effect = Literal["none", "later", "reload", "restart", "failover"]
@@ -90,14 +90,11 @@ class Affected:
 def types_of(service: str, catalogue: Catalogue) -> tuple[str, ...]:
     """Return the VM types that run a service."""
     if service in _EVERYWHERE:
-        return VM_TYPES
+        return tuple(catalogue.types)
     if service in _ON_ROUTERS:
-        return ("router", "vpcrouter")
-    rows = catalogue.services
+        return catalogue.types_that(have="rules")
     return tuple(
-        name
-        for name in VM_TYPES
-        if any(service in rows[key].enabled for key in (name, f"{name}-redundant") if key in rows)
+        name for name in catalogue.types if any(service in row.enabled for row in catalogue.services_of(name))
     )
 
 
@@ -140,9 +137,9 @@ def affected(
     return tuple(sorted(rows, key=lambda row: (-EFFECTS.index(row.effect), row.service)))
 
 
-def downtime(services: Iterable[Affected]) -> dict[str, Effect]:
-    """Return the worst effect for every VM type."""
-    worst: dict[str, Effect] = dict.fromkeys(VM_TYPES, "none")
+def downtime(services: Iterable[Affected], catalogue: Catalogue) -> dict[str, Effect]:
+    """Return the worst effect for every VM type of a catalogue."""
+    worst: dict[str, Effect] = dict.fromkeys(catalogue.types, "none")
     for row in services:
         for name in row.types:
             worst[name] = max(worst[name], row.effect, key=EFFECTS.index)

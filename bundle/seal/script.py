@@ -12,7 +12,7 @@ from typing import Literal
 
 import jinja2
 
-from bundle.catalogue import VM_TYPES, Release, load
+from bundle.catalogue import Release, load
 from bundle.errors import UsageError
 from bundle.paths import payload_root
 
@@ -63,9 +63,12 @@ def render(spec: ScriptSpec) -> str:
         comment_start_string="<#--",
         comment_end_string="--#>",
     )
+    facts = load()
     manifest = gzip.compress(spec.guest_manifest.encode(), compresslevel=9, mtime=0)
     text = environment.get_template("patch-sysvms.sh.j2").render(
-        vm_types=" ".join(VM_TYPES),
+        vm_types=" ".join(facts.types),
+        agent_types=" ".join(facts.types_that(have="agent")),
+        console_types=" ".join(facts.types_that(have="console")),
         agent_on_routers=spec.release.agent_on_routers,
         restart=spec.restart,
         live_paths=" ".join(spec.live_paths),

@@ -9,48 +9,16 @@ from typing import Literal, TypeAlias
 from harness.checks.shipped import Payload
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe.observation import Observation
+from harness.site.link import AgentLink
+from harness.traffic.record import Budget
 
 # "patched": it succeeded and changed the VM. "kept": the VM is as before, because the patch failed and was rolled
 # back, was refused, or had nothing to do.
 Expectation: TypeAlias = Literal["patched", "kept"]
 
 
-@dataclass(frozen=True)
-class AgentLink:
-    """The connection between an agent and the management server.
-
-    Attributes:
-        before: fingerprint of the certificate that the agent showed before the patch.
-        after: fingerprint that it showed after it; empty when it did not come back.
-        resource_before: what it said it serves.
-        resource_after: what it says now.
-        away: seconds without a connection.
-        limit: seconds that it may be away.
-    """
-
-    before: str
-    after: str
-    resource_before: str = ""
-    resource_after: str = ""
-    away: float = 0.0
-    limit: float = 60.0
-
-
 # Services that may keep their main process when it starts new workers (declared policy of the patch script).
 GRACEFUL = frozenset({"haproxy", "apache2", "keepalived"})
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one probe of the traffic saw, and what it was allowed to lose; ``streams`` says how many it opened."""
-
-    name: str
-    sent: int
-    longest_gap_ms: float
-    budget_ms: float
-    broken_streams: int = 0
-    allowed_broken_streams: int = 0
-    streams: int = 0
 
 
 @dataclass(frozen=True)

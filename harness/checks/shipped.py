@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bundle import catalogue
 from bundle.errors import UsageError
 from harness.kvmagent.patch import BundleFiles
 
 AGENT_FOLDER = "/usr/local/cloud/systemvm"
-_AGENT_TYPES = {"secstorage", "consoleproxy"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ def read(bundle: BundleFiles, vm_type: str) -> dict[str, Shipped]:
     """Return what a bundle puts into a VM of a type, by absolute path.
 
     Raises:
-        UsageError: an archive cannot be read.
+        UsageError: an archive cannot be read, or the catalogue has no such VM type.
     """
+    kind = catalogue.vm_type(vm_type)
     found = {row.path: row for row in _scripts(bundle)}
-    if vm_type in _AGENT_TYPES:
+    if "agent" in kind.has:
         found |= {row.path: row for row in _agent(bundle)}
     return found
 

@@ -21,7 +21,7 @@ def results_option(function: _F) -> _F:
 
 
 def network_backend_option(function: _F) -> _F:
-    """Add ``--network-backend``, which :func:`harness.vm.taps.find` understands."""
+    """Add ``--network-backend``, which :func:`harness.vm.backends.find` understands."""
     return click.option(
         "--network-backend",
         metavar="loopback|taps",

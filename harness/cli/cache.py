@@ -11,7 +11,7 @@ import click
 from bundle.cli._options import json_option
 
 if TYPE_CHECKING:
-    from harness.vm.retention import Entry
+    from harness.vm.retention import CacheEntry
 
 
 @click.group()
@@ -67,7 +67,7 @@ def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> No
     click.echo(f"{verb} {len(chosen)} entries, {_mib(sum(entry.size for entry in chosen))}")
 
 
-def _facts(entry: Entry) -> dict[str, object]:
+def _facts(entry: CacheEntry) -> dict[str, object]:
     return {
         "kind": entry.kind,
         "key": entry.key,

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from harness.management.fleet import FleetRow
 
 
-# The type of a VM that somebody else started is not known; nothing that a patch needs depends on it.
-_ANY_TYPE = "any"
-
-
 class _Lines:
     """Tells on standard error what happens, one line an event."""
 
@@ -66,7 +62,7 @@ def patch(
         raise UsageError("--serial and --parallel exclude each other")
     targets, files = find_targets(names, where, key), load_bundle(bundle)
     server = ManagementServer(Inventory(), files, dialect=dialect)
-    vms = {target.name: Vm(target.name, target.name, _ANY_TYPE, target.guest) for target in targets}
+    vms = {target.name: Vm(target.name, target.name, None, target.guest) for target in targets}
     server.inventory.add(*vms.values())
     summary = patch_many(
         targets,

@@ -46,8 +46,8 @@ def run(
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it."""
     from bundle import catalogue
     from harness.cli._judge import judge
-    from harness.vm import taps
-    from harness.vm.topology import of_type
+    from harness.vm import backends
+    from harness.vm.types import of_type
 
     facts = catalogue.load()
     before = [facts.release(word).name for word in (from_release or facts.default_from).split(",")]
@@ -57,7 +57,7 @@ def run(
         "--type": ",".join(of_type(word).vm_type for word in vm_type.split(",")),
         "--results": str(root.absolute()),
         "--scenario": wanted,
-        "--network-backend": taps.find(network_backend),
+        "--network-backend": backends.find(network_backend).name,
     }
     if network is not None:
         chosen["--network"] = str(Path(network).absolute()) if Path(network).is_file() else network

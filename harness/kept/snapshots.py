@@ -24,8 +24,9 @@ from harness.lab.lab import Lab
 from harness.lab.wish import Wish
 from harness.machine.disks import work_folder
 from harness.machine.machine import Machine, attach
-from harness.vm.engine import SYSTEM, SystemVm
+from harness.vm.frozen import SYSTEM
 from harness.vm.golden import KEY_NAME
+from harness.vm.system import SystemVm
 
 _FACTS = "snapshot.json"
 # What every machine that is started from a folder looks for there, apart from memory, devices and disk.
@@ -169,7 +170,7 @@ def restore(snapshot: Snapshot, name: str | None = None, network_backend: str | 
         snapshot: which.
         name: what to call the VM. Without one it is called as the VM that the snapshot was taken of, which is put back:
             what it became since then is gone.
-        network_backend: as in ``taps.find``; need not be that of the VM.
+        network_backend: as in ``backends.find``; need not be that of the VM.
 
     Raises:
         UsageError: the name is taken.

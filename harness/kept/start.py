@@ -14,7 +14,7 @@ from harness.lab.lab import Lab, open_lab
 from harness.lab.wish import Wish
 from harness.record import results
 from harness.record.events import EventLog
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 
 def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, Path]]) -> Kept:

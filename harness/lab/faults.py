@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bundle import catalogue
+from bundle.errors import UsageError
 from bundle.paths import payload_root
 from harness.lab.bundles import build_bundle
 
@@ -22,9 +23,16 @@ _BREAKAGES = {
 
 
 def breakable(vm_type: str) -> str:
-    """Return the service that a broken bundle keeps down: the first of the type's that can be broken."""
-    enabled = catalogue.load().services[vm_type].enabled
-    return next(word for word in enabled if word in _BREAKAGES)
+    """Return the service that a broken bundle keeps down: the first of the type's that can be broken.
+
+    Raises:
+        UsageError: the catalogue does not have the type, or nothing of it can be broken.
+    """
+    enabled = catalogue.load().services_of(vm_type)[0].enabled
+    for word in enabled:
+        if word in _BREAKAGES:
+            return word
+    raise UsageError(f"no service of a {vm_type} can be broken on purpose ({', '.join(enabled)})")
 
 
 def build_broken(release: str, service: str, target: Path) -> Path:

@@ -18,14 +18,17 @@ from harness.host.hypervisor import Hypervisor
 from harness.host.sources import digest_behind
 from harness.kvmagent.patch import FILES
 from harness.lab.logs import keep_consoles
-from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of
+from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
 from harness.network import Network
 from harness.record import progress
 from harness.record.progress import Narrator
 from harness.record.results import Results
 from harness.traffic import proofs
 from harness.vm import boot, golden, hotplug, topology
-from harness.vm.engine import CD, Engine, SystemVm, kernel_arguments
+from harness.vm.engine import Engine
+from harness.vm.frozen import CD
+from harness.vm.launch import kernel_arguments
+from harness.vm.system import SystemVm
 
 # What the serial console said while the golden snapshot was booted.
 BOOT_LOG = "boot-console.log"
@@ -108,15 +111,16 @@ class Maker:
 
     def _configure(self, vm: SystemVm) -> None:
         """Do what the server does once a VM is up: give its agent a certificate, or its router rules."""
-        if vm.site is not None:
+        site = site_of(vm)
+        if site is not None:
             with self.narrator.step("give the agent its certificate"):
-                vm.site.authority.provision(vm.guest, secrets.token_hex(16))
+                site.authority.provision(vm.guest, secrets.token_hex(16))
                 # The guest's programs order a restart and do not wait; the agent of before connects, too, if it may.
                 vm.guest.run(
                     "while systemctl list-jobs --no-legend cloud.service | grep -q .; do sleep 0.1; done"
                 )
                 vm.guest.wait_for_unit("cloud.service")
-                vm.site.connected()
+                site.connected()
         if self.network is not None:
             if vm.unplugged:
                 with self.narrator.step(f"plug in {len(vm.unplugged)} NICs"):

@@ -30,10 +30,14 @@ from harness.record import progress
 from harness.record.events import EventLog
 from harness.record.progress import Narrator
 from harness.record.results import Results
-from harness.vm import golden, reaper, taps, topology
+from harness.vm import backends, golden, reaper
+from harness.vm.around import around
 from harness.vm.cables import Forward
-from harness.vm.engine import Engine, SystemVm
+from harness.vm.engine import Engine
 from harness.vm.spares import Spares
+from harness.vm.system import SystemVm
+from harness.vm.topology import Topology
+from harness.vm.types import of_type
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Lab:
     new_bundle: Path
     folder: Path
     image: image.Image
-    plan: topology.Topology
+    plan: Topology
     network: Network | None
     golden: golden.Golden
 
@@ -129,9 +133,9 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
     """
     facts = catalogue.load()
     old, new = facts.release(wish.from_release), facts.release(wish.to_release)
-    backend = taps.find(wish.network_backend)
+    backend = backends.find(wish.network_backend)
     declared = wish.declared()
-    plan = topology.around(declared) if declared else topology.of_type(wish.vm_type)
+    plan = around(declared) if declared else of_type(wish.vm_type)
     narrator = Narrator(events)
     with ExitStack() as stack:
         run = stack.enter_context(runs.open_run())

@@ -7,7 +7,7 @@ import shutil
 
 from bundle.errors import InfrastructureError
 from harness.record.results import Results
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 # What the guest itself logged, by the name among the results.
 _GUEST_LOGS = {

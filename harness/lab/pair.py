@@ -24,9 +24,9 @@ from harness.management.health import Role, role
 from harness.network import Network
 from harness.record import progress
 from harness.traffic import proofs
-from harness.vm import boot, golden, topology
-from harness.vm.cables import cable
-from harness.vm.engine import SystemVm
+from harness.vm import boot, golden
+from harness.vm.around import pair_around
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 from harness.vm.topology import Topology
 
@@ -164,7 +164,7 @@ class _Maker:
     @property
     def plans(self) -> tuple[Topology, Topology]:
         """The topologies of both routers, without cables."""
-        return topology.pair_around(self.network)
+        return pair_around(self.network)
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Boot a pair, give it its rules, see that they are answered, and freeze it."""
@@ -237,8 +237,10 @@ class _Maker:
         try:
             names = [f"{name}-{place}" for place in _PLACES]
             # The tenant guest is the first router's, and so are the segments.
-            segments = self.lab.engine.namespace(names[0])
-            cables = tuple((device, cable(segments, device, ports.take, "peer")) for device in one.segments)
+            owner, backend = self.lab.engine.domain(names[0]), self.lab.engine.network_backend
+            cables = tuple(
+                (device, backend.cable(owner, device, ports.take, "peer")) for device in one.segments
+            )
             plans = (replace(one, peer_cables=cables), replace(two, own_cables=cables))
             for number in sorted(range(2), key=lambda number: number != first):
                 started[number] = start(number, names[number], plans[number])

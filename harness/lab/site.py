@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from harness.vm import topology
 from harness.vm.cables import Forward
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
+
+if TYPE_CHECKING:
+    from harness.site.site import Site
 
 # Who signed the agent's certificate, beside the snapshot that holds it.
 AUTHORITY = "authority.pem"
 # What the network says, by the name among the results.
 MANAGEMENT_LOG = "management-network.log"
+_SITES: WeakKeyDictionary[SystemVm, Site] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -40,5 +46,13 @@ def management_of(
     with Site(
         authority, uplink.other_end, topology.MANAGEMENT_NETWORK, topology.MANAGEMENT_GATEWAY, log, services
     ) as site:
-        vm.site = site
-        yield
+        _SITES[vm] = site
+        try:
+            yield
+        finally:
+            del _SITES[vm]
+
+
+def site_of(vm: SystemVm) -> Site | None:
+    """Return who plays the management network of a VM at this moment; None while nobody does."""
+    return _SITES.get(vm)

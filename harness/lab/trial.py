@@ -11,7 +11,6 @@ from typing import Literal
 from bundle import catalogue
 from harness import checks, network
 from harness.checks import Case, Expectation, Outcome, shipped
-from harness.checks.case import AgentLink
 from harness.checks.services import renewed
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
@@ -26,12 +25,14 @@ from harness.lab.limits import (
     FIRST_ANSWERS,
     PACES,
 )  # fmt: skip
+from harness.lab.site import site_of
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
 from harness.site import vnc
+from harness.site.link import AgentLink
 from harness.site.site import PINGS
 from harness.traffic import ConsoleProbe, Probe, Traffic, plan, proofs
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 
 @dataclass
@@ -194,7 +195,7 @@ class Trial:
     @contextmanager
     def _watched(self) -> Iterator[tuple[Traffic, _Link]]:
         """Run all probes, and follow the agent's connection until it is there again."""
-        site = self.vm.site
+        site = site_of(self.vm)
         if site is None:
             with Traffic(self.probes()) as traffic:
                 traffic.settle(FIRST_ANSWERS)
@@ -215,7 +216,7 @@ class Trial:
         """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
         if not self.probing:
             return []
-        if self.vm.topology.vm_type == "consoleproxy":
+        if "console" in catalogue.vm_type(self.vm.topology.vm_type).has:
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
             port = self.vm.endpoints[(address, CONSOLE_PORT)]
             return [
@@ -232,7 +233,7 @@ class Trial:
         """Return the longest gap in milliseconds that each probe may have."""
         kind = self.lab.engine.accelerator.domain_type
         limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
-        if self.vm.site is not None:  # what an agent VM offers, it offers through its agent
+        if site_of(self.vm) is not None:  # what an agent VM offers, it offers through its agent
             limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
         return limits
 

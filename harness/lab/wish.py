@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import catalogue
 from bundle.errors import UsageError
 from harness import image, network
 from harness.image import images
 from harness.network import Network
 from harness.record import progress
-from harness.vm import topology
-
-# The network that is shipped for a VM type.
-DEFAULT_NETWORKS = {"router": "router", "vpcrouter": "vpc", "ilbvm": "ilbvm", "dhcpsrvr": "dhcpsrvr"}
+from harness.vm.types import of_type
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Wish:
         network: name or file of the declared network; None takes the one that is shipped for the type, if any.
         bundle: a finished bundle to patch with, instead of one built from the reference payload.
         template: name of an image of the cache to boot instead of the reference template, such as an imported one.
-        network_backend: as in ``taps.find``.
+        network_backend: as in ``backends.find``.
     """
 
     vm_type: str
@@ -60,8 +58,8 @@ class Wish:
         Raises:
             UsageError: there is no such network, or it is one of another VM type.
         """
-        topology.of_type(self.vm_type)
-        name = self.network or DEFAULT_NETWORKS.get(self.vm_type)
+        of_type(self.vm_type)
+        name = self.network or catalogue.vm_type(self.vm_type).network
         declared = network.load(name) if name else None
         if declared is not None and declared.type != self.vm_type:
             raise UsageError(f"network {name!r} is declared for a {declared.type}, not for a {self.vm_type}")

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar
 
+from bundle import catalogue
 from bundle.errors import UsageError
+from bundle.vm_types import VmType
 from harness.guest.protocols import Guest
 from harness.network import Network
 
 T = TypeVar("T")
+# The families of VMs that a network's restart is about.
+_OF_NETWORKS = {"router", "balancer"}
 NetworkState: TypeAlias = Literal["Allocated", "Implemented", "Setup", "Shutdown"]
 
 
@@ -21,7 +25,7 @@ class Vm:
     Attributes:
         id: what calls name it by.
         name: instance name, such as ``r-10-VM``.
-        type: ``router``, ``vpcrouter``, ``ilbvm``, ``secstorage``, …
+        type: a word of the catalogue, such as ``router``; None for a VM that somebody else started.
         guest: the way in.
         state: as the server sees it; only ``Running`` VMs are patched.
         networks: ids of the networks that it serves.
@@ -34,7 +38,7 @@ class Vm:
 
     id: str
     name: str
-    type: str
+    type: str | None
     guest: Guest
     state: str = "Running"
     networks: tuple[str, ...] = ()
@@ -42,6 +46,26 @@ class Vm:
     template_version: str = ""
     scripts_version: str = ""
     declared: Network | None = None
+
+    @property
+    def kind(self) -> VmType:
+        """What the catalogue says of its type.
+
+        Raises:
+            UsageError: the catalogue has no such type, or nobody told the type.
+        """
+        if self.type is None:
+            raise UsageError(f"{self.name}: nobody has told the type of this VM")
+        return catalogue.vm_type(self.type)
+
+    @property
+    def may_have_agent(self) -> bool:
+        """Whether a VM agent may run in it: also where nobody has told its type.
+
+        Raises:
+            UsageError: the catalogue has no such type.
+        """
+        return self.type is None or "agent" in self.kind.has
 
 
 @dataclass(frozen=True)
@@ -78,10 +102,6 @@ class VpcRow:
     redundant: bool = False
     offers_redundancy: bool = False
     restart_required: bool = False
-
-
-_ROUTERS = {"router", "vpcrouter", "dhcpsrvr"}
-_BALANCERS = {"ilbvm", "elbvm"}
 
 
 @dataclass
@@ -131,21 +151,29 @@ class Inventory:
         return tuple(row for row in self.networks.values() if row.vpc == vpc_id)
 
     def routers_of_network(self, network_id: str) -> tuple[Vm, ...]:
-        """Return the routers and internal load balancers of a network that is no tier."""
-        kinds = _ROUTERS | _BALANCERS
-        return tuple(vm for vm in self.vms.values() if network_id in vm.networks and vm.type in kinds)
+        """Return the routers and internal load balancers of a network that is no tier.
+
+        Raises:
+            UsageError: a VM of the network is of a type that the catalogue does not have.
+        """
+        return tuple(
+            vm for vm in self.vms.values() if network_id in vm.networks and vm.kind.family in _OF_NETWORKS
+        )
 
     def routers_of_vpc(self, vpc_id: str) -> tuple[Vm, ...]:
         """Return the routers of a VPC and the internal load balancers of its tiers, each once.
 
         CloudStack forgets the load balancers since 4.18.2.
+
+        Raises:
+            UsageError: a VM of the VPC is of a type that the catalogue does not have.
         """
         tiers = {row.id for row in self.tiers(vpc_id)}
         return tuple(
             vm
             for vm in self.vms.values()
-            if (vm.vpc == vpc_id and vm.type in _ROUTERS)
-            or (vm.type in _BALANCERS and tiers & set(vm.networks))
+            if (vm.vpc == vpc_id and vm.kind.family == "router")
+            or (tiers & set(vm.networks) and vm.kind.family == "balancer")
         )
 
     def learn(self, vm_id: str, template: str, scripts: str) -> None:

@@ -21,9 +21,7 @@ from harness.management.pairs import SETTLE_DEADLINE, Pair
 from harness.network import Network
 from harness.record.events import Emitter, Nowhere
 
-_PATCHABLE = {"consoleproxy", "secstorage"}
 _RESTARTABLE = {"Implemented", "Setup"}
-_WITHOUT_AGENT = {"router", "vpcrouter", "dhcpsrvr", "ilbvm", "elbvm"}
 
 
 class Refused(UsageError):
@@ -89,14 +87,14 @@ class ManagementServer:
         """Patch a console proxy or a secondary storage VM.
 
         Raises:
-            UsageError: there is no such VM.
+            UsageError: there is no such VM, or the catalogue does not have its type.
             Refused: it is of another type.
             CheckFailed: it is not running, or the patch failed.
         """
         if not vm_id:
             raise Refused("invalid parameter id: it is missing")
         vm = self.inventory.vm(vm_id)
-        if vm.type not in _PATCHABLE:
+        if vm.kind.patched_by != "patchSystemVm":
             raise Refused(
                 f"invalid parameter id: {vm.name} is a {vm.type}; "
                 "patchSystemVm API can be used to patch CPVM / SSVM only.",
@@ -195,7 +193,7 @@ class ManagementServer:
 
     def _patch_in_order(self, routers: Sequence[Vm], redundant: bool) -> Iterator[Patched]:
         """Patch routers one after the other; of a pair the backup first, and wait for the pair after each."""
-        own = [vm for vm in routers if vm.type in {"router", "vpcrouter", "dhcpsrvr"}]
+        own = [vm for vm in routers if vm.kind.family == "router"]
         if redundant and len(own) > 1:
             for vm in own:
                 self._must_run(vm)
@@ -213,7 +211,7 @@ class ManagementServer:
     def _send_rules(self, routers: Sequence[Vm], declared: Network | None) -> int:
         sent = 0
         for vm in routers:
-            own = vm.declared or (declared if vm.type in {"router", "vpcrouter"} else None)
+            own = vm.declared or (declared if "rules" in vm.kind.has else None)
             bags = network.reapply_bags(own) if own else ()
             if own and bags:
                 with self._job(vm):
@@ -226,6 +224,7 @@ class ManagementServer:
         """Patch one VM of whatever type, one job at a time, and believe it only after asking.
 
         Raises:
+            UsageError: the catalogue does not have its type.
             CheckFailed: the patch failed, or the VM is not what it says, or worse off than before.
             InfrastructureError: the VM cannot be asked.
         """
@@ -233,9 +232,7 @@ class ManagementServer:
             self._must_run(vm)
             self._same_on_hosts()
             before = health.active_services(vm.guest)
-            stale = (
-                vm.type not in _WITHOUT_AGENT and not forced and health.agent_is_stale(vm.guest, self.bundle)
-            )
+            stale = vm.may_have_agent and not forced and health.agent_is_stale(vm.guest, self.bundle)
             answer = patch.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
             self.events.emit(
                 "patch", vm=vm.name, success=answer.success, details=answer.details, seconds=answer.seconds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bundle.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.network.model import Machine, Network, Outsider
+    from harness.network.model import DeclaredMachine, Network, Outsider
 
 
 def check(network: Network) -> None:
@@ -21,14 +21,14 @@ def check(network: Network) -> None:
     if not any(nic.role == "control" for nic in network.nics):
         raise UsageError(f"{where}: a NIC with role 'control' is missing")
     _unique(where, "device of [[nic]]", (nic.device for nic in network.nics))
-    hosts: list[Machine | Outsider] = [*network.machines, *network.outsiders]
+    hosts: list[DeclaredMachine | Outsider] = [*network.machines, *network.outsiders]
     _unique(where, "MAC address", [*(nic.mac for nic in network.nics), *(host.mac for host in hosts)])
     _unique(where, "name of [[machine]] or [[outsider]]", (host.name for host in hosts))
     _unique(where, "address of [[machine]]", (machine.address for machine in network.machines))
     _unique(where, "address of [[public_address]]", (row.address for row in network.public_addresses))
     _unique(where, "load balancer", ((row.public, row.port) for row in network.load_balancers))
     declared = {row.address for row in network.public_addresses}
-    if network.type == "ilbvm":
+    if network.kind.family == "balancer":
         _only_balancers(network, where)
         declared = {nic.address.ip for nic in network.inside}
     public = {

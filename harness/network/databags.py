@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.network.haproxy import STATS_PORT, configuration
-from harness.network.model import Acl, Egress, Ingress, Machine, Network, Nic, Ports
+from harness.network.model import Acl, DeclaredMachine, DeclaredNic, Egress, Ingress, Network, PortRange
 from harness.network.transport import Databag
 
 _MTU = 1500
@@ -47,7 +47,7 @@ def _firewall(rules: Iterable[dict[str, Any]]) -> Databag | None:
     return Databag("firewall_rules", {"rules": listed, "type": "firewallrules"}) if listed else None
 
 
-def _rule(number: int, protocol: str, ports: Ports | None, direction: str) -> dict[str, Any]:
+def _rule(number: int, protocol: str, ports: PortRange | None, direction: str) -> dict[str, Any]:
     rule: dict[str, Any] = {
         "id": number,
         "protocol": protocol,
@@ -122,7 +122,7 @@ def _addresses(network: Network) -> Databag | None:
     return Databag("ip_associations", {"ip_address": rows, "type": "ips"})
 
 
-def _private_gateway(nic: Nic) -> Databag:
+def _private_gateway(nic: DeclaredNic) -> Databag:
     row = {
         "public_ip": str(nic.address.ip),
         "source_nat": False,
@@ -207,7 +207,7 @@ def _vpn(network: Network) -> list[Databag]:
     ]
 
 
-def _acl(network: Network, nic: Nic) -> Databag | None:
+def _acl(network: Network, nic: DeclaredNic) -> Databag | None:
     rows = [acl for acl in network.acls if acl.device == nic.device]
     if not rows:
         return None
@@ -248,7 +248,7 @@ def _routes(network: Network) -> Databag | None:
     return Databag("static_routes", {"routes": routes, "type": "staticroutes"}) if routes else None
 
 
-def _guest_network(network: Network, nic: Nic) -> Databag:
+def _guest_network(network: Network, nic: DeclaredNic) -> Databag:
     return Databag(
         "guest_network",
         {
@@ -268,7 +268,7 @@ def _guest_network(network: Network, nic: Nic) -> Databag:
     )
 
 
-def _dhcp(network: Network, machine: Machine) -> Databag:
+def _dhcp(network: Network, machine: DeclaredMachine) -> Databag:
     return Databag(
         "vm_dhcp_entry",
         {
@@ -283,7 +283,7 @@ def _dhcp(network: Network, machine: Machine) -> Databag:
     )
 
 
-def _metadata(machine: Machine) -> Databag:
+def _metadata(machine: DeclaredMachine) -> Databag:
     encoded = base64.b64encode(machine.user_data.encode()).decode()
     values: list[list[str | None]] = [["userdata", "user-data", encoded]] if machine.user_data else []
     values += [["metadata", "local-ipv4", str(machine.address)], ["metadata", "local-hostname", machine.name]]

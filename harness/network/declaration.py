@@ -13,20 +13,21 @@ from importlib.resources import files
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from bundle import catalogue
 from bundle.errors import UsageError
 from harness.network.checking import check
 from harness.network.model import (
     Acl,
+    DeclaredMachine,
+    DeclaredNic,
     Egress,
-    Forward,
     Ingress,
     LoadBalancer,
-    Machine,
     Member,
     Network,
-    Nic,
     Outsider,
-    Ports,
+    PortForward,
+    PortRange,
     PublicAddress,
     Redundant,
     Role,
@@ -66,9 +67,10 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
     top = Table(document, where)
     vpn, pair = top.table("vpn"), top.table("redundant")
     nics = tuple(map(_nic, top.tables("nic")))
+    declarable = tuple(row.name for row in catalogue.load().types.values() if row.network)
     network = Network(
         name=top.text("name", _NAME),
-        type=top.choice("type", ("router", "vpcrouter", "dhcpsrvr", "ilbvm")),
+        type=top.choice("type", declarable),
         domain=top.text("domain"),
         dns=tuple(top.items("dns", IPv4Address)),
         egress_default=top.choice("egress_default", ("allow", "deny"), "allow"),
@@ -104,8 +106,8 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
     return network
 
 
-def _nic(row: Table) -> Nic:
-    return Nic(
+def _nic(row: Table) -> DeclaredNic:
+    return DeclaredNic(
         device=row.text("device", re.compile(r"eth\d{1,2}")),
         role=row.choice("role", ("guest", "control", "public", "tier", "private")),
         address=row.value("address", IPv4Interface),
@@ -114,9 +116,9 @@ def _nic(row: Table) -> Nic:
     )
 
 
-def _forward(row: Table) -> Forward:
+def _forward(row: Table) -> PortForward:
     public_ports = row.value("public_ports", ports)
-    forward = Forward(
+    forward = PortForward(
         public=row.value("public", IPv4Address),
         public_ports=public_ports,
         private=row.value("private", IPv4Address),
@@ -166,9 +168,9 @@ def _acl(row: Table) -> Acl:
     )
 
 
-def _machine(row: Table) -> Machine:
+def _machine(row: Table) -> DeclaredMachine:
     metadata = row.table("metadata")
-    return Machine(
+    return DeclaredMachine(
         name=row.text("name", _NAME),
         mac=row.text("mac", _MAC),
         address=row.value("address", IPv4Address),
@@ -187,10 +189,10 @@ def _outsider(row: Table) -> Outsider:
     )
 
 
-def _redundant(row: Table, nics: tuple[Nic, ...]) -> Redundant:
+def _redundant(row: Table, nics: tuple[DeclaredNic, ...]) -> Redundant:
     by_role = {nic.role: nic for nic in nics}
 
-    def second(role: Role) -> Nic:
+    def second(role: Role) -> DeclaredNic:
         if role not in by_role:
             raise row.error(f"a pair needs a NIC with role {role!r}")
         return replace(
@@ -233,14 +235,14 @@ def port(value: object) -> int:
     return number
 
 
-def ports(value: object) -> Ports:
+def ports(value: object) -> PortRange:
     """Return a port or a range of ports, written ``22`` or ``"8000-8080"``.
 
     Raises:
         ValueError: it is neither.
     """
     first, _, last = str(value).partition("-")
-    found = Ports(port(first), port(last or first))
+    found = PortRange(port(first), port(last or first))
     if found.first > found.last:
         raise ValueError(f"{value} ends before it begins")
     return found

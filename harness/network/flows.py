@@ -10,14 +10,24 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from harness.network.model import Egress, Forward, Ingress, Machine, Network, Nic, Outsider, Ports, Protocol
+from harness.network.model import (
+    DeclaredMachine,
+    DeclaredNic,
+    Egress,
+    Ingress,
+    Network,
+    Outsider,
+    PortForward,
+    PortRange,
+    RuleProtocol,
+)
 
 HTTP_PORT = 80
 # What every host serves besides HTTP: TCP echo.
 ECHO_PORTS = (7, 22)
 # The side that is no host of the network: loopback, by way of the user-mode network on the public NIC.
 LOOPBACK = ""
-Host = Machine | Outsider
+Host = DeclaredMachine | Outsider
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ def _inward(network: Network) -> Iterator[Flow]:
 
 def _balanced(network: Network) -> Iterator[Flow]:
     """Yield what machines try that an internal load balancer stands between."""
-    if network.type != "ilbvm":
+    if network.kind.family != "balancer":
         return
     for balancer in network.load_balancers:
         members = {member.address for member in balancer.members}
@@ -125,7 +135,7 @@ def _translated(
     return Flow(rule, side, public, port, inner, allowed, names, source)
 
 
-def _forwarded_datagram(network: Network, forward: Forward, side: str, source: IPv4Address) -> Flow:
+def _forwarded_datagram(network: Network, forward: PortForward, side: str, source: IPv4Address) -> Flow:
     port, inner = forward.public_ports.first, forward.private_ports.first
     if network.is_vpc:
         allowed = _listed(network, network.inside_of(forward.private), "ingress", source, inner, "udp")
@@ -176,7 +186,7 @@ def _between(network: Network) -> Iterator[Flow]:
                 )  # fmt: skip
 
 
-def _source_of(network: Network, machine: Machine) -> IPv4Address | None:
+def _source_of(network: Network, machine: DeclaredMachine) -> IPv4Address | None:
     """Return the address that a machine has on the public network."""
     for nat in network.static_nats:
         if nat.private == machine.address:
@@ -185,7 +195,11 @@ def _source_of(network: Network, machine: Machine) -> IPv4Address | None:
 
 
 def _let_in(
-    rules: tuple[Ingress, ...], public: IPv4Address, port: int, source: IPv4Address, wanted: Protocol = "tcp"
+    rules: tuple[Ingress, ...],
+    public: IPv4Address,
+    port: int,
+    source: IPv4Address,
+    wanted: RuleProtocol = "tcp",
 ) -> bool:
     """Say whether the firewall of a public address lets a connection in."""
     return any(
@@ -196,7 +210,9 @@ def _let_in(
     )
 
 
-def _let_out(network: Network, machine: Machine, nic: Nic, target: IPv4Address, port: int | None) -> bool:
+def _let_out(
+    network: Network, machine: DeclaredMachine, nic: DeclaredNic, target: IPv4Address, port: int | None
+) -> bool:
     """Say whether a machine may reach an outside address."""
     if network.is_vpc:
         tier = network.inside_of(machine.address)
@@ -215,8 +231,8 @@ def _egress(rule: Egress, source: IPv4Address, target: IPv4Address, port: int | 
 
 
 def _listed(
-    network: Network, nic: Nic, direction: Literal["ingress", "egress"], other: IPv4Address, port: int | None,
-    wanted: Protocol = "tcp",
+    network: Network, nic: DeclaredNic, direction: Literal["ingress", "egress"], other: IPv4Address, port: int | None,
+    wanted: RuleProtocol = "tcp",
 ) -> bool:  # fmt: skip
     """Say what the access list of a NIC says: the first line that matches; what none names is dropped."""
     for acl in network.acls:
@@ -226,7 +242,9 @@ def _listed(
     return False
 
 
-def _matches(protocol: Protocol, ports: Ports | None, port: int | None, wanted: Protocol = "tcp") -> bool:
+def _matches(
+    protocol: RuleProtocol, ports: PortRange | None, port: int | None, wanted: RuleProtocol = "tcp"
+) -> bool:
     """Say whether a rule is about a port of the wanted protocol, or about ICMP where there is no port."""
     if protocol == "all":
         return True

@@ -7,15 +7,17 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal, TypeAlias
 
+from bundle import catalogue
 from bundle.errors import UsageError
+from bundle.vm_types import VmType
 
-Protocol: TypeAlias = Literal["tcp", "udp", "icmp", "all"]
+RuleProtocol: TypeAlias = Literal["tcp", "udp", "icmp", "all"]
 # "private" is the gateway of a VPC to another private network.
 Role: TypeAlias = Literal["guest", "control", "public", "tier", "private"]
 
 
 @dataclass(frozen=True)
-class Ports:
+class PortRange:
     """A range of ports, both ends included."""
 
     first: int
@@ -27,7 +29,7 @@ class Ports:
 
 
 @dataclass(frozen=True)
-class Nic:
+class DeclaredNic:
     """A network card of the VM, in the order of CloudStack's contract."""
 
     device: str
@@ -46,14 +48,14 @@ class PublicAddress:
 
 
 @dataclass(frozen=True)
-class Forward:
+class PortForward:
     """A port forward."""
 
     public: IPv4Address
-    public_ports: Ports
+    public_ports: PortRange
     private: IPv4Address
-    private_ports: Ports
-    protocol: Protocol
+    private_ports: PortRange
+    protocol: RuleProtocol
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Ingress:
     """A firewall rule that lets traffic in to a public address."""
 
     public: IPv4Address
-    protocol: Protocol
-    ports: Ports | None
+    protocol: RuleProtocol
+    ports: PortRange | None
     cidrs: tuple[IPv4Network, ...]
 
 
@@ -96,8 +98,8 @@ class Ingress:
 class Egress:
     """A firewall rule for what leaves the guest network."""
 
-    protocol: Protocol
-    ports: Ports | None
+    protocol: RuleProtocol
+    ports: PortRange | None
     sources: tuple[IPv4Network, ...]
     destinations: tuple[IPv4Network, ...]
 
@@ -108,14 +110,14 @@ class Acl:
 
     device: str
     direction: Literal["ingress", "egress"]
-    protocol: Protocol
-    ports: Ports | None
+    protocol: RuleProtocol
+    ports: PortRange | None
     cidr: IPv4Network
     allowed: bool
 
 
 @dataclass(frozen=True)
-class Machine:
+class DeclaredMachine:
     """A tenant: its DHCP and DNS entry, its user data and metadata."""
 
     name: str
@@ -173,8 +175,8 @@ class Redundant:
 
     gateway: IPv4Address
     interval: int
-    guest: Nic
-    control: Nic
+    guest: DeclaredNic
+    control: DeclaredNic
 
 
 @dataclass(frozen=True)
@@ -186,55 +188,64 @@ class Network:
     domain: str
     dns: tuple[IPv4Address, ...]
     egress_default: Literal["allow", "deny"]
-    nics: tuple[Nic, ...]
+    nics: tuple[DeclaredNic, ...]
     public_addresses: tuple[PublicAddress, ...] = ()
-    forwards: tuple[Forward, ...] = ()
+    forwards: tuple[PortForward, ...] = ()
     static_nats: tuple[StaticNat, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
     ingress: tuple[Ingress, ...] = ()
     egress: tuple[Egress, ...] = ()
     acls: tuple[Acl, ...] = ()
-    machines: tuple[Machine, ...] = ()
+    machines: tuple[DeclaredMachine, ...] = ()
     outsiders: tuple[Outsider, ...] = ()
     routes: tuple[Route, ...] = ()
     vpn: Vpn | None = None
     redundant: Redundant | None = None
 
     @cached_property
-    def control(self) -> Nic:
+    def control(self) -> DeclaredNic:
         """The NIC that management reaches the VM on."""
         return next(nic for nic in self.nics if nic.role == "control")
 
     @cached_property
-    def public(self) -> Nic | None:
+    def public(self) -> DeclaredNic | None:
         """The first public NIC."""
         return next((nic for nic in self.nics if nic.role == "public"), None)
 
     @cached_property
-    def inside(self) -> tuple[Nic, ...]:
+    def inside(self) -> tuple[DeclaredNic, ...]:
         """The NICs that tenants are behind: the guest NIC, or the tiers of a VPC."""
         return tuple(nic for nic in self.nics if nic.role in {"guest", "tier"})
+
+    @cached_property
+    def kind(self) -> VmType:
+        """What the catalogue says of the VM's type.
+
+        Raises:
+            UsageError: the catalogue has no such type.
+        """
+        return catalogue.vm_type(self.type)
 
     @property
     def is_vpc(self) -> bool:
         """Whether access lists decide, instead of a firewall for each public address."""
-        return self.type == "vpcrouter"
+        return self.kind.serves == "vpc"
 
     @property
     def serves_machines(self) -> bool:
         """Whether it gives machines their addresses, names and user data; an internal load balancer does not."""
-        return self.type != "ilbvm"
+        return "machines" in self.kind.has
 
-    def nic(self, device: str) -> Nic:
+    def nic(self, device: str) -> DeclaredNic:
         """Return the NIC of that name."""
         return next(nic for nic in self.nics if nic.device == device)
 
     @cached_property
-    def private(self) -> tuple[Nic, ...]:
+    def private(self) -> tuple[DeclaredNic, ...]:
         """The private gateways of a VPC."""
         return tuple(nic for nic in self.nics if nic.role == "private")
 
-    def inside_of(self, address: IPv4Address) -> Nic:
+    def inside_of(self, address: IPv4Address) -> DeclaredNic:
         """Return the NIC whose network an inside address lies in."""
         for nic in self.inside:
             if address in nic.address.network:

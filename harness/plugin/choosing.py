@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from bundle import catalogue
 from harness.plugin.cells import Cell, cells, is_chosen
 from harness.plugin.mark import Scenario, scenario_of
 
@@ -19,7 +20,7 @@ def cells_of(config: pytest.Config) -> list[Cell]:
     Raises:
         UsageError: an unknown release or VM type.
     """
-    from harness.vm.topology import of_type
+    from harness.vm.types import of_type
 
     option = config.getoption
     types = [of_type(word).vm_type for word in option("--type").split(",")]
@@ -67,13 +68,10 @@ def why_not(item: pytest.Item) -> str:
 
 def _lacks(scenario: Scenario, config: pytest.Config, cell: Cell) -> str:
     """Return which need of a scenario is not met, or an empty string."""
-    from harness.lab.wish import DEFAULT_NETWORKS
-
     if "root" in scenario.needs and os.geteuid() != 0:
         return "it needs root on this host"
-    if "network" in scenario.needs and not (
-        config.getoption("--network") or DEFAULT_NETWORKS.get(cell.vm_type)
-    ):
+    declared = config.getoption("--network") or catalogue.vm_type(cell.vm_type).network
+    if "network" in scenario.needs and not declared:
         return f"no network is declared for a {cell.vm_type}"
     return ""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.network import Network
     from harness.traffic import Probe, Traffic
     from harness.vm.cables import Forward
-    from harness.vm.engine import SystemVm
+    from harness.vm.system import SystemVm
     from harness.vm.tenant.tenant import Tenant
 
 

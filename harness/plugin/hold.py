@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from harness.guest import terminal
 from harness.record import progress
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 from bundle.errors import CheckFailed, UsageError
 from harness.host import wait
 from harness.kvmagent import patch
+from harness.lab.site import site_of
 from harness.management import Target, status_of
 from harness.scenario import Completed, Expectation, Guest, Lab, ManagementServer, PatchAnswer, Trial
 
@@ -107,7 +108,7 @@ def _require_due(trial: Trial, server: ManagementServer, when: str, *, due: bool
 
 
 def _has_agent(trial: Trial) -> bool:
-    return trial.vm.site is not None
+    return site_of(trial.vm) is not None
 
 
 def _call(

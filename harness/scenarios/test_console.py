@@ -6,13 +6,17 @@ import difflib
 
 import pytest
 
+from bundle import catalogue
+from harness.lab.site import site_of
 from harness.scenario import Lab, Traffic, Trial
 
 _PORT_FILE = "/root/vncport"
 
 
 @pytest.mark.scenario(
-    "S16-console-port-answers", types=("consoleproxy",), why="only a console proxy has a console port"
+    "S16-console-port-answers",
+    types=catalogue.load().types_that(have="console"),
+    why="only a console proxy has a console port",
 )
 def test_the_console_answers_and_its_rules_stand_once(lab: Lab, live_patch: Trial) -> None:
     """Patched twice: the console still opens, the port file is the same, and no firewall rule stands there twice."""
@@ -34,9 +38,10 @@ def test_the_console_answers_and_its_rules_stand_once(lab: Lab, live_patch: Tria
 
 def _console(trial: Trial) -> str:
     """Open consoles for a moment, once the agent is there; return what is wrong, or nothing."""
-    if trial.vm.site is None:
+    site = site_of(trial.vm)
+    if site is None:
         return "nobody plays the management network"
-    trial.vm.site.connected()
+    site.connected()
     with Traffic(trial.probes()) as traffic:
         trial.vm.guest.run("sleep 2")
     results = [result for result in traffic.results if result.name.startswith("console")]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bundle import catalogue
 from bundle.errors import CheckFailed
 from harness.kvmagent import patch
 from harness.management import Restart
@@ -34,7 +35,11 @@ def _restart(trial: Trial, server: ManagementServer, call: Callable[[], Restart]
     return done
 
 
-@pytest.mark.scenario("S19-vpc-patched-once", types=("vpcrouter",), why="only a VPC has tiers")
+@pytest.mark.scenario(
+    "S19-vpc-patched-once",
+    types=catalogue.load().types_that(serve="vpc"),
+    why="only a VPC has tiers",
+)
 @pytest.mark.parametrize("tiers", [0, 1, 11])
 def test_a_router_of_a_vpc_is_patched_once_whatever_its_tiers(
     lab: Lab, live_patch: Trial, tiers: int
@@ -60,7 +65,7 @@ def test_a_router_of_a_vpc_is_patched_once_whatever_its_tiers(
 
 @pytest.mark.scenario(
     "S22-flows-survive",
-    types=("router", "vpcrouter"),
+    types=catalogue.load().types_that(have="rules"),
     why="only routers of whole networks have flows through them",
 )
 def test_established_flows_survive_patch_and_rules(lab: Lab, live_patch: Trial) -> None:

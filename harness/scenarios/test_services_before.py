@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from bundle import catalogue
 from harness.kvmagent import patch
 from harness.observe import observation
 from harness.scenario import Lab, Trial
 
+_FACTS = catalogue.load()
 _LIST = "/var/cache/cloud/enabled_svcs"
 _LOG = "/var/log/livepatchsystemvm.log"
 
 
 @pytest.mark.scenario(
     "S29-dead-service-stays-dead",
-    types=("router", "vpcrouter", "dhcpsrvr", "ilbvm", "elbvm", "secstorage"),
+    types=tuple(name for name in _FACTS.types if _FACTS.services_of(name)[0].enabled != ("cloud",)),
     why="its one service is the agent, which has to be up for a patch",
 )
 def test_a_service_that_was_down_before_is_reported_and_left(lab: Lab, live_patch: Trial) -> None:

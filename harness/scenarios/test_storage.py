@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bundle import catalogue
 from bundle.errors import InfrastructureError
+from harness.lab.site import site_of
 from harness.scenario import Forward, Lab, Trial
 from harness.site import nfs
 
@@ -35,7 +37,9 @@ def management_services(share: int | None) -> Sequence[Forward]:
 
 
 @pytest.mark.scenario(
-    "S26-storage-stays-mounted", types=("secstorage",), why="only secondary storage has mounts"
+    "S26-storage-stays-mounted",
+    types=catalogue.load().types_that(have="storage"),
+    why="only secondary storage has mounts",
 )
 def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: int | None) -> None:
     """A program writes to an NFS share all through the patch: it is never mounted anew, and no write fails."""
@@ -100,7 +104,7 @@ def _require_known(trial: Trial, share: int | None) -> None:
 
 def _ask(trial: Trial, command: str, **fields: str) -> dict[str, object]:
     """Ask the agent something as the server does."""
-    site = trial.vm.site
+    site = site_of(trial.vm)
     if site is None:
         raise InfrastructureError(f"{trial.vm.name}: nobody plays the management network")
     site.connected()

@@ -19,7 +19,8 @@ from bundle.errors import InfrastructureError
 from harness.host import programs
 from harness.machine.domain import EMULATOR
 from harness.site import splice
-from harness.vm.cables import Forward, Link
+from harness.vm.cables import Forward
+from harness.vm.loopback import Link
 
 
 @dataclass(frozen=True)

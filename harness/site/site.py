@@ -12,14 +12,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from harness.checks.case import AgentLink
 from harness.host import wait
 from harness.site import relay, vnc
 from harness.site.agentport import AgentPort, Session
 from harness.site.authority import Authority
+from harness.site.link import AgentLink
 from harness.site.relay import Relay
 from harness.traffic.record import Recorder
-from harness.vm.cables import Forward, Link
+from harness.vm.cables import Forward
+from harness.vm.loopback import Link
 
 SERVER, SERVER_PORT = "10.0.0.5", 8250
 VNC_PORT = 5900

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
 # Seconds for one attempt: emulated machines answer within a tenth of it.

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
-from harness.network.model import Machine
+from harness.network.model import DeclaredMachine
 from harness.traffic.attempts import udp_command
 from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
 from harness.traffic.tenants import RenewalProbe, TenantProbe
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
 # A request on a tenant's host starts some processes, so hosts ask this much less often than loopback does.
@@ -75,7 +75,7 @@ def _from_loopback(vm: SystemVm, flow: Flow, pace: Pace) -> Iterator[Probe]:
     yield StreamProbe(f"stream through {flow.name}", "127.0.0.1", port, rate=pace.rate, timeout=pace.timeout)
 
 
-def _from_machine(vm: SystemVm, network: Network, machine: Machine, pace: Pace) -> Iterator[Probe]:
+def _from_machine(vm: SystemVm, network: Network, machine: DeclaredMachine, pace: Pace) -> Iterator[Probe]:
     """Yield what a router does for one of its machines."""
     host = vm.tenants[machine.name]
     router = network.gateway_of(machine.address)

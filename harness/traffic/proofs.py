@@ -10,9 +10,9 @@ from bundle.errors import InfrastructureError
 from harness.host import wait
 from harness.network import Network
 from harness.network.flows import Flow, flows
-from harness.network.model import Machine
+from harness.network.model import DeclaredMachine
 from harness.traffic.attempts import attempt
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 # A router has just been told its rules: its proxies may need a moment under emulation.
 DEADLINE = 30.0
@@ -85,11 +85,11 @@ def _differs(what: str, seen: str, expected: str) -> str:
     return "" if seen == expected else f"{what} is {seen!r} instead of {expected!r}"
 
 
-def _dhcp(vm: SystemVm, machine: Machine) -> Callable[[], str]:
+def _dhcp(vm: SystemVm, machine: DeclaredMachine) -> Callable[[], str]:
     return lambda: _differs("the lease", vm.tenants[machine.name].dhcp(), str(machine.address))
 
 
-def _dns(vm: SystemVm, machine: Machine, server: str) -> Callable[[], str]:
+def _dns(vm: SystemVm, machine: DeclaredMachine, server: str) -> Callable[[], str]:
     def request() -> str:
         answer = vm.tenants[machine.name].resolve(machine.name, server)
         return "" if str(machine.address) in answer else f"the answer names no {machine.address}: {answer!r}"
@@ -97,7 +97,7 @@ def _dns(vm: SystemVm, machine: Machine, server: str) -> Callable[[], str]:
     return request
 
 
-def _user_data(vm: SystemVm, machine: Machine, server: str) -> Callable[[], str]:
+def _user_data(vm: SystemVm, machine: DeclaredMachine, server: str) -> Callable[[], str]:
     def request() -> str:
         body = vm.tenants[machine.name].http(f"http://{server}/latest/user-data")
         return _differs("user data", body.rstrip("\n"), machine.user_data.rstrip("\n"))

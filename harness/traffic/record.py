@@ -62,6 +62,19 @@ class ProbeResult:
         )
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What one probe of the traffic saw, and what it was allowed to lose; ``streams`` says how many it opened."""
+
+    name: str
+    sent: int
+    longest_gap_ms: float
+    budget_ms: float
+    broken_streams: int = 0
+    allowed_broken_streams: int = 0
+    streams: int = 0
+
+
 @dataclass
 class Recorder:
     """Collects what a probe sees; any thread may report.

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Self
 
-from harness.checks.case import Budget
 from harness.host import wait
 from harness.record.events import EventLog
 from harness.traffic.probes import RATE, Probe
-from harness.traffic.record import ProbeResult, Recorder
+from harness.traffic.record import Budget, ProbeResult, Recorder
 
 # Longest gap in milliseconds that a probe may have when a scenario says nothing else.
 DEFAULT_BUDGET_MS = 500.0

@@ -1,10 +1,31 @@
-"""Host sides of NICs: user-mode networks with forwards and cables on loopback, which need no root, and bridges."""
+"""Host sides of NICs that every network backend uses: forwards, user-mode networks, hubs, and what a cable is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.machine.domain import Backend
+
+
+class Cable(Protocol):
+    """One end of a cable between a router and its tenants; a network backend makes it."""
+
+    @property
+    def other_end(self) -> Cable:
+        """The end that the tenant guest has."""
+
+    def arguments(self, netdev_id: str) -> list[str]:
+        """Return QEMU's arguments that make a netdev of that id."""
+
+    def far_side(self, others: Sequence[Cable], hub_id: int) -> Backend:
+        """Return the tenant guest's side of the segment that this cable and ``others``, of the same backend, lead to.
+
+        Args:
+            others: ends that further routers have on the segment.
+            hub_id: number of the segment within the tenant guest.
+        """
 
 
 @dataclass(frozen=True)
@@ -40,27 +61,6 @@ class UserNet:
 
 
 @dataclass(frozen=True)
-class Link:
-    """One end of a cable between two machines: UDP on loopback."""
-
-    local_port: int
-    remote_port: int
-
-    @property
-    def other_end(self) -> Link:
-        """The end that the other machine has."""
-        return Link(self.remote_port, self.local_port)
-
-    def arguments(self, netdev_id: str) -> list[str]:
-        """Return QEMU's arguments."""
-        return ["-netdev", self.netdev(netdev_id)]
-
-    def netdev(self, netdev_id: str) -> str:
-        """Return the value of ``-netdev``."""
-        return f"socket,id={netdev_id},udp=127.0.0.1:{self.remote_port},localaddr=127.0.0.1:{self.local_port}"
-
-
-@dataclass(frozen=True)
 class Star:
     """A segment whose middle is this machine's QEMU: any number of cables, no frame comes back to its sender.
 
@@ -69,7 +69,7 @@ class Star:
         hub_id: NICs of one machine with the same number are on the same segment.
     """
 
-    links: tuple[Link, ...]
+    links: tuple[Cable, ...]
     hub_id: int = 0
 
     def arguments(self, netdev_id: str) -> list[str]:
@@ -83,53 +83,3 @@ class Star:
                 f"hubport,id={name}p,hubid={self.hub_id},netdev={name}",
             ]
         return arguments
-
-
-@dataclass(frozen=True)
-class Bridge:
-    """One end of a cable to a Linux bridge in a network namespace; see :mod:`harness.vm.taps`.
-
-    The NIC and a tap, which is plugged in while QEMU runs, meet on a QEMU hub: so the guest sees the very NIC that it
-    sees with other cables, and a snapshot that was made with one sort of cable can be restored with the other.
-
-    Attributes:
-        namespace: where the bridge is.
-        device: the router's NIC on that segment, such as ``eth0``.
-        end: which of the machines on the segment has this end.
-    """
-
-    namespace: str
-    device: str
-    end: str = "vm"
-
-    @property
-    def name(self) -> str:
-        """The bridge."""
-        return f"br-{self.device}"
-
-    @property
-    def tap(self) -> str:
-        """The bridge's port that leads to this end."""
-        return f"{self.device}-{self.end}"
-
-    @property
-    def hub_id(self) -> int:
-        """The hub on which NIC and tap meet."""
-        return int(self.device.removeprefix("eth"))
-
-    @property
-    def other_end(self) -> Bridge:
-        """The end that the tenant guest has."""
-        return replace(self, end="tenants")
-
-    def arguments(self, netdev_id: str) -> list[str]:
-        """Return QEMU's arguments: a hub with the NIC alone."""
-        return Star((), self.hub_id).arguments(netdev_id)
-
-
-Cable: TypeAlias = Link | Bridge
-
-
-def cable(namespace: str | None, device: str, take_port: Callable[[], int], end: str = "vm") -> Cable:
-    """Return a router's end of a new cable from its NIC ``device``: to a bridge if there is a namespace for it."""
-    return Bridge(namespace, device, end) if namespace else Link(take_port(), take_port())

@@ -8,124 +8,39 @@ RAM file privately, so nothing is copied, puts an overlay on the disk, and feeds
 from __future__ import annotations
 
 import os
-import time
-import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bundle.errors import InfrastructureError
 from harness.guest.guest import Guest
 from harness.host import slots
-from harness.host.hypervisor import PREFIX, Hypervisor
-from harness.host.ports import Ports
+from harness.host.hypervisor import Hypervisor
 from harness.host.runs import RunDir
 from harness.image import Image
-from harness.machine import ram
 from harness.machine.accel import Accelerator
 from harness.machine.disks import copy_overlay, disk_serial, make_overlay, open_work, require_room
-from harness.machine.domain import AGENT_CHANNEL, Channel, DomainSpec, Nic
+from harness.machine.domain import AGENT_CHANNEL, DomainSpec
 from harness.machine.machine import Machine
-from harness.machine.machine import start as start_machine
 from harness.machine.technique import Technique
-from harness.vm import taps
-from harness.vm.cables import Bridge, Link, Star, UserNet, cable
+from harness.vm.backends import NetworkBackend
+from harness.vm.frozen import SYSTEM, Frozen, cd_in, frozen_in
+from harness.vm.launch import Launcher, kernel_arguments, launch_all
+from harness.vm.loopback import Loopback
+from harness.vm.system import SystemVm, set_clock
 from harness.vm.tenant import tenant as tenants
+from harness.vm.tenant.machine import domain_of
 from harness.vm.tenant.tenant import Tenant
 from harness.vm.topology import SSH_PORT, Topology
+from harness.vm.wiring import Wiring, wire
 
-if TYPE_CHECKING:
-    from harness.site.site import Site
-
-# NICs come after libvirt's own devices on the PCI bus; the kernel names them in the order of their slots.
-FIRST_NIC_SLOT = 0x10
-SYSTEM = "system"
-# The bundle of a release whose system VMs read it from a CD drive (before 4.17).
-CD = "systemvm.iso"
 VCPUS = 2
 # What a golden snapshot takes beside its RAM: about twice what the disks of the types were seen to.
 SNAPSHOT_DISK_MIB = 256
 # Of a restored machine's memory about this part becomes its own (40 MiB of 512 were measured idle).
 RESTORED_SHARE = 4
-
-
-@dataclass
-class SystemVm:
-    """A running system VM, its tenants, and the loopback ports that lead to it.
-
-    Attributes:
-        name: short name, unique in the run.
-        endpoints: loopback port of each exposed (address, port).
-        uplinks: the VM's ends of the cables to networks that somebody else plays, by the NIC's role.
-        unplugged: NICs that are to be plugged in after the boot.
-        namespace: where its segments are bridges; None while they are cables on loopback.
-        site: who plays the management network; None while nobody does.
-    """
-
-    name: str
-    topology: Topology
-    machine: Machine
-    guest: Guest
-    tenants: dict[str, Tenant]
-    tenant_machines: dict[str, Machine]
-    endpoints: dict[tuple[str, int], int]
-    ports: Ports
-    reservation: slots.Reservation
-    overlays: list[Path] = field(default_factory=list)
-    uplinks: dict[str, Link] = field(default_factory=dict)
-    unplugged: tuple[Nic, ...] = ()
-    namespace: str | None = None
-    site: Site | None = None
-
-    @property
-    def console_log(self) -> Path:
-        """Everything that the serial console printed."""
-        return self.machine.folder / "console.log"
-
-    def machines(self) -> list[Machine]:
-        """Return the system VM's machine and those of its tenants."""
-        return [self.machine, *self.tenant_machines.values()]
-
-    def pause(self) -> None:
-        """Let everything stand still."""
-        for machine in self.machines():
-            machine.pause()
-
-    def resume(self) -> None:
-        """Let everything run again; the clock is set in front of the next command."""
-        for machine in self.machines():
-            machine.resume()
-        self.guest.precede_first(_set_clock)
-
-    def rename(self, name: str) -> None:
-        """Call it by another name in messages and logs; its domains keep theirs."""
-        self.name = self.guest.name = name
-
-    def stop(self) -> None:
-        """End all machines and remove what they left."""
-        self.guest.close()
-        for tenant in self.tenants.values():
-            tenant.close()
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(Machine.destroy, self.machines()))
-        self.ports.release()
-        self.reservation.release()
-        for overlay in self.overlays:
-            overlay.unlink(missing_ok=True)
-        if self.namespace:
-            taps.remove(self.namespace)
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """Files of one machine in a golden snapshot."""
-
-    ram: Path | None
-    state: Path
-    disk: Path | None
-    overlay: Path | None  # an empty one on the disk, for every restore to copy
 
 
 @dataclass(frozen=True)
@@ -143,11 +58,16 @@ class Engine:
     accelerator: Accelerator
     owned: bool = True
     technique: Technique = "shared-ram"
-    network_backend: taps.NetworkBackend = "loopback"
+    network_backend: NetworkBackend = field(default_factory=Loopback)
 
-    def namespace(self, name: str) -> str | None:
-        """Return the network namespace of the segments of a VM: it is called like the VM's domain."""
-        return self._domain(name) if self.network_backend == "taps" else None
+    @property
+    def launcher(self) -> Launcher:
+        """What starts the domains."""
+        return Launcher(self.hypervisor, self.run, self.owned, self.network_backend)
+
+    def domain(self, name: str) -> str:
+        """Return what a machine of this run is called on the host, and owns its segments by."""
+        return self.launcher.domain(name)
 
     def need(self, topology: Topology, *, resume: bool) -> slots.Need:
         """Return what a system VM and its tenants take; where RAM files are shared most memory is the snapshot's."""
@@ -186,7 +106,7 @@ class Engine:
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
             memory_mib=topology.memory_mib, vcpus=VCPUS, **self._direct_boot(image), disk=disk,
             disk_serial=disk_serial(disk), watchdog=True,
-            iso=_cd(freeze_to), ram_file=frozen.ram if frozen else None, ram_shared=True,
+            iso=cd_in(freeze_to), ram_file=frozen.ram if frozen else None, ram_shared=True,
         )  # fmt: skip
         return self._assemble(name, topology, image, key, base, freeze_to, resume=False, reserved=reserved)
 
@@ -239,7 +159,7 @@ class Engine:
             name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
             memory_mib=topology.memory_mib, **self._direct_boot(image), disk=overlay,
             disk_serial=disk_serial(frozen.disk), watchdog=True,
-            iso=_cd(folder), ram_file=frozen.ram, incoming=True,
+            iso=cd_in(folder), ram_file=frozen.ram, incoming=True,
         )  # fmt: skip
         try:
             vm = self._assemble(
@@ -248,160 +168,77 @@ class Engine:
         except BaseException:
             overlay.unlink(missing_ok=True)
             raise
-        vm.guest.precede_first(_set_clock)
+        vm.guest.precede_first(set_clock)
         return vm
 
     def _assemble(
         self, name: str, topology: Topology, image: Image, key: Path, base: DomainSpec,
         frozen: Path | None, *, resume: bool, patience: float = slots.DEADLINE, reserved: bool,
     ) -> SystemVm:  # fmt: skip
-        if reserved:
-            reservation = slots.Reservation()
-        else:
-            reservation = slots.reserve(self.need(topology, resume=resume), name, deadline=patience)
-        ports = Ports()
-        endpoints: dict[tuple[str, int], int] = {}
-
-        def host_port(address: str, port: int) -> int:
-            return endpoints.setdefault((address, port), ports.take())
-
-        uplinks: dict[str, Link] = {}
-
-        def uplink(role: str) -> Link:
-            return uplinks.setdefault(role, Link(ports.take(), ports.take()))
-
-        namespace = self.namespace(name)
-        links = {device: cable(namespace, device, ports.take) for device in topology.segments}
-        nics = tuple(
-            Nic(plan.mac, topology.backend(plan, links, host_port, uplink), FIRST_NIC_SLOT + index)
-            for index, plan in enumerate(topology.nics)
-        )
-        # What a management server plugs in after the boot is there at once in a restored machine.
-        present = nics if resume else nics[: topology.present_at_boot]
-        overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
-        if frozen is None:
-            overlays += [self._tenant_initrd(name, spec.name, None) for spec in topology.tenants]
-        guest = Guest(name, "127.0.0.1", endpoints[(topology.control.address, SSH_PORT)], key)
-
-        def system_job() -> Machine:
-            machine = self._launch(
-                name, replace(base, nics=present), AGENT_CHANNEL, (frozen, SYSTEM) if frozen else None
-            )
-            if resume:  # the login need not wait for the tenants
-                try:
-                    guest.connect()
-                except BaseException:
-                    machine.destroy()
-                    raise
-            return machine
-
-        jobs: list[Callable[[], Machine]] = [system_job]
-        for spec in topology.tenants:
-            far = topology.tenant_nics(spec, links, host_port)
-            jobs.append(self._tenant_job(name, spec, image, far, frozen, resume=resume))
-        try:
-            taps.lay([*links.values(), *dict(topology.own_cables).values()])
-            system, *others = _launch_all(jobs)
-        except BaseException:
-            guest.close()
-            if namespace:
-                taps.remove(namespace)
-            ports.release()
-            reservation.release()
-            for overlay in overlays:
-                overlay.unlink(missing_ok=True)
-            raise
-        tenant_machines = dict(zip([spec.name for spec in topology.tenants], others, strict=True))
-        controls: dict[str, Tenant] = {}
-        for spec in topology.tenants:
-            controls |= tenants.connect(spec, tenant_machines[spec.name].folder / "tenant.sock")
+        """Join and launch all machines; what was taken is given back when one fails."""
+        with ExitStack() as undo:
+            need = self.need(topology, resume=resume)
+            held = slots.Reservation() if reserved else slots.reserve(need, name, deadline=patience)
+            undo.callback(held.release)
+            wiring = wire(topology, self.network_backend, self.domain(name))
+            undo.callback(wiring.ports.release)
+            undo.callback(self.network_backend.remove, self.domain(name))
+            overlays = [base.disk] if base.disk and base.disk.parent == self._work() else []
+            if frozen is None:
+                overlays += [self._tenant_initrd(name, spec.name, None) for spec in topology.tenants]
+            undo.callback(_unlink, overlays)
+            guest = Guest(name, "127.0.0.1", wiring.endpoints[(topology.control.address, SSH_PORT)], key)
+            undo.callback(guest.close)
+            # What a management server plugs in after the boot is there at once in a restored machine.
+            present = len(wiring.nics) if resume else topology.present_at_boot
+            system = replace(base, nics=wiring.nics[:present])
+            jobs: list[Callable[[], Machine]] = [
+                partial(self._launch_system, name, system, frozen, guest),
+                *self._tenant_jobs(name, topology, image, wiring, frozen, resume=resume),
+            ]
+            self.network_backend.lay(wiring.cables)
+            machine, *others = launch_all(jobs)
+            undo.pop_all()
+        machines = dict(zip(wiring.tenants, others, strict=True))
         return SystemVm(
-            name, topology, system, guest, controls, tenant_machines, endpoints, ports, reservation, overlays,
-            uplinks, nics[len(present) :], namespace if links else None,
+            name, topology, machine, guest, _controls(topology, machines), machines, wiring.endpoints, wiring.ports,
+            held, overlays, wiring.uplinks, wiring.nics[present:], self.network_backend,
         )  # fmt: skip
 
-    def _tenant_job(
-        self,
-        vm: str,
-        spec: tenants.TenantSpec,
-        image: Image,
-        far: tuple[tuple[str, Star | Bridge | UserNet], ...],
-        frozen: Path | None,
-        *,
-        resume: bool,
-    ) -> Callable[[], Machine]:
-        def job() -> Machine:
-            if not image.direct_boot:
-                raise InfrastructureError(f"template {image.key} has no kernel that tenants could boot")
-            initrd = self._tenant_initrd(vm, spec.name, frozen)
-            if not initrd.exists():
-                tenants.write_initrd(initrd, spec, image.modules())
-            base = DomainSpec(
-                name="", uuid="", accelerator=self.accelerator, console_socket=Path(), console_log=Path(),
-                memory_mib=tenants.MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
-                cmdline=f"{tenants.KERNEL_ARGUMENTS} {self.accelerator.kernel_arguments}".rstrip(),
-                nics=tuple(Nic(mac, end, FIRST_NIC_SLOT + index) for index, (mac, end) in enumerate(far)),
-                ram_file=self._frozen(frozen, spec.name).ram if frozen else None,
-                ram_shared=not resume, incoming=resume,
-            )  # fmt: skip
-            return self._launch(
-                f"{vm}-{spec.name}", base, tenants.CONTROL_CHANNEL, (frozen, spec.name) if frozen else None
-            )
+    def _launch_system(self, name: str, spec: DomainSpec, frozen: Path | None, guest: Guest) -> Machine:
+        state = self._frozen(frozen, SYSTEM).state if frozen else None
+        machine = self.launcher.launch(name, spec, AGENT_CHANNEL, state)
+        if spec.incoming:  # the login need not wait for the tenants
+            try:
+                guest.connect()
+            except BaseException:
+                machine.destroy()
+                raise
+        return machine
 
-        return job
+    def _tenant_jobs(
+        self, vm: str, topology: Topology, image: Image, wiring: Wiring, folder: Path | None, *, resume: bool
+    ) -> list[Callable[[], Machine]]:
+        """Return what launches each tenant guest, in their order."""
+
+        def launch(spec: tenants.TenantSpec) -> Machine:
+            frozen = self._frozen(folder, spec.name) if folder else None
+            initrd = self._tenant_initrd(vm, spec.name, folder)
+            domain = domain_of(
+                spec, image, self.accelerator, wiring.tenants[spec.name], initrd,
+                frozen.ram if frozen else None, resume=resume,
+            )  # fmt: skip
+            state = frozen.state if frozen else None
+            return self.launcher.launch(f"{vm}-{spec.name}", domain, tenants.CONTROL_CHANNEL, state)
+
+        return [partial(launch, spec) for spec in topology.tenants]
 
     def _tenant_initrd(self, vm: str, tenant: str, frozen: Path | None) -> Path:
         """Return where a tenant's initramfs lies: with its snapshot, or with the overlays of the run."""
         return frozen / f"tenant-{tenant}.initrd" if frozen else self._work() / f"{vm}-{tenant}.initrd"
 
-    def _launch(self, name: str, base: DomainSpec, channel: str, frozen: tuple[Path, str] | None) -> Machine:
-        """Start one domain; a restored one is fed its state."""
-        folder = self.run.machine(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        os.chown(folder, self.hypervisor.uid, self.hypervisor.gid)
-        folder.chmod(0o700)
-        socket_name = "agent.sock" if channel == AGENT_CHANNEL else "tenant.sock"
-        spec = replace(
-            base, name=self._domain(name), uuid=str(uuid.uuid4()),
-            console_socket=folder / "console.sock", console_log=folder / "console.log",
-            channels=(Channel(channel, folder / socket_name),),
-        )  # fmt: skip
-        machine = self._start_machine(spec, folder)
-        try:
-            taps.plug(machine, spec.nics)
-            if spec.incoming and frozen is not None:
-                machine.load_state(self._frozen(*frozen).state)
-        except BaseException:
-            machine.destroy()
-            raise
-        return machine
-
-    def _start_machine(self, spec: DomainSpec, folder: Path) -> Machine:
-        """Start one domain, with a file for its RAM if that is to be frozen."""
-        if spec.ram_file is None or spec.incoming:
-            return start_machine(self.hypervisor, spec, folder, owned=self.owned)
-        file = ram.make(spec.ram_file, spec.memory_mib, self.hypervisor, spec.name)
-        try:
-            spec = replace(spec, ram_file=file.path)
-            machine = start_machine(self.hypervisor, spec, folder, owned=self.owned)
-        except BaseException:
-            file.close()
-            raise
-        file.hide()
-        return replace(machine, ram=file)
-
-    def _domain(self, name: str) -> str:
-        """Return what a machine of this run is called on the host."""
-        return f"{PREFIX}{self.run.id}-{name}"
-
     def _frozen(self, folder: Path, name: str) -> Frozen:
-        """Return the names for machine ``name`` in a snapshot's folder."""
-        return Frozen(
-            folder / f"{name}.ram" if self.technique == "shared-ram" else None,
-            folder / f"{name}.state",
-            folder / f"{name}.qcow2" if name == SYSTEM else None,
-            folder / f"{name}.overlay" if name == SYSTEM else None,
-        )
+        return frozen_in(folder, name, self.technique)
 
     def _direct_boot(self, image: Image) -> dict[str, Any]:
         """Return kernel, initramfs and arguments; nothing for a disk that only boots by itself."""
@@ -415,33 +252,14 @@ class Engine:
         return open_work(self.run.id)
 
 
-def _launch_all(jobs: list[Callable[[], Machine]]) -> list[Machine]:
-    """Run the jobs side by side; when one fails, the machines of the others are ended and its error is raised."""
-    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
-        futures = [pool.submit(job) for job in jobs]
-    errors = [error for future in futures if (error := future.exception())]
-    machines = [future.result() for future in futures if not future.exception()]
-    for error in errors:
-        for machine in machines:
-            machine.destroy()
-        raise error
-    return machines
+def _controls(topology: Topology, machines: dict[str, Machine]) -> dict[str, Tenant]:
+    """Return the hosts of all tenant guests by name."""
+    controls: dict[str, Tenant] = {}
+    for spec in topology.tenants:
+        controls |= tenants.connect(spec, machines[spec.name].folder / "tenant.sock")
+    return controls
 
 
-def _set_clock() -> str:
-    """Return the command that sets a guest's clock, which still shows the moment when it was stopped."""
-    return f"date -u -s @{time.time():.3f} >/dev/null"
-
-
-def _cd(folder: Path | None) -> Path | None:
-    """Return the image in the CD drive of a snapshot's machine, if it has one."""
-    return folder / CD if folder and (folder / CD).exists() else None
-
-
-def kernel_arguments(image: Image, accelerator: Accelerator) -> str:
-    """Return the kernel's command line for a direct boot.
-
-    On a busy host an emulated timer may miss the moment at which the kernel tests it, and the kernel panics: no test.
-    """
-    common = "rw console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check quiet"
-    return f"root={image.root_device} {common} {accelerator.system_arguments}".rstrip()
+def _unlink(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ from bundle.errors import InfrastructureError
 from harness.host import wait
 from harness.machine.domain import Nic
 from harness.machine.machine import Machine
-from harness.vm import taps
-from harness.vm.cables import Bridge, Star, cable
-from harness.vm.engine import FIRST_NIC_SLOT, SystemVm
+from harness.vm.backends import NetworkBackend
+from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Host, Tenant, start_host
+from harness.vm.wiring import FIRST_NIC_SLOT
 
 # Under emulation the kernel of a busy guest takes a second or two to find a new PCI device.
 DEADLINE = 30.0
@@ -27,7 +27,7 @@ def plug_all(vm: SystemVm) -> None:
     """
     first = len(vm.topology.nics) - len(vm.unplugged)
     for number, nic in enumerate(vm.unplugged, first):
-        _attach(vm.machine, nic, number)
+        _attach(vm.backend, vm.machine, nic, number)
         _await(vm, nic.mac, f"eth{number}")
     vm.unplugged = ()
 
@@ -47,20 +47,20 @@ def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
     number, far_number = _count(vm.machine), _count(machine)
     if host.device != f"eth{number}":
         raise InfrastructureError(f"{vm.name}: the next NIC is eth{number}, not {host.device}")
-    near = cable(vm.namespace, host.device, vm.ports.take)
-    taps.lay([near])
-    far = near.other_end if isinstance(near, Bridge) else Star((near.other_end,), number)
-    _attach(machine, Nic(host.mac, far, FIRST_NIC_SLOT + far_number), far_number)
-    _attach(vm.machine, Nic(mac, near, FIRST_NIC_SLOT + number), number)
+    near = vm.backend.cable(vm.machine.name, host.device, vm.ports.take)
+    vm.backend.lay([near])
+    far = near.far_side((), number)
+    _attach(vm.backend, machine, Nic(host.mac, far, FIRST_NIC_SLOT + far_number), far_number)
+    _attach(vm.backend, vm.machine, Nic(mac, near, FIRST_NIC_SLOT + number), number)
     _await(vm, mac, host.device)
     control = next(iter(vm.tenants.values())).control
     vm.tenants[host.name] = start_host(control, host, DEADLINE)
     return vm.tenants[host.name]
 
 
-def _attach(machine: Machine, nic: Nic, number: int) -> None:
+def _attach(backend: NetworkBackend, machine: Machine, nic: Nic, number: int) -> None:
     """Give QEMU the NIC's arguments one by one: netdevs in the words of the command line, then the device."""
-    taps.plug(machine, [nic])
+    backend.plug(machine, [nic])
     netdevs = nic.backend.arguments(f"net{number}")[1::2]
     for netdev in netdevs:
         said = machine.monitor("human-monitor-command", **{"command-line": f"netdev_add {netdev}"})

@@ -15,7 +15,7 @@ from harness.host.cache import SNAPSHOTS, collect_partials
 from harness.host.hypervisor import PREFIX, Hypervisor
 from harness.machine import ram
 from harness.machine.disks import remove_ownerless_work, remove_work
-from harness.vm import golden, taps
+from harness.vm import backends, golden
 
 
 def reap(hypervisor: Hypervisor) -> list[str]:
@@ -49,7 +49,7 @@ def close_run(hypervisor: Hypervisor, run: runs.RunDir) -> None:
 
 
 def end_run(hypervisor: Hypervisor, run_id: str) -> None:
-    """End all machines of a run, and remove the network namespaces that they had."""
+    """End all machines of a run, and remove the segments that they had."""
     # A domain may be gone by now, and so may the daemon: then its machines are among the strays.
     with contextlib.suppress(libvirt.libvirtError):
         theirs = [d for d in hypervisor.domains() if d.name().startswith(f"{PREFIX}{run_id}-")]
@@ -57,7 +57,7 @@ def end_run(hypervisor: Hypervisor, run_id: str) -> None:
             with ThreadPoolExecutor(len(theirs)) as pool:
                 list(pool.map(_destroy, theirs))
     strays.end(f"{PREFIX}{run_id}-")
-    taps.remove_run(run_id)
+    backends.remove_all(f"{PREFIX}{run_id}-*")
 
 
 def _destroy(domain: Any) -> None:

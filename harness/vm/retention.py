@@ -31,7 +31,7 @@ _QCOW2_MAGIC = b"QFI\xfb"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One thing in the cache.
 
     Attributes:
@@ -70,7 +70,7 @@ def limit() -> int:
     return parse_size(os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT)
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CacheEntry]:
     """Return what is in the cache, the one used last first."""
     snapshots = _golden_folders()
     overlays = [path for kind in (WORK, SNAPSHOTS) for path in (cache.cache_root() / kind).glob("*/*.qcow2")]
@@ -84,7 +84,9 @@ def entries() -> list[Entry]:
     return sorted(filter(None, found), key=lambda entry: -entry.used)
 
 
-def choose(found: list[Entry], *, days: float | None = None, size: int | None = None) -> list[Entry]:
+def choose(
+    found: list[CacheEntry], *, days: float | None = None, size: int | None = None
+) -> list[CacheEntry]:
     """Return what may go: the one used longest ago first, then the bases that no image left is made of.
 
     Args:
@@ -93,9 +95,9 @@ def choose(found: list[Entry], *, days: float | None = None, size: int | None = 
         size: the rest is made to fit into so many bytes.
     """
     total = sum(entry.size for entry in found)
-    gone: list[Entry] = []
+    gone: list[CacheEntry] = []
 
-    def consider(entry: Entry) -> None:
+    def consider(entry: CacheEntry) -> None:
         nonlocal total
         stale = days is not None and entry.used <= time.time() - days * _DAY
         if stale or (size is not None and total > size):
@@ -113,12 +115,12 @@ def choose(found: list[Entry], *, days: float | None = None, size: int | None = 
     return gone
 
 
-def remove(chosen: Iterable[Entry]) -> list[Entry]:
+def remove(chosen: Iterable[CacheEntry]) -> list[CacheEntry]:
     """Remove entries; returns those that went. What is being made or looked up, or was used since, stays."""
     return [entry for entry in chosen if _remove(entry)]
 
 
-def keep_within(size: int) -> list[Entry]:
+def keep_within(size: int) -> list[CacheEntry]:
     """Make the cache fit into ``size`` bytes, sparing what was used within the last hour; returns what went."""
     spared = time.time() - GRACE_SECONDS
     return remove(entry for entry in choose(entries(), size=size) if entry.used < spared)
@@ -136,7 +138,7 @@ def collect_images(days: float, *, dry_run: bool = False) -> list[Path]:
     return [*(entry.path for entry in remove(chosen)), *images.collect_leftovers()]
 
 
-def _remove(entry: Entry) -> bool:
+def _remove(entry: CacheEntry) -> bool:
     lock = entry.path.with_name(f"{entry.key}.lock")
     if entry.kind != GOLDEN:
         lock = cache.cache_root() / "locks" / f"{entry.kind}-{entry.key}"
@@ -156,7 +158,7 @@ def _remove(entry: Entry) -> bool:
     return True
 
 
-def _was_used_since(entry: Entry) -> bool:
+def _was_used_since(entry: CacheEntry) -> bool:
     """Say whether somebody has used an entry after it was looked at."""
     try:
         return _last_use(entry.kind, entry.path) > entry.used
@@ -168,12 +170,12 @@ def _last_use(kind: str, path: Path) -> float:
     return (path / _TOUCHED[kind]).stat().st_mtime
 
 
-def _entry(kind: str, path: Path, held: set[Path]) -> Entry | None:
+def _entry(kind: str, path: Path, held: set[Path]) -> CacheEntry | None:
     """Return an entry, or None when another process removes it at this moment."""
     try:
         made_of = str(images.load_facts(path)["base"]) if kind == images.KIND else ""
         used = _last_use(kind, path)
-        return Entry(kind, path.name, path, cache.size_of(path), used, _is_held(path, held), made_of)
+        return CacheEntry(kind, path.name, path, cache.size_of(path), used, _is_held(path, held), made_of)
     except FileNotFoundError:
         return None
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bundle.errors import InfrastructureError
 from harness.host import slots
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 
 
 class Restore(Protocol):

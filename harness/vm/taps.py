@@ -14,21 +14,18 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
-from bundle.errors import InfrastructureError, UsageError
-from harness.host.hypervisor import PREFIX
+from bundle.errors import InfrastructureError
 from harness.machine.domain import Nic
 from harness.machine.machine import Machine
-from harness.vm.cables import Bridge, Cable
+from harness.vm.cables import Cable, Star
 
 T = TypeVar("T")
-NetworkBackend = Literal["loopback", "taps"]
-_KNOWN: dict[str, NetworkBackend] = {word: word for word in get_args(NetworkBackend)}
-VARIABLE = "SYSVM_NETWORK_BACKEND"
 # Where ip(8) keeps named namespaces.
 NAMESPACES = Path("/run/netns")
 _TUN = Path("/dev/net/tun")
@@ -46,58 +43,110 @@ _QUIET = {
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def find(word: str | None = None) -> NetworkBackend:
-    """Return how segments are made: as asked for, else as ``SYSVM_NETWORK_BACKEND`` says, else on loopback.
+@dataclass(frozen=True)
+class Bridge:
+    """One end of a cable to a Linux bridge in a network namespace.
 
-    Raises:
-        UsageError: there is no such way, or this process cannot go it.
+    The NIC and a tap, which is plugged in while QEMU runs, meet on a QEMU hub: so the guest sees the very NIC that it
+    sees with other cables, and a snapshot that was made with one sort of cable can be restored with the other.
+
+    Attributes:
+        namespace: where the bridge is.
+        device: the router's NIC on that segment, such as ``eth0``.
+        end: which of the machines on the segment has this end.
     """
-    name, source = (word, "network backend") if word else (os.environ.get(VARIABLE) or "loopback", VARIABLE)
-    if name not in _KNOWN:
-        raise UsageError(f"invalid {source} {name!r} (expected {' or '.join(_KNOWN)})")
-    if name == "taps" and (reason := _missing()):
-        raise UsageError(f"network backend 'taps' {reason}", hint="'loopback' needs nothing of that")
-    return _KNOWN[name]
+
+    namespace: str
+    device: str
+    end: str = "vm"
+
+    @property
+    def name(self) -> str:
+        """The bridge."""
+        return f"br-{self.device}"
+
+    @property
+    def tap(self) -> str:
+        """The bridge's port that leads to this end."""
+        return f"{self.device}-{self.end}"
+
+    @property
+    def hub_id(self) -> int:
+        """The hub on which NIC and tap meet."""
+        return int(self.device.removeprefix("eth"))
+
+    @property
+    def other_end(self) -> Bridge:
+        """The end that the tenant guest has."""
+        return replace(self, end="tenants")
+
+    def far_side(self, others: Sequence[Cable], hub_id: int) -> Bridge:  # noqa: ARG002 - the bridge knows both
+        """Return the tenant guest's end: one for the bridge, whoever else is on it."""
+        return self.other_end
+
+    def arguments(self, netdev_id: str) -> list[str]:
+        """Return QEMU's arguments: a hub with the NIC alone."""
+        return Star((), self.hub_id).arguments(netdev_id)
 
 
-def _missing() -> str:
-    """Return what this process lacks, or nothing."""
-    if os.geteuid() != 0:
-        return "is for root only"
-    if shutil.which("ip") is None:
-        return "needs the program ip (Debian package iproute2)"
-    if not _TUN.is_char_device():
-        return f"needs {_TUN} (kernel module tun)"
-    return ""
+class Taps:
+    """Bridges with taps in a namespace called like their owner; see :class:`harness.vm.backends.NetworkBackend`."""
 
+    name = "taps"
 
-def lay(cables: Iterable[Cable]) -> None:
-    """Make the bridges among the cables, and the namespaces that they are in; what is there already stays.
+    def refusal(self) -> str:
+        """Return what this process lacks, or nothing."""
+        if os.geteuid() != 0:
+            return "is for root only"
+        if shutil.which("ip") is None:
+            return "needs the program ip (Debian package iproute2)"
+        if not _TUN.is_char_device():
+            return f"needs {_TUN} (kernel module tun)"
+        return ""
 
-    Raises:
-        InfrastructureError: the kernel refuses.
-    """
-    for bridge in _bridges(cables):
-        if not (NAMESPACES / bridge.namespace).exists():
-            _ip("netns", "add", bridge.namespace)
-            _inside(bridge.namespace, _hush)
-        there = {name for _, name in _inside(bridge.namespace, socket.if_nameindex)}
-        if bridge.name not in there:
-            # A snooping bridge asks for multicast groups itself, and forgets those of a guest that was stopped.
-            _ip(
-                "-n", bridge.namespace, "link", "add", bridge.name, "up",
-                "type", "bridge", "mcast_snooping", "0",
-            )  # fmt: skip
+    def cable(self, owner: str, device: str, take_port: Callable[[], int], end: str = "vm") -> Bridge:  # noqa: ARG002
+        """Return an end of the cable to the owner's bridge for a NIC; it takes no port."""
+        return Bridge(owner, device, end)
 
+    def lay(self, cables: Iterable[Cable]) -> None:
+        """Make the bridges among the cables, and the namespaces that they are in; what is there already stays.
 
-def plug(machine: Machine, nics: Iterable[Nic]) -> None:
-    """Lead a tap from each bridge among the backends of NICs to the hub in a machine's QEMU that the NICs are on.
+        Raises:
+            InfrastructureError: the kernel refuses.
+        """
+        for bridge in _bridges(cables):
+            if not (NAMESPACES / bridge.namespace).exists():
+                _ip("netns", "add", bridge.namespace)
+                _inside(bridge.namespace, _hush)
+            there = {name for _, name in _inside(bridge.namespace, socket.if_nameindex)}
+            if bridge.name not in there:
+                # A snooping bridge asks for multicast groups itself, and forgets those of a guest that was stopped.
+                _ip(
+                    "-n", bridge.namespace, "link", "add", bridge.name, "up",
+                    "type", "bridge", "mcast_snooping", "0",
+                )  # fmt: skip
 
-    Raises:
-        InfrastructureError: kernel, libvirt or QEMU refuses.
-    """
-    for bridge in _bridges(nic.backend for nic in nics):
-        _plug(machine, bridge)
+    def plug(self, machine: Machine, nics: Iterable[Nic]) -> None:
+        """Lead a tap from each bridge among the backends of NICs to the hub in a machine's QEMU that the NICs are on.
+
+        Raises:
+            InfrastructureError: kernel, libvirt or QEMU refuses.
+        """
+        for bridge in _bridges(nic.backend for nic in nics):
+            _plug(machine, bridge)
+
+    def remove(self, owners: str) -> None:
+        """Remove the namespaces of owners with their bridges; a tap that a QEMU still holds goes with that QEMU."""
+        for path in NAMESPACES.glob(owners):
+            try:
+                _ip("netns", "delete", path.name)
+            except InfrastructureError:
+                if path.exists():  # else another command's reaper was faster
+                    raise
+
+    def describe(self, owner: str) -> str | None:
+        """Return the namespace of an owner that has one."""
+        return owner if (NAMESPACES / owner).exists() else None
 
 
 def _bridges(ends: Iterable[object]) -> list[Bridge]:
@@ -116,23 +165,6 @@ def _plug(machine: Machine, bridge: Bridge) -> None:
     machine.monitor(
         "netdev_add", type="hubport", id=f"{bridge.tap}-port", hubid=bridge.hub_id, netdev=bridge.tap
     )
-
-
-def remove(namespace: str) -> None:
-    """Remove a namespace with its bridges; a tap that a QEMU still holds goes with that QEMU."""
-    path = NAMESPACES / namespace
-    if path.exists():
-        try:
-            _ip("netns", "delete", namespace)
-        except InfrastructureError:
-            if path.exists():  # else another command's reaper was faster
-                raise
-
-
-def remove_run(run_id: str) -> None:
-    """Remove all namespaces of a run."""
-    for path in NAMESPACES.glob(f"{PREFIX}{run_id}-*"):
-        remove(path.name)
 
 
 def _ip(*arguments: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.image import Image
 from harness.machine.accel import TCG
 from harness.machine.disks import make_overlay
-from harness.vm.engine import VCPUS, kernel_arguments
+from harness.vm.engine import VCPUS
+from harness.vm.launch import kernel_arguments
 from tests.bench._agent import Agent
 
 

@@ -19,7 +19,8 @@ from harness.image import Image, partitions
 from harness.machine.accel import TCG
 from harness.vm import boot
 from harness.vm.cables import Forward, UserNet
-from harness.vm.engine import VCPUS, kernel_arguments
+from harness.vm.engine import VCPUS
+from harness.vm.launch import kernel_arguments
 from harness.vm.topology import CONTROL_HOST, CONTROL_NETWORK, Topology
 from tests.bench._agent import Agent
 

@@ -31,7 +31,7 @@ from harness.machine.machine import Machine
 from harness.record import results
 from harness.record.events import EventLog
 from harness.vm import boot
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from tests.bench import _debvm
 from tests.bench._bare import BareVm
 from tests.processes import command_lines

@@ -26,13 +26,14 @@ from bundle.build import BuildOptions, build
 from bundle.paths import payload_root
 from harness.kvmagent.patch import FILES, LANDING
 from harness.lab.lab import Lab, open_lab
+from harness.lab.site import site_of
 from harness.lab.wish import Wish
 from harness.record import results
 from harness.record.events import EventLog
 from harness.site.site import PINGS
 from harness.traffic import HttpProbe, ProbeResult, Traffic
 from harness.vm import boot
-from harness.vm.engine import SystemVm
+from harness.vm.system import SystemVm
 from tests.bench import _agents, _ratio
 
 LEGACY = Path(__file__).resolve().parents[1] / "legacy" / "patch-sysvms.sh"
@@ -136,7 +137,7 @@ def _router() -> None:
 
 
 def _watch_agent(vm: SystemVm) -> Sample:
-    site = vm.site
+    site = site_of(vm)
     assert site is not None
     before = site.connected()
     with Traffic([], reported={"agent": PINGS}) as traffic, site.followed(traffic.recorder("agent")):

@@ -14,6 +14,7 @@ from harness.checks import judge
 from harness.kvmagent import patch
 from harness.lab.bundles import build_bundle
 from harness.lab.lab import open_lab
+from harness.lab.site import site_of
 from harness.lab.trial import Trial
 from harness.lab.wish import Wish
 from harness.observe import identity
@@ -143,7 +144,7 @@ def test_a_patch_that_loses_a_ca_is_caught(proxy_trial, tmp_path):
 
 def judged_restart(trial, first=lambda: None):
     """Let the agent start anew, after whatever comes first, and return what the check of its connection says."""
-    site, guest = trial.vm.site, trial.vm.guest
+    site, guest = site_of(trial.vm), trial.vm.guest
 
     def act():
         first()
@@ -169,7 +170,7 @@ def test_an_agent_that_loses_its_certificate_is_caught(proxy_trial):
     vm = proxy_trial.vm
 
     (outcome,) = judged_restart(
-        proxy_trial, lambda: vm.site.authority.provision(vm.guest, "another-passphrase")
+        proxy_trial, lambda: site_of(vm).authority.provision(vm.guest, "another-passphrase")
     )
 
     assert outcome.verdict == "failed"

@@ -18,9 +18,9 @@ from harness.host import wait
 from harness.host.hypervisor import PREFIX, hypervisor
 from harness.lab.golden import require
 from harness.traffic.proofs import prove
-from harness.vm import taps
-from harness.vm.cables import Bridge
+from harness.vm import backends, taps
 from harness.vm.reaper import reap
+from harness.vm.taps import Bridge, Taps
 
 PING = "ping -c 1 -W 10 10.1.1.50"
 
@@ -30,14 +30,14 @@ def bridged(lab):
     """The lab whose golden snapshot was made with cables on loopback, restoring with bridges."""
     probe = f"{PREFIX}{lab.engine.run.id}-probe"
     try:
-        taps.find("taps")
-        taps.lay([Bridge(probe, "eth0")])
+        backends.find("taps")
+        Taps().lay([Bridge(probe, "eth0")])
     except (UsageError, InfrastructureError) as error:
         pytest.skip(str(error))
     finally:
-        taps.remove(probe)
+        Taps().remove(probe)
     # A copy of the lab: the spares of the original are on loopback.
-    return replace(lab, engine=replace(lab.engine, network_backend="taps"))
+    return replace(lab, engine=replace(lab.engine, network_backend=Taps()))
 
 
 def asked(namespace, program, *arguments):
@@ -132,7 +132,7 @@ def test_the_next_command_removes_the_namespace_of_a_killed_one(tmp_path, nothin
         "victim",
     ]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, taps.VARIABLE: "taps"}
+    environment = {**os.environ, backends.VARIABLE: "taps"}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, **quiet)
     try:
         wait.until(

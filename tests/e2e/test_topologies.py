@@ -14,9 +14,9 @@ from harness import network
 from harness.lab.golden import require
 from harness.lab.lab import open_lab
 from harness.lab.pair import open_pair
-from harness.lab.site import management_of
+from harness.lab.site import management_of, site_of
 from harness.lab.wish import Wish
-from harness.network.model import Acl, Machine, Nic
+from harness.network.model import Acl, DeclaredMachine, DeclaredNic
 from harness.record import results
 from harness.record.events import EventLog
 from harness.site import nfs
@@ -32,7 +32,7 @@ cat /etc/haproxy/haproxy.cfg /etc/dhcphosts.txt /etc/dnsmasq.d/* /var/www/html/l
 for unit in haproxy dnsmasq apache2; do systemctl show -p InvocationID -p MainPID -p NRestarts $unit; done
 pgrep -x haproxy; pgrep -x dnsmasq; pgrep -x apache2
 """
-TIER = Nic("eth5", "tier", IPv4Interface("10.20.3.1/24"), "02:00:5b:1c:00:03")
+TIER = DeclaredNic("eth5", "tier", IPv4Interface("10.20.3.1/24"), "02:00:5b:1c:00:03")
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def test_a_restored_vpc_router_answers_every_rule_and_applying_them_again_change
 
 
 def test_a_tier_is_plugged_into_a_running_vpc_router(vpc, nothing_left):
-    app = Machine("app1", "02:00:5b:1c:03:01", IPv4Interface("10.20.3.50/24").ip, "#!/bin/sh\n", ())
+    app = DeclaredMachine("app1", "02:00:5b:1c:03:01", IPv4Interface("10.20.3.50/24").ip, "#!/bin/sh\n", ())
     acl = Acl("eth5", "ingress", "tcp", network.declaration.ports(80), vpc.network.acls[0].cidr, True)
     wider = replace(
         vpc.network,
@@ -105,14 +105,14 @@ def test_a_secondary_storage_vm_mounts_a_share_of_a_real_server(secstorage, noth
             nfs.serve(tmp_path) as port,
             management_of(vm, lab.golden.folder, tmp_path / "network.log", [Forward(port, "10.0.0.6", 2049)]),
         ):
-            vm.site.connected()
-            answer = vm.site.agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")
+            site_of(vm).connected()
+            answer = site_of(vm).agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")
             assert answer["result"] is True, answer
             vm.guest.run(
                 f"echo template >{answer['path']}/one && test $(cat {answer['path']}/one) = template"
             )
             assert "nfs4" in vm.guest.run(f"findmnt -n -o FSTYPE {answer['path']}").stdout
-            assert vm.site.agents.ask("check_health", 30)["shares"] == [f"nfs://10.0.0.6{nfs.EXPORT}"]
+            assert site_of(vm).agents.ask("check_health", 30)["shares"] == [f"nfs://10.0.0.6{nfs.EXPORT}"]
             vm.guest.run(f"umount {answer['path']}")
     finally:
         vm.stop()

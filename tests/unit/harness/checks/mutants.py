@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.checks.case import AgentLink, Budget
+from harness.site.link import AgentLink
+from harness.traffic.record import Budget
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_answer,

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from harness.checks import Outcome, checks, failed, judge, record
-from harness.checks.case import Budget
 from harness.record.events import Event
+from harness.traffic.record import Budget
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_file,

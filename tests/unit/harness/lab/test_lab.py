@@ -15,7 +15,7 @@ from harness.lab import lab, logs
 from harness.machine import accel
 from harness.record.results import Results
 from harness.vm import golden
-from harness.vm.engine import kernel_arguments
+from harness.vm.launch import kernel_arguments
 
 HOST = SimpleNamespace(version=lambda: "QEMU 7.2, libvirt 9.0")
 ENGINE = SimpleNamespace(accelerator=accel.TCG, technique="private mapping")

@@ -59,7 +59,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SYSVM_SLOTS", ROOM)
-    monkeypatch.setattr(engine.Engine, "_launch", lambda _self, name, *_: made.launch(name))
+    monkeypatch.setattr(engine.Launcher, "launch", lambda _self, name, *_: made.launch(name))
     monkeypatch.setattr(engine.tenants, "connect", lambda _spec, _socket: {})
     monkeypatch.setattr(Guest, "connect", lambda _self: None)
     monkeypatch.setattr(Machine, "destroy", made.destroy)

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from harness.lab.trial import CONSOLE_PORT, Trial
-from harness.vm import topology
+from harness.vm.types import of_type
 
 
 @pytest.mark.parametrize(("probing", "count"), [(True, 1), (False, 0)])
 def test_a_console_is_asked_unless_probes_are_off(probing: bool, count: int) -> None:
-    plan = topology.of_type("consoleproxy")
+    plan = of_type("consoleproxy")
     public = next(nic.address for nic in plan.nics if nic.role == "public")
     vm = SimpleNamespace(topology=plan, endpoints={(public, CONSOLE_PORT): 20080})
     trial = Trial(SimpleNamespace(network=None), vm, "S01", probing=probing)

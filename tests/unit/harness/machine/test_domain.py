@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
 from harness.machine import accel, domain
-from harness.vm import boot, topology
-from harness.vm.cables import Forward, Link, Star, UserNet
+from harness.vm import boot, types
+from harness.vm.cables import Forward, Star, UserNet
+from harness.vm.loopback import Link
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 UUID = "6f0c2f5e-0000-4000-8000-000000000001"
@@ -80,7 +82,7 @@ def test_a_golden_machine_writes_its_ram_to_the_file_and_a_restore_does_not(spec
 
 
 def test_nics_come_in_the_order_of_the_topology(spec):
-    plan = topology.router()
+    plan = types.router()
     backends = [plan.backend(nic, {}, lambda *_: 20002, lambda _: Link(1, 2)) for nic in plan.nics]
     nics = tuple(
         domain.Nic(nic.mac, backend, 0x10 + index)
@@ -116,11 +118,9 @@ def test_a_star_has_a_cable_to_each_tenant():
     assert cable.other_end.netdev("t") == "socket,id=t,udp=127.0.0.1:20001,localaddr=127.0.0.1:20002"
 
 
-@pytest.mark.parametrize(
-    "vm_type", ["router", "dhcpsrvr", "ilbvm", "elbvm", "vpcrouter", "secstorage", "consoleproxy"]
-)
+@pytest.mark.parametrize("vm_type", catalogue.load().types)
 def test_every_type_has_a_cmdline_with_its_type_last_named_once(vm_type):
-    plan = topology.of_type(vm_type)
+    plan = types.of_type(vm_type)
     words = plan.cmdline("ssh-ed25519 AAAA").split()
     assert [word for word in words if "type=" in word] == [f"type={vm_type}"]
     assert f"name={plan.vm_name}" in words
@@ -131,7 +131,7 @@ def test_every_type_has_a_cmdline_with_its_type_last_named_once(vm_type):
 
 def test_an_unknown_type_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match=r"'toaster' \(there are router, "):
-        topology.of_type("toaster")
+        types.of_type("toaster")
 
 
 def test_the_cmdline_reaches_the_guest_with_single_blanks_and_one_newline():

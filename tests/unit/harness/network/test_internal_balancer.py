@@ -10,7 +10,7 @@ import pytest
 from bundle.errors import UsageError
 from harness import network
 from harness.network.flows import flows
-from harness.vm import topology
+from harness.vm.around import around
 
 
 def shipped(**tables: object) -> network.Network:
@@ -35,7 +35,7 @@ def test_every_machine_tries_every_balancer() -> None:
 
 
 def test_its_machines_have_their_addresses_from_the_start() -> None:
-    plan = topology.around(shipped())
+    plan = around(shipped())
     assert [nic.role for nic in plan.nics] == ["guest", "control"]
     hosts = [host for spec in plan.tenants for host in spec.hosts]
     assert {host.name: host.address for host in hosts}["client"] == "10.1.1.50/24"

@@ -13,7 +13,7 @@ from bundle.errors import InfrastructureError
 from harness.guest.connection import Completed
 from harness.machine.machine import Machine
 from harness.scenarios import test_sshd as scenario
-from harness.vm import topology
+from harness.vm.types import of_type
 from tests.serving import listening
 
 
@@ -51,7 +51,7 @@ def vm_of(vm_type: str, control: int, public: int = 0, tenants: tuple[Tenant, ..
     """Return a VM whose control address and, where QEMU plays it, public side are ports of loopback."""
     forwarded: list[tuple[int, int, str, int]] = []
     return SimpleNamespace(
-        topology=topology.of_type(vm_type),
+        topology=of_type(vm_type),
         tenants={tenant.name: tenant for tenant in tenants},
         guest=SimpleNamespace(port=control),
         ports=SimpleNamespace(take=lambda: public),

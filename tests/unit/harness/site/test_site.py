@@ -19,7 +19,8 @@ from harness.site.agentport import AgentPort
 from harness.site.authority import Authority
 from harness.site.site import Site
 from harness.traffic.record import Recorder
-from harness.vm.cables import Forward, Link
+from harness.vm.cables import Forward
+from harness.vm.loopback import Link
 from tests.unit.harness.site.test_agentport import Agent, client_context, wait_until
 
 

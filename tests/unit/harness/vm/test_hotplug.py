@@ -10,7 +10,8 @@ from bundle.errors import InfrastructureError
 from harness.guest.connection import Completed
 from harness.machine.domain import Nic
 from harness.vm import hotplug
-from harness.vm.cables import Forward, Link, UserNet
+from harness.vm.cables import Forward, UserNet
+from harness.vm.loopback import Link, Loopback
 from harness.vm.tenant.tenant import Host
 
 MAC = "02:00:5b:1c:00:01"
@@ -37,8 +38,8 @@ def router(machine, addresses, unplugged=()):
     guest = SimpleNamespace(run=lambda command, check: Completed(command, 0, next(answers), "", 0.0))
     nics = ("control", *unplugged)
     return SimpleNamespace(
-        name="vpc", machine=machine, guest=guest, unplugged=unplugged, topology=SimpleNamespace(nics=nics),
-        tenant_machines={"tenants": machine},
+        name="vpc", machine=machine, backend=Loopback(), guest=guest, unplugged=unplugged,
+        topology=SimpleNamespace(nics=nics), tenant_machines={"tenants": machine},
     )  # fmt: skip
 
 

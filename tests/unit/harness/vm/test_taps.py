@@ -18,20 +18,23 @@ from harness import network
 from harness.cli import run as run_command
 from harness.machine import domain
 from harness.machine.domain import Nic
-from harness.vm import taps, topology
-from harness.vm.cables import Bridge, Link, UserNet, cable
+from harness.vm import backends, taps
+from harness.vm.around import around
+from harness.vm.cables import UserNet
+from harness.vm.loopback import Loopback
+from harness.vm.taps import Bridge, Taps
+from harness.vm.wiring import wire
 
 NEAR = Bridge("sysvm-a1b2c3-x", "eth0")
 RUN = f"{os.getpid():x}"
 FRAME = bytes.fromhex("ffffffffffff 020000000001 88b5") + b"who is there?".ljust(46, b"\0")
 
 
-def nics_of(plan, namespace):
-    """Return the NICs of a router and of its tenant guest, their segments in a namespace."""
-    links = {device: cable(namespace, device, lambda: 20000) for device in plan.segments}
-    near = [plan.backend(nic, links, lambda *_: 20002, lambda _: Link(1, 2)) for nic in plan.nics]
-    far = plan.tenant_nics(plan.tenants[0], links, lambda *_: 20003)
-    return near, [end for _, end in far]
+def nics_of(plan, backend):
+    """Return the host sides of the NICs of a router and of its tenant guest, on a backend's segments."""
+    wiring = wire(plan, backend, "sysvm-a1b2c3-x")
+    wiring.ports.release()
+    return [nic.backend for nic in wiring.nics], [nic.backend for nic in wiring.tenants["tenants"]]
 
 
 def test_the_far_side_of_a_nic_is_a_hub_that_a_tap_can_join():
@@ -40,10 +43,10 @@ def test_the_far_side_of_a_nic_is_a_hub_that_a_tap_can_join():
 
 
 def test_the_guest_has_the_same_devices_as_on_loopback():
-    plan = topology.around(network.load("router"))
+    plan = around(network.load("router"))
     devices = []
-    for namespace in (None, "sysvm-a1b2c3-x"):
-        ends, _ = nics_of(plan, namespace)
+    for backend in (Loopback(), Taps()):
+        ends, _ = nics_of(plan, backend)
         nics = tuple(Nic(nic.mac, end, 0x10) for nic, end in zip(plan.nics, ends, strict=True))
         spec = domain.DomainSpec("d", "u", None, None, None, nics=nics)
         devices.append([word for word in spec.qemu_arguments() if word.startswith("virtio-net-pci")])
@@ -51,7 +54,7 @@ def test_the_guest_has_the_same_devices_as_on_loopback():
 
 
 def test_every_segment_of_a_router_is_a_bridge_and_its_control_nic_none():
-    near, far = nics_of(topology.around(network.load("router")), "sysvm-a1b2c3-x")
+    near, far = nics_of(around(network.load("router")), Taps())
     assert [type(end) for end in near] == [Bridge, UserNet, Bridge]
     assert {end.end for end in near if isinstance(end, Bridge)} == {"vm"}
     taps_of_tenants = {end.tap for end in far if isinstance(end, Bridge)}
@@ -61,8 +64,8 @@ def test_every_segment_of_a_router_is_a_bridge_and_its_control_nic_none():
 
 
 def test_the_other_router_of_a_pair_has_a_tap_of_its_own_on_the_bridge():
-    peer = cable("n", "eth0", lambda: 20000, "peer")
-    one = cable("n", "eth0", lambda: 20000)
+    peer = Taps().cable("n", "eth0", lambda: 20000, "peer")
+    one = Taps().cable("n", "eth0", lambda: 20000)
     assert (peer.name, peer.tap, one.tap) == ("br-eth0", "eth0-peer", "eth0-vm")
     assert peer.other_end == one.other_end
 
@@ -78,25 +81,25 @@ def capable(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(taps.shutil, "which", lambda _program: "/sbin/ip")
     monkeypatch.setattr(taps, "_TUN", SimpleNamespace(is_char_device=lambda: True))
-    monkeypatch.delenv(taps.VARIABLE, raising=False)
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
 
 
 @pytest.mark.usefixtures("capable")
 def test_segments_are_on_loopback_unless_somebody_says_otherwise(monkeypatch):
-    assert taps.find() == "loopback"
-    assert taps.find("taps") == "taps"
-    monkeypatch.setenv(taps.VARIABLE, "taps")
-    assert taps.find() == "taps"
-    assert taps.find("loopback") == "loopback"
+    assert backends.find().name == "loopback"
+    assert backends.find("taps").name == "taps"
+    monkeypatch.setenv(backends.VARIABLE, "taps")
+    assert backends.find().name == "taps"
+    assert backends.find("loopback").name == "loopback"
 
 
 @pytest.mark.usefixtures("capable")
 def test_an_unknown_backend_is_refused_by_its_source(monkeypatch):
     with pytest.raises(UsageError, match=r"invalid network backend 'ovs' \(expected loopback or taps\)"):
-        taps.find("ovs")
-    monkeypatch.setenv(taps.VARIABLE, "ovs")
+        backends.find("ovs")
+    monkeypatch.setenv(backends.VARIABLE, "ovs")
     with pytest.raises(UsageError, match="invalid SYSVM_NETWORK_BACKEND 'ovs'"):
-        taps.find()
+        backends.find()
 
 
 @pytest.mark.usefixtures("capable")
@@ -111,8 +114,8 @@ def test_an_unknown_backend_is_refused_by_its_source(monkeypatch):
 def test_what_is_missing_is_said_in_one_line(monkeypatch, owner, name, value, said):
     monkeypatch.setattr(owner, name, value)
     with pytest.raises(UsageError, match=f"^network backend 'taps' {said}$"):
-        taps.find("taps")
-    assert taps.find("loopback") == "loopback"
+        backends.find("taps")
+    assert backends.find("loopback").name == "loopback"
 
 
 @pytest.mark.usefixtures("capable")
@@ -142,13 +145,14 @@ class Played:
 def namespaces():
     """Yield the names of two namespaces that may be made; they are gone afterwards."""
     try:
-        taps.find("taps")
+        backends.find("taps")
         names = [f"sysvm-{RUN}-{vm}" for vm in ("one", "two")]
-        taps.lay([Bridge(names[0], "eth0")])
+        Taps().lay([Bridge(names[0], "eth0")])
     except (UsageError, InfrastructureError) as error:
         pytest.skip(str(error))
     yield names
-    taps.remove_run(RUN)
+    assert [Taps().describe(name) for name in (names[0], "sysvm-nobody")] == [names[0], None]
+    backends.remove_all(f"sysvm-{RUN}-*")
     assert not list(taps.NAMESPACES.glob(f"sysvm-{RUN}-*"))
 
 
@@ -159,8 +163,8 @@ def plugged():
 
     def plug(end):
         machines.append(Played())
-        taps.lay([end])
-        taps.plug(machines[-1], [Nic("02:00:00:00:00:01", end, 0x10), Nic("02:00:00:00:00:02", end, 0x11)])
+        Taps().lay([end])
+        Taps().plug(machines[-1], [Nic("02:00:00:00:00:01", end, 0x10), Nic("02:00:00:00:00:02", end, 0x11)])
         return machines[-1]
 
     yield plug
@@ -197,4 +201,4 @@ def test_qemu_is_given_one_tap_a_segment_and_joins_it_to_the_hub(namespaces, plu
 def test_what_the_kernel_refuses_is_told(namespaces, plugged):
     plugged(Bridge(namespaces[0], "eth0"))
     with pytest.raises(InfrastructureError, match=f"network namespace {namespaces[0]}: .*busy"):
-        taps.plug(Played(), [Nic("02:00:00:00:00:01", Bridge(namespaces[0], "eth0"), 0x10)])
+        Taps().plug(Played(), [Nic("02:00:00:00:00:01", Bridge(namespaces[0], "eth0"), 0x10)])

@@ -10,14 +10,15 @@ import pytest
 from bundle.errors import UsageError
 from harness import network
 from harness.lab.wish import Wish
-from harness.vm import topology
-from harness.vm.cables import Link, Star, UserNet
-from harness.vm.engine import FIRST_NIC_SLOT
+from harness.vm.around import around, pair_around
+from harness.vm.cables import Star, UserNet
+from harness.vm.loopback import Link
 from harness.vm.tenant.tenant import Host, Uplink
+from harness.vm.wiring import FIRST_NIC_SLOT
 
 
 def test_a_vpc_router_boots_with_its_control_nic_alone():
-    plan = topology.around(network.load("vpc"))
+    plan = around(network.load("vpc"))
     assert [nic.role for nic in plan.nics] == ["control", "public", "tier", "tier", "private"]
     assert plan.present_at_boot == 1
     words = plan.cmdline("ssh-ed25519 AAAA").split()
@@ -27,7 +28,7 @@ def test_a_vpc_router_boots_with_its_control_nic_alone():
 
 @pytest.mark.parametrize("name", ["router", "vpc"])
 def test_every_segment_has_one_cable_and_every_host_a_nic(name):
-    plan = topology.around(network.load(name))
+    plan = around(network.load(name))
     (tenants,) = plan.tenants
     links = {device: Link(1000 + n, 2000 + n) for n, device in enumerate(plan.segments)}
     nics = plan.tenant_nics(tenants, links, lambda _address, _port: 30000)
@@ -40,7 +41,7 @@ def test_every_segment_has_one_cable_and_every_host_a_nic(name):
 
 
 def test_loopback_comes_in_through_the_uplink_and_not_through_the_router():
-    plan = topology.around(network.load("router"))
+    plan = around(network.load("router"))
     links = {device: Link(1, 2) for device in plan.segments}
     public = next(nic for nic in plan.nics if nic.role == "public")
     assert plan.backend(public, links, lambda *_: 1, lambda _: Link(3, 4)) == Link(1, 2)
@@ -53,7 +54,7 @@ def test_loopback_comes_in_through_the_uplink_and_not_through_the_router():
 
 
 def test_a_host_serves_every_port_that_a_rule_speaks_of():
-    (tenants,) = topology.around(network.load("vpc")).tenants
+    (tenants,) = around(network.load("vpc")).tenants
     ports = {host.name: host.ports for host in tenants.hosts}
     assert ports == {"web1": (7, 22), "db1": (7, 22, 5432), "internet": (7, 22), "partner": (7, 22)}
     assert {host.name: host.extra for host in tenants.hosts}["partner"] == ("172.30.0.1/32",)
@@ -78,7 +79,7 @@ def test_a_vpc_has_from_none_to_eleven_tiers(tiers):
         (f"eth{n + 2}", f"10.20.{n + 1}.1") for n in range(tiers)
     ]
     assert [bag["device"] for bag in lists] == [bag["device"] for bag in plugged]
-    plan = topology.around(declared)
+    plan = around(declared)
     assert plan.present_at_boot == 1
     assert FIRST_NIC_SLOT + len(plan.nics) <= 0x20  # the PCI bus has no more
     assert len(plan.segments) == tiers + 1
@@ -113,7 +114,7 @@ def vpc_of(tiers):
 
 def test_the_routers_of_a_pair_differ_in_their_own_addresses_only():
     declared = network.load("redundant")
-    first, second = topology.pair_around(declared)
+    first, second = pair_around(declared)
     assert (first.vm_name, second.vm_name) == ("r-10-VM", "r-11-VM")
     assert [nic.address for nic in first.nics] == ["10.1.1.11", "169.254.12.34", "192.0.2.10"]
     assert [nic.address for nic in second.nics] == ["10.1.1.12", "169.254.12.44", "192.0.2.10"]
@@ -131,7 +132,7 @@ def test_the_routers_of_a_pair_differ_in_their_own_addresses_only():
 
 
 def test_the_tenant_guest_holds_the_far_ends_of_both_routers_cables():
-    first, second = topology.pair_around(network.load("redundant"))
+    first, second = pair_around(network.load("redundant"))
     cables = tuple((device, Link(100 + n, 200 + n)) for n, device in enumerate(first.segments))
     first, second = replace(first, peer_cables=cables), replace(second, own_cables=cables)
     links = {device: Link(300 + n, 400 + n) for n, device in enumerate(first.segments)}

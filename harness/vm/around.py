@@ -1,0 +1,111 @@
+"""The topology of a declared network: its NICs, its hosts, and what loopback reaches of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address
+
+from harness.network import Network
+from harness.network.flows import HTTP_PORT, served_ports
+from harness.network.model import DeclaredMachine, DeclaredNic, Outsider
+from harness.vm.tenant.tenant import Host, TenantSpec, Uplink
+from harness.vm.topology import NicPlan, Topology
+from harness.vm.types import TENANTS, of_type
+
+
+def around(network: Network) -> Topology:
+    """Return the topology of a declared network: its NICs and hosts, its public rules reachable from loopback."""
+    exposed = [
+        (forward.public, port)
+        for forward in network.forwards
+        if forward.protocol == "tcp"
+        for port in range(forward.public_ports.first, forward.public_ports.last + 1)
+    ]
+    exposed += [(balancer.public, balancer.port) for balancer in network.load_balancers]
+    exposed += [
+        (nat.public, port) for nat in network.static_nats for port in served_ports(network, nat.private)
+    ]
+    hosts = [
+        *map(partial(_machine_host, network), network.machines),
+        *map(partial(_outsider_host, network), network.outsiders),
+    ]
+    uplinks = _uplinks(network)
+    return replace(
+        of_type(network.type),
+        nics=tuple(
+            NicPlan(
+                nic.role, nic.mac, str(nic.address.ip), str(nic.address.netmask), later=_later(network, nic)
+            )
+            for nic in network.nics
+        ),
+        tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks),) if hosts or uplinks else (),
+        exposed=tuple((str(address), port) for address, port in exposed),
+    )
+
+
+def pair_around(network: Network) -> tuple[Topology, Topology]:
+    """Return the topologies of a redundant pair, the tenants with the first one; the cables of the second are missing.
+
+    Raises:
+        UsageError: the network declares no pair.
+    """
+    second = around(network.second_router())
+    first = replace(around(network), parameters=_with_role(network, "PRIMARY"))
+    name = f"{second.vm_name.removesuffix('10-VM')}11-VM"
+    return first, replace(
+        second, vm_name=name, parameters=_with_role(network, "BACKUP"), tenants=(), exposed=()
+    )
+
+
+def _with_role(network: Network, state: str) -> tuple[str, ...]:
+    """Return the cmdline parameters of a router of a pair; ``state`` is what it is meant to be at first."""
+    pair = network.redundant
+    assert pair is not None  # noqa: S101 - second_router() has refused other networks
+    inside = pair.guest.address.network
+    return (
+        "redundant_router=1", f"advert_int={pair.interval}", f"redundant_state={state}", f"guestgw={pair.gateway}",
+        f"guestbrd={inside.broadcast_address}", f"guestcidrsize={inside.prefixlen}",
+        *of_type(network.type).parameters,
+    )  # fmt: skip
+
+
+def _echo_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
+    return tuple(port for port in served_ports(network, address) if port != HTTP_PORT)
+
+
+def _later(network: Network, nic: DeclaredNic) -> bool:
+    """Say whether a NIC is plugged in after the boot: of some types all are but the control NIC."""
+    return network.kind.nics_later and nic.role != "control"
+
+
+def _machine_host(network: Network, machine: DeclaredMachine) -> Host:
+    nic = network.inside_of(machine.address)
+    # Who gets no address by DHCP has it from the start.
+    mask = "" if network.serves_machines else f"/{nic.address.network.prefixlen}"
+    return Host(
+        machine.name, machine.mac, nic.device, f"{machine.address}{mask}",
+        ports=_echo_ports(network, machine.address), extra=_behind(network, machine.address),
+    )  # fmt: skip
+
+
+def _outsider_host(network: Network, outsider: Outsider) -> Host:
+    return Host(
+        outsider.name, outsider.mac, outsider.device, str(outsider.address),
+        gateway=str(outsider.gateway or ""), ports=_echo_ports(network, outsider.address.ip),
+        extra=_behind(network, outsider.address.ip),
+    )  # fmt: skip
+
+
+def _uplinks(network: Network) -> tuple[Uplink, ...]:
+    """Return what puts loopback on the public network."""
+    if network.public is None:
+        return ()
+    addresses = network.public.address.network
+    macs = ("1e:00:00:00:ff:01", "1e:00:00:00:ff:02")
+    return (Uplink("uplink", network.public.device, addresses, addresses[1], macs),)
+
+
+def _behind(network: Network, address: IPv4Address) -> tuple[str, ...]:
+    """Return the addresses that a host answers at because a static route leads to it."""
+    return tuple(f"{route.target}/32" for route in network.routes if route.gateway == address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
 from bundle.paths import payload_root
 from harness.host import cache, sources
@@ -27,6 +26,8 @@ def build(spec: ImageSpec, progress: Progress | None = None) -> Image:
     """
     plan = resolve(spec)
     scripts = _scripts(spec.bundle)
+    if spec.source is not None:
+        scripts = customize.without_keystore(scripts)
     key = key_of(plan, scripts)
     path = cache.entry(images.KIND, key)
     if not path.is_dir():
@@ -47,15 +48,14 @@ def key_of(plan: Plan, scripts: bytes) -> str:
     """Return the image's key: everything that decides its bytes."""
     template = payload_root() / "template"
     inputs = [p for p in template.rglob("*") if p.is_file() and "hooks" not in p.parts]
-    units = catalogue.load().units
     return cache.key_of(
         base.key_of(plan),
         plan.release.name,
-        plan.release.template,
+        plan.template,
         plan.release.signature,
         plan.release.disk_mib,
         plan.release.var_mib,
-        [units.disabled, units.masked, units.enabled],
+        [plan.units.disabled, plan.units.masked, plan.units.enabled],
         cache.digest_of_files(inputs),
         sources.digest_behind(__name__),
         hashlib.sha256(scripts).hexdigest(),
@@ -76,13 +76,14 @@ def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, 
     release = plan.release
     layout = disk.Layout.of(key, disk_mib=release.disk_mib, var_mib=release.var_mib)
     objects = folder / "objects"
-    with progress.step(f"template {release.template}: scripts, units, identity"):
+    with progress.step(f"template {plan.template}: scripts, units, identity"):
         tree = start.tree(objects)
         found = kernel.find(tree)
         initrd = kernel.initramfs(tree, found)
         status = tree.read("var/lib/dpkg/status").decode()
-        customize.apply(tree, plan, layout, found, initrd, scripts, catalogue.load().units)
+        customize.apply(tree, plan, layout, found, initrd, scripts)
         signature = tree.read(customize.SIGNATURE).decode().strip()
+    (folder / images.SCRIPTS).write_bytes(scripts)
     with progress.step(f"disk of {release.disk_mib} MiB"):
         disk.write(tree, layout, folder / images.DISK)
     cache.remove(objects)
@@ -91,12 +92,12 @@ def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, 
         (folder / images.INITRD).write_bytes(initrd)
         save_modules(folder, found.modules)
         packages = sbom.packages(status)
-        subject = sbom.Subject(release.template, plan.debian.number, plan.stand_in)
+        subject = sbom.Subject(plan.template, plan.debian.number, plan.stand_in)
         (folder / images.SBOM).write_text(sbom.render(packages, subject, key, plan.epoch))
         images.save(
             folder,
             release=release.name,
-            template=release.template,
+            template=plan.template,
             debian=plan.debian.number,
             kind=plan.kind,
             stand_in=plan.stand_in,
@@ -107,6 +108,7 @@ def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, 
             base=start.key,
             size=layout.size,
             packages=len(packages),
+            left_out=list(plan.left_out),
         )
 
 

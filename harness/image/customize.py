@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import posixpath
@@ -18,6 +19,7 @@ from harness.image.spec import Plan
 from harness.image.tree import Tree
 
 SYSTEM = "etc/systemd/system"
+_UNIT_FOLDERS = (SYSTEM, "lib/systemd/system", "usr/lib/systemd/system")
 # Made while packages were installed, different every time, or of the build host.
 _LEFTOVERS = (
     "etc/ssh/ssh_host_ecdsa_key", "etc/ssh/ssh_host_ecdsa_key.pub", "etc/ssh/ssh_host_ed25519_key",
@@ -35,16 +37,14 @@ SIGNATURE = "var/cache/cloud/cloud-scripts-signature"
 BOOT_OPTIONS = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 nomodeset"
 
 
-def apply(
-    tree: Tree, plan: Plan, layout: Layout, kernel: Kernel, initrd: bytes, scripts: bytes, units: Units
-) -> None:
+def apply(tree: Tree, plan: Plan, layout: Layout, kernel: Kernel, initrd: bytes, scripts: bytes) -> None:
     """Change the base's tree into the template's."""
     clean(tree)
     _identity(tree, plan)
     _mounts(tree, layout)
     _static_files(tree)
     bake(tree, scripts, plan.release.signature)
-    set_units(tree, units)
+    set_units(tree, plan.units)
     _boot(tree, layout, kernel, initrd)
 
 
@@ -62,7 +62,7 @@ def clean(tree: Tree) -> None:
 
 def _identity(tree: Tree, plan: Plan) -> None:
     date = time.strftime("%a %b %d %I:%M:%S %p UTC %Y", time.gmtime(plan.epoch))
-    tree.add_file("etc/cloudstack-release", f"Cloudstack Release {plan.release.template} {date}\n".encode())
+    tree.add_file("etc/cloudstack-release", f"Cloudstack Release {plan.template} {date}\n".encode())
     # Empty, not absent: systemd makes an identity, but does not take this for a first boot with all its presets.
     tree.add_file("etc/machine-id", b"", 0o444)
     tree.add_link("var/lib/dbus/machine-id", "/etc/machine-id")
@@ -113,6 +113,29 @@ def bake(tree: Tree, scripts: bytes, algorithm: str) -> None:
     tree.add_dir("var/www/html")
 
 
+def without_keystore(scripts: bytes) -> bytes:
+    """Return the scripts as a template has them baked in: a template of CloudStack's own lacks the keystore scripts.
+
+    So the bundle that is uploaded at the first boot is another archive than the one in the template, and is unpacked.
+
+    Raises:
+        UsageError: it is no gzipped tar archive.
+    """
+    packed = io.BytesIO()
+    try:
+        with (
+            tarfile.open(fileobj=io.BytesIO(scripts), mode="r:gz") as archive,
+            gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream,
+            tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as baked,
+        ):
+            for member in archive:
+                if not posixpath.normpath(member.name).startswith("opt/cloud/bin/keystore-"):
+                    baked.addfile(member, archive.extractfile(member) if member.isfile() else None)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UsageError(f"cloud-scripts.tgz cannot be read: {error}") from None
+    return packed.getvalue()
+
+
 def _bake_member(tree: Tree, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
     path = posixpath.normpath(member.name)
     if path == ".":
@@ -131,10 +154,11 @@ def _bake_member(tree: Tree, archive: tarfile.TarFile, member: tarfile.TarInfo) 
 
 def set_units(tree: Tree, units: Units) -> None:
     """Disable, mask and enable systemd units, in this order; a unit that is not installed is passed over."""
+    disabled = _with_aliases(tree, units.disabled)
     for path in [p for p in tree.below(SYSTEM) if tree.nodes[p].kind == "link"]:
         name = posixpath.basename(path)
         folder = posixpath.basename(posixpath.dirname(path))
-        if name in units.disabled and folder.endswith((".wants", ".requires")):
+        if name in disabled and folder.endswith((".wants", ".requires")):
             tree.remove(path)
     for unit in units.masked:
         if unit_file(tree, unit):
@@ -146,9 +170,20 @@ def set_units(tree: Tree, units: Units) -> None:
                 tree.add_link(f"{SYSTEM}/{target}.wants/{unit}", f"/{file}")
 
 
+def _with_aliases(tree: Tree, names: tuple[str, ...]) -> set[str]:
+    """Return units with those that they are another name of: ``sshd.service`` is a link to ``ssh.service``."""
+    found = set(names)
+    for name in names:
+        for folder in _UNIT_FOLDERS:
+            node = tree.nodes.get(f"{folder}/{name}")
+            if node is not None and node.kind == "link" and node.target != "/dev/null":
+                found.add(posixpath.basename(node.target))
+    return found
+
+
 def unit_file(tree: Tree, unit: str) -> str | None:
     """Return where a unit is, or None."""
-    for folder in (SYSTEM, "lib/systemd/system", "usr/lib/systemd/system"):
+    for folder in _UNIT_FOLDERS:
         path = f"{folder}/{unit}"
         if tree.resolve(path) in tree:
             return path

@@ -19,6 +19,7 @@ KERNEL = "vmlinuz"
 INITRD = "initrd.img"
 MODULES = "modules"
 SBOM = "sbom.cdx.json"
+SCRIPTS = "cloud-scripts.tgz"
 METADATA = "image.json"
 
 
@@ -32,7 +33,7 @@ class Image:
         release: the catalogue's name of the release, such as ``4.21``.
         template: what ``/etc/cloudstack-release`` says.
         debian: the Debian release inside.
-        kind: ``slim``, ``full`` or ``imported``.
+        kind: ``slim``, ``full``, ``source`` (as a checkout defines it) or ``imported``.
         stand_in: the Debian release is not the one of genuine templates of that release.
         digest: SHA-256 of the disk, in hex.
         signature: content of ``cloud-scripts-signature``, or an empty string when there is none.
@@ -40,6 +41,7 @@ class Image:
         base: key of the cached base, or an empty string.
         size: bytes of the disk as the guest sees it.
         packages: number of Debian packages.
+        left_out: what a genuine template has and this one has not, one line each.
     """
 
     key: str
@@ -56,6 +58,7 @@ class Image:
     base: str
     size: int
     packages: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -76,6 +79,11 @@ class Image:
     def sbom(self) -> Path:
         """The bill of materials, CycloneDX JSON."""
         return self.folder / SBOM
+
+    @property
+    def scripts(self) -> Path:
+        """The scripts that are baked in, as ``cloud-scripts.tgz``; not there when the template has none."""
+        return self.folder / SCRIPTS
 
     @property
     def direct_boot(self) -> bool:
@@ -122,7 +130,8 @@ def load(folder: Path) -> Image:
 def _read(folder: Path) -> Image:
     facts = load_facts(folder)
     names = {field.name for field in fields(Image)} - {"key", "folder"}
-    return Image(key=folder.name, folder=folder, **{name: facts[name] for name in names})
+    known = {name: facts[name] for name in names - {"left_out"}}
+    return Image(key=folder.name, folder=folder, left_out=tuple(facts.get("left_out", ())), **known)
 
 
 def load_facts(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bundle import catalogue
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from harness.host import cache
-from harness.image import building, images, kernel, partitions, sbom
+from harness.image import building, customize, images, kernel, partitions, sbom
 from harness.image.extreader import ExtReader
 from harness.image.images import Image
 from harness.record.progress import Progress, Silent
@@ -100,6 +100,8 @@ def _fill(file: Path, release: catalogue.Release, folder: Path, progress: Progre
                 f" (expected {_short(release.template)}.x)"
             )
         version = _save_kernel(systems, folder)
+        if scripts := _first_bytes(systems, customize.SCRIPTS):
+            (folder / images.SCRIPTS).write_bytes(scripts)
     size = raw.stat().st_size
     raw.unlink()
     stand_in = contents.debian != release.debian.number
@@ -208,13 +210,17 @@ def _debian(reader: ExtReader) -> int:
 
 def _first(systems: dict[str, ExtReader], *paths: str) -> str:
     """Return the first file that any file system has (the second path: /var is one of its own), or nothing."""
+    return _first_bytes(systems, *paths).decode().strip()
+
+
+def _first_bytes(systems: dict[str, ExtReader], *paths: str) -> bytes:
     for path in paths:
         for reader in systems.values():
             try:
-                return reader.read(path).decode().strip()
+                return reader.read(path)
             except KeyError:
                 continue
-    return ""
+    return b""
 
 
 class _Joined:

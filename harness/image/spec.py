@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from bundle import catalogue
-from bundle.catalogue import Debian, Release
+from bundle.catalogue import Debian, Release, Units
 from bundle.errors import InfrastructureError, UsageError
-from harness.image import mirror
+from harness.image import appliance, availability, mirror
 
-Type = Literal["slim", "full"]
+Type = Literal["slim", "full", "source"]
 # The oldest Debian that every mirror still has stands in for those that only an archive has.
 _STAND_IN = 11
+# Host keys and a TLS key are made at the first boot: the same image has the same bytes.
+# What every template has that is booted here, whoever defines it.
+_NEEDED_TO_BOOT = ("busybox-static", "e2fsprogs", "kmod", "qemu-guest-agent", "systemd-sysv", "udev")
+_OWN_UNITS = ("ssh-hostkeys.service", "ssl-cert-snakeoil.service")
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,11 @@ class ImageSpec:
     Attributes:
         release: CloudStack release whose template this is.
         debian: another Debian than the catalogue's for that release.
-        kind: ``slim`` has what the reference payload uses, ``full`` what a genuine template has.
+        kind: ``slim`` has what the reference payload uses, ``full`` what a genuine template has; a template of a
+            checkout is always ``source``.
         bundle: the bundle whose scripts are baked in.
         mirror: where packages come from, instead of the host's own sources.
+        source: the CloudStack checkout whose appliance definition says what the template has.
     """
 
     release: str
@@ -34,6 +40,7 @@ class ImageSpec:
     debian: int | None = None
     kind: Type = "slim"
     mirror: str | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class Plan:
     Attributes:
         stand_in: the base is another Debian than genuine templates of that release have.
         epoch: the time that everything in the image has, seconds since 1970.
+        template: the version that ``/etc/cloudstack-release`` says.
+        units: what starts at boot.
+        left_out: what a genuine template has and this one has not, one line each.
     """
 
     release: Release
@@ -52,6 +62,9 @@ class Plan:
     mirror_lines: tuple[str, ...]
     stand_in: bool
     epoch: int
+    template: str
+    units: Units
+    left_out: tuple[str, ...] = ()
 
 
 def resolve(spec: ImageSpec) -> Plan:
@@ -64,6 +77,8 @@ def resolve(spec: ImageSpec) -> Plan:
     facts = catalogue.load()
     release = facts.release(spec.release)
     debian = _debian(spec, release)
+    if spec.source is not None:
+        return _of_source(spec, spec.source, release, debian)
     sets = facts.packages
     names = set(sets.slim) | (set(sets.full) if spec.kind == "full" else set())
     renamed = sets.renamed.get(debian.number, {})
@@ -79,6 +94,33 @@ def resolve(spec: ImageSpec) -> Plan:
         mirror_lines=tuple(mirror.lines(debian, host, mirror=spec.mirror)),
         stand_in=debian.number != release.debian.number,
         epoch=_epoch(facts.packages.epoch),
+        template=release.template,
+        units=facts.units,
+    )
+
+
+def _of_source(spec: ImageSpec, source: Path, release: Release, debian: Debian) -> Plan:
+    """Return the plan of a checkout's own template, as its appliance definition says."""
+    defined = appliance.read(source)
+    host = "" if spec.mirror else mirror.host_codename()
+    lines = mirror.lines(debian, host, mirror=spec.mirror)
+    sets = catalogue.load().packages
+    renamed = sets.renamed.get(debian.number, {})
+    found = availability.of(sorted({renamed.get(name, name) for name in defined.packages}), lines)
+    missing = [f"{name}: not in Debian {debian.number}" for name in found.missing]
+    return Plan(
+        release=release,
+        debian=debian,
+        kind="source",
+        packages=tuple(sorted({*found.there, *_NEEDED_TO_BOOT})),
+        mirror_lines=tuple(lines),
+        stand_in=debian.number != release.debian.number,
+        epoch=_epoch(sets.epoch),
+        template=defined.version,
+        units=Units(
+            enabled=(*defined.enabled, *_OWN_UNITS), disabled=defined.disabled, masked=defined.masked
+        ),
+        left_out=tuple(sorted({*missing, *(f"{item.what}: {item.why}" for item in defined.left_out)})),
     )
 
 

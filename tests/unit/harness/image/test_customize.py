@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from bundle import catalogue
 from bundle.catalogue import Units
 from bundle.errors import UsageError
 from harness.image import customize, kernel
@@ -26,7 +25,7 @@ def tree(tmp_path):
 @pytest.fixture
 def finished(tree):
     plan = resolve(ImageSpec("4.21", Path("/nowhere"), mirror="http://mirror.invalid"))
-    customize.apply(tree, plan, LAYOUT, kernel.find(tree), b"initrd", SCRIPTS, catalogue.load().units)
+    customize.apply(tree, plan, LAYOUT, kernel.find(tree), b"initrd", SCRIPTS)
     return tree
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bundle.cli._options import PATH, json_option
+from bundle.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.image import Image
@@ -23,15 +24,19 @@ def image() -> None:
 
 
 @image.command()
-@_RELEASE
+@click.option(
+    "--release", metavar="R", help="CloudStack release, such as 4.22 (with --source: what the tree says)."
+)
+@click.option(
+    "--source", type=PATH, metavar="TREE", help="Build the template that a CloudStack checkout defines."
+)
 @click.option("--debian", type=int, metavar="D", help="Another Debian release than the catalogue's.")
 @click.option(
     "--type",
     "kind",
     type=click.Choice(["slim", "full"]),
-    default="slim",
-    show_default=True,
-    help="What the reference payload uses, or what a genuine template has.",
+    default=None,
+    help="What the reference payload uses (slim, the default), or what a genuine template has.",
 )
 @click.option(
     "--bundle",
@@ -42,25 +47,35 @@ def image() -> None:
 @click.option("--mirror", metavar="URL", help="Take packages from here, not from the host's apt sources.")
 @json_option
 def build(
-    release: str,
+    release: str | None,
+    source: Path | None,
     debian: int | None,
-    kind: Literal["slim", "full"],
+    kind: Literal["slim", "full"] | None,
     bundle: Path | None,
     mirror: str | None,
     as_json: bool,
 ) -> None:
     """Build a template image, or find it in the cache: the same bytes from the same packages and scripts."""
+    if release is None and source is None:
+        raise UsageError("--release is missing", hint="name one, or a CloudStack checkout with --source")
+    if source is not None and kind is not None:
+        raise UsageError("--type is for templates of the reference payload; --source says itself what it has")
+    from bundle import catalogue
     from bundle.build import BuildOptions
     from bundle.build import build as build_bundle
+    from bundle.source.checkout import tree_version
     from harness.image import ImageSpec
     from harness.image import build as build_image
     from harness.record.progress import shown
 
+    release = catalogue.load().release(release or tree_version(source or Path())).name
     with tempfile.TemporaryDirectory(prefix="sysvm-") as scratch:
         if bundle is None:
             bundle = Path(scratch) / "bundle"
-            build_bundle(BuildOptions(output=bundle, release=release))
-        spec = ImageSpec(release=release, bundle=bundle, debian=debian, kind=kind, mirror=mirror)
+            build_bundle(BuildOptions(output=bundle, release=release, source=source))
+        spec = ImageSpec(
+            release=release, bundle=bundle, debian=debian, kind=kind or "slim", mirror=mirror, source=source
+        )
         _print(build_image(spec, shown()), as_json)
 
 
@@ -145,3 +160,5 @@ def _print(found: Image, as_json: bool) -> None:
     if found.direct_boot:
         click.echo(f"kernel  {found.kernel_version}, root={found.root_device}")
     click.echo(f"sbom    {found.sbom} ({found.packages} packages)")
+    for line in found.left_out:
+        click.echo(f"without {line}")

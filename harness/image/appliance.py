@@ -24,6 +24,7 @@ _INSTALL = re.compile(r"(?:apt-get|\$\{?apt_get\}?)\s.*?\binstall\s+(.*)")
 _SWITCH = re.compile(r"systemctl\s+(enable|disable|mask)\s+([\w.@-]+)")
 _RELEASE = re.compile(r"^CLOUDSTACK_RELEASE=['\"]?([0-9][\w.-]*)", re.MULTILINE)
 _DOWNLOAD = re.compile(r"\b(?:wget|curl)\b.*?https?://\S*?([^/\s'\"]+)(?=[\s'\"]|$)")
+_SUFFIXES = (".service", ".timer", ".socket", ".target", ".mount", ".path")
 # Options of apt that take a word of their own.
 _TAKES_A_WORD = {"-t", "-o", "-c", "--target-release", "--option"}
 
@@ -80,9 +81,7 @@ def read(tree: Path) -> Appliance:
     switched: dict[str, list[str]] = {"enable": [], "disable": [], "mask": []}
     for line in _commands(services):
         for verb, unit in _SWITCH.findall(line):
-            switched[verb].append(
-                unit if re.search(r"\.(service|timer|socket|target|mount)$", unit) else f"{unit}.service"
-            )
+            switched[verb].append(unit if unit.endswith(_SUFFIXES) else f"{unit}.service")
     return Appliance(
         version[1], tuple(sorted(packages)), tuple(switched["disable"]), tuple(switched["mask"]),
         tuple(switched["enable"]), tuple(left_out),

@@ -145,8 +145,7 @@ def command_line(plan: Plan, archive: Path) -> list[str]:
     options = [
         f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
         "--format=tar",
-        # What a genuine template starts from is an installation: Debian's important packages, too.
-        f"--variant={'important' if plan.kind == 'source' else 'minbase'}",
+        "--variant=minbase",
         "--architectures=amd64",
         f"--include={','.join(plan.packages)}",
         *(f"--keyring={path}" for path in mirror.keyrings()),

@@ -16,8 +16,15 @@ Type = Literal["slim", "full", "source"]
 # The oldest Debian that every mirror still has stands in for those that only an archive has.
 _STAND_IN = 11
 # Host keys and a TLS key are made at the first boot: the same image has the same bytes.
-# What every template has that is booted here, whoever defines it.
-_NEEDED_TO_BOOT = ("busybox-static", "e2fsprogs", "kmod", "qemu-guest-agent", "systemd-sysv", "udev")
+# What Debian's installer leaves before a checkout's own list is installed: its important packages, but for those that
+# the list replaces. And what every template has that is booted here.
+_INSTALLED = (
+    "apt-utils", "bsdextrautils", "busybox-static", "cpio", "cron", "dbus", "dmidecode", "e2fsprogs", "fdisk",
+    "ifupdown", "init", "iproute2", "isc-dhcp-client", "kmod", "less", "logrotate", "netbase", "openssh-client", "procps",
+    "qemu-guest-agent", "readline-common", "sensible-utils", "systemd-sysv", "tzdata", "udev", "vim-tiny", "whiptail",
+)  # fmt: skip
+# What a checkout asks for and an image has in another way.
+_REPLACED = {"grub-legacy": "the image has a boot loader of its own"}
 _OWN_UNITS = ("ssh-hostkeys.service", "ssl-cert-snakeoil.service")
 
 
@@ -106,13 +113,15 @@ def _of_source(spec: ImageSpec, source: Path, release: Release, debian: Debian) 
     lines = mirror.lines(debian, host, mirror=spec.mirror)
     sets = catalogue.load().packages
     renamed = sets.renamed.get(debian.number, {})
-    found = availability.of(sorted({renamed.get(name, name) for name in defined.packages}), lines)
+    wanted = {renamed.get(name, name) for name in defined.packages} - set(_REPLACED)
+    found = availability.of(sorted(wanted), lines)
     missing = [f"{name}: not in Debian {debian.number}" for name in found.missing]
+    missing += [f"{name}: {_REPLACED[name]}" for name in defined.packages if name in _REPLACED]
     return Plan(
         release=release,
         debian=debian,
         kind="source",
-        packages=tuple(sorted({*found.there, *_NEEDED_TO_BOOT})),
+        packages=tuple(sorted({*found.there, *_INSTALLED})),
         mirror_lines=tuple(lines),
         stand_in=debian.number != release.debian.number,
         epoch=_epoch(sets.epoch),

@@ -20,8 +20,9 @@ _STAND_IN = 11
 # the list replaces. And what every template has that is booted here.
 _INSTALLED = (
     "apt-utils", "bsdextrautils", "busybox-static", "cpio", "cron", "dbus", "dmidecode", "e2fsprogs", "fdisk",
-    "ifupdown", "init", "iproute2", "isc-dhcp-client", "kmod", "less", "logrotate", "netbase", "openssh-client", "procps",
-    "qemu-guest-agent", "readline-common", "sensible-utils", "systemd-sysv", "tzdata", "udev", "vim-tiny", "whiptail",
+    "ifupdown", "init", "iproute2", "isc-dhcp-client", "kmod", "less", "logrotate", "netbase", "openssh-client",
+    "procps", "qemu-guest-agent", "readline-common", "sensible-utils", "systemd-sysv", "tzdata", "udev", "vim-tiny",
+    "whiptail",
 )  # fmt: skip
 # What a checkout asks for and an image has in another way.
 _REPLACED = {"grub-legacy": "the image has a boot loader of its own"}

@@ -1,54 +1,123 @@
-"""Faults of a bundle: releases that break a service of the VM that they patch."""
+"""Faults of a bundle: edits of its contents after which something of the VM cannot work.
+
+Every broken bundle is made of the bundle under test and keeps its patch script, so that the verdict about a failing
+patch is a verdict about that script. A new fault is one row of ``FAULTS``.
+"""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bundle import catalogue
+from bundle.archive.members import Archive
+from bundle.derive import Contents, derive
 from bundle.errors import UsageError
-from bundle.paths import payload_root
-from harness.lab.bundles import build_bundle
 
-# What a broken release looks like, by the service that cannot come back after it: file of the payload, and its content.
-_BREAKAGES = {
-    "haproxy": (
-        Path("debian/etc/haproxy/conf.d/00-cloud.cfg"),
-        "global\n    this-is-no-keyword of haproxy\n",
+Edited = dict[Archive, Contents]
+_SCRIPTS: Archive = "cloud-scripts.tgz"
+_AGENT: Archive = "agent.zip"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A named fault.
+
+    Attributes:
+        name: ``service.what``, such as ``haproxy.configuration``.
+        service: the word of ``enabled_svcs`` that cannot come back; empty where no service is to blame.
+        what: one line for people.
+        edit: breaks the contents of a bundle.
+    """
+
+    name: str
+    service: str
+    what: str
+    edit: Callable[[Edited], None]
+
+
+def _haproxy(contents: Edited) -> None:
+    scripts = contents[_SCRIPTS]
+    # The reference payload has a part of its own that no rule rewrites; other payloads ship the one file.
+    path = next(p for p in ("etc/haproxy/conf.d/00-cloud.cfg", "etc/haproxy/haproxy.cfg") if p in scripts)
+    scripts.write(path, scripts.read(path) + b"\nglobal\n    this-is-no-keyword of haproxy\n")
+
+
+def _dnsmasq(contents: Edited) -> None:
+    contents[_SCRIPTS].write("etc/dnsmasq.d/zz-broken.conf", b"this-is-no-option-of-dnsmasq\n")
+
+
+def _apache(contents: Edited) -> None:
+    contents[_SCRIPTS].write("etc/apache2/conf-enabled/zz-broken.conf", b"ThisIsNoDirective On\n")
+
+
+def _agent(contents: Edited) -> None:
+    contents[_AGENT].write("_run.sh", b"#!/bin/bash\nexit 1\n", 0o555)
+
+
+def _unit(service: str) -> Callable[[Edited], None]:
+    def edit(contents: Edited) -> None:
+        path = f"etc/systemd/system/{service}.service.d/zz-broken.conf"
+        contents[_SCRIPTS].write(path, b"[Service]\nExecStartPre=/bin/false\n")
+
+    return edit
+
+
+def _no_agent_archive(contents: Edited) -> None:
+    for path in [name for name in contents[_AGENT].items if "/" not in name]:
+        contents[_AGENT].remove(path)
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "haproxy.configuration", "haproxy", "a word in its configuration that haproxy does not know", _haproxy
     ),
-    "dnsmasq": (Path("debian/etc/dnsmasq.d/zz-broken.conf"), "this-is-no-option-of-dnsmasq\n"),
-    "cloud": (Path("agent/_run.sh"), "#!/bin/bash\nexit 1\n"),
-}
+    Fault("dnsmasq.configuration", "dnsmasq", "an option that dnsmasq does not have", _dnsmasq),
+    Fault("apache2.configuration", "apache2", "a directive that apache2 does not have", _apache),
+    Fault("cloud.program", "cloud", "an agent that ends at once with status 1", _agent),
+    *(
+        Fault(f"{word}.unit", word, f"a unit of {word} that cannot start", _unit(word))
+        for word in ("haproxy", "dnsmasq", "apache2", "cloud", "keepalived", "conntrackd")
+    ),
+    Fault("agent.empty", "cloud", "an agent.zip with nothing in it", _no_agent_archive),
+)
 
 
-def breakable(vm_type: str) -> str:
-    """Return the service that a broken bundle keeps down: the first of the type's that can be broken.
+def fault(name: str) -> Fault:
+    """Return the fault of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for row in FAULTS:
+        if row.name == name:
+            return row
+    raise UsageError(f"unknown fault {name!r}", hint=f"there are {', '.join(row.name for row in FAULTS)}")
+
+
+def breakable(vm_type: str) -> Fault:
+    """Return the fault that breaks a VM of a type: of the first of its services that can be broken.
 
     Raises:
         UsageError: the catalogue does not have the type, or nothing of it can be broken.
     """
     enabled = catalogue.load().services_of(vm_type)[0].enabled
     for word in enabled:
-        if word in _BREAKAGES:
-            return word
+        for row in FAULTS:
+            if row.service == word:
+                return row
     raise UsageError(f"no service of a {vm_type} can be broken on purpose ({', '.join(enabled)})")
 
 
-def build_broken(release: str, service: str, target: Path) -> Path:
-    """Build a bundle of a release in which a service cannot start.
+def build_broken(bundle: Path, broken: Fault, target: Path, digest: Literal["md5", "sha512"]) -> Path:
+    """Make a bundle with a fault from a bundle.
 
     Args:
-        release: as in the catalogue.
-        service: as :func:`breakable` names it.
-        target: the bundle's folder; one that is there already is returned as it is.
+        bundle: the bundle under test.
+        broken: what is wrong with the new one.
+        target: the new bundle's folder; one that is there already is returned as it is.
+        digest: algorithm of the signature, for a bundle without manifest.
     """
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=target.parent) as copy:
-            source = Path(copy) / "systemvm"
-            shutil.copytree(payload_root(), source, symlinks=True)
-            file, content = _BREAKAGES[service]
-            (source / file).parent.mkdir(parents=True, exist_ok=True)
-            (source / file).write_text(content)
-            build_bundle(release, target, source=source)
-    return target
+    return target if target.exists() else derive(bundle, target, broken.edit, digest=digest)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bundle import catalogue
+from bundle import catalogue, layout
+from bundle.archive.digest import file_digest
 from bundle.catalogue import Release
 from harness import image
 from harness.host import runs, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
-from harness.lab import faults, logs
-from harness.lab.bundles import build_bundle
+from harness.lab import bundles, faults, logs
 from harness.lab.golden import BOOT_LOG, Maker, ingredients
 from harness.lab.site import MANAGEMENT_LOG, management_of
 from harness.lab.wish import Wish
@@ -107,13 +107,27 @@ class Lab:
         """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
         logs.keep_logs(vm, self.results, folder)
 
+    def is_there_already(self) -> bool:
+        """Say whether the VM runs the very scripts that it is to be patched with."""
+        if self.old.name != self.new.name:
+            return False
+        old, new = (
+            file_digest(folder / layout.SCRIPTS, "sha256") for folder in (self.old_bundle, self.new_bundle)
+        )
+        return old == new
+
     def broken_service(self) -> str:
         """Return the service that ``broken_bundle`` keeps down."""
-        return faults.breakable(self.wish.vm_type)
+        return faults.breakable(self.wish.vm_type).service
 
     def broken_bundle(self) -> Path:
         """Return a bundle of the new release in which ``broken_service`` cannot start; built once."""
-        return faults.build_broken(self.new.name, self.broken_service(), self.folder / "bundle-broken")
+        return self.faulty_bundle(faults.breakable(self.wish.vm_type))
+
+    def faulty_bundle(self, fault: faults.Fault) -> Path:
+        """Return the bundle under test with a fault in it; built once."""
+        target = self.folder / f"bundle-{fault.name}"
+        return faults.build_broken(self.new_bundle, fault, target, self.new.signature)
 
 
 @contextmanager
@@ -131,6 +145,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         InfrastructureError: a step of the way fails; names step, VM and log.
         CheckFailed: a rule of the network is not answered before any patch.
     """
+    wish.subject.check(template=wish.template is not None)
     facts = catalogue.load()
     old, new = facts.release(wish.from_release), facts.release(wish.to_release)
     backend = backends.find(wish.network_backend)
@@ -140,11 +155,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
     with ExitStack() as stack:
         run = stack.enter_context(runs.open_run())
         folder = stack.enter_context(scratch(run.id))
-        with narrator.step(f"build bundles {old.name} and {new.name}"):
-            old_bundle = build_bundle(old.name, folder / "bundle-old")
-            new_bundle = wish.bundle or build_bundle(new.name, folder / "bundle-new")
-        with narrator.step(f"template image of {old.name}"):
-            template = wish.image(old_bundle)
+        old_bundle, new_bundle, template = _prepare(wish, old, new, folder, narrator)
         host = stack.enter_context(hypervisor())
         stack.callback(reaper.close_run, host, run)
         reaper.reap(host)
@@ -152,7 +163,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
             answer = accel.of_template(template, host.uid, host.groups)
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
-        events.emit("run", facts=_facts(wish, template, host, answer))
+        events.emit("run", facts=_facts(wish, template, host, answer) | _digests(old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared))
         maker = Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
@@ -164,6 +175,34 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         )  # fmt: skip
         stack.callback(lab.spares.close)
         yield lab
+
+
+def _prepare(
+    wish: Wish, old: Release, new: Release, folder: Path, narrator: Narrator
+) -> tuple[Path, Path, image.Image]:
+    """Return the bundle to boot with, the bundle to patch with, and the template."""
+    with narrator.step(f"build bundles {old.name} and {new.name}"):
+        new_bundle = bundles.to_patch_with(wish.subject, new.name, folder / "bundle-new")
+        if wish.template is None:
+            old_bundle = bundles.to_boot_with(wish.subject, old.name, folder / "bundle-old")
+    with narrator.step(f"template image of {old.name}"):
+        if wish.template is None:
+            return old_bundle, new_bundle, wish.built_image(old_bundle)
+        template = wish.named_image(wish.template)
+        if wish.subject.from_bundle or wish.subject.from_source:
+            old_bundle = bundles.to_boot_with(wish.subject, old.name, folder / "bundle-old")
+        else:
+            old_bundle = bundles.baked(template, folder / "bundle-old")
+    return old_bundle, new_bundle, template
+
+
+def _digests(old_bundle: Path, new_bundle: Path) -> dict[str, str]:
+    """Return which scripts booted and which are patched with, by the beginning of their SHA-256."""
+    return {
+        what: f"cloud-scripts.tgz {file_digest(folder / layout.SCRIPTS, 'sha256')[:16]}, "
+        f"patch-sysvms.sh {file_digest(folder / layout.SCRIPT, 'sha256')[:16]}"
+        for what, folder in (("scripts at boot", old_bundle), ("scripts patched with", new_bundle))
+    }
 
 
 def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:

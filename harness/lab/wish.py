@@ -8,7 +8,8 @@ from pathlib import Path
 from bundle import catalogue
 from bundle.errors import UsageError
 from harness import image, network
-from harness.image import images
+from harness.image import images, importing
+from harness.lab.subject import REFERENCE, Subject
 from harness.network import Network
 from harness.record import progress
 from harness.vm.types import of_type
@@ -24,8 +25,8 @@ class Wish:
         to_release: what it is patched to.
         debian: another Debian than the catalogue's for the template.
         network: name or file of the declared network; None takes the one that is shipped for the type, if any.
-        bundle: a finished bundle to patch with, instead of one built from the reference payload.
-        template: name of an image of the cache to boot instead of the reference template, such as an imported one.
+        subject: what the VM runs before and is patched with, where that is not the reference payload.
+        template: image of the cache, or file of a template, to boot instead of the reference template.
         network_backend: as in ``backends.find``.
     """
 
@@ -34,22 +35,28 @@ class Wish:
     to_release: str
     debian: int | None = None
     network: str | None = None
-    bundle: Path | None = None
+    subject: Subject = REFERENCE
     template: str | None = None
     network_backend: str | None = None
 
-    def image(self, bundle: Path) -> image.Image:
-        """Return the template: the named one, or one that is built with a bundle's scripts.
+    def built_image(self, bundle: Path) -> image.Image:
+        """Return the template that is built with a bundle's scripts: the reference one, or that of a checkout."""
+        spec = image.ImageSpec(
+            release=self.from_release, bundle=bundle, debian=self.debian, source=self.subject.from_source
+        )
+        return image.build(spec, progress.shown())
+
+    def named_image(self, template: str) -> image.Image:
+        """Return a template that a person names: an image of the cache, or a file that is imported now.
 
         Raises:
             UsageError: no such image, or one of another release.
         """
-        if self.template is None:
-            spec = image.ImageSpec(release=self.from_release, bundle=bundle, debian=self.debian)
-            return image.build(spec, progress.shown())
-        found = images.find(self.template)
+        if Path(template).is_file():
+            return importing.take(Path(template), self.from_release, progress=progress.shown())
+        found = images.find(template)
         if found.release != self.from_release:
-            raise UsageError(f"template {self.template} is of {found.release}, not of {self.from_release}")
+            raise UsageError(f"template {template} is of {found.release}, not of {self.from_release}")
         return images.load(found.folder)  # finding it was no use of it yet
 
     def declared(self) -> Network | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bundle import catalogue, matrix
 from bundle.catalogue import Catalogue, number_of
 from bundle.errors import UsageError
+from harness.lab.subject import REFERENCE, Subject, release_of
 from harness.plugin.mark import Scenario
 
 # Words of --scenario with a meaning of their own.
@@ -29,26 +29,28 @@ class Cell:
         return f"{self.vm_type}-from-{self.from_release}"
 
 
-def cells(types: Sequence[str], releases: Sequence[str], target: str, bundle: Path | None) -> list[Cell]:
+def cells(types: Sequence[str], releases: Sequence[str], target: str, subject: Subject) -> list[Cell]:
     """Return the cells of the matrix, release by release.
 
     Args:
         types: known VM types.
         releases: releases before the patch.
         target: release after it.
-        bundle: a finished bundle that is patched with, or None for the reference payload's.
+        subject: what is patched with.
 
     Raises:
         UsageError: an unknown release.
     """
     facts = catalogue.load()
-    needs = _minimum(bundle, facts)
+    needs = _minimum(subject, facts)
     names = [facts.release(word).name for word in releases]
-    why = {name: impossible(name, facts.release(target).name, needs, facts) for name in names}
+    why = {name: impossible(name, facts.release(target).name, needs, facts, subject) for name in names}
     return [Cell(vm_type, name, why[name]) for name in names for vm_type in types]
 
 
-def impossible(template: str, target: str, minimum: str, facts: Catalogue) -> str:
+def impossible(
+    template: str, target: str, minimum: str, facts: Catalogue, subject: Subject = REFERENCE
+) -> str:
     """Return why a VM of one release cannot be live patched to another, or an empty string.
 
     The catalogue's "no" is about CloudStack's own payload. A bundle that asks for less than that payload does, such as
@@ -59,9 +61,10 @@ def impossible(template: str, target: str, minimum: str, facts: Catalogue) -> st
         target: release after it.
         minimum: oldest template that the bundle asks for.
         facts: the catalogue.
+        subject: what is patched with; a bundle of a person's own may be another one of the same release.
     """
     old, new = number_of(template), number_of(target)
-    if old == new:
+    if old == new and not subject.named:
         return f"it runs {target} already"
     if new < old or facts.release(target).transport != "upload" or old < number_of(minimum):
         verdict = matrix.judge(template, target, facts)
@@ -71,9 +74,12 @@ def impossible(template: str, target: str, minimum: str, facts: Catalogue) -> st
     return ""
 
 
-def _minimum(bundle: Path | None, facts: Catalogue) -> str:
+def _minimum(subject: Subject, facts: Catalogue) -> str:
     from bundle.seal.manifest import NAME, load
 
+    bundle = subject.bundle
+    if subject.source is not None:
+        return matrix.minimum_template(release_of(subject.source), facts)
     if bundle is None or not (bundle / NAME).exists():
         return facts.reference_minimum_template
     return load(bundle / NAME).facts.minimum_template

@@ -9,6 +9,7 @@ import pytest
 from bundle import catalogue
 from harness.plugin.cells import Cell, cells, is_chosen
 from harness.plugin.mark import Scenario, scenario_of
+from harness.plugin.options import release_after, releases_before, subject_of
 
 # The test that runs after one, in the same process.
 NEXT = pytest.StashKey[pytest.Item | None]()
@@ -22,9 +23,10 @@ def cells_of(config: pytest.Config) -> list[Cell]:
     """
     from harness.vm.types import of_type
 
-    option = config.getoption
-    types = [of_type(word).vm_type for word in option("--type").split(",")]
-    return cells(types, option("from_release").split(","), option("to_release"), option("--bundle"))
+    types = [of_type(word).vm_type for word in config.getoption("--type").split(",")]
+    subject = subject_of(config)
+    subject.check(template=bool(config.getoption("--template")))
+    return cells(types, releases_before(config), release_after(config), subject)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -14,6 +14,7 @@ import pytest
 from harness.plugin.cells import Cell
 from harness.plugin.choosing import companions_of, scenario_id, wants_the_same
 from harness.plugin.mark import scenario_of
+from harness.plugin.options import release_after, subject_of, templates_of
 from harness.plugin.run import run_of
 
 if TYPE_CHECKING:
@@ -35,11 +36,14 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     run = run_of(request.config)
     option = request.config.getoption
     wish = Wish(
-        vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release, to_release=option("to_release"),
-        debian=option("--debian"), network=option("--network"), bundle=option("--bundle"),
+        vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release,
+        to_release=release_after(request.config), debian=option("--debian"), network=option("--network"),
+        subject=subject_of(request.config), template=templates_of(request.config).get(system_vm_cell.from_release),
         network_backend=option("--network-backend"),
     )  # fmt: skip
     with open_lab(wish, run.results, run.events) as made:
+        if made.is_there_already():
+            pytest.skip(f"the VM runs these very scripts already ({made.new.name})")
         yield made
 
 

@@ -10,6 +10,7 @@ import pytest
 from bundle.errors import SysvmError
 from harness.plugin.choosing import NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
+from harness.plugin.options import release_after
 from harness.plugin.run import PROBLEM_KEY, RUN, Problem, run_of
 from harness.plugin.workers import Workers
 
@@ -40,7 +41,7 @@ def pytest_runtest_protocol(
         title = (declared.title if declared else "") or identifier
         run_of(item.config).events.emit(
             "scenario_started", scenario=identifier, title=title, type=cell.vm_type,
-            **{"from": cell.from_release, "to": item.config.getoption("to_release")},
+            **{"from": cell.from_release, "to": release_after(item.config)},
         )  # fmt: skip
     return (yield)
 

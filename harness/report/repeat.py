@@ -8,7 +8,11 @@ from bundle.errors import UsageError
 from harness.report.model import RunReport, ScenarioRow
 
 # Options of a run that a repetition takes over as they are; the cell's own are taken from the scenario.
-OPTIONS = ("--to", "--debian", "--network", "--bundle")
+OPTIONS = (
+    "--to", "--debian", "--network", "--bundle", "--source", "--script", "--agent-jars", "--from-bundle",
+    "--from-source", "--template",
+)  # fmt: skip
+_PATHS = ("--bundle", "--network", "--source", "--agent-jars", "--from-bundle", "--from-source")
 
 
 def choose(report: RunReport, wanted: str | None) -> ScenarioRow:
@@ -42,7 +46,7 @@ def arguments_of(report: RunReport, row: ScenarioRow) -> list[str]:
         UsageError: the bundle or the network of the run is gone.
     """
     taken = {name: value for name, value in report.options.items() if name in OPTIONS and value}
-    for name in ("--bundle", "--network"):
+    for name in _PATHS:
         value = taken.get(name, "")
         if value.startswith("/") and not Path(value).exists():
             raise UsageError(f"the run used {name} {value}, which is gone")

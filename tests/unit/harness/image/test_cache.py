@@ -190,7 +190,7 @@ def test_gc_keeps_a_template_that_was_booted_by_its_name(bundle, made):
     used(image, 9)
     assert find(image.key) == image
     assert retention.collect_images(7, dry_run=True)[0] == image.folder
-    assert Wish("router", "4.21", "4.22", template=image.key).image(bundle) == image
+    assert Wish("router", "4.21", "4.22").named_image(image.key) == image
     assert retention.collect_images(7) == []
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import UsageError
+from harness.lab.subject import REFERENCE, Subject
 from harness.plugin.cells import Cell, cells, impossible, is_chosen
 from harness.plugin.mark import Scenario
 
@@ -18,7 +19,7 @@ FACTS = catalogue.load()
 
 
 def test_every_type_runs_from_every_release_in_the_order_of_the_releases() -> None:
-    made = cells(["router", "ilbvm"], ["4.15", "4.20"], "4.22", None)
+    made = cells(["router", "ilbvm"], ["4.15", "4.20"], "4.22", REFERENCE)
     assert [str(cell) for cell in made] == [
         "router-from-4.15",
         "ilbvm-from-4.15",
@@ -47,8 +48,12 @@ def test_the_reference_payload_may_be_patched_onto_every_release(template: str) 
     assert impossible(template, FACTS.default, FACTS.reference_minimum_template, FACTS) == ""
 
 
+def test_a_bundle_of_ones_own_may_be_another_one_of_the_same_release(tmp_path: Path) -> None:
+    assert impossible("4.22", "4.22", "4.14", FACTS, Subject(bundle=tmp_path)) == ""
+
+
 def test_a_bundle_without_a_manifest_counts_as_the_reference_one(tmp_path: Path) -> None:
-    assert cells(["router"], ["4.14"], "4.22", tmp_path) == [Cell("router", "4.14")]
+    assert cells(["router"], ["4.14"], "4.22", Subject(bundle=tmp_path)) == [Cell("router", "4.14")]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.host import cache
 
@@ -78,22 +78,11 @@ def _options(scratch: Path) -> list[str]:
 def _installable(name: str, options: list[str]) -> bool:
     """Say whether apt would install a name that is no package of its own: one that a single package provides."""
     command = ["apt-get", *options, "--simulate", "--no-install-recommends", "-qq", "install", name]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_DEADLINE
-    )
-    return done.returncode == 0
+    return programs.run(command, what="ask the mirror", check=False, deadline=_DEADLINE).status == 0
 
 
 def _apt(command: list[str]) -> str:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_DEADLINE
-        )
-    except FileNotFoundError:
-        raise InfrastructureError(f"{command[0]} is missing", hint="templates are built on Debian") from None
-    except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"{command[0]} did not end within {_DEADLINE:g} s") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no word"]
-        raise InfrastructureError(f"{command[0]}: {last[0]}", hint="name a mirror that answers with --mirror")
-    return done.stdout
+        return programs.run(command, what="ask the mirror", deadline=_DEADLINE).stdout
+    except InfrastructureError as error:
+        raise InfrastructureError(str(error), hint="name a mirror that answers with --mirror") from None

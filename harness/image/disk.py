@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.image import ext4
 from harness.image.tree import Tree
@@ -103,11 +103,4 @@ def first_sector(boot: bytes, layout: Layout) -> bytes:
 def _convert(raw: Path, target: Path) -> None:
     """Compress nothing: reading compressed clusters costs a guest more than the disk space is worth."""
     command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "compat=1.1,lazy_refcounts=off"]
-    try:
-        result = subprocess.run(
-            [*command, os.fspath(raw), os.fspath(target)], capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        raise InfrastructureError("qemu-img is missing", hint="install the package qemu-utils") from None
-    if result.returncode != 0:
-        raise InfrastructureError(f"image build: qemu-img failed: {result.stderr.strip()}")
+    programs.run([*command, os.fspath(raw), os.fspath(target)], what="write the image's disk")

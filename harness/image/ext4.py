@@ -7,10 +7,10 @@ them, so that two hosts make two images (docs/adr/0041). debugfs is told what to
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.image.tree import Node, in_order
 
@@ -63,7 +63,7 @@ def write(filesystem: Filesystem, nodes: dict[str, Node], *, epoch: int) -> None
         "PATH": os.environ.get("PATH", "") + SBIN,
     }
     inodes = max(_INODES_PER_MIB * filesystem.size // _MIB, 2 * len(nodes) + 1024)
-    _run(
+    programs.run(
         [
             "mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-I", "256", "-m", "0", "-N", str(inodes),
             "-J", f"size={_JOURNAL_MIB}", "-O", _FEATURES, "-L", filesystem.label, "-U", filesystem.uuid,
@@ -71,7 +71,7 @@ def write(filesystem: Filesystem, nodes: dict[str, Node], *, epoch: int) -> None
             "lazy_itable_init=0,lazy_journal_init=0",
             str(filesystem.disk), str(filesystem.size // BLOCK),
         ],
-        environment,
+        what="make the file system", environment=environment,
     )  # fmt: skip
     _fill(filesystem, nodes, environment)
 
@@ -82,19 +82,16 @@ def _fill(filesystem: Filesystem, nodes: dict[str, Node], environment: dict[str,
     device = f"{filesystem.disk}?offset={filesystem.offset}"
     try:
         scripts.write_text("".join(_commands(nodes, values)))
-        result = subprocess.run(
-            ["debugfs", "-w", "-f", str(scripts), device],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = programs.run(
+            ["debugfs", "-w", "-f", str(scripts), device], what=f"fill the file system {filesystem.label}",
+            check=False, environment=environment,
+        )  # fmt: skip
     finally:
         scripts.unlink(missing_ok=True)
     # debugfs ends with 0 whatever happens; anything on standard error but its banner is a failure.
     trouble = [line for line in result.stderr.splitlines() if line and not line.startswith("debugfs 1.")]
-    if result.returncode != 0 or trouble:
-        reason = trouble[0] if trouble else f"exit status {result.returncode}"
+    if result.status != 0 or trouble:
+        reason = trouble[0] if trouble else f"exit status {result.status}"
         raise InfrastructureError(f"image build: cannot fill the file system {filesystem.label}: {reason}")
     if values.is_dir():
         for value in values.iterdir():
@@ -132,12 +129,3 @@ def _quoted(text: str) -> str:
     if "\n" in text:
         raise InfrastructureError(f"image build: the name {text!r} has a line break")
     return '"' + text.replace('"', '""') + '"'
-
-
-def _run(command: list[str], environment: dict[str, str]) -> None:
-    try:
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InfrastructureError(f"{command[0]} is missing", hint="install the package e2fsprogs") from None
-    if result.returncode != 0:
-        raise InfrastructureError(f"image build: {command[0]} failed: {result.stderr.strip()}")

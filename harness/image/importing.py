@@ -8,12 +8,11 @@ import hashlib
 import json
 import lzma
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle import catalogue
-from bundle.errors import CheckFailed, InfrastructureError, UsageError
+from bundle import catalogue, programs
+from bundle.errors import CheckFailed, UsageError
 from harness.host import cache
 from harness.image import building, customize, images, kernel, partitions, sbom
 from harness.image.extreader import ExtReader
@@ -138,7 +137,7 @@ def _unpack(file: Path, folder: Path) -> Path:
     target = folder / "unpacked"
     modules = {".bz2": bz2, ".gz": gzip, ".xz": lzma}
     if file.suffix == ".zst":
-        _run(["zstd", "-q", "-d", "-o", str(target), str(file)], "zstd")
+        _run(["zstd", "-q", "-d", "-o", str(target), str(file)])
         return target
     if file.suffix not in modules:
         return file
@@ -155,23 +154,21 @@ def _inspect(disk: Path, file: Path) -> None:
     with disk.open("rb") as stream:
         if stream.read(4) != b"QFI\xfb":
             raise UsageError(f"{file} is no qcow2 disk")
-    facts = json.loads(_run(["qemu-img", "info", "--output=json", "-f", "qcow2", str(disk)], "qemu-utils"))
+    facts = json.loads(_run(["qemu-img", "info", "--output=json", "-f", "qcow2", str(disk)]))
     data_file = facts.get("format-specific", {}).get("data", {}).get("data-file")
     if "backing-filename" in facts or data_file:
         raise UsageError(f"{file} refers to another file ({facts.get('backing-filename') or data_file})")
 
 
 def _convert(source: Path, kind: str, target: Path) -> None:
-    _run(["qemu-img", "convert", "-f", "qcow2", "-O", kind, str(source), str(target)], "qemu-utils")
+    _run(["qemu-img", "convert", "-f", "qcow2", "-O", kind, str(source), str(target)])
 
 
-def _run(command: list[str], package: str) -> str:
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise InfrastructureError(f"{command[0]} is missing", hint=f"install the package {package}") from None
-    if result.returncode != 0:
-        raise UsageError(f"image import: {command[0]}: {result.stderr.strip()}")
+def _run(command: list[str]) -> str:
+    """Run a program over a person's file: when it fails, the file is at fault."""
+    result = programs.run(command, what="import the image", check=False)
+    if result.status != 0:
+        raise UsageError(f"image import: {command[0]}: {result.reason}")
     return result.stdout
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import programs
 from bundle.catalogue import Debian
 from bundle.errors import InfrastructureError, UsageError
 
@@ -83,7 +83,7 @@ def host_codename(release_file: Path = Path("/etc/os-release")) -> str:
 
 def apt_options() -> list[str]:
     """Return the host's proxy and certificate settings as apt options, which a new root file system would not know."""
-    dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False)
+    dump = programs.run(["apt-config", "dump", "Acquire"], what="read apt's settings")
     wanted = ("proxy", "::cainfo", "::verify-")
     return [line for line in dump.stdout.splitlines() if any(w in line.split(" ")[0].lower() for w in wanted)]
 

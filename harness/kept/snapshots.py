@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bundle import catalogue
+from bundle import catalogue, programs
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import cache
 from harness.host.hypervisor import Hypervisor, hypervisor
@@ -123,9 +122,7 @@ def _fill(folder: Path, host: Hypervisor, kept: Kept, facts: Snapshot) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Copy a disk, sharing its blocks where the file system can and leaving its holes."""
     command = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InfrastructureError(f"cannot copy the disk: {done.stderr.strip()}")
+    programs.run(command, what="copy the disk")
 
 
 def _go_on(machines: dict[str, Machine]) -> None:

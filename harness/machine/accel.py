@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.host import locks
 from harness.host.cache import cache_root
@@ -142,12 +143,12 @@ def _load(path: Path) -> Answer:
 
 
 def _key(kernel: Path, closed: str) -> str:
-    version = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout
+    version = programs.run(["qemu-system-x86_64", "--version"], what="ask QEMU for its version").stdout
     cpu = next(
         (li for li in Path("/proc/cpuinfo").read_text().splitlines() if li.startswith("model name")), ""
     )
     digest = hashlib.sha256(kernel.read_bytes())
-    digest.update("\0".join([version.decode(), cpu, platform.release(), platform.node(), closed]).encode())
+    digest.update("\0".join([version, cpu, platform.release(), platform.node(), closed]).encode())
     return digest.hexdigest()[:24]
 
 

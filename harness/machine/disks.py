@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.host.cache import WORK, cache_root
 from harness.host.runs import runs_folder
@@ -75,10 +75,11 @@ def make_overlay(base: Path, overlay: Path) -> None:
         InfrastructureError: qemu-img cannot, for instance because the disk is full.
     """
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(overlay)]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if completed.returncode:
+    try:
+        programs.run(command, what=f"make the overlay {overlay}")
+    except InfrastructureError:
         overlay.unlink(missing_ok=True)
-        raise InfrastructureError(f"cannot make the overlay {overlay}: {completed.stderr.strip()}")
+        raise
 
 
 def copy_overlay(empty: Path, overlay: Path) -> None:

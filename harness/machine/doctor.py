@@ -11,21 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError, SysvmError
 
 PROGRAMS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "qemu-img": "qemu-utils",
-    "libvirtd": "libvirt-daemon",
-    "virtlogd": "libvirt-daemon",
-    "tini": "tini",
-    "mmdebstrap": "mmdebstrap",
-    "mke2fs": "e2fsprogs",
-    "busybox": "busybox-static",
-    "ssh-keygen": "openssh-client",
-    "openssl": "openssl",
-    "cpio": "cpio",
-}
+    program: programs.PACKAGES[program]
+    for program in (
+        "qemu-system-x86_64", "qemu-img", "libvirtd", "virtlogd", "tini", "mmdebstrap", "mke2fs", "busybox",
+        "ssh-keygen", "openssl", "cpio",
+    )
+}  # fmt: skip
 QEMU_USER = "libvirt-qemu"
 DISK_GIB = 6
 MEMORY_MIB = 2048

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import Any, Literal, get_args
 
+from bundle import programs
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import cache
 from harness.machine.domain import EMULATOR
@@ -64,12 +64,9 @@ def _ask(emulator: str, *requests: dict[str, Any]) -> list[list[dict[str, str]]]
         json.dumps(request) for request in ({"execute": "qmp_capabilities"}, *requests, {"execute": "quit"})
     ]
     command = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
-    try:
-        told = subprocess.run(
-            command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=True, timeout=_PROBE_DEADLINE
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
-        raise InfrastructureError(f"cannot ask {emulator} what it can: {error}") from None
+    told = programs.run(
+        command, what=f"ask {emulator} what it can", stdin="\n".join(lines) + "\n", deadline=_PROBE_DEADLINE
+    ).stdout
     answers = [json.loads(line) for line in told.splitlines()]
     returned = [answer["return"] for answer in answers if "return" in answer]
     if len(returned) < len(lines) - 1:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle import programs
 from harness.host import locks
 from harness.host.cache import GOLDEN, GOLDEN_FACTS, cache_root
 
@@ -90,7 +90,7 @@ def make_key(folder: Path) -> str:
     command = [
         "ssh-keygen", "-q", "-t", KEY_TYPE, "-b", KEY_BITS, "-N", "", "-C", "sysvm-livepatch", "-f", str(path),
     ]  # fmt: skip
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    programs.run(command, what="make the snapshot's SSH key")
     return path.with_suffix(".pub").read_text().strip()
 
 

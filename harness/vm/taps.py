@@ -13,13 +13,13 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.machine.domain import Nic
 from harness.machine.machine import Machine
@@ -168,9 +168,7 @@ def _plug(machine: Machine, bridge: Bridge) -> None:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InfrastructureError(f"'ip {' '.join(arguments)}' failed: {done.stderr.strip()}")
+    programs.run(["ip", *arguments], what=f"do 'ip {' '.join(arguments)}'")
 
 
 def _inside(namespace: str, act: Callable[[], T]) -> T:

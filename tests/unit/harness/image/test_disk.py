@@ -129,5 +129,5 @@ def test_missing_tools_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("harness.image.ext4.SBIN", "")
     assert shutil.which("mke2fs") is None
-    with pytest.raises(InfrastructureError, match="mke2fs is missing"):
+    with pytest.raises(InfrastructureError, match="mke2fs is not installed"):
         ext4.write(filesystem(tmp_path / "fs.raw"), {}, epoch=0)

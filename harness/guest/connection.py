@@ -15,6 +15,7 @@ from typing import Self
 import paramiko
 
 from bundle.errors import InfrastructureError
+from harness.host import wait
 
 SSH_PORT = 3922
 CONNECT_DEADLINE = 60.0
@@ -99,13 +100,13 @@ class Connection:
         Raises:
             GuestError: no login in time, with the last reason.
         """
-        end = time.monotonic() + deadline
+        patience = wait.Patience(f"{self.name}: an SSH login", deadline)
         while True:
             try:
-                self._transport = self._login(max(1.0, end - time.monotonic()))
+                self._transport = self._login(max(1.0, patience.left))
             except (OSError, EOFError, paramiko.SSHException) as error:
-                if time.monotonic() >= end:
-                    reason = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
+                if patience.ended(reason):
                     raise GuestError(
                         f"{self.name}: no SSH login at {self.host}:{self.port} within {deadline:g} s ({reason})",
                         hint="read its console log",

@@ -55,12 +55,15 @@ class Guest(Connection):
     def wait_for_file(self, path: str, deadline: float = 60.0) -> None:
         """Wait until a file exists."""
         quoted = shlex.quote(path)
-        ticks = max(1, int(deadline / 0.1))
-        # One command that waits inside the guest: no round trip per look.
-        loop = f"i=0; until [ -e {quoted} ]; do i=$((i+1)); [ $i -le {ticks} ] || exit 9; sleep 0.1; done"
-        completed = self.run(loop, deadline=deadline * 2 + 10, check=False)
-        if completed.status != 0:
-            raise wait.DeadlineExceeded(f"{self.name}: file {path} did not appear within {deadline:g} s")
+        patience = wait.Patience(f"{self.name}: file {path}", deadline)
+        while True:
+            span = max(0.1, min(patience.left, wait.TOLD_EVERY))
+            # One command that waits inside the guest: no round trip per look.
+            loop = f"i=0; until [ -e {quoted} ]; do i=$((i+1)); [ $i -le {int(span * 10)} ] || exit 9; sleep 0.1; done"
+            if self.run(loop, deadline=span * 2 + 10, check=False).status == 0:
+                return
+            if patience.ended():
+                raise wait.DeadlineExceeded(f"{self.name}: file {path} did not appear within {deadline:g} s")
 
     def boot_id(self) -> str:
         """Return the kernel's identifier of this boot."""

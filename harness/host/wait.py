@@ -1,4 +1,4 @@
-"""Waiting with a deadline and a short tick; a time-out says what was awaited and what was seen last."""
+"""Waiting with a deadline and a short tick; what takes long is told, and a time-out says what was seen last."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bundle.errors import InfrastructureError
+from harness.record import progress
 
 T = TypeVar("T")
 TICK = 0.02
+# Seconds after which a person is told what is waited for, again and again.
+TOLD_EVERY = 30.0
 
 
 class DeadlineExceeded(InfrastructureError):
@@ -28,11 +31,40 @@ def until(probe: Callable[[], T | None], what: str, deadline: float, *, tick: fl
     Raises:
         DeadlineExceeded: the deadline passed.
     """
-    end = time.monotonic() + deadline
+    patience = Patience(what, deadline)
     while True:
         seen = probe()
         if seen:
             return seen
-        if time.monotonic() >= end:
+        if patience.ended(seen):
             raise DeadlineExceeded(f"{what}: not within {deadline:g} s (last seen: {seen!r})")
         time.sleep(tick)
+
+
+class Patience:
+    """A deadline that tells a person from time to time what is waited for; silence is not taken for a hang."""
+
+    def __init__(self, what: str, deadline: float) -> None:
+        """Begin to wait.
+
+        Args:
+            what: what is awaited.
+            deadline: seconds from now.
+        """
+        self._what = what
+        self._deadline = deadline
+        self._start = self._told = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; not below 0."""
+        return max(0.0, self._start + self._deadline - time.monotonic())
+
+    def ended(self, seen: object = None) -> bool:
+        """Say whether the deadline has passed; tell what was seen last when it is time for that."""
+        now = time.monotonic()
+        if now - self._told >= TOLD_EVERY and self.left:
+            self._told = now
+            last = "" if seen is None else f"; last seen: {seen!r}"
+            progress.say(f"waiting for {self._what}: {now - self._start:.0f} of {self._deadline:g} s{last}")
+        return not self.left

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bundle.catalogue import Release
-from bundle.errors import CheckFailed
+from bundle.errors import CheckFailed, InfrastructureError
 from bundle.ship.iso import make_iso
 from harness import image, network
 from harness.host.cache import digest_of_files
 from harness.host.hypervisor import Hypervisor
 from harness.host.sources import digest_behind
 from harness.kvmagent.patch import FILES
-from harness.lab.logs import keep_consoles
+from harness.lab.logs import keep_logs
 from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
 from harness.network import Network
 from harness.record import progress
@@ -100,7 +100,7 @@ class Maker:
                     shutil.copyfile(vm.console_log, folder / BOOT_LOG)
                     self.engine.freeze(vm, folder)
         except BaseException:
-            keep_consoles(vm, self.results, "golden")
+            keep_logs(vm, self.results, "golden")
             vm.stop()
             raise
         return {
@@ -135,9 +135,29 @@ def require(answers: list[proofs.Proof]) -> None:
     """Raise when a rule was not answered.
 
     Raises:
-        CheckFailed: names the first rule and what was seen.
+        CheckFailed: names every such rule and what was seen.
     """
-    failed = [proof for proof in answers if proof.reason]
+    failed = [f"{proof.name}: {proof.reason}" for proof in answers if proof.reason]
     if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise CheckFailed(f"{failed[0].name}: {failed[0].reason}{more}")
+        raise CheckFailed("; ".join(failed))
+
+
+def once(key: str, maker: Maker) -> golden.Golden:
+    """Return the snapshot of a key; one that cannot be made is tried once a run, whoever asks for it.
+
+    Raises:
+        InfrastructureError: it could not be made, now or when another worker of the run tried.
+        CheckFailed: a rule of the network is not answered.
+    """
+    note = maker.results.log(f"golden/{key}-failed.txt")
+
+    def make(folder: Path) -> dict[str, Any]:
+        if note.exists():
+            raise InfrastructureError(f"the golden snapshot could not be made before: {note.read_text()}")
+        try:
+            return maker.make(folder)
+        except Exception as error:
+            note.write_text(str(error))
+            raise
+
+    return golden.get(key, make)

@@ -20,7 +20,7 @@ from harness import image
 from harness.host import runs, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs
-from harness.lab.golden import BOOT_LOG, Maker, ingredients
+from harness.lab.golden import BOOT_LOG, Maker, ingredients, once
 from harness.lab.site import MANAGEMENT_LOG, management_of
 from harness.lab.wish import Wish
 from harness.machine import accel, technique
@@ -167,7 +167,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared))
         maker = Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
-            snapshot = golden.get(key, maker.make)
+            snapshot = once(key, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))
         lab = Lab(
             wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,

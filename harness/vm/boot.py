@@ -7,6 +7,7 @@ releases is read from the catalogue.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,19 @@ def boot(
         guest.wait_for_file(f"{LANDING}/boot_up_done", deadlines.boot)
         progress("boot_up_done")
     except InfrastructureError as error:
-        raise InfrastructureError(f"boot of {machine.name}: {error}", hint=f"console log: {log}") from error
+        raise InfrastructureError(
+            f"boot of {machine.name}: {error}{_last_lines(log)}", hint=f"console log: {log}"
+        ) from error
+
+
+def _last_lines(log: Path, count: int = 5) -> str:
+    """Return what the console said last, for a message; nothing where it said nothing."""
+    try:
+        text = log.read_bytes()[-4096:].decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line for line in re.sub(r"[^\n\x20-\x7e]", "", text).splitlines() if line.strip()][-count:]
+    return "".join(["; the console said last:", *(f"\n    {line[:160]}" for line in lines)]) if lines else ""
 
 
 def wait_for_agent(machine: Machine, deadline: float) -> None:

@@ -13,6 +13,7 @@ from harness.plugin.mark import scenario_of
 from harness.plugin.options import release_after
 from harness.plugin.run import PROBLEM_KEY, RUN, Problem, run_of
 from harness.plugin.workers import Workers
+from harness.record.severity import gravest_first
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,7 +78,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     outcome = yield
     trial: Any = pyfuncitem.funcargs.get("live_patch")
     if trial is not None and trial.failures:
-        pytest.fail("\n".join(trial.failures), pytrace=False)
+        pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
     return outcome
 
 

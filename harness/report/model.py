@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from harness.record import severity
 from harness.record.events import Event, Json
 
 Verdict: TypeAlias = Literal["passed", "failed", "error", "skipped"]
@@ -167,7 +168,7 @@ def _settle(row: ScenarioRow) -> ScenarioRow:
         last = row.steps[-1].name if row.steps else "its start"
         return replace(row, verdict="error", reason=f"no end is recorded; the last thing seen is {last}")
     if row.verdict in {None, "passed"} and row.failures:
-        first = row.failures[0]
+        first = min(row.failures, key=lambda failure: severity.rank(failure.name))
         return replace(row, verdict="failed", reason=f"{first.name}: {first.reason}")
     return row
 

@@ -16,6 +16,7 @@ from harness.lab.limits import PACES
 from harness.management.health import Role, role
 from harness.plugin.choosing import scenario_id
 from harness.record.events import Event, Json
+from harness.record.severity import gravest_first
 from harness.scenario import (
     Guest,
     Inventory,
@@ -115,7 +116,7 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
             known = patch.ask_versions(vm.guest).scripts == server.bundle.signature
             trial.require(f"pair.patched-{vm.topology.vm_name}", "" if known else "it runs other scripts")
     if trial.failures:
-        pytest.fail("\n".join(trial.failures), pytrace=False)
+        pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
 
 
 def _server(trial: Trial, pair: Pair) -> tuple[ManagementServer, _Order]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bundle.cli._options import json_option
-from bundle.errors import Exit, UsageError
+from bundle.errors import CheckFailed, Exit, UsageError
 from harness.cli._targets import find_targets, load_bundle, target_options
+from harness.record.severity import gravest_first
 
 if TYPE_CHECKING:
+    from harness.kvmagent.patch import BundleFiles
+    from harness.lab.judged import Judged
+    from harness.management import Target
     from harness.management.fleet import FleetRow
+    from harness.management.server import Patched
 
 
 class _Lines:
@@ -30,6 +36,56 @@ class _Lines:
             f"[{done}/{total}] {row.name}: {row.word} in {row.seconds:.1f} s: {_one_line(row.details)}",
             err=True,
         )
+
+
+@dataclass
+class _Judge:
+    """Patches VMs, and judges those that are to be judged.
+
+    Attributes:
+        patch: patches one.
+        files: the bundle.
+        judged: names of the VMs to judge.
+        verdicts: what the checks say, by VM.
+    """
+
+    patch: Callable[[Target], Patched]
+    files: BundleFiles
+    judged: frozenset[str]
+    verdicts: dict[str, Judged] = field(default_factory=dict)
+
+    def work(self, target: Target) -> Patched:
+        """Patch a VM; one whose patch failed is judged all the same."""
+        if target.name not in self.judged:
+            return self.patch(target)
+        from harness.lab.judged import patch_and_judge
+
+        verdict = patch_and_judge(target.guest, self.files, lambda: self.patch(target))
+        self.verdicts[target.name] = verdict
+        if verdict.patched is None:
+            raise CheckFailed(verdict.problem)
+        return verdict.patched
+
+    def any_failed(self) -> bool:
+        """Say whether a check of any VM did not hold."""
+        return any(verdict.failed for verdict in self.verdicts.values())
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the outcomes of a VM's checks, for a machine."""
+        verdict = self.verdicts.get(name)
+        return [asdict(outcome) for outcome in verdict.outcomes] if verdict else []
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each check that did not hold, the gravest of a VM first."""
+        for name, verdict in self.verdicts.items():
+            for line in gravest_first([f"{outcome.name}: {outcome.reason}" for outcome in verdict.failed]):
+                yield f"{name}: {line}"
+
+    def total(self) -> str:
+        """Return how many checks held and did not hold, for the last line."""
+        words = [outcome.verdict for verdict in self.verdicts.values() for outcome in verdict.outcomes]
+        bad = sum(word in {"failed", "error"} for word in words)
+        return f"; {len(words) - bad} checks held, {bad} did not" if words else ""
 
 
 @click.command()
@@ -49,13 +105,19 @@ class _Lines:
     show_default=True,
     help="How the script's answer is read.",
 )
+@click.option(
+    "--judge/--no-judge",
+    "judged",
+    default=None,
+    help="Observe each VM before and after, and make every check (the default for VMs of 'sysvm vm').",
+)
 @json_option
 def patch(
     names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, forced: bool, serial: bool,
     parallel: int | None, max_failures: int | None, time_limit: float, dialect: Literal["strict", "upstream"],
-    as_json: bool,
+    judged: bool | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Live patch VMs with a bundle, as the KVM agent does; exits 1 unless all are patched or current."""
+    """Live patch VMs with a bundle, as the KVM agent does; exits 1 unless all are patched or current, and well."""
     from harness.management import Inventory, ManagementServer, Vm, patch_many
 
     if serial and parallel:
@@ -64,24 +126,31 @@ def patch(
     server = ManagementServer(Inventory(), files, dialect=dialect)
     vms = {target.name: Vm(target.name, target.name, None, target.guest) for target in targets}
     server.inventory.add(*vms.values())
+    judge = _Judge(
+        lambda target: server.patch(vms[target.name], forced=forced),
+        files,
+        frozenset(vms if judged else names if judged is None else ()),
+    )
     summary = patch_many(
         targets,
-        lambda target: server.patch(vms[target.name], forced=forced),
+        judge.work,
         _Lines(),
         parallel=parallel or 1,
         max_failures=max_failures,
         time_limit=time_limit,
     )
     if as_json:
-        rows = [asdict(row) for row in summary.rows]
+        rows = [{**asdict(row), "checks": judge.rows(row.name)} for row in summary.rows]
         click.echo(json.dumps({"totals": summary.totals, "vms": rows}, indent=2))
     else:
         for row in summary.rows:
             if row.word == "not started":
                 click.echo(f"{row.name}: not started: {row.details}", err=True)
+        for line in judge.lines():
+            click.echo(line, err=True)
         totals = ", ".join(f"{count} {word}" for word, count in summary.totals.items() if count)
-        click.echo(f"{len(summary.rows)} VMs: {totals}")
-    return Exit.OK if summary.ok else Exit.FAILED
+        click.echo(f"{len(summary.rows)} VMs: {totals}{judge.total()}")
+    return Exit.OK if summary.ok and not judge.any_failed() else Exit.FAILED
 
 
 def _one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bundle.errors import UsageError
+from harness.checks import Outcome
 from harness.cli import sysvm
+from harness.lab.judged import Judged
+from harness.management.server import Patched
 from tests.unit.harness.simulator import NEW, Cloud, SimulatedVm
 
 
@@ -114,7 +118,7 @@ def test_a_kept_vm_is_found_by_its_name(
             return cloud.guests["r-1-VM"]
 
     monkeypatch.setattr("harness.kept.record.find", lambda name: Kept())
-    assert "a: patched" in call("patch", "a", "--bundle", "b").stderr
+    assert "a: patched" in call("patch", "a", "--bundle", "b", "--no-judge").stderr
 
 
 @pytest.mark.parametrize(
@@ -134,3 +138,40 @@ def test_serial_and_parallel_exclude_each_other(cloud: Cloud, options: list[str]
 def test_an_address_without_a_name_is_its_own_name(cloud: Cloud, options: list[str]) -> None:
     outcome = call("patch", "--ssh", "10.0.0.1:3922", *options)
     assert "10.0.0.1:3922: patched" in outcome.stderr
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome) -> list[str]:
+    """Let every judged VM be patched and have these outcomes; returns the names of those that are judged."""
+    names: list[str] = []
+
+    def judge(guest: SimulatedVm, _files: object, act: Callable[[], Patched]) -> Judged:
+        names.append(guest.name)
+        return Judged(act(), "", outcomes)
+
+    monkeypatch.setattr("harness.lab.judged.patch_and_judge", judge)
+    return names
+
+
+def test_a_patch_that_did_damage_ends_with_1_and_names_the_gravest_first(
+    cloud: Cloud, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = Outcome("files.no-leftovers", "failed", "1 file")
+    outage = Outcome("services.up", "failed", "haproxy is down")
+    judged(monkeypatch, stray, outage, Outcome("answer.protocol", "passed"))
+    outcome = call("patch", *vms(1), *options, "--judge")
+    assert outcome.return_value == 1
+    assert "r-1-VM: services.up: haproxy is down\nr-1-VM: files.no-leftovers: 1 file" in outcome.stderr
+    assert "1 VMs: 1 patched; 1 checks held, 2 did not" in outcome.stdout
+
+
+def test_a_vm_of_somebody_else_is_judged_on_request_only(
+    cloud: Cloud, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = judged(monkeypatch, Outcome("answer.protocol", "passed"))
+    assert call("patch", *vms(1), *options).return_value == 0
+    assert names == []
+    told = json.loads(call("patch", *vms(2), *options, "--judge", "--json").stdout)
+    assert names == ["r-2-VM"]
+    assert told["vms"][0]["checks"] == [
+        {"name": "answer.protocol", "verdict": "passed", "reason": "", "details": []}
+    ]

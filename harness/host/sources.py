@@ -43,13 +43,19 @@ def files_behind(modules: Iterable[str], root: Path = _ROOT) -> list[Path]:
         LookupError: there is no such module.
     """
     found: set[Path] = set()
+    # The face of a package runs when one of its modules is imported, but what it hands on is used by nobody then.
+    faces: set[Path] = set()
     left = [_required(name, root) for name in modules]
     while left:
         path = left.pop()
         if path in found:
             continue
         found.add(path)
-        left += [imported for name in _imports(path.read_bytes()) for imported in _parts(name, root)]
+        for name in _imports(path.read_bytes()):
+            *above, last = _parts(name, root)
+            faces |= set(above)
+            left.append(last)
+    found |= faces
     folders = {path.parent for path in found} - {root / package for package in _PACKAGES}
     return sorted(found | {data for folder in folders for data in _data(folder)})
 

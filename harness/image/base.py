@@ -16,7 +16,7 @@ from harness.host import cache, sources
 from harness.image import mirror
 from harness.image.spec import Plan
 from harness.image.tree import Tree
-from harness.record.progress import Progress
+from harness.record.steps import Progress
 
 KIND = "bases"
 _TREE = "tree.json"

@@ -11,7 +11,7 @@ from harness.host import cache, sources
 from harness.image import base, customize, disk, images, kernel, sbom
 from harness.image.images import Image
 from harness.image.spec import ImageSpec, Plan, resolve
-from harness.record.progress import Progress, Silent
+from harness.record.steps import Progress, Silent
 
 ROOT_DEVICE = "/dev/vda1"
 _SCRIPTS = "cloud-scripts.tgz"

@@ -17,7 +17,7 @@ from harness.host import cache
 from harness.image import building, customize, images, kernel, partitions, sbom
 from harness.image.extreader import ExtReader
 from harness.image.images import Image
-from harness.record.progress import Progress, Silent
+from harness.record.steps import Progress, Silent
 
 _RELEASE_FILE = "etc/cloudstack-release"
 _DIGITS = {"sha512": 128, "sha256": 64, "md5": 32}

@@ -7,43 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from harness.record.events import EventLog
+from harness.record.steps import Progress, Quiet, Step
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Live
-
-
-class Step(Protocol):
-    """A step that is under way."""
-
-    def note(self, line: str) -> None:
-        """Show what it does right now, where there is a place for that."""
-
-
-class Progress(Protocol):
-    """A teller of steps."""
-
-    def step(self, title: str) -> AbstractContextManager[Step]:
-        """Announce a step; it lasts as long as the context."""
-
-
-class _Quiet:
-    """A step of which only the end is told."""
-
-    def note(self, line: str) -> None:
-        """Say nothing."""
-
-
-class Silent:
-    """A progress that tells nothing."""
-
-    @contextmanager
-    def step(self, title: str) -> Iterator[Step]:  # noqa: ARG002 - the protocol's name
-        """Say nothing."""
-        yield _Quiet()
 
 
 class Lines:
@@ -53,7 +24,7 @@ class Lines:
     def step(self, title: str) -> Iterator[Step]:
         """Print the step when it has ended."""
         started = time.monotonic()
-        yield _Quiet()
+        yield Quiet()
         say(f"{title}: {time.monotonic() - started:.1f} s")
 
 

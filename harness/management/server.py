@@ -7,10 +7,12 @@ fail the restart, jobs for one VM run at once, and nobody asks afterwards whethe
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bundle import catalogue
 from bundle.errors import CheckFailed, UsageError
 from harness import network
 from harness.kvmagent import patch
@@ -65,6 +67,7 @@ class ManagementServer:
         inventory: its tables.
         bundle: the trio that it has.
         hosts: the trio that its hosts have, and upload; None means the same.
+        release: of the server, which decides what its messages look like.
         minimum_template: the oldest template whose routers it talks to.
         dialect: how the agents read the script's answer.
         rebuild: makes a router anew for a rolling restart; None where that is not possible.
@@ -74,6 +77,7 @@ class ManagementServer:
 
     inventory: Inventory
     bundle: BundleFiles
+    release: str = field(default_factory=lambda: catalogue.load().default)
     minimum_template: str = gate.MINIMUM_TEMPLATE
     dialect: Dialect = "strict"
     hosts: BundleFiles | None = None
@@ -212,11 +216,12 @@ class ManagementServer:
         sent = 0
         for vm in routers:
             own = vm.declared or (declared if "rules" in vm.kind.has else None)
-            bags = network.reapply_bags(own) if own else ()
-            if own and bags:
+            orders = network.Orders(own, self.release, int(time.time() * 1000)) if own else None
+            steps = orders.reapply() if orders else ()
+            if own and network.bags_of(steps):
                 with self._job(vm):
                     self._pass_gate(vm, patch.ask_versions(vm.guest))
-                    sent += network.apply(vm.guest, bags).bags
+                    sent += network.deliver(vm.guest, steps).bags
                 self.events.emit("rules", vm=vm.name, reapplied=own.rule_count)
         return sent
 

@@ -137,7 +137,7 @@ def test_a_network_is_patched_and_its_rules_are_sent() -> None:
     done = cloud.server.restart_network("net", live_patch=True)
     assert done.live
     assert [vm.vm for vm in done.vms] == ["r-1-VM"]
-    assert done.rules == len(network.reapply_bags(network.load()))
+    assert done.rules == len(network.bags_of(network.Orders(network.load(), "4.22").reapply()))
     assert cloud.timeline.index(("r-1-VM", "patch")) < cloud.timeline.index(("r-1-VM", "rules"))
     assert cloud.inventory.network("net").restart_required is False
 
@@ -415,8 +415,12 @@ def test_the_second_router_of_a_pair_is_sent_the_network_as_it_sees_it(
     ]
     sent: list[tuple[object, object]] = []
     monkeypatch.setattr(
-        "harness.management.server.network.apply",
-        lambda guest, bags: sent.append((guest, bags)) or network.Applied(len(bags), 0.0),
+        "harness.management.server.network.deliver",
+        lambda guest, steps: sent.append((guest, steps)) or network.Applied(len(steps), 0.0),
     )
-    cloud.server.restart_network("net")
-    assert sent == [(guests[0], network.reapply_bags(declared)), (guests[1], network.reapply_bags(second))]
+    monkeypatch.setattr("harness.management.server.time.time", lambda: 7.0)
+    replace(cloud.server, release="4.20").restart_network("net")
+    assert sent == [
+        (guest, network.Orders(view, "4.20", 7000).reapply())
+        for guest, view in zip(guests, (declared, second), strict=True)
+    ]

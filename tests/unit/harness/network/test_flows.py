@@ -57,7 +57,7 @@ def test_machines_go_out_by_their_own_address_or_that_of_the_router():
 
 
 def test_the_first_line_of_an_access_list_decides():
-    deny = {"device": "eth3", "ports": 5432, "allowed": False}
+    deny = {"device": "eth4", "ports": 5432, "allowed": False}
     assert table(VPC)["web1", "10.20.2.50", 5432].allowed
     assert not table(VPC, acl=[deny, *VPC["acl"]])["web1", "10.20.2.50", 5432].allowed
     assert table(VPC, acl=[*VPC["acl"], deny])["web1", "10.20.2.50", 5432].allowed
@@ -65,9 +65,9 @@ def test_the_first_line_of_an_access_list_decides():
 
 def test_both_lists_on_the_way_must_allow():
     found = table(VPC)
-    assert not found["db1", "10.20.1.50", 80].allowed  # the list of eth2 would let it in
+    assert not found["db1", "10.20.1.50", 80].allowed  # the list of eth3 would let it in
     assert found["db1", "172.31.0.2", 80].allowed
-    no_gateway = [acl for acl in VPC["acl"] if acl["device"] != "eth4"]
+    no_gateway = [acl for acl in VPC["acl"] if acl["device"] != "eth2"]
     assert not table(VPC, acl=no_gateway)["web1", "172.31.0.2", 80].allowed
 
 
@@ -107,7 +107,7 @@ def test_a_datagram_is_let_in_by_rules_of_its_own_protocol() -> None:
 
 def test_an_access_list_tells_datagrams_from_connections() -> None:
     forward = {"public": "198.51.100.10", "public_ports": 53, "private": "10.20.1.50", "protocol": "udp"}
-    listed = {"device": "eth2", "ports": 53, "protocol": "udp"}
+    listed = {"device": "eth3", "ports": 53, "protocol": "udp"}
     key = ("internet", "198.51.100.10", 53)
     assert not table(VPC, forward=[forward], acl=[{**listed, "protocol": "tcp"}])[key].allowed
     assert table(VPC, forward=[forward], acl=[listed])[key].allowed

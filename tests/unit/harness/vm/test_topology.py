@@ -19,7 +19,7 @@ from harness.vm.wiring import FIRST_NIC_SLOT
 
 def test_a_vpc_router_boots_with_its_control_nic_alone():
     plan = around(network.load("vpc"))
-    assert [nic.role for nic in plan.nics] == ["control", "public", "tier", "tier", "private"]
+    assert [nic.role for nic in plan.nics] == ["control", "public", "private", "tier", "tier"]
     assert plan.present_at_boot == 1
     words = plan.cmdline("ssh-ed25519 AAAA").split()
     assert "eth0ip=169.254.20.5" in words
@@ -72,7 +72,7 @@ def test_the_guest_reads_one_line_for_each_host_and_uplink():
 @pytest.mark.parametrize("tiers", [0, 1, 11])
 def test_a_vpc_has_from_none_to_eleven_tiers(tiers):
     declared = network.parse(vpc_of(tiers))
-    bags = network.start_bags(declared)
+    bags = network.bags_of(network.Orders(declared, "4.22").start())
     plugged = [bag.content for bag in bags if bag.stem == "guest_network"]
     lists = [bag.content for bag in bags if bag.stem == "network_acl"]
     assert [(bag["device"], bag["router_guest_ip"]) for bag in plugged] == [
@@ -149,7 +149,11 @@ def test_the_tenant_guest_holds_the_far_ends_of_both_routers_cables():
 
 def test_machines_of_a_pair_use_the_shared_gateway():
     declared = network.load("redundant")
-    (entry,) = [bag.content for bag in network.start_bags(declared) if bag.stem == "vm_dhcp_entry"]
+    (entry,) = [
+        bag.content
+        for bag in network.bags_of(network.Orders(declared, "4.22").start())
+        if bag.stem == "vm_dhcp_entry"
+    ]
     assert entry["default_gateway"] == "10.1.1.1"
     with pytest.raises(UsageError, match=r"\[redundant\] is missing"):
         network.load("router").second_router()
@@ -162,7 +166,11 @@ def test_a_pair_is_no_network_for_a_single_vm():
 
 def test_machines_of_a_shared_network_have_another_gateway_than_their_name_server():
     declared = network.load("dhcpsrvr")
-    assert network.reapply_bags(declared) == ()
-    entries = [bag.content for bag in network.start_bags(declared) if bag.stem == "vm_dhcp_entry"]
+    assert network.bags_of(network.Orders(declared, "4.22").reapply()) == ()
+    entries = [
+        bag.content
+        for bag in network.bags_of(network.Orders(declared, "4.22").start())
+        if bag.stem == "vm_dhcp_entry"
+    ]
     assert {entry["default_gateway"] for entry in entries} == {"10.1.1.1"}
     assert str(declared.gateway_of(declared.machines[0].address)) == "10.1.1.5"

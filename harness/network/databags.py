@@ -11,7 +11,6 @@ from ipaddress import IPv4Address
 
 from harness.network import messages
 from harness.network.haproxy import STATS_PORT, configuration
-from harness.network.messages import reaches
 from harness.network.model import (
     Acl,
     DeclaredNic,
@@ -23,6 +22,7 @@ from harness.network.model import (
     PortForward,
     PortRange,
 )
+from harness.network.wire import reaches
 
 MTU = 1500
 # Access lists speak of IPv6, too, since then.
@@ -346,59 +346,6 @@ def load_balancers(
         router_ip=str(inner if network.is_vpc or network.is_balancer else network.control.address.ip),
     )
     return messages.LoadBalancers(rules=(rule,))
-
-
-def vpn_users(network: Network, gone: Collection[str] = ()) -> messages.VpnUsers | None:
-    """Return the users of the remote-access VPN; those that are ``gone`` come first."""
-    if network.vpn is None:
-        return None
-    users = sorted(network.vpn.users, key=lambda user: user[0] not in gone)
-    return messages.VpnUsers(
-        vpn_users=tuple(
-            messages.VpnUser(user=user, password=password, add=user not in gone) for user, password in users
-        )
-    )
-
-
-def vpn(network: Network, *, create: bool = True) -> Iterator[messages.Message]:
-    """Yield the remote-access VPN: its users, then the server."""
-    declared, users = network.vpn, vpn_users(network)
-    if declared is None or users is None:
-        return
-    first, _, last = declared.pool.partition("-")
-    yield users
-    yield messages.RemoteAccessVpn(
-        create=create,
-        ip_range=f"{IPv4Address(first) + 1}-{last}",  # the first address is the server's own
-        preshared_key=declared.preshared_key,
-        vpn_server_ip=str(declared.public),
-        local_ip=first,
-        local_cidr=str(network.all_inside),
-        public_interface="eth1" if network.is_vpc else "eth2",
-    )
-
-
-def site_to_site(network: Network) -> Iterator[messages.SiteToSiteVpn]:
-    """Yield the connections to other sites."""
-    for connection in network.site_to_site:
-        yield messages.SiteToSiteVpn(
-            local_public_ip=str(connection.public),
-            local_guest_cidr=str(network.all_inside),
-            local_public_gateway=str(network.public_of(connection.public).gateway),
-            peer_gateway_ip=str(connection.peer),
-            peer_guest_cidr_list=",".join(map(str, connection.networks)),
-            esp_policy=connection.policy,
-            ike_policy=connection.policy,
-            ipsec_psk=connection.preshared_key,
-            ike_version="ike",
-            ike_lifetime=86400,
-            esp_lifetime=3600,
-            create=True,
-            dpd=True,
-            passive=connection.passive,
-            encap=False,
-            split_connections=False,
-        )
 
 
 def access_list(network: Network, nic: DeclaredNic, release: str) -> messages.NetworkAcl | None:

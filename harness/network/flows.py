@@ -229,6 +229,8 @@ def _source_of(network: Network, machine: DeclaredMachine, nic: DeclaredNic) -> 
     for nat in network.static_nats:
         if nat.private == machine.address:
             return nat.public
+    if network.is_vpc and nic != network.public:
+        return None
     # On a further public network it is the first address there, as the server marks it for each VLAN.
     own = [row for row in network.public_addresses if row.address in nic.address.network]
     first = sorted(own, key=lambda row: not row.source_nat)

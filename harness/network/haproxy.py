@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from harness.network.messages import reaches
 from harness.network.model import LoadBalancer
+from harness.network.wire import reaches
 
 # What a network offering allows when it says nothing else.
 _MAX_CONNECTIONS = 4096

@@ -7,71 +7,14 @@ The facts are those of CloudStack 4.14 to 4.22 as its servers serialise them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
-# A release whose number has two parts only means the newest one of that branch.
-_NEWEST = 999
+from harness.network.wire import Message, Record, since
+
 # Folder, file and content of a row of metadata.
 Row: TypeAlias = tuple[str, str, str | None]
-
-
-def reaches(release: str, since: tuple[str, ...]) -> bool:
-    """Say whether a release has what came with some releases, one of each branch that got it.
-
-    Args:
-        release: such as ``4.22``, which is the newest of its branch, or ``4.20.1``.
-        since: the first release with it; further ones where older branches got it afterwards.
-    """
-    number = _number(release)
-    firsts = sorted(map(_number, since))
-    for first in firsts:
-        if first[:2] == number[:2]:
-            return number >= first
-    return not firsts or number >= firsts[-1]
-
-
-def _number(release: str) -> tuple[int, ...]:
-    parts = [int(part) for part in re.findall(r"\d+", release)[:3]]
-    return tuple(parts + [_NEWEST] * (3 - len(parts)))
-
-
-def _since(*releases: str) -> Any:
-    """Return a field that came with a release and may be missing."""
-    return field(default=None, metadata={"since": releases})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """An object of a message."""
-
-    def wire(self, release: str) -> dict[str, Any]:
-        """Return the object as the server of a release serialises it."""
-        found = {}
-        for key in fields(self):
-            value = getattr(self, key.name)
-            if value is not None and reaches(release, key.metadata.get("since", ())):
-                found[key.name] = _plain(value, release)
-        return found
-
-
-def _plain(value: object, release: str) -> object:
-    if isinstance(value, Record):
-        return value.wire(release)
-    if isinstance(value, tuple):
-        return [_plain(item, release) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message(Record):
-    """One message: ``STEM`` names its file, ``TYPE`` is the value of its key ``type``, ``SINCE`` its first releases."""
-
-    STEM: ClassVar[str]
-    TYPE: ClassVar[str]
-    SINCE: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +32,8 @@ class Address(Record):
     nic_dev_id: int | None = None
     new_nic: bool
     nw_type: str
-    is_private_gateway: bool | None = _since("4.14.1")
-    mtu: int | None = _since("4.18.0")
+    is_private_gateway: bool | None = since("4.14.1")
+    mtu: int | None = since("4.18.0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +60,17 @@ class GuestNetwork(Message):
     cidr: str
     dns: str | None = None
     domain_name: str | None = None
-    is_vr_guest_gateway: bool | None = _since("4.20.0")
-    network_id: int | None = _since("4.21.0")
-    mtu: int | None = _since("4.18.0")
-    cidr6: str | None = _since("4.17.0")
-    dns6: str | None = _since("4.17.0")
-    router_guest_ip6: str | None = _since("4.17.0")
-    router_guest_ip6_gateway: str | None = _since("4.17.0")
-    router_guest_ip6_cidr: str | None = _since("4.17.0")
-    router_ip6: str | None = _since("4.17.0")
-    router_ip6_gateway: str | None = _since("4.17.0")
-    router_ip6_cidr: str | None = _since("4.17.0")
+    is_vr_guest_gateway: bool | None = since("4.20.0")
+    network_id: int | None = since("4.21.0")
+    mtu: int | None = since("4.18.0")
+    cidr6: str | None = since("4.17.0")
+    dns6: str | None = since("4.17.0")
+    router_guest_ip6: str | None = since("4.17.0")
+    router_guest_ip6_gateway: str | None = since("4.17.0")
+    router_guest_ip6_cidr: str | None = since("4.17.0")
+    router_ip6: str | None = since("4.17.0")
+    router_ip6_gateway: str | None = since("4.17.0")
+    router_ip6_cidr: str | None = since("4.17.0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +98,7 @@ class NetworkAcl(Message):
     private_gateway_acl: bool
     nic_ip: str
     nic_netmask: str
-    nic_ip6_cidr: str | None = _since("4.17.0")
+    nic_ip6_cidr: str | None = since("4.17.0")
     ingress_rules: tuple[AclRule, ...]
     egress_rules: tuple[AclRule, ...]
 
@@ -215,7 +158,7 @@ class ForwardRule(Record):
     source_port_range: str
     destination_ip_address: str
     destination_port_range: str
-    source_cidr_list: str | None = _since("4.19.2", "4.20.1")
+    source_cidr_list: str | None = since("4.19.2", "4.20.1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +208,7 @@ class Balancing(Record):
     configuration: tuple[str, ...]
     tmp_cfg_file_path: str
     tmp_cfg_file_name: str
-    ssl_certs: tuple[Certificate, ...] | None = _since("4.22.0")
+    ssl_certs: tuple[Certificate, ...] | None = since("4.22.0")
     add_rules: tuple[str, ...]
     remove_rules: tuple[str, ...]
     stat_rules: tuple[str, ...]
@@ -403,14 +346,14 @@ class SiteToSiteVpn(Message):
     esp_policy: str
     ike_policy: str
     ipsec_psk: str
-    ike_version: str | None = _since("4.15.1")
+    ike_version: str | None = since("4.15.1")
     ike_lifetime: int
     esp_lifetime: int
     create: bool
     dpd: bool
     passive: bool
     encap: bool
-    split_connections: bool | None = _since("4.15.1")
+    split_connections: bool | None = since("4.15.1")
 
 
 @dataclass(frozen=True, kw_only=True)

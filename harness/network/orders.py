@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from harness.network import databags, tenants
-from harness.network.messages import Message, reaches
+from harness.network import databags, tenants, vpns
 from harness.network.model import (
     DeclaredMachine,
     DeclaredNic,
@@ -21,6 +20,7 @@ from harness.network.model import (
     PortForward,
 )
 from harness.network.transport import Databag, Direct, Plug, Step, Together
+from harness.network.wire import Message, reaches
 
 # What makes a router that runs take a message about its health checks at once.
 _RECONFIGURE = ("/opt/cloud/bin/configure.py monitor_service.json",)
@@ -137,11 +137,11 @@ class Orders:
 
     def vpn_users_changed(self, gone: Collection[str] = ()) -> tuple[Step, ...]:
         """Return what is sent when VPN users have come, or those with some names are ``gone``."""
-        return self._directly([databags.vpn_users(self.network, gone)])
+        return self._directly([vpns.vpn_users(self.network, gone)])
 
     def vpn_switched(self, *, on: bool) -> tuple[Step, ...]:
         """Return what is sent when the remote-access VPN is switched."""
-        return self._directly(databags.vpn(self.network, create=on))
+        return self._directly(vpns.vpn(self.network, create=on))
 
     def health_refreshed(self) -> tuple[Step, ...]:
         """Return what is sent every some minutes: no file of it is kept."""
@@ -161,13 +161,13 @@ class Orders:
         for nic in network.inside:
             steps.append(Plug(nic.device))
             steps += self._directly([databags.guest_network(network, nic)])
-        steps += self._directly([databags.static_routes(network), *databags.vpn(network)])
+        steps += self._directly([databags.static_routes(network), *vpns.vpn(network)])
         if network.publics and network.redundant is None:
             steps += self._directly([tenants.monitor(network, ("ssh",), network.machines, self.version)])
         for nic in network.inside:
             rules = [*self._start_rules(nic), databags.access_list(network, nic, self.release)]
             steps += self._together([*rules, *self._machines(nic)])
-        return (*steps, *self._directly([self._balancers(), *databags.site_to_site(network)]))
+        return (*steps, *self._directly([self._balancers(), *vpns.site_to_site(network)]))
 
     def _start_rules(self, nic: DeclaredNic, plugged: Sequence[DeclaredNic] = ()) -> Iterator[Message | None]:
         """Yield the rules of one network: all that there are, or of a VPC those of a tier."""
@@ -183,7 +183,7 @@ class Orders:
             yield databags.ingress(network)
         yield databags.forwards(network, nic)
         if not network.is_vpc:
-            yield from databags.vpn(network)
+            yield from vpns.vpn(network)
             yield self._balancers()
         yield from tenants.aliases(network)
 
@@ -208,7 +208,7 @@ class Orders:
         members = {member.address for rule in network.load_balancers for member in rule.members}
         if not network.is_vpc:
             yield self._balancers()
-            yield from databags.vpn(network)
+            yield from vpns.vpn(network)
         elif any(network.inside_of(member) == nic for member in members):
             yield self._balancers()  # all of the VPC, as often as a tier has any
         yield databags.access_list(network, nic, self.release)

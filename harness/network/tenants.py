@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Interface
 
 from harness.network import messages
-from harness.network.messages import Row, reaches
+from harness.network.messages import Row
 from harness.network.model import DeclaredMachine, Network
+from harness.network.wire import Message, reaches
 
 # Programs that a router may watch: service, process, unit and the file with its process id.
 _WATCHED = {
@@ -84,7 +85,7 @@ def password(machine: DeclaredMachine, new: str) -> messages.VmPassword:
     return messages.VmPassword(ip_address=str(machine.address), password=new)
 
 
-def aliases(network: Network) -> Iterator[messages.Message]:
+def aliases(network: Network) -> Iterator[Message]:
     """Yield the router's addresses in further subnets of a shared network, then all its subnets."""
     if not network.aliases:
         return

@@ -81,6 +81,8 @@ def _with_words(parameters: tuple[str, ...], network: Network) -> tuple[str, ...
         if nic.role == "public" and nic.gateway6 is not None:
             words["ip6gateway"] = nic.gateway6
     words |= {f"ip6dns{number}": address for number, address in enumerate(network.dns6, 1)}
+    if network.is_vpc and network.source_nat is not None:
+        words["source_nat_ip"] = network.source_nat
     others = [word for word in parameters if word.partition("=")[0] not in words]
     return (*others, *(f"{key}={value}" for key, value in words.items()))
 

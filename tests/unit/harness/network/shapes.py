@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.network import messages
-from harness.network.messages import Record
+from harness.network.wire import Record
 
 
 def faults(document: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.network import messages
+from harness.network import messages, wire
 from tests.unit.harness.network.shapes import faults
 
 CORPUS = {
@@ -63,7 +63,7 @@ def test_a_message_of_another_shape_is_told_by_its_place(name: str, change: Any,
     ],
 )  # fmt: skip
 def test_what_older_branches_got_afterwards_is_known_by_the_branch(release: str, has: bool) -> None:
-    assert messages.reaches(release, ("4.19.2", "4.20.1")) is has
+    assert wire.reaches(release, ("4.19.2", "4.20.1")) is has
 
 
 def test_a_key_is_left_out_for_releases_that_do_not_have_it() -> None:

@@ -174,3 +174,37 @@ def test_machines_of_a_shared_network_have_another_gateway_than_their_name_serve
     ]
     assert {entry["default_gateway"] for entry in entries} == {"10.1.1.1"}
     assert str(declared.gateway_of(declared.machines[0].address)) == "10.1.1.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("router", set()),
+        ("vpc", {"vpccidr=10.20.0.0/16", "source_nat_ip=198.51.100.10"}),
+        ("vpc-routed", {"vpccidr=10.30.0.0/16", "is_routed=true", "source_nat_ip=198.51.100.10"}),
+        ("router-ipv6", {"eth0ip6=2001:db8:1::1", "eth0ip6prelen=64", "ip6firewall=true", "eth2ip6=2001:db8:ff::2",
+                         "eth2ip6prelen=64", "ip6gateway=2001:db8:ff::1", "ip6dns1=2001:db8:ff::53"}),
+    ],
+)  # fmt: skip
+def test_the_cmdline_has_the_words_of_what_a_network_declares(name, expected):
+    words = around(network.load(name)).cmdline("ssh-ed25519 AAAA").split()
+    own = {word for word in words if word.startswith(("vpccidr", "source_nat", "is_routed")) or "ip6" in word}
+    assert own == expected
+    assert len({word.partition("=")[0] for word in words}) == len(words)
+
+
+def test_a_second_public_nic_comes_after_the_boot_and_loopback_is_not_on_it():
+    plan = around(network.load("two-public"))
+    assert [nic.later for nic in plan.nics] == [False, False, False, True]
+    assert "eth3ip=203.0.113.10" not in plan.cmdline("ssh-ed25519 AAAA").split()
+    assert {address for address, _port in plan.exposed} == {"192.0.2.10"}
+    assert plan.segments == ("eth0", "eth2", "eth3")
+
+
+def test_machines_of_a_further_subnet_are_behind_the_same_nic():
+    declared = network.load("shared-two-ranges")
+    (tenants,) = around(declared).tenants
+    assert [host.device for host in tenants.hosts] == ["eth0", "eth0"]
+    assert str(declared.gateway_of(declared.machines[1].address)) == "10.1.2.5"
+    assert str(declared.way_out_of(declared.machines[1].address)) == "10.1.2.5"
+    assert str(declared.way_out_of(declared.machines[0].address)) == "10.1.1.1"

@@ -284,9 +284,9 @@ def test_metadata_has_the_rows_of_the_release_in_their_order(release: str, furth
 
 
 def test_parameters_of_user_data_follow_the_name_and_letters_are_escaped() -> None:
-    machine = {**document()["machine"][0], "metadata": {"my key": "v 1", "service-offering": "Café"}}
+    machine = {**document()["machine"][0], "metadata": {"my key": "v 1", "service-offering": "Grün"}}
     content = sent("vm_metadata", orders(machine=[machine]))["vm_metadata"]
-    assert content[1][2] == "Caf\\u00e9"
+    assert content[1][2] == "Gr\\u00fcn"
     assert content[5] == ["metadata", "my key", "v 1"]
     old = sent("vm_metadata", orders(release="4.17", machine=[machine]))["vm_metadata"]
     assert "my key" not in {row[1] for row in old}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import network
+from harness.network import Together
 from harness.network.haproxy import configuration
 from tests.unit.harness.network.sending import TIER, document, orders, sent, words
 
@@ -63,6 +64,44 @@ def test_a_tier_has_the_keys_of_the_server() -> None:
         "dns": "192.0.2.3", "domain_name": "cs2.cloud.internal", "is_vr_guest_gateway": True, "network_id": 203,
         "mtu": 1500, "type": "guestnetwork",
     }  # fmt: skip
+
+
+def test_a_tier_with_ipv6_names_its_own_and_the_public_side() -> None:
+    nics = document("vpc")["nic"]
+    nics[1] |= {"address6": "2001:db8:ff::2/64", "gateway6": "2001:db8:ff::1"}
+    nics[3] |= {"address6": "2001:db8:1::1/64"}
+    made = orders("vpc", nic=nics, dns6=["2001:db8::53"])
+    tier = sent(TIER, made)
+    assert {key: value for key, value in tier.items() if "6" in key} == {
+        "cidr6": "64", "dns6": "2001:db8::53", "router_guest_ip6": "2001:db8:1::1",
+        "router_guest_ip6_gateway": "2001:db8:1::1", "router_guest_ip6_cidr": "2001:db8:1::/64",
+        "router_ip6": "2001:db8:ff::2", "router_ip6_gateway": "2001:db8:ff::1", "router_ip6_cidr": "2001:db8:ff::/64",
+    }  # fmt: skip
+    assert not [key for key in sent(TIER, made, 1) if "6" in key]  # the other tier has IPv4 only
+    lists = [bag.content for bag in network.bags_of(made.start()) if bag.stem == "network_acl"]
+    assert [row.get("nic_ip6_cidr") for row in lists] == [None, "2001:db8:1::/64", None]
+
+
+def test_addresses_of_a_further_public_nic_of_a_vpc_come_with_the_tier_that_uses_them() -> None:
+    declared = document("vpc")
+    nic = {"device": "eth2", "role": "public", "address": "203.0.113.10/24", "mac": "1e:00:aa:00:10:03"}
+    moved = [{**row, "device": f"eth{int(row['device'][3:]) + 1}"} for row in declared["nic"][2:]]
+    made = orders(
+        "vpc",
+        nic=[*declared["nic"][:2], nic, *moved],
+        public_address=[*declared["public_address"], {"address": "203.0.113.20"}],
+        forward=[{**declared["forward"][0], "public": "203.0.113.20"}],
+        acl=[],
+        outsider=[],
+        route=[],
+    )
+    assert words(made.start())[:3] == ["plug eth1", "plug eth2", "ip_associations"]
+    (tier, *_) = [step for step in made.start() if isinstance(step, Together)]
+    found = [bag.content["ip_address"] for bag in tier.bags if bag.stem == "ip_associations"]
+    assert [[(row["public_ip"], row["nic_dev_id"], row["source_nat"]) for row in rows] for rows in found] == [
+        [("198.51.100.20", 1, False)],
+        [("203.0.113.20", 2, False)],
+    ]
 
 
 @pytest.mark.parametrize("policy", ["allow", "deny"])

@@ -67,7 +67,9 @@ def test_only_an_emulated_guest_saves_addresses_and_programs_and_its_snapshot_sa
 
 
 def test_the_same_wish_has_the_same_snapshot(template, bundle):
-    keys = {golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")) for _ in range(2)}
+    keys = {
+        golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")) for _ in range(2)
+    }
     assert len(keys) == 1
 
 

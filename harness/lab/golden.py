@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness import image, network
 from harness.host.cache import digest_of_files
 from harness.host.hypervisor import Hypervisor
 from harness.host.sources import digest_behind
+from harness.kvmagent import patch
 from harness.kvmagent.patch import FILES
 from harness.lab.logs import keep_logs
 from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
@@ -38,7 +40,7 @@ _OWN_LOADER = "the disk's own boot loader"
 
 def ingredients(
     template: image.Image, bundle: Path, host: Hypervisor, engine: Engine,
-    plans: Sequence[topology.Topology], declared: Network | None,
+    plans: Sequence[topology.Topology], declared: Network | None, release: str,
 ) -> dict[str, object]:  # fmt: skip
     """Return everything that a golden snapshot depends on."""
     return {
@@ -47,7 +49,7 @@ def ingredients(
         "bundle": digest_of_files([bundle / name for name in FILES]),
         "topology": [asdict(plan) for plan in plans],
         "network": repr(declared),
-        "rules": network.start_bags(declared) if declared else [],
+        "rules": repr(network.Orders(declared, release).start()) if declared else "",
         "maker": digest_behind(__name__),
         "qemu": host.version(),
         "accelerator": asdict(engine.accelerator),
@@ -122,13 +124,22 @@ class Maker:
                 vm.guest.wait_for_unit("cloud.service")
                 site.connected()
         if self.network is not None:
-            if vm.unplugged:
-                with self.narrator.step(f"plug in {len(vm.unplugged)} NICs"):
-                    hotplug.plug_all(vm)
             with self.narrator.step("apply the rules"):
-                network.apply(vm.guest, network.start_bags(self.network))
+                send_start(vm, self.network, self.release.name)
             with self.narrator.step("prove the rules"):
                 require(proofs.prove(vm, self.network))
+
+
+def send_start(vm: SystemVm, declared: Network, release: str) -> None:
+    """Send a VM that has just booted what a server of a release sends it, and plug in its NICs on the way.
+
+    Raises:
+        CheckFailed: a rule was not applied.
+        InfrastructureError: the VM cannot be reached, or a NIC not be plugged in.
+    """
+    told = patch.ask_versions(vm.guest)
+    orders = network.Orders(declared, release, int(time.time() * 1000), (told.template, told.scripts))
+    network.deliver(vm.guest, orders.start(), lambda step: hotplug.plug(vm, step.device))
 
 
 def require(answers: list[proofs.Proof]) -> None:

@@ -164,7 +164,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
         events.emit("run", facts=_facts(wish, template, host, answer) | _digests(old_bundle, new_bundle))
-        key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared))
+        key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
         maker = Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
             snapshot = once(key, maker)

@@ -17,7 +17,7 @@ from bundle.errors import InfrastructureError
 from harness import network
 from harness.host import slots, wait
 from harness.host.ports import Ports
-from harness.lab.golden import ingredients, require
+from harness.lab.golden import ingredients, require, send_start
 from harness.lab.lab import Lab
 from harness.lab.logs import keep_consoles
 from harness.management.health import Role, role
@@ -139,7 +139,7 @@ def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[Pair
     """
     maker = _Maker(lab, network.load(declared))
     key = golden.key_of(
-        ingredients(lab.image, lab.old_bundle, lab.host, lab.engine, maker.plans, maker.network)
+        ingredients(lab.image, lab.old_bundle, lab.host, lab.engine, maker.plans, maker.network, lab.old.name)
     )
     with lab.narrator.step("golden snapshot of the pair"):
         snapshot = golden.get(key, maker.make)
@@ -188,11 +188,11 @@ class _Maker:
                 for tenant in pair.tenants.values():
                     tenant.wait_ready()
             with step("apply the rules to both"):
-                bags = {
-                    pair.routers[0].name: network.start_bags(self.network),
-                    pair.routers[1].name: network.start_bags(self.network.second_router()),
+                views = {
+                    pair.routers[0].name: self.network,
+                    pair.routers[1].name: self.network.second_router(),
                 }
-                _both(pair, lambda vm: network.apply(vm.guest, bags[vm.name]))
+                _both(pair, lambda vm: send_start(vm, views[vm.name], self.lab.old.name))
             with step("settle and prove the rules"):
                 pair.settle()
                 pair.prove()

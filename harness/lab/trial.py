@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,7 +102,9 @@ class Trial:
             Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",)),
             NetworkRow("net", declared=self.lab.network),
         )
-        return ManagementServer(inventory, self.files(bundle), events=self.lab.events)
+        return ManagementServer(
+            inventory, self.files(bundle), release=self.lab.new.name, events=self.lab.events
+        )
 
     def watch(
         self,
@@ -133,7 +136,8 @@ class Trial:
         told, well = self._result(answer, files, expected)
         if well and self.lab.network is not None and rules == "send":
             with step(f"{self.vm.name}: send the rules again"):
-                network.apply(self.vm.guest, network.reapply_bags(self.lab.network))
+                orders = network.Orders(self.lab.network, self.lab.new.name, int(time.time() * 1000))
+                network.deliver(self.vm.guest, orders.reapply())
                 after = observation.observe(self.vm.guest, before.journal.cursor)
         case = Case(
             vm_type=self.lab.wish.vm_type,

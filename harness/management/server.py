@@ -7,11 +7,14 @@ fail the restart, jobs for one VM run at once, and nobody asks afterwards whethe
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-from bundle.errors import CheckFailed, UsageError
+from bundle import catalogue
+from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from harness import network
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, Dialect, Versions
@@ -65,19 +68,23 @@ class ManagementServer:
         inventory: its tables.
         bundle: the trio that it has.
         hosts: the trio that its hosts have, and upload; None means the same.
+        release: of the server, which decides what its messages look like.
         minimum_template: the oldest template whose routers it talks to.
         dialect: how the agents read the script's answer.
-        rebuild: makes a router anew for a rolling restart; None where that is not possible.
+        rebuild: makes and boots a router anew for a rolling restart; None where that is not possible.
+        plug: gives a router that was made anew its next NIC, by name; None where none can be plugged in.
         events: where it tells what it does.
         settle_deadline: seconds for a redundant pair to settle.
     """
 
     inventory: Inventory
     bundle: BundleFiles
+    release: str = field(default_factory=lambda: catalogue.load().default)
     minimum_template: str = gate.MINIMUM_TEMPLATE
     dialect: Dialect = "strict"
     hosts: BundleFiles | None = None
     rebuild: Callable[[Vm], None] | None = None
+    plug: Callable[[Vm, str], None] | None = None
     events: Emitter = field(default_factory=Nowhere)
     settle_deadline: float = SETTLE_DEADLINE
     _jobs: dict[str, threading.Lock] = field(default_factory=dict, repr=False)
@@ -187,7 +194,7 @@ class ManagementServer:
                 rebuild(vm)
         elif live_patch:
             patched = list(self._patch_in_order(routers, owner.redundant))
-        rules = self._send_rules(routers, declared)
+        rules = self._send_rules(routers, declared, anew=cleanup)
         self.inventory.restart_is_due(rows, False)
         return Restart(live_patch and not cleanup, cleanup, tuple(patched), rules, notes)
 
@@ -208,17 +215,31 @@ class ManagementServer:
             if vm not in own:
                 yield self.patch(vm)
 
-    def _send_rules(self, routers: Sequence[Vm], declared: Network | None) -> int:
+    def _send_rules(self, routers: Sequence[Vm], declared: Network | None, *, anew: bool) -> int:
+        """Send rules again; a router that was made anew is first sent all that a starting one is."""
         sent = 0
         for vm in routers:
-            own = vm.declared or (declared if "rules" in vm.kind.has else None)
-            bags = network.reapply_bags(own) if own else ()
-            if own and bags:
-                with self._job(vm):
-                    self._pass_gate(vm, patch.ask_versions(vm.guest))
-                    sent += network.apply(vm.guest, bags).bags
-                self.events.emit("rules", vm=vm.name, reapplied=own.rule_count)
+            told = vm.kind.has & ({"rules", "machines"} if anew else {"rules"})
+            own = vm.declared or (declared if told else None)
+            if own is None or not (anew or network.bags_of(self._orders(own).reapply())):
+                continue
+            with self._job(vm):
+                versions = patch.ask_versions(vm.guest)
+                self._pass_gate(vm, versions)
+                orders = self._orders(own, versions)
+                steps = (*orders.start(), *orders.reapply()) if anew else orders.reapply()
+                sent += network.deliver(vm.guest, steps, partial(self._plug, vm)).bags
+            self.events.emit("rules", vm=vm.name, reapplied=own.rule_count)
         return sent
+
+    def _orders(self, declared: Network, versions: Versions | None = None) -> network.Orders:
+        told = (versions.template, versions.scripts) if versions else None
+        return network.Orders(declared, self.release, int(time.time() * 1000), told)
+
+    def _plug(self, vm: Vm, step: network.Plug) -> None:
+        if self.plug is None:
+            raise InfrastructureError(f"{vm.name}: nothing here can plug in {step.device}")
+        self.plug(vm, step.device)
 
     def patch(self, vm: Vm, *, forced: bool = False) -> Patched:
         """Patch one VM of whatever type, one job at a time, and believe it only after asking.

@@ -1,21 +1,34 @@
-"""A network as a person declares it, and the rule files that a management server would send for it."""
+"""A network as a person declares it, and what a management server sends for it, and how."""
 
 from __future__ import annotations
 
-from harness.network.databags import reapply_bags, start_bags
 from harness.network.declaration import load, parse
 from harness.network.model import Network
-from harness.network.transport import Aggregate, Applied, Databag, aggregate, apply
+from harness.network.orders import Orders
+from harness.network.transport import (
+    Aggregate,
+    Applied,
+    Databag,
+    Direct,
+    Plug,
+    Together,
+    aggregate,
+    bags_of,
+    deliver,
+)
 
 __all__ = [
     "Aggregate",
     "Applied",
     "Databag",
+    "Direct",
     "Network",
+    "Orders",
+    "Plug",
+    "Together",
     "aggregate",
-    "apply",
+    "bags_of",
+    "deliver",
     "load",
     "parse",
-    "reapply_bags",
-    "start_bags",
 ]

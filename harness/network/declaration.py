@@ -10,7 +10,15 @@ import re
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_network,
+)
 from pathlib import Path
 
 from bundle import catalogue
@@ -18,9 +26,11 @@ from bundle.errors import UsageError
 from harness.network.checking import check
 from harness.network.model import (
     Acl,
+    BgpPeer,
     DeclaredMachine,
     DeclaredNic,
     Egress,
+    Firewall6,
     Ingress,
     LoadBalancer,
     Member,
@@ -32,12 +42,14 @@ from harness.network.model import (
     Redundant,
     Role,
     Route,
+    SiteToSite,
     StaticNat,
     Vpn,
 )
 from harness.network.reading import Table
 
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+_POLICY = re.compile(r"[a-z0-9-]+;[a-z0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -86,20 +98,21 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
         ),
         load_balancers=tuple(map(_load_balancer, top.tables("load_balancer"))),
         ingress=tuple(map(_ingress, top.tables("ingress"))),
-        egress=tuple(map(_egress, top.tables("egress"))),
+        egress=tuple(_egress(row, nics) for row in top.tables("egress")),
         acls=tuple(map(_acl, top.tables("acl"))),
         machines=tuple(map(_machine, top.tables("machine"))),
         outsiders=tuple(map(_outsider, top.tables("outsider"))),
-        routes=tuple(
-            Route(
-                row.value("network", IPv4Network),
-                row.value("gateway", IPv4Address),
-                row.value("address", IPv4Address),
-            )
-            for row in top.tables("route")
-        ),
+        routes=tuple(map(_route, top.tables("route"))),
         vpn=_vpn(vpn) if vpn else None,
         redundant=_redundant(pair, nics) if pair else None,
+        cidr=top.optional("cidr", IPv4Network),
+        routed=top.flag("routed"),
+        dns6=tuple(top.items("dns6", IPv6Address, [])),
+        aliases=tuple(row.value("address", IPv4Interface) for row in top.tables("alias")),
+        firewall6=tuple(map(_firewall6, top.tables("firewall6"))),
+        site_to_site=tuple(map(_site_to_site, top.tables("site_to_site"))),
+        as_number=top.optional("as_number", int),
+        bgp_peers=tuple(map(_bgp_peer, top.tables("bgp_peer"))),
     )
     top.finish()
     check(network)
@@ -112,7 +125,9 @@ def _nic(row: Table) -> DeclaredNic:
         role=row.choice("role", ("guest", "control", "public", "tier", "private")),
         address=row.value("address", IPv4Interface),
         mac=row.text("mac", _MAC),
-        gateway=row.value("gateway", IPv4Address) if row.has("gateway") else None,
+        gateway=row.optional("gateway", IPv4Address),
+        address6=row.optional("address6", IPv6Interface),
+        gateway6=row.optional("gateway6", IPv6Address),
     )
 
 
@@ -124,6 +139,7 @@ def _forward(row: Table) -> PortForward:
         private=row.value("private", IPv4Address),
         private_ports=row.value("private_ports", ports) if row.has("private_ports") else public_ports,
         protocol=row.choice("protocol", ("tcp", "udp"), "tcp"),
+        sources=tuple(row.items("sources", IPv4Network, [])),
     )
     if public_ports.last - public_ports.first != forward.private_ports.last - forward.private_ports.first:
         raise row.error(f"{public_ports} and {forward.private_ports} are ranges of different lengths")
@@ -136,23 +152,26 @@ def _load_balancer(row: Table) -> LoadBalancer:
         port=row.value("port", port),
         members=tuple(row.items("members", _member)),
         algorithm=row.choice("algorithm", ("roundrobin", "leastconn", "source"), "roundrobin"),
+        sources=tuple(row.items("sources", IPv4Network, [])),
     )
 
 
 def _ingress(row: Table) -> Ingress:
     return Ingress(
-        public=row.value("public", IPv4Address),
+        public=row.optional("public", IPv4Address),
         protocol=row.choice("protocol", ("tcp", "udp", "icmp", "all"), "tcp"),
-        ports=row.value("ports", ports) if row.has("ports") else None,
+        ports=row.optional("ports", ports),
         cidrs=tuple(row.items("cidrs", IPv4Network, ["0.0.0.0/0"])),
     )
 
 
-def _egress(row: Table) -> Egress:
+def _egress(row: Table, nics: tuple[DeclaredNic, ...]) -> Egress:
+    # A server that is told no source takes the guest network, and no destination means any.
+    own = [str(nic.address.network) for nic in nics if nic.role in {"guest", "tier"}]
     return Egress(
         protocol=row.choice("protocol", ("tcp", "udp", "icmp", "all"), "all"),
-        ports=row.value("ports", ports) if row.has("ports") else None,
-        sources=tuple(row.items("sources", IPv4Network, ["0.0.0.0/0"])),
+        ports=row.optional("ports", ports),
+        sources=tuple(row.items("sources", IPv4Network, own)),
         destinations=tuple(row.items("destinations", IPv4Network, ["0.0.0.0/0"])),
     )
 
@@ -162,8 +181,10 @@ def _acl(row: Table) -> Acl:
         device=row.text("device"),
         direction=row.choice("direction", ("ingress", "egress"), "ingress"),
         protocol=row.choice("protocol", ("tcp", "udp", "icmp", "all"), "tcp"),
-        ports=row.value("ports", ports) if row.has("ports") else None,
-        cidr=row.value("cidr", IPv4Network) if row.has("cidr") else IPv4Network("0.0.0.0/0"),
+        ports=row.optional("ports", ports),
+        cidrs=(row.value("cidr", ip_network),)
+        if row.has("cidr")
+        else tuple(row.items("cidrs", ip_network, [])),
         allowed=row.flag("allowed", True),
     )
 
@@ -176,6 +197,7 @@ def _machine(row: Table) -> DeclaredMachine:
         address=row.value("address", IPv4Address),
         user_data=row.text("user_data", default=""),
         metadata=tuple(metadata.pairs()) if metadata else (),
+        address6=row.optional("address6", IPv6Address),
     )
 
 
@@ -185,7 +207,45 @@ def _outsider(row: Table) -> Outsider:
         mac=row.text("mac", _MAC),
         device=row.text("device"),
         address=row.value("address", IPv4Interface),
-        gateway=row.value("gateway", IPv4Address) if row.has("gateway") else None,
+        gateway=row.optional("gateway", IPv4Address),
+    )
+
+
+def _firewall6(row: Table) -> Firewall6:
+    return Firewall6(
+        direction=row.choice("direction", ("ingress", "egress"), "ingress"),
+        protocol=row.choice("protocol", ("tcp", "udp", "icmp", "all"), "tcp"),
+        ports=row.optional("ports", ports),
+        sources=tuple(row.items("sources", IPv6Network, [])),
+        destinations=tuple(row.items("destinations", IPv6Network, [])),
+    )
+
+
+def _route(row: Table) -> Route:
+    return Route(
+        network=row.value("network", IPv4Network),
+        gateway=row.value("gateway", IPv4Address),
+        address=row.optional("address", IPv4Address),
+    )
+
+
+def _site_to_site(row: Table) -> SiteToSite:
+    return SiteToSite(
+        public=row.value("public", IPv4Address),
+        peer=row.value("peer", IPv4Address),
+        networks=tuple(row.items("networks", IPv4Network)),
+        preshared_key=row.text("preshared_key"),
+        policy=row.text("policy", _POLICY, "aes128-sha1;modp1536"),
+        passive=row.flag("passive"),
+    )
+
+
+def _bgp_peer(row: Table) -> BgpPeer:
+    return BgpPeer(
+        address=row.value("address", IPv4Address),
+        as_number=row.value("as_number", int),
+        password=row.text("password", default=""),
+        hops=row.optional("hops", int),
     )
 
 
@@ -203,7 +263,7 @@ def _redundant(row: Table, nics: tuple[DeclaredNic, ...]) -> Redundant:
 
     pair = Redundant(
         gateway=row.value("gateway", IPv4Address),
-        interval=row.value("interval", int) if row.has("interval") else 1,
+        interval=row.optional("interval", int) or 1,
         guest=second("guest"),
         control=second("control"),
     )

@@ -6,7 +6,7 @@ Pure reasoning about the declaration, so that a proof compares the router with w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
@@ -78,43 +78,71 @@ def served_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
 
 def flows(network: Network) -> tuple[Flow, ...]:
     """Return every flow that is worth trying in a network."""
-    return (*_inward(network), *_outward(network), *_between(network), *_balanced(network))
+    return (
+        *_inward(network), *_routed(network), *_outward(network), *_between(network), *_balanced(network),
+    )  # fmt: skip
 
 
-def _sides(network: Network) -> Iterator[tuple[str, IPv4Address]]:
-    """Yield name and address of whoever can try the public addresses."""
-    if network.public is None:
-        return
-    yield LOOPBACK, network.public.address.network[1]
+def _sides(network: Network, nic: DeclaredNic) -> Iterator[tuple[str, IPv4Address]]:
+    """Yield name and address of whoever can try the addresses of a public NIC; loopback is on the first one."""
+    if nic == network.public:
+        yield LOOPBACK, nic.address.network[1]
     for outsider in network.outsiders:
-        if outsider.device == network.public.device:
+        if outsider.device == nic.device:
             yield outsider.name, outsider.address.ip
 
 
 def _inward(network: Network) -> Iterator[Flow]:
     """Yield what the public side tries."""
-    for side, address in _sides(network):
-        for balancer in network.load_balancers:
+    for nic in network.publics:
+        for side, address in _sides(network, nic):
+            yield from _inward_from(network, nic, side, address)
+
+
+def _inward_from(network: Network, nic: DeclaredNic, side: str, address: IPv4Address) -> Iterator[Flow]:
+    for balancer in network.load_balancers:
+        if network.public_of(balancer.public) == nic:
             members = {member.address for member in balancer.members}
             names = tuple(machine.name for machine in network.machines if machine.address in members)
             allowed = network.is_vpc or _let_in(network.ingress, balancer.public, balancer.port, address)
+            allowed = allowed and (not balancer.sources or _within(address, balancer.sources))
             yield Flow("load balancer", side, balancer.public, balancer.port, HTTP_PORT, allowed, names)
-        for forward in network.forwards:
-            if forward.protocol == "tcp":
-                port, inner = forward.public_ports.first, forward.private_ports.first
-                yield _translated(
-                    network, "port forward", side, address, forward.public, port, forward.private, inner
-                )
-            elif side != LOOPBACK:  # QEMU's user-mode network would not tell loopback who answers
-                yield _forwarded_datagram(network, forward, side, address)
-        for nat in network.static_nats:
+    for forward in network.forwards:
+        if network.public_of(forward.public) == nic:
+            flow = _forwarded(network, forward, side, address)
+            if (
+                forward.protocol == "tcp" or side != LOOPBACK
+            ):  # user-mode network would not tell who answers UDP
+                yield flow
+    for nat in network.static_nats:
+        if network.public_of(nat.public) == nic:
             for port in served_ports(network, nat.private):
                 yield _translated(network, "static NAT", side, address, nat.public, port, nat.private, port)
 
 
+def _routed(network: Network) -> Iterator[Flow]:
+    """Yield what outsiders try towards machines that keep their own addresses outside."""
+    if not network.routed:
+        return
+    for outsider in network.outsiders:
+        if network.nic(outsider.device).role != "public":
+            continue
+        for machine in network.machines:
+            for port in (*served_ports(network, machine.address), None):
+                if network.is_vpc:
+                    tier = network.inside_of(machine.address)
+                    allowed = _listed(network, tier, "ingress", outsider.address.ip, port)
+                else:
+                    allowed = _let_in(network.ingress, None, port, outsider.address.ip)
+                yield Flow(
+                    "routed", outsider.name, machine.address, port, port, allowed, (machine.name,),
+                    outsider.address.ip,
+                )  # fmt: skip
+
+
 def _balanced(network: Network) -> Iterator[Flow]:
     """Yield what machines try that an internal load balancer stands between."""
-    if network.kind.family != "balancer":
+    if not network.is_balancer:
         return
     for balancer in network.load_balancers:
         members = {member.address for member in balancer.members}
@@ -135,10 +163,18 @@ def _translated(
     return Flow(rule, side, public, port, inner, allowed, names, source)
 
 
-def _forwarded_datagram(network: Network, forward: PortForward, side: str, source: IPv4Address) -> Flow:
+def _forwarded(network: Network, forward: PortForward, side: str, source: IPv4Address) -> Flow:
     port, inner = forward.public_ports.first, forward.private_ports.first
+    named = not network.is_vpc or not forward.sources or _within(source, forward.sources)
+    if forward.protocol == "tcp":
+        flow = _translated(
+            network, "port forward", side, source, forward.public, port, forward.private, inner
+        )
+        return replace(flow, allowed=flow.allowed and named)
     if network.is_vpc:
-        allowed = _listed(network, network.inside_of(forward.private), "ingress", source, inner, "udp")
+        allowed = named and _listed(
+            network, network.inside_of(forward.private), "ingress", source, inner, "udp"
+        )
     else:
         allowed = _let_in(network.ingress, forward.public, port, source, "udp")
     names = tuple(machine.name for machine in network.machines if machine.address == forward.private)
@@ -150,7 +186,7 @@ def _outward(network: Network) -> Iterator[Flow]:
     for machine in network.machines:
         for outsider in network.outsiders:
             nic = network.nic(outsider.device)
-            seen = _source_of(network, machine) if nic.role == "public" else machine.address
+            seen = _source_of(network, machine, nic) if nic.role == "public" else machine.address
             behind = [route.target for route in network.routes if route.gateway == outsider.address.ip]
             for target in [outsider.address.ip, *behind]:
                 for port in (*served_ports(network, outsider.address.ip), None):
@@ -186,22 +222,29 @@ def _between(network: Network) -> Iterator[Flow]:
                 )  # fmt: skip
 
 
-def _source_of(network: Network, machine: DeclaredMachine) -> IPv4Address | None:
-    """Return the address that a machine has on the public network."""
+def _source_of(network: Network, machine: DeclaredMachine, nic: DeclaredNic) -> IPv4Address | None:
+    """Return the address that a machine has on a public network; None where the declaration leaves it open."""
+    if network.routed:
+        return machine.address
     for nat in network.static_nats:
         if nat.private == machine.address:
             return nat.public
-    return next((row.address for row in network.public_addresses if row.source_nat), None)
+    if network.is_vpc and nic != network.public:
+        return None
+    # On a further public network it is the first address there, as the server marks it for each VLAN.
+    own = [row for row in network.public_addresses if row.address in nic.address.network]
+    first = sorted(own, key=lambda row: not row.source_nat)
+    return first[0].address if first else None
 
 
 def _let_in(
     rules: tuple[Ingress, ...],
-    public: IPv4Address,
-    port: int,
+    public: IPv4Address | None,
+    port: int | None,
     source: IPv4Address,
     wanted: RuleProtocol = "tcp",
 ) -> bool:
-    """Say whether the firewall of a public address lets a connection in."""
+    """Say whether the firewall of a public address, or of a network without NAT, lets a connection in."""
     return any(
         rule.public == public
         and _matches(rule.protocol, rule.ports, port, wanted)
@@ -237,7 +280,7 @@ def _listed(
     """Say what the access list of a NIC says: the first line that matches; what none names is dropped."""
     for acl in network.acls:
         here = acl.device == nic.device and acl.direction == direction
-        if here and _matches(acl.protocol, acl.ports, port, wanted) and other in acl.cidr:
+        if here and _matches(acl.protocol, acl.ports, port, wanted) and acl.names(other):
             return acl.allowed
     return False
 

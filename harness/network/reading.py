@@ -51,6 +51,11 @@ class Table:
         """Return what ``read`` makes of a value; its ValueError becomes the message."""
         return self._convert(key, self._get(key, None), read)
 
+    def optional(self, key: str, read: Callable[[Any], T]) -> T | None:
+        """Return what ``read`` makes of a value, or None when the key is not there."""
+        self._read.add(key)
+        return self.value(key, read) if self.has(key) else None
+
     def items(self, key: str, read: Callable[[Any], T], default: list[str] | None = None) -> Iterator[T]:
         """Yield what ``read`` makes of each item of a list."""
         values = self._get(key, default)

@@ -21,6 +21,10 @@ _ASK = (
 _COUNTERS = re.compile(r"\[\d+:\d+\]")
 # Values of "ip -j" that change by themselves.
 _PASSING = {"valid_life_time", "preferred_life_time", "expires", "stats", "stats64", "metrics", "age", "used"}
+# What the kernel draws by lot for each set that is made.
+_DRAWN = re.compile(r" initval 0x[0-9a-f]+\b")
+# Of a lease: MAC address, address, name, client id; the time before them is left out.
+_LEASE_FIELDS = 4
 _WWW = "/var/www/html"
 
 
@@ -89,7 +93,10 @@ def compare(before: RuleSet, after: RuleSet) -> list[str]:
         return []
     if before.lines is None or after.lines is None:
         return ["+ (it was not there before)"] if before.lines is None else ["- (it is not there any more)"]
-    changes = difflib.ndiff(before.lines, after.lines)
+    old, new = before.lines, after.lines
+    if before.name == "leases":
+        old, new = _without_unknown_clients(old, new), _without_unknown_clients(new, old)
+    changes = difflib.ndiff(old, new)
     return [line for line in changes if line.startswith(("- ", "+ "))]
 
 
@@ -161,6 +168,25 @@ def canonical_leases(text: str) -> list[str]:
     return sorted(" ".join(line.split()[1:]) for line in text.splitlines())
 
 
+def _without_unknown_clients(lines: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """Return leases with ``*`` for the client id where the other side does not know it.
+
+    dnsmasq writes the id that a client told it; CloudStack's own scripts write the file without.
+    """
+    unknown = {line for line in others if line.endswith(" *")}
+    found = []
+    for line in lines:
+        lease = line.split()
+        plain = " ".join([*lease[:-1], "*"])
+        found.append(plain if len(lease) == _LEASE_FIELDS and plain in unknown else line)
+    return tuple(found)
+
+
+def canonical_ipset(text: str) -> list[str]:
+    """Return sets and members of ``ipset save`` without what is drawn by lot when a set is made."""
+    return _sorted(_DRAWN.sub("", text))
+
+
 def doubled(rules: RuleSet) -> list[str]:
     """Return the lines of a rule set that stand there more than once."""
     lines = rules.lines or ()
@@ -178,6 +204,7 @@ def _in_order(text: str) -> Iterable[str]:
 _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "iptables": canonical_iptables,
     "ip6tables": canonical_iptables,
+    "ipset": canonical_ipset,
     "nft": _in_order,
     "addresses": canonical_json,
     "routes": canonical_json,

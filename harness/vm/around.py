@@ -40,7 +40,13 @@ def around(network: Network) -> Topology:
             for nic in network.nics
         ),
         tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks),) if hosts or uplinks else (),
-        exposed=tuple((str(address), port) for address, port in exposed),
+        # Loopback is on the first public network only.
+        exposed=tuple(
+            (str(address), port)
+            for address, port in exposed
+            if network.public is None or address in network.public.address.network
+        ),
+        parameters=_with_words(of_type(network.type).parameters, network),
     )
 
 
@@ -58,6 +64,29 @@ def pair_around(network: Network) -> tuple[Topology, Topology]:
     )
 
 
+def _with_words(parameters: tuple[str, ...], network: Network) -> tuple[str, ...]:
+    """Return cmdline parameters with those that a declared network has of its own; they take the others' place."""
+    words: dict[str, object] = {}
+    if network.is_vpc and (network.cidr or network.inside):
+        words["vpccidr"] = network.all_inside
+    if network.routed:
+        words["is_routed"] = "true"
+    present = [nic for nic in network.nics if not _later(network, nic)]
+    for nic in present:
+        if nic.address6 is not None:
+            words[f"{nic.device}ip6"] = nic.address6.ip
+            words[f"{nic.device}ip6prelen"] = nic.address6.network.prefixlen
+        if nic.role == "guest" and nic.address6 is not None:
+            words["ip6firewall"] = "true"
+        if nic.role == "public" and nic.gateway6 is not None:
+            words["ip6gateway"] = nic.gateway6
+    words |= {f"ip6dns{number}": address for number, address in enumerate(network.dns6, 1)}
+    if network.is_vpc and network.source_nat is not None:
+        words["source_nat_ip"] = network.source_nat
+    others = [word for word in parameters if word.partition("=")[0] not in words]
+    return (*others, *(f"{key}={value}" for key, value in words.items()))
+
+
 def _with_role(network: Network, state: str) -> tuple[str, ...]:
     """Return the cmdline parameters of a router of a pair; ``state`` is what it is meant to be at first."""
     pair = network.redundant
@@ -66,7 +95,7 @@ def _with_role(network: Network, state: str) -> tuple[str, ...]:
     return (
         "redundant_router=1", f"advert_int={pair.interval}", f"redundant_state={state}", f"guestgw={pair.gateway}",
         f"guestbrd={inside.broadcast_address}", f"guestcidrsize={inside.prefixlen}",
-        *of_type(network.type).parameters,
+        *_with_words(of_type(network.type).parameters, network),
     )  # fmt: skip
 
 
@@ -75,8 +104,10 @@ def _echo_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
 
 
 def _later(network: Network, nic: DeclaredNic) -> bool:
-    """Say whether a NIC is plugged in after the boot: of some types all are but the control NIC."""
-    return network.kind.nics_later and nic.role != "control"
+    """Say whether a NIC comes after the boot: of some types all but the control NIC, and further public ones."""
+    if network.kind.nics_later:
+        return nic.role != "control"
+    return nic in network.publics[1:]
 
 
 def _machine_host(network: Network, machine: DeclaredMachine) -> Host:

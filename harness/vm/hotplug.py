@@ -19,17 +19,20 @@ from harness.vm.wiring import FIRST_NIC_SLOT
 DEADLINE = 30.0
 
 
-def plug_all(vm: SystemVm) -> None:
-    """Plug in every NIC that the topology says comes after the boot, in order; each gets the next ``ethN``.
+def plug(vm: SystemVm, device: str) -> None:
+    """Plug in the next NIC that the topology says comes after the boot; it must become the ``device``.
 
     Raises:
-        InfrastructureError: QEMU refuses one, or the guest does not find it.
+        InfrastructureError: it is another one's turn, QEMU refuses it, or the guest does not find it.
     """
-    first = len(vm.topology.nics) - len(vm.unplugged)
-    for number, nic in enumerate(vm.unplugged, first):
-        _attach(vm.backend, vm.machine, nic, number)
-        _await(vm, nic.mac, f"eth{number}")
-    vm.unplugged = ()
+    number = len(vm.topology.nics) - len(vm.unplugged)
+    if not vm.unplugged or device != f"eth{number}":
+        due = f"eth{number}" if vm.unplugged else "none"
+        raise InfrastructureError(f"{vm.name}: the next NIC to plug in is {due}, not {device}")
+    nic, *others = vm.unplugged
+    _attach(vm.backend, vm.machine, nic, number)
+    _await(vm, nic.mac, device)
+    vm.unplugged = tuple(others)
 
 
 def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:

@@ -44,6 +44,10 @@ def lab_of(vm_type, folder):
         yield lab
 
 
+def orders_of(declared):
+    return network.Orders(declared, catalogue.load().default_from, int(time.time() * 1000))
+
+
 @pytest.fixture(scope="module")
 def vpc(tmp_path_factory):
     with lab_of("vpcrouter", tmp_path_factory.mktemp("vpc")) as lab:
@@ -60,13 +64,15 @@ def test_a_restored_vpc_router_answers_every_rule_and_applying_them_again_change
     with vpc.system_vm("vpc-rules") as vm:
         require(prove(vm, vpc.network))
         before = vm.guest.run(STATE).stdout
-        network.apply(vm.guest, network.start_bags(vpc.network))
+        # No NIC is plugged in again; each message is sent once more.
+        steps = [step for step in orders_of(vpc.network).start() if not isinstance(step, network.Plug)]
+        network.deliver(vm.guest, steps)
         assert vm.guest.run(STATE).stdout == before
 
 
 def test_a_tier_is_plugged_into_a_running_vpc_router(vpc, nothing_left):
     app = DeclaredMachine("app1", "02:00:5b:1c:03:01", IPv4Interface("10.20.3.50/24").ip, "#!/bin/sh\n", ())
-    acl = Acl("eth5", "ingress", "tcp", network.declaration.ports(80), vpc.network.acls[0].cidr, True)
+    acl = Acl("eth5", "ingress", "tcp", network.declaration.ports(80), (), True)
     wider = replace(
         vpc.network,
         nics=(*vpc.network.nics, TIER),
@@ -74,8 +80,15 @@ def test_a_tier_is_plugged_into_a_running_vpc_router(vpc, nothing_left):
         acls=(*vpc.network.acls, acl),
     )
     with vpc.system_vm("vpc-tier") as vm:
-        hotplug.plug_tier(vm, TIER.mac, Host("app1", app.mac, "eth5", str(app.address)))
-        network.apply(vm.guest, network.start_bags(wider))
+        host = Host("app1", app.mac, "eth5", str(app.address))
+        orders = orders_of(wider)
+
+        def plug(step):
+            assert step.device == TIER.device
+            hotplug.plug_tier(vm, TIER.mac, host)
+
+        network.deliver(vm.guest, orders.tier_added(TIER), plug)
+        network.deliver(vm.guest, orders.deployed(app))
         require(prove(vm, wider))
 
 

@@ -47,6 +47,9 @@ HARMLESS: dict[str, Mutation] = {
         "rules.haproxy", haproxy(STAT.replace(",3,", ",9,").replace(",UP,", ",DOWN,"))
     ),
     "a lease that was renewed": change_text("rules.leases", "1769999999 02:00:26:c3:00:02 10.1.1.50 vm1 *\n"),
+    "a client id that nobody knew before": change_text(
+        "rules.leases", "1769817600 02:00:26:c3:00:02 10.1.1.50 vm1 01:02:00:26:c3:00:02\n"
+    ),
     "a life time that passes": change_text(
         "rules.addresses",
         '[{"addr_info": [{"valid_life_time": 7, "local": "192.0.2.10"}], "ifname": "eth2"}]',

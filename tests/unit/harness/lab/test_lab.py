@@ -52,22 +52,24 @@ def template(tmp_path):
 
 
 def test_one_disk_has_another_snapshot_when_it_boots_by_itself(template, bundle):
-    direct = lab.ingredients(template, bundle, HOST, ENGINE, (), None)
+    direct = lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")
     template.kernel.unlink()
-    own_loader = lab.ingredients(template, bundle, HOST, ENGINE, (), None)
+    own_loader = lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")
     assert golden.key_of(direct) != golden.key_of(own_loader)
 
 
 def test_only_an_emulated_guest_saves_addresses_and_programs_and_its_snapshot_says_so(template, bundle):
     emulated = kernel_arguments(template, accel.TCG)
     assert {"norandmaps", "systemd.setenv=SSHD_OPTS=-r"} <= set(emulated.split())
-    assert lab.ingredients(template, bundle, HOST, ENGINE, (), None)["kernel"] == emulated
+    assert lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")["kernel"] == emulated
     for candidate in accel.KVM_CANDIDATES:
         assert kernel_arguments(template, candidate).endswith(" quiet")
 
 
 def test_the_same_wish_has_the_same_snapshot(template, bundle):
-    keys = {golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (), None)) for _ in range(2)}
+    keys = {
+        golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")) for _ in range(2)
+    }
     assert len(keys) == 1
 
 

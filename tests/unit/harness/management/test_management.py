@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bundle.errors import CheckFailed, UsageError
+from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from harness import network
 from harness.kvmagent.patch import Versions
 from harness.management import Inventory, NetworkRow, Refused, VpcRow, gate
+from harness.network.transport import Step
 from tests.unit.harness.simulator import NEW, OLD, Cloud
 
 
@@ -137,7 +139,7 @@ def test_a_network_is_patched_and_its_rules_are_sent() -> None:
     done = cloud.server.restart_network("net", live_patch=True)
     assert done.live
     assert [vm.vm for vm in done.vms] == ["r-1-VM"]
-    assert done.rules == len(network.reapply_bags(network.load()))
+    assert done.rules == len(network.bags_of(network.Orders(network.load(), "4.22").reapply()))
     assert cloud.timeline.index(("r-1-VM", "patch")) < cloud.timeline.index(("r-1-VM", "rules"))
     assert cloud.inventory.network("net").restart_required is False
 
@@ -211,6 +213,41 @@ def test_cleanup_rebuilds_and_drops_the_live_patch_with_a_note() -> None:
     done = cloud.server.restart_network("net", cleanup=True, live_patch=True)
     assert (done.live, done.rebuilt, built, cloud.patches()) == (False, True, ["r-1-VM"], [])
     assert "none is patched live" in done.notes[0]
+
+
+def test_a_router_that_was_made_anew_is_told_all_that_a_starting_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plugged: list[tuple[str, str]] = []
+    cloud = Cloud(rebuild=lambda vm: None, plug=lambda vm, device: plugged.append((vm.name, device)))
+    declared = network.load("vpc")
+    cloud.inventory.add(VpcRow("vpc", declared=declared))
+    cloud.router("r-1-VM", vpc="vpc")
+    sent: list[network.Databag] = []
+
+    def deliver(
+        _guest: object, steps: Iterable[Step], plug: Callable[[network.Plug], None]
+    ) -> network.Applied:
+        for step in steps:
+            sent.extend(network.bags_of([step]))
+            if isinstance(step, network.Plug):
+                plug(step)
+        return network.Applied(len(sent), 0.0)
+
+    monkeypatch.setattr("harness.management.server.network.deliver", deliver)
+    cloud.server.restart_vpc("vpc", cleanup=True)
+    assert plugged == [("r-1-VM", f"eth{number}") for number in range(1, 5)]
+    orders = network.Orders(declared, cloud.server.release)
+    expected = network.bags_of((*orders.start(), *orders.reapply()))
+    assert [bag.stem for bag in sent] == [bag.stem for bag in expected]
+
+
+def test_a_router_whose_nics_nobody_can_plug_in_is_not_made_anew_in_silence() -> None:
+    cloud = Cloud(rebuild=lambda vm: None)
+    cloud.inventory.add(VpcRow("vpc", declared=network.load("vpc")))
+    cloud.router("r-1-VM", vpc="vpc")
+    with pytest.raises(InfrastructureError, match="nothing here can plug in eth1"):
+        cloud.server.restart_vpc("vpc", cleanup=True)
 
 
 def test_cleanup_without_means_to_rebuild_is_refused_before_anything() -> None:
@@ -415,8 +452,12 @@ def test_the_second_router_of_a_pair_is_sent_the_network_as_it_sees_it(
     ]
     sent: list[tuple[object, object]] = []
     monkeypatch.setattr(
-        "harness.management.server.network.apply",
-        lambda guest, bags: sent.append((guest, bags)) or network.Applied(len(bags), 0.0),
+        "harness.management.server.network.deliver",
+        lambda guest, steps, _plug: sent.append((guest, steps)) or network.Applied(len(steps), 0.0),
     )
-    cloud.server.restart_network("net")
-    assert sent == [(guests[0], network.reapply_bags(declared)), (guests[1], network.reapply_bags(second))]
+    monkeypatch.setattr("harness.management.server.time.time", lambda: 7.0)
+    replace(cloud.server, release="4.20").restart_network("net")
+    assert sent == [
+        (guest, network.Orders(view, "4.20", 7000).reapply())
+        for guest, view in zip(guests, (declared, second), strict=True)
+    ]

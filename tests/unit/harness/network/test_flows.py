@@ -57,7 +57,7 @@ def test_machines_go_out_by_their_own_address_or_that_of_the_router():
 
 
 def test_the_first_line_of_an_access_list_decides():
-    deny = {"device": "eth3", "ports": 5432, "allowed": False}
+    deny = {"device": "eth4", "ports": 5432, "allowed": False}
     assert table(VPC)["web1", "10.20.2.50", 5432].allowed
     assert not table(VPC, acl=[deny, *VPC["acl"]])["web1", "10.20.2.50", 5432].allowed
     assert table(VPC, acl=[*VPC["acl"], deny])["web1", "10.20.2.50", 5432].allowed
@@ -65,9 +65,9 @@ def test_the_first_line_of_an_access_list_decides():
 
 def test_both_lists_on_the_way_must_allow():
     found = table(VPC)
-    assert not found["db1", "10.20.1.50", 80].allowed  # the list of eth2 would let it in
+    assert not found["db1", "10.20.1.50", 80].allowed  # the list of eth3 would let it in
     assert found["db1", "172.31.0.2", 80].allowed
-    no_gateway = [acl for acl in VPC["acl"] if acl["device"] != "eth4"]
+    no_gateway = [acl for acl in VPC["acl"] if acl["device"] != "eth2"]
     assert not table(VPC, acl=no_gateway)["web1", "172.31.0.2", 80].allowed
 
 
@@ -107,10 +107,91 @@ def test_a_datagram_is_let_in_by_rules_of_its_own_protocol() -> None:
 
 def test_an_access_list_tells_datagrams_from_connections() -> None:
     forward = {"public": "198.51.100.10", "public_ports": 53, "private": "10.20.1.50", "protocol": "udp"}
-    listed = {"device": "eth2", "ports": 53, "protocol": "udp"}
+    listed = {"device": "eth3", "ports": 53, "protocol": "udp"}
     key = ("internet", "198.51.100.10", 53)
     assert not table(VPC, forward=[forward], acl=[{**listed, "protocol": "tcp"}])[key].allowed
     assert table(VPC, forward=[forward], acl=[listed])[key].allowed
+
+
+def shipped(name):
+    return tomllib.loads((files("harness.network") / "shipped" / f"{name}.toml").read_text())
+
+
+def test_machines_of_a_routed_vpc_keep_their_addresses_both_ways():
+    found = table(shipped("vpc-routed"))
+    assert found["web1", "198.51.100.99", 80].seen_as == IPv4Address("10.30.1.50")
+    inward = found["internet", "10.30.1.50", 80]
+    assert (inward.rule, inward.allowed, inward.reaches) == ("routed", True, ("web1",))
+    assert inward.seen_as == IPv4Address("198.51.100.99")
+    assert found["internet", "10.30.1.50", None].allowed  # echoes of that network are listed
+    assert not found["internet", "10.30.1.50", 22].allowed
+    assert not found["internet", "10.30.2.50", 22].allowed  # only web1 is
+    assert found["web1", "10.30.2.50", 22].allowed
+    assert LOOPBACK not in {source for source, _, _ in found}
+
+
+def test_a_routed_network_lets_in_what_its_rules_name_whatever_the_address():
+    rules = {"ingress": [{"ports": 22, "cidrs": ["192.0.2.99/32"]}], "outsider": [
+        {"name": "internet", "mac": "1e:00:aa:00:00:63", "device": "eth2", "address": "192.0.2.99/24"},
+        {"name": "other", "mac": "1e:00:aa:00:00:64", "device": "eth2", "address": "192.0.2.98/24"},
+    ]}  # fmt: skip
+    found = table(ROUTER, routed=True, forward=[], static_nat=[], load_balancer=[], **rules)
+    assert found["internet", "10.1.1.50", 22].allowed
+    assert not found["internet", "10.1.1.50", 80].allowed
+    assert not found["other", "10.1.1.50", 22].allowed
+
+
+def test_a_public_address_is_tried_from_the_network_that_it_is_on():
+    found = table(shipped("two-public"))
+    assert {source for source, target, _ in found if target == "192.0.2.10"} == {LOOPBACK, "internet"}
+    assert {source for source, target, _ in found if target in ("203.0.113.10", "203.0.113.20")} == {
+        "provider"
+    }
+    assert found["provider", "203.0.113.10", 2222].allowed
+    assert found["provider", "203.0.113.20", 80].reaches == ("vm2",)
+    assert not found["provider", "203.0.113.20", 22].allowed
+
+
+def test_machines_leave_by_the_first_address_of_the_network_that_they_go_to():
+    found = table(shipped("two-public"))
+    assert found["vm1", "192.0.2.99", 80].seen_as == IPv4Address("192.0.2.10")
+    assert found["vm1", "203.0.113.99", 80].seen_as == IPv4Address("203.0.113.10")
+    assert found["vm2", "203.0.113.99", 80].seen_as == IPv4Address("203.0.113.20")
+
+
+def test_nobody_says_which_address_a_vpc_uses_on_a_further_public_network():
+    nic = {"device": "eth2", "role": "public", "address": "203.0.113.10/24", "mac": "1e:00:aa:00:10:03"}
+    moved = [{**row, "device": f"eth{int(row['device'][3:]) + 1}"} for row in VPC["nic"][2:]]
+    acl = [{"device": "eth4", "direction": "egress", "protocol": "all"}]
+    far = {"name": "far", "mac": "1e:00:5b:1c:03:02", "device": "eth2", "address": "203.0.113.99/24"}
+    found = table(VPC, nic=[*VPC["nic"][:2], nic, *moved], acl=acl, outsider=[far], route=[])
+    assert found["web1", "203.0.113.99", 80].allowed
+    assert found["web1", "203.0.113.99", 80].seen_as is None
+
+
+def test_the_sources_of_a_forward_count_in_a_vpc_only():
+    far = {"sources": ["203.0.113.0/24"]}
+    vpc = table(VPC, forward=[{**VPC["forward"][0], **far}, {**VPC["forward"][1], **far}])
+    assert not vpc["internet", "198.51.100.10", 2222].allowed
+    assert not vpc["internet", "198.51.100.10", 5353].allowed
+    near = table(VPC, forward=[{**VPC["forward"][0], "sources": ["198.51.100.99/32"]}])
+    assert near["internet", "198.51.100.10", 2222].allowed
+    assert not near[LOOPBACK, "198.51.100.10", 2222].allowed
+    assert table(ROUTER, forward=[{**ROUTER["forward"][0], **far}])["internet", "192.0.2.10", 2222].allowed
+
+
+def test_the_sources_of_a_load_balancer_count_everywhere():
+    balancer = {**ROUTER["load_balancer"][0], "sources": ["192.0.2.99/32"]}
+    found = table(ROUTER, load_balancer=[balancer])
+    assert found["internet", "192.0.2.20", 80].allowed
+    assert not found[LOOPBACK, "192.0.2.20", 80].allowed
+
+
+def test_a_line_of_an_access_list_may_name_several_networks_and_those_of_ipv6_say_nothing_of_ipv4():
+    listed = {"device": "eth3", "ports": 22, "cidrs": ["203.0.113.0/24", "198.51.100.99/32"]}
+    assert table(VPC, acl=[listed])["internet", "198.51.100.10", 2222].allowed
+    assert not table(VPC, acl=[listed])[LOOPBACK, "198.51.100.10", 2222].allowed
+    assert not table(VPC, acl=[{**listed, "cidrs": ["::/0"]}])["internet", "198.51.100.10", 2222].allowed
 
 
 ANSWERED = "traceroute to 192.0.2.10 (192.0.2.10), 2 hops max, 46 byte packets\n 2  192.0.2.10  1.008 ms"

@@ -19,10 +19,12 @@ def shipped(**tables: object) -> network.Network:
 
 
 def test_it_is_sent_its_balancers_and_nothing_for_its_machines() -> None:
-    (bag,) = network.start_bags(shipped())
+    orders = network.Orders(shipped(), "4.22")
+    (bag,) = network.bags_of(orders.start())
     assert bag.stem == "load_balancer"
-    assert network.reapply_bags(shipped()) == (bag,)
+    assert network.bags_of(orders.reapply()) == (bag,)
     (rule,) = bag.content["rules"]
+    assert rule["stat_rules"] == ["10.1.1.100:8081:0/0:,"]
     assert rule["add_rules"] == ["10.1.1.100:80:", "10.1.1.100:8080:"]
 
 

@@ -47,7 +47,7 @@ def test_a_nic_comes_with_the_netdevs_of_the_command_line_into_its_slot():
     user = UserNet("192.0.2.0/24", "192.0.2.1", (Forward(20080, "192.0.2.10", 80),))
     machine = Monitor()
     vm = router(machine, ["", f"{MAC}\n"], (Nic(MAC, user, 0x11),))
-    hotplug.plug_all(vm)
+    hotplug.plug(vm, "eth1")
     (netdev, line), (device, arguments) = machine.told
     assert (netdev, line["command-line"]) == ("human-monitor-command", f"netdev_add {user.netdev('net1')}")
     assert device == "device_add"
@@ -55,17 +55,25 @@ def test_a_nic_comes_with_the_netdevs_of_the_command_line_into_its_slot():
     assert vm.unplugged == ()
 
 
+@pytest.mark.parametrize(("unplugged", "due"), [((Nic(MAC, Link(1, 2), 0x11),), "eth1"), ((), "none")])
+def test_nics_are_plugged_in_in_their_order(unplugged, due):
+    vm = router(Monitor(), [], unplugged)
+    with pytest.raises(InfrastructureError, match=f"the next NIC to plug in is {due}, not eth2"):
+        hotplug.plug(vm, "eth2")
+    assert vm.machine.told == []
+
+
 def test_what_qemu_refuses_is_told():
     vm = router(Monitor(says="Error: no such thing\r\n"), [], (Nic(MAC, Link(1, 2), 0x11),))
     with pytest.raises(InfrastructureError, match=f"QEMU refuses the NIC {MAC}: Error: no such thing"):
-        hotplug.plug_all(vm)
+        hotplug.plug(vm, "eth1")
 
 
 def test_a_guest_that_finds_another_nic_is_told(monkeypatch):
     monkeypatch.setattr(hotplug, "DEADLINE", 0.0)
     vm = router(Monitor(), ["02:00:00:00:00:99"], (Nic(MAC, Link(1, 2), 0x11),))
     with pytest.raises(InfrastructureError, match="it has 02:00:00:00:00:99"):
-        hotplug.plug_all(vm)
+        hotplug.plug(vm, "eth1")
 
 
 def test_a_tier_gets_the_next_device_or_none():

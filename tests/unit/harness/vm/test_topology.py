@@ -19,7 +19,7 @@ from harness.vm.wiring import FIRST_NIC_SLOT
 
 def test_a_vpc_router_boots_with_its_control_nic_alone():
     plan = around(network.load("vpc"))
-    assert [nic.role for nic in plan.nics] == ["control", "public", "tier", "tier", "private"]
+    assert [nic.role for nic in plan.nics] == ["control", "public", "private", "tier", "tier"]
     assert plan.present_at_boot == 1
     words = plan.cmdline("ssh-ed25519 AAAA").split()
     assert "eth0ip=169.254.20.5" in words
@@ -72,7 +72,7 @@ def test_the_guest_reads_one_line_for_each_host_and_uplink():
 @pytest.mark.parametrize("tiers", [0, 1, 11])
 def test_a_vpc_has_from_none_to_eleven_tiers(tiers):
     declared = network.parse(vpc_of(tiers))
-    bags = network.start_bags(declared)
+    bags = network.bags_of(network.Orders(declared, "4.22").start())
     plugged = [bag.content for bag in bags if bag.stem == "guest_network"]
     lists = [bag.content for bag in bags if bag.stem == "network_acl"]
     assert [(bag["device"], bag["router_guest_ip"]) for bag in plugged] == [
@@ -149,7 +149,11 @@ def test_the_tenant_guest_holds_the_far_ends_of_both_routers_cables():
 
 def test_machines_of_a_pair_use_the_shared_gateway():
     declared = network.load("redundant")
-    (entry,) = [bag.content for bag in network.start_bags(declared) if bag.stem == "vm_dhcp_entry"]
+    (entry,) = [
+        bag.content
+        for bag in network.bags_of(network.Orders(declared, "4.22").start())
+        if bag.stem == "vm_dhcp_entry"
+    ]
     assert entry["default_gateway"] == "10.1.1.1"
     with pytest.raises(UsageError, match=r"\[redundant\] is missing"):
         network.load("router").second_router()
@@ -162,7 +166,45 @@ def test_a_pair_is_no_network_for_a_single_vm():
 
 def test_machines_of_a_shared_network_have_another_gateway_than_their_name_server():
     declared = network.load("dhcpsrvr")
-    assert network.reapply_bags(declared) == ()
-    entries = [bag.content for bag in network.start_bags(declared) if bag.stem == "vm_dhcp_entry"]
+    assert network.bags_of(network.Orders(declared, "4.22").reapply()) == ()
+    entries = [
+        bag.content
+        for bag in network.bags_of(network.Orders(declared, "4.22").start())
+        if bag.stem == "vm_dhcp_entry"
+    ]
     assert {entry["default_gateway"] for entry in entries} == {"10.1.1.1"}
     assert str(declared.gateway_of(declared.machines[0].address)) == "10.1.1.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("router", set()),
+        ("vpc", {"vpccidr=10.20.0.0/16", "source_nat_ip=198.51.100.10"}),
+        ("vpc-routed", {"vpccidr=10.30.0.0/16", "is_routed=true", "source_nat_ip=198.51.100.10"}),
+        ("router-ipv6", {"eth0ip6=2001:db8:1::1", "eth0ip6prelen=64", "ip6firewall=true", "eth2ip6=2001:db8:ff::2",
+                         "eth2ip6prelen=64", "ip6gateway=2001:db8:ff::1", "ip6dns1=2001:db8:ff::53"}),
+    ],
+)  # fmt: skip
+def test_the_cmdline_has_the_words_of_what_a_network_declares(name, expected):
+    words = around(network.load(name)).cmdline("ssh-ed25519 AAAA").split()
+    own = {word for word in words if word.startswith(("vpccidr", "source_nat", "is_routed")) or "ip6" in word}
+    assert own == expected
+    assert len({word.partition("=")[0] for word in words}) == len(words)
+
+
+def test_a_second_public_nic_comes_after_the_boot_and_loopback_is_not_on_it():
+    plan = around(network.load("two-public"))
+    assert [nic.later for nic in plan.nics] == [False, False, False, True]
+    assert "eth3ip=203.0.113.10" not in plan.cmdline("ssh-ed25519 AAAA").split()
+    assert {address for address, _port in plan.exposed} == {"192.0.2.10"}
+    assert plan.segments == ("eth0", "eth2", "eth3")
+
+
+def test_machines_of_a_further_subnet_are_behind_the_same_nic():
+    declared = network.load("shared-two-ranges")
+    (tenants,) = around(declared).tenants
+    assert [host.device for host in tenants.hosts] == ["eth0", "eth0"]
+    assert str(declared.gateway_of(declared.machines[1].address)) == "10.1.2.5"
+    assert str(declared.way_out_of(declared.machines[1].address)) == "10.1.2.5"
+    assert str(declared.way_out_of(declared.machines[0].address)) == "10.1.1.1"

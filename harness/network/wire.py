@@ -1,0 +1,67 @@
+"""How a management server's objects are serialised: keys, nulls, and what is not there yet in older releases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+# A release whose number has two parts only means the newest one of that branch.
+_NEWEST = 999
+
+
+def reaches(release: str, first: tuple[str, ...]) -> bool:
+    """Say whether a release has what came with some releases, one of each branch that got it.
+
+    Args:
+        release: such as ``4.22``, which is the newest of its branch, or ``4.20.1``.
+        first: the first release with it; further ones where older branches got it afterwards.
+    """
+    number = _number(release)
+    numbers = sorted(map(_number, first))
+    for one in numbers:
+        if one[:2] == number[:2]:
+            return number >= one
+    return not numbers or number >= numbers[-1]
+
+
+def _number(release: str) -> tuple[int, ...]:
+    parts = [int(part) for part in re.findall(r"\d+", release)[:3]]
+    return tuple(parts + [_NEWEST] * (3 - len(parts)))
+
+
+def since(*releases: str) -> Any:
+    """Return a field that came with a release and may be missing."""
+    return field(default=None, metadata={"since": releases})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """An object of a message."""
+
+    def wire(self, release: str) -> dict[str, Any]:
+        """Return the object as the server of a release serialises it."""
+        found = {}
+        for key in fields(self):
+            value = getattr(self, key.name)
+            if value is not None and reaches(release, key.metadata.get("since", ())):
+                found[key.name] = _plain(value, release)
+        return found
+
+
+def _plain(value: object, release: str) -> object:
+    if isinstance(value, Record):
+        return value.wire(release)
+    if isinstance(value, tuple):
+        return [_plain(item, release) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message(Record):
+    """One message: ``STEM`` names its file, ``TYPE`` is the value of its key ``type``, ``SINCE`` its first releases."""
+
+    STEM: ClassVar[str]
+    TYPE: ClassVar[str]
+    SINCE: ClassVar[tuple[str, ...]] = ()

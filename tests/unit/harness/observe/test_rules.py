@@ -1,0 +1,55 @@
+"""Rule sets before and after: what is drawn by lot or merely unknown is no difference, everything else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.guest.collect import Section
+from harness.observe import rules
+
+SET = (
+    "create sourceCidrIpset-1 hash:net family inet hashsize 1024 maxelem 65536 bucketsize 12 initval 0x{lot}\n"
+    "add sourceCidrIpset-1 10.1.1.0/24\n"
+)
+
+
+def compared(name: str, before: str, after: str) -> list[str]:
+    """Return the differences that are told of two outputs of a command."""
+    sets = [
+        rules.parse({f"rules.{name}": Section(f"rules.{name}", 0, text.encode())})[name]
+        for text in (before, after)
+    ]
+    return rules.compare(*sets)
+
+
+def test_a_set_that_was_made_anew_is_the_same_set() -> None:
+    assert compared("ipset", SET.format(lot="9d3c41aa"), SET.format(lot="17")) == []
+
+
+@pytest.mark.parametrize("change", [("10.1.1.0/24", "10.1.0.0/16"), ("hash:net", "hash:ip"), ("1024", "64")])
+def test_a_set_that_is_another_one_is_told(change: tuple[str, str]) -> None:
+    assert compared("ipset", SET.format(lot="1"), SET.format(lot="2").replace(*change))
+
+
+LEASE = "1769817600 02:00:26:c3:00:02 10.1.1.50 vm1 {client}\n"
+KNOWN = LEASE.format(client="01:02:00:26:c3:00:02")
+UNKNOWN = LEASE.format(client="*")
+
+
+@pytest.mark.parametrize(("before", "after"), [(KNOWN, UNKNOWN), (UNKNOWN, KNOWN), (KNOWN, KNOWN)])
+def test_a_client_that_one_side_does_not_know_is_no_other_client(before: str, after: str) -> None:
+    assert compared("leases", before, after) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (LEASE.format(client="ff:01"), "+ 02:00:26:c3:00:02 10.1.1.50 vm1 ff:01"),
+        (UNKNOWN.replace("10.1.1.50", "10.1.1.51"), "+ 02:00:26:c3:00:02 10.1.1.51 vm1 *"),
+        (UNKNOWN.replace("vm1", "vm2"), "+ 02:00:26:c3:00:02 10.1.1.50 vm2 *"),
+        ("", "- 02:00:26:c3:00:02 10.1.1.50 vm1 01:02:00:26:c3:00:02"),
+        (UNKNOWN + UNKNOWN.replace("10.1.1.50", "10.1.1.9"), "+ 02:00:26:c3:00:02 10.1.1.9 vm1 *"),
+    ],
+)
+def test_another_client_address_or_name_is_told(after: str, told: str) -> None:
+    assert told in compared("leases", KNOWN, after)

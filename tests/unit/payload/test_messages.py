@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.payload import corpus, guest
 
 WRONG = {"string": 7, "number": "seven", "boolean": "yes", "list": {}, "object": []}
+
+
 def model():
     return guest.module("messages")
 

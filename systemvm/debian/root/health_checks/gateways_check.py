@@ -14,7 +14,7 @@ TRIES = 5
 
 def answers(gateway):
     """Return whether a gateway answers one of a few echo requests."""
-    command = ["ping", "-n", "-c", "1", "-W", "1", gateway]
+    command = ["ping", "-c", "1", "-W", "1", gateway]
     for _attempt in range(TRIES):
         if subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
             return True

@@ -165,11 +165,11 @@ def test_a_message_that_is_not_understood_is_named_and_the_others_are_in_force(l
     complete = everything(lab)
     lab.aggregate(*[(kind, gone(fields)) for kind, fields in full_set(make)[3:4]])
     assert everything(lab) != complete
-    bad = ("forwardrules", {"rules": [{"revoke": False}]})
+    bad = ("forwardrules", {"rules": [{"revoke": False, "protocol": "quantum"}]})
     done = lab.aggregate(full_set(make)[0], bad, *full_set(make)[1:], check=False)
     assert done.status == 1
     assert "forwardrules.json" in done.stderr
-    assert "the field 'protocol' is missing" in done.stderr
+    assert "protocol: not one of tcp, udp: 'quantum'" in done.stderr
     assert "the other 8 items are in force" in done.stderr
     assert everything(lab) == complete
 

@@ -136,9 +136,9 @@ def test_f02_a_balancer_with_tls_answers_and_a_revoked_certificate_goes(lab, mak
     lab.site(vm, "vm1")
     cert, key = certificate(tmp_path, "shop")
     lab.send("firewallrules", rules=[make.firewall(5, "192.0.2.10", 443)])
-    lab.send(
-        "loadbalancer", rules=[tls_balancer(make, cert.replace("\n", "\r\n"), key, chain=None, password=None)]
-    )
+    reported = tls_balancer(make, cert.replace("\n", "\r\n"), key, chain=None, password=None)
+    # Nulls are what the report has; a server leaves such keys out.
+    assert lab.send("loadbalancer", check=False, rules=[reported]).status == 0
     assert fetch(lab.outside, "https://192.0.2.10/", "-k") == "vm1"
     assert subject(lab) == "shop.example.test"
     assert lab.router.sh("stat --format='%a %n' /etc/cloudstack/ssl/*").stdout == (

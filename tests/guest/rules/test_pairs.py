@@ -1,7 +1,7 @@
 """Features of one network in pairs: no rule of the one makes the other dead, in whichever order the messages come.
 
-Each feature is a list of messages and a proof by real traffic. The features are sent in groups of four, made so that every
-pair of them is in a group, and every proof has to hold.
+Each feature is a list of messages and a proof by real traffic. The features are sent in groups of four, made so that
+every pair of them is in a group, and every proof has to hold.
 """
 
 from __future__ import annotations

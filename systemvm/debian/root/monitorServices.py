@@ -1,8 +1,9 @@
 #!/usr/bin/python3 -ES
-"""Watch the router's services and run its health checks: ``monitorServices.py basic|advanced``.
+"""Watch the router's services and run its health checks: ``monitorServices.py [basic|advanced]``; both without a word.
 
 Called by cron as the databag ``monitorservice`` says. ``basic`` also starts services again that have died. The results
-of ``/root/health_checks`` go to ``/root/<kind>_monitor_results.json``, which management fetches.
+of ``/root/health_checks`` go to ``/root/<kind>_monitor_results.json`` and the names of what failed to
+``/root/<kind>_failing_health_checks``, both of which management fetches.
 """
 
 import configparser
@@ -13,43 +14,78 @@ import sys
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+
+from healthwords import GOOD, WORDS  # noqa: E402 (byte code is switched off first)
+
+KINDS = ("basic", "advanced")
 CONFIG = Path("/etc/monitor.conf")
 DATA = Path("/root/health_checks_data.json")
 CHECKS = Path("/root/health_checks")
 RESULTS = "/root/{}_monitor_results.json"
+FAILING = "/root/{}_failing_health_checks"
 LOG = Path("/var/log/routerServiceMonitor.log")
 CHECK_SECONDS = 60
 
 
 def log(message):
-    """Write one line to the monitor's log."""
+    """Write one line to the monitor's log: the time up to the comma is what management reads of it."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
     with LOG.open("a", encoding="utf-8") as file:
-        file.write("{} {}\n".format(time.strftime("%Y-%m-%d %H:%M:%S"), message))
+        file.write("{},{:03d} {}\n".format(stamp, int(now * 1000) % 1000, message))
 
 
-def revive_services():
-    """Start every watched service that does not run."""
-    config = configparser.ConfigParser()
+def entry(started, status, message):
+    """Return the result of one check; every value is a string."""
+    return {
+        "success": WORDS.get(status, WORDS[3]),
+        "lastUpdate": str(int(started * 1000)),
+        "lastRunDuration": "{:.3f}".format((time.time() - started) * 1000),
+        "message": message,
+    }
+
+
+def runs(section):
+    """Return whether a process of a watched service is the one of its pid file."""
+    name = section.get("processname", "")
+    try:
+        wanted = Path(section.get("pidfile", "")).read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        wanted = []
+    found = subprocess.run(["pidof", name], stdout=subprocess.PIPE, universal_newlines=True, check=False)
+    return bool(set(wanted) & set(found.stdout.split()))
+
+
+def watch_services():
+    """Start every watched service that does not run; return a result for each."""
+    config = configparser.ConfigParser(interpolation=None)
     config.read(str(CONFIG))
-    for section in config.sections():
-        unit = config.get(section, "servicename", fallback=section) + ".service"
-        if subprocess.call(["systemctl", "is-active", "--quiet", unit]) == 0:
+    results = {}
+    for name in config.sections():
+        started = time.time()
+        if runs(config[name]):
+            results[name + ".service"] = entry(started, 0, "service is running")
             continue
-        status = subprocess.call(["systemctl", "start", unit])
-        log("{} did not run; starting it {}".format(unit, "failed" if status else "succeeded"))
+        unit = config.get(name, "servicename", fallback=name) + ".service"
+        status = subprocess.call(["systemctl", "restart", unit])
+        said = "{} did not run; starting it {}".format(unit, "failed" if status else "succeeded")
+        log(said)
+        results[name + ".service"] = entry(started, 1 if status else 0, said)
+    return results
 
 
 def excluded():
     """Return the names of the checks that management does not want."""
     try:
-        data = json.loads(DATA.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        names = json.loads(DATA.read_text(encoding="utf-8")).get("excluded_health_checks", [])
+    except (OSError, ValueError, AttributeError):
         return set()
-    return {name.strip() for name in data.get("excluded_health_checks", "").split(",") if name.strip()}
+    return set(names)
 
 
 def run_check(path, kind):
-    """Run one check; its status says whether all is well, its output says what it saw."""
+    """Run one check: its status says whether all is well, its output what it saw. None: it is not of this kind."""
     started = time.time()
     try:
         done = subprocess.run(
@@ -58,40 +94,54 @@ def run_check(path, kind):
             stderr=subprocess.STDOUT,
             universal_newlines=True,
             timeout=CHECK_SECONDS,
+            check=False,
         )
-        success, message = done.returncode == 0, done.stdout.strip()
+        status, message = done.returncode, done.stdout.strip()
     except subprocess.TimeoutExpired:
-        success, message = False, f"no result within {CHECK_SECONDS} s"
-    return {
-        "success": "true" if success else "false",
-        "lastUpdate": str(int(started * 1000)),
-        "lastRunDuration": str(int((time.time() - started) * 1000)),
-        "message": message,
-    }
+        status, message = 3, f"no result within {CHECK_SECONDS} s"
+    except OSError as error:
+        status, message = 3, f"cannot be started: {error.strerror}"
+    return entry(started, status, message) if message or status else None
+
+
+def write(path, text):
+    """Bring a file to its content by rename."""
+    new = Path(path + ".new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(str(new), path)
 
 
 def run_checks(kind):
-    """Run the checks of one kind (the second line of a check names it) and write their results."""
+    """Run the checks of one kind and write their results."""
+    started = time.time()
+    results = watch_services() if kind == "basic" else {}
     unwanted = excluded()
-    results = {}
     for path in sorted(CHECKS.iterdir()):
-        with path.open(encoding="utf-8") as file:
-            lines = [file.readline(), file.readline()]
-        if lines[1].strip() == "# kind: " + kind and path.name not in unwanted:
-            results[path.stem] = run_check(path, kind)
-    target = Path(RESULTS.format(kind))
-    new = target.with_name(target.name + ".new")
-    new.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(str(new), str(target))
+        if path.name not in unwanted and path.is_file() and os.access(str(path), os.X_OK):
+            result = run_check(path, kind)
+            if result is not None:
+                results[path.name] = result
+    failing = sorted(name for name, result in results.items() if result["success"] != GOOD)
+    ended = time.time()
+    stamps = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)) for moment in (started, ended)]
+    results["lastRun"] = {
+        "start": stamps[0],
+        "end": stamps[1],
+        "duration": "{:.3f}".format((ended - started) * 1000),
+    }
+    write(RESULTS.format(kind), json.dumps(results, indent=1, sort_keys=True) + "\n")
+    if failing:
+        write(FAILING.format(kind), ",".join(failing))
+    elif os.path.exists(FAILING.format(kind)):
+        os.remove(FAILING.format(kind))
 
 
 def main():
     """Read the kind and run."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ("basic", "advanced"):
-        sys.exit("usage: monitorServices.py basic|advanced")
-    if sys.argv[1] == "basic":
-        revive_services()
-    run_checks(sys.argv[1])
+    if len(sys.argv) > 2 or any(word not in KINDS for word in sys.argv[1:]):
+        sys.exit("usage: monitorServices.py [basic|advanced]")
+    for kind in sys.argv[1:] or KINDS:
+        run_checks(kind)
 
 
 if __name__ == "__main__":

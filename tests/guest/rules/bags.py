@@ -1,6 +1,52 @@
-"""Messages as management writes them."""
+"""Messages as management writes them: what a test leaves out is as in the corpus, and all of it has that shape."""
 
 from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.payload import corpus, guest
+
+RELEASE = "4.22.0"
+# The message of each type whose values stand in for what a test does not care about.
+_EXAMPLES = {corpus.MESSAGES[name]["type"]: corpus.MESSAGES[name] for name in (
+    "ips", "fw-ingress", "fw6", "pf-empty-cidrs", "snat", "lb-4.22", "dhcp", "vmdata", "vmpassword", "vpnusers",
+    "ravpn", "s2s", "routes", "monitor-refresh", "acl", "gn", "bgp", "aliases", "dhcpconfig",
+)}  # fmt: skip
+
+
+def message(kind: str, fields: dict[str, Any], checked: bool = True) -> dict[str, Any]:
+    """Return a message with everything that a server always sends.
+
+    With ``checked``, a key or a type that no server sends fails the test.
+    """
+    messages = guest.module("messages")
+    if kind == "cmdline" or kind not in messages.MODELS:
+        return {"type": kind, **fields}
+    keys = messages.MODELS[kind].keys
+    whole = {**_filled(keys, fields, _EXAMPLES[kind]), "type": kind}
+    whole.setdefault("delete_from_processed_cache", False)
+    strange = messages.strange(whole, RELEASE) if checked else []
+    assert strange == [], f"no server of {RELEASE} sends this"
+    return whole
+
+
+def _filled(keys: Any, value: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    found = dict(value)
+    for key in keys:
+        if key.name not in found and key.presence != "maybe" and key.name in example:
+            found[key.name] = example[key.name]
+        member = key.shape.member
+        if (
+            isinstance(found.get(key.name), list)
+            and member is not None
+            and member.keys
+            and example.get(key.name)
+        ):
+            sample = example[key.name][0]
+            found[key.name] = [
+                _filled(member.keys, row, sample) if isinstance(row, dict) else row for row in found[key.name]
+            ]
+    return found
 
 
 def firewall_rule(number: int, address: str, port: int, **more) -> dict:
@@ -17,7 +63,6 @@ def firewall_rule(number: int, address: str, port: int, **more) -> dict:
         "purpose": "Firewall",
         "traffic_type": "Ingress",
         "default_egress_policy": False,
-        "type": "",
         **more,
     }
 
@@ -49,7 +94,7 @@ def public_ip(address: str, **more) -> dict:
         "vif_mac_address": "1e:00:00:00:00:02",
         "nic_dev_id": 2,
         "new_nic": False,
-        "nw_type": "public",
+        "nw_type": "Public",
         "is_private_gateway": False,
         "mtu": 1500,
         **more,
@@ -93,4 +138,5 @@ def balancer(*listeners: tuple[str, int, list[str]]) -> dict:
         "remove_rules": [],
         "stat_rules": ["169.254.12.34:8081:0/0:,"],
         "router_ip": "169.254.12.34",
+        "ssl_certs": [],
     }

@@ -10,6 +10,7 @@ import pytest
 
 from tests.guest.rules.bags import balancer, firewall_rule, forward_rule, public_ip
 from tests.guest.rules.lab import Lab, eventually, fetch, laboratory
+from tests.guest.rules.tiers import PUBLIC_MAC, VPC
 
 
 def pytest_runtest_setup() -> None:
@@ -47,3 +48,14 @@ def lab(bare_lab: Lab) -> Lab:
     """A router of type ``router``, booted."""
     bare_lab.boot()
     return bare_lab
+
+
+@pytest.fixture
+def vpc(make):
+    """A VPC router with a public address and no tier."""
+    with laboratory(guest=None, control="eth0", public=None) as lab:
+        lab.boot(VPC)
+        lab.plug_public("eth1", PUBLIC_MAC)
+        source = make.ip("192.0.2.10", source_nat=True, first_i_p=True, nic_dev_id=1, new_nic=True)
+        lab.send("ips", ip_address=[source])
+        yield lab

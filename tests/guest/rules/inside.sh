@@ -16,6 +16,8 @@ mount -t tmpfs tmpfs /run
 mount -t sysfs sysfs /sys
 mkdir -p /run/stand-in /run/cloud /run/lock
 cp "$here/systemctl" "$here/apache2.conf" /run/stand-in/
+# The template has a ping of its own; this machine may have none.
+command -v ping >/dev/null || ln -s "$(command -v busybox)" /run/stand-in/ping
 : >/run/stand-in/asked
 cp -a "$payload/." /
 chmod 0755 /opt/cloud/bin/*.py /opt/cloud/bin/*.sh /root/*.py /root/health_checks/*

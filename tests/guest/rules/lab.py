@@ -23,6 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.guest.rules.bags import message
+
 HERE = Path(__file__).resolve().parent
 PAYLOAD = HERE.parents[2] / "systemvm" / "debian"
 PATH = "/run/stand-in:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -203,7 +205,7 @@ class Lab:
     def send(self, kind: str, /, name: str | None = None, check: bool = True, **fields) -> Done:
         """Upload a databag and apply it, as management does outside an aggregate."""
         file = name or f"{kind}.json.{uuid.uuid4()}"
-        self.router.write(f"/var/cache/cloud/{file}", json.dumps({"type": kind, **fields}))
+        self.router.write(f"/var/cache/cloud/{file}", json.dumps(message(kind, fields, check)))
         return self.router.run("/opt/cloud/bin/update_config.py", file, check=check)
 
     def boot(
@@ -222,7 +224,12 @@ class Lab:
         lines = ["#Apache CloudStack Virtual Router Config File", "<version>", "1.0", "</version>"]
         for kind, fields in bags:
             name = f"{kind}.json.{uuid.uuid4()}"
-            lines += ["<file>", f"/var/cache/cloud/{name}", json.dumps({"type": kind, **fields}), "</file>"]
+            lines += [
+                "<file>",
+                f"/var/cache/cloud/{name}",
+                json.dumps(message(kind, fields, check)),
+                "</file>",
+            ]
             lines += ["<script>", f"/opt/cloud/bin/update_config.py {name}", "</script>"]
         for script in scripts:
             lines += ["<script>", script, "</script>"]

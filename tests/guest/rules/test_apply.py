@@ -1,4 +1,4 @@
-"""How rules are applied: all or nothing, once and no more, and never in silence."""
+"""How rules are applied: each message whole or not at all, once and no more, and never in silence."""
 
 import json
 import subprocess
@@ -107,7 +107,8 @@ def test_removing_the_first_address_keeps_the_others(lab, make):
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"type": "nonsense"}', "unknown type 'nonsense'"),
+        ('{"type": 7}', "no type of a message"),
+        ("[" * 100000, "nested too deeply"),
         ('{"type": "forwardrules"}', "the field 'rules' is missing"),
         (
             '{"type": "firewallrules", "rules": [{"id": 1, "protocol": "tcp", "revoked": false}]}',
@@ -159,43 +160,81 @@ def test_a_copy_is_kept_unless_management_says_no(lab, make):
     ]
 
 
-def test_one_bad_item_keeps_the_whole_aggregate_from_being_applied(lab, make):
-    before = everything(lab)
-    bags = [*full_set(make), ("forwardrules", {"rules": [{"revoke": False}]})]
-    done = lab.aggregate(*bags, check=False)
-    assert done.status == 1
-    assert "forwardrules" in done.stderr
-    assert everything(lab) == before
-
-
-def test_a_configuration_that_haproxy_refuses_changes_nothing(lab, make):
+def test_a_message_that_is_not_understood_is_named_and_the_others_are_in_force(lab, make):
     lab.aggregate(*full_set(make))
+    complete = everything(lab)
+    lab.aggregate(*[(kind, gone(fields)) for kind, fields in full_set(make)[3:4]])
+    assert everything(lab) != complete
+    bad = ("forwardrules", {"rules": [{"revoke": False, "protocol": "quantum"}]})
+    done = lab.aggregate(full_set(make)[0], bad, *full_set(make)[1:], check=False)
+    assert done.status == 1
+    assert "forwardrules.json" in done.stderr
+    assert "protocol: not one of tcp, udp: 'quantum'" in done.stderr
+    assert "the other 8 items are in force" in done.stderr
+    assert everything(lab) == complete
+
+
+def gone(fields):
+    """Return the rules of a message, taken back."""
+    return {"rules": [{**rule, "revoke": True} for rule in fields["rules"]]}
+
+
+def test_a_message_of_an_unknown_type_is_logged_and_harmless(lab, make):
     before = everything(lab)
+    lab.send("quantumrules", name="new.json", rules=[])
+    assert lab.router.sh("ls /etc/cloudstack /var/cache/cloud/processed").stdout.count("new.json") == 1
+    assert "new.json was ignored" in lab.router.read("/var/log/cloud.log")
+    lab.aggregate(("quantumrules", {"rules": []}), *full_set(make))
+    assert everything(lab) != before
+    assert "quantumrules" not in lab.router.sh("ls /etc/cloudstack").stdout
+
+
+def test_a_character_that_ends_lines_elsewhere_does_not_cut_a_message_of_an_aggregate(lab, get):
+    vm = lab.vm(VM, "10.1.1.50")
+    keys = "ssh-rsa AAAA \x85\x0b\x1c name"
+    path, name = "/var/cache/cloud/VR-9.cfg", "vm_metadata.json.9"
+    rows = [["metadata", "public-keys", keys]]
+    message = json.dumps(
+        {"type": "vmdata", "vm_ip_address": "10.1.1.50", "vm_metadata": rows}, ensure_ascii=False
+    )
+    lines = ["<version>", "1.0", "</version>", "<file>", f"/var/cache/cloud/{name}", message, "</file>"]
+    lines += ["<script>", f"/opt/cloud/bin/update_config.py {name}", "</script>"]
+    lab.router.write(path, "\n".join(lines) + "\n")
+    lab.router.run("/opt/cloud/bin/vr_cfg.sh", "-c", path)
+    assert get(vm, "http://10.1.1.1/latest/public-keys") == keys
+
+
+def test_a_configuration_that_haproxy_refuses_is_left_out_alone(lab, make):
+    forward = ("forwardrules", {"rules": [make.forward("192.0.2.10", 9, "10.1.1.50", 9)]})
+    lab.aggregate(*full_set(make), forward)
+    with_forward = everything(lab)
+    lab.aggregate((forward[0], gone(forward[1])))
     lab.asked()
     rule = make.balancer(("192.0.2.10", 81, ["10.1.1.50:80"]))
     rule["configuration"].append("\tnonsense here")
-    forward = ("forwardrules", {"rules": [make.forward("192.0.2.10", 9, "10.1.1.50", 9)]})
-    done = lab.aggregate(forward, ("loadbalancer", {"rules": [rule]}), check=False)
+    done = lab.aggregate(("loadbalancer", {"rules": [rule]}), forward, check=False)
     assert done.status == 1
     assert "unknown keyword 'nonsense'" in done.stderr
-    assert everything(lab) == before
+    assert "the other 1 items are in force" in done.stderr
+    assert everything(lab) == with_forward
     assert lab.asked() == []
 
 
 def test_a_listener_whose_port_is_taken_is_refused(lab, make, get):
     vm = lab.vm(VM, "10.1.1.50")
     lab.site(vm, "vm1")
-    lab.aggregate(*full_set(make))
-    before = everything(lab)
+    forward = ("forwardrules", {"rules": [make.forward("192.0.2.10", 9, "10.1.1.50", 9)]})
+    lab.aggregate(*full_set(make), forward)
+    with_forward = everything(lab)
+    lab.aggregate((forward[0], gone(forward[1])))
     program = "import socket; s = socket.create_server(('192.0.2.10', 81)); print('listening', flush=True); s.accept()"
     with lab.router.background("python3", "-c", program, stdout=subprocess.PIPE) as rival:
         assert rival.stdout.readline() == "listening\n"
         both = make.balancer(("192.0.2.10", 80, ["10.1.1.50:80"]), ("192.0.2.10", 81, ["10.1.1.50:80"]))
-        forward = ("forwardrules", {"rules": [make.forward("192.0.2.10", 9, "10.1.1.50", 9)]})
         done = lab.aggregate(forward, ("loadbalancer", {"rules": [both]}), check=False)
     assert done.status == 1
     assert "another program listens on 192.0.2.10:81" in done.stderr
-    assert everything(lab) == before
+    assert everything(lab) == with_forward
     assert get(lab.outside, "http://192.0.2.10/") == "vm1"
 
 
@@ -256,14 +295,15 @@ def test_a_thousand_forwarding_and_two_hundred_balancing_rules_take_less_than_th
 def test_what_was_applied_is_undone_when_a_later_part_fails(lab, make, get):
     vm = lab.vm(VM, "10.1.1.50")
     lab.site(vm, "vm1")
-    lab.aggregate(*full_set(make))
-    before = everything(lab)
+    forward = ("forwardrules", {"rules": [make.forward("192.0.2.10", 9, "10.1.1.50", 9)]})
+    lab.aggregate(*full_set(make), forward)
+    with_forward = everything(lab)
+    lab.aggregate((forward[0], gone(forward[1])))
     # A stand-in that cannot reload is the only way to make a checked configuration fail.
     lab.router.sh("sed -i 's/^reload() {/reload() { return 1;/' /run/stand-in/systemctl")
     both = make.balancer(("192.0.2.10", 80, ["10.1.1.50:80"]), ("192.0.2.10", 82, ["10.1.1.50:80"]))
-    forward = ("forwardrules", {"rules": [make.forward("192.0.2.10", 9, "10.1.1.50", 9)]})
     done = lab.aggregate(forward, ("loadbalancer", {"rules": [both]}), check=False)
     assert done.status == 1
     assert "reload haproxy.service" in done.stderr
-    assert everything(lab) == before
+    assert everything(lab) == with_forward
     assert get(lab.outside, "http://192.0.2.10/") == "vm1"

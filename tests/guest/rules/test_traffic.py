@@ -248,17 +248,15 @@ def test_egress_is_allowed_by_default_where_the_policy_says_so_and_a_rule_denies
     assert get(vm, "http://192.0.2.1:8000/") is None
 
 
+@pytest.mark.parametrize("destinations", [[], ["0.0.0.0/0"]])
 @pytest.mark.parametrize("allowed", [True, False])
-def test_the_default_that_management_sends_names_the_guest_network_and_is_still_the_default(
-    lab, make, get, allowed
+def test_the_default_of_a_network_is_the_rule_that_speaks_of_every_source(
+    lab, make, get, allowed, destinations
 ):
     vm = lab.vm(VM1, "10.1.1.50")
     lab.site(lab.outside, "world", port=8000)
-    default = {**EGRESS_ALLOWED, "source_cidr_list": ["10.1.1.0/24"], "type": "System"}
-    lab.send(
-        "firewallrules",
-        rules=[make.firewall(0, "192.0.2.10", 0, **{**default, "default_egress_policy": allowed})],
-    )
+    default = {**EGRESS_ALLOWED, "dest_cidr_list": destinations, "default_egress_policy": allowed}
+    lab.send("firewallrules", rules=[make.firewall(0, "", 0, **default)])
     assert get(vm, "http://192.0.2.1:8000/") == ("world" if allowed else None)
 
 

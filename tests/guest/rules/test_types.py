@@ -1,7 +1,5 @@
 """Types other than routers, and what a router does beside routing."""
 
-import json
-
 import pytest
 
 from tests.guest.rules.lab import laboratory
@@ -32,7 +30,9 @@ MONITOR = {
     "health_checks_enabled": True,
     "health_checks_basic_run_interval": 3,
     "health_checks_advanced_run_interval": 10,
-    "delete_from_processed_cache": True,
+    "excluded_health_checks": "",
+    "health_checks_config": {},
+    "delete_from_processed_cache": False,
 }
 VM1, VM2 = "02:00:26:c3:00:02", "02:00:26:c3:00:03"
 
@@ -71,31 +71,3 @@ def test_an_internal_load_balancer_balances_and_opens_nothing_else(without_publi
     assert get(client, "http://10.1.1.100/") == "vm1"
     lab.router.start("busybox", "httpd", "-p", "8080").wait()
     assert get(client, "http://10.1.1.100:8080/") is None
-
-
-def test_the_monitor_starts_a_dead_service_and_reports_its_checks(lab, make):
-    lab.send("monitorservice", **MONITOR)
-    assert "*/3 * * * * root /root/monitorServices.py basic" in lab.router.read("/etc/cron.d/cloud-monitor")
-    lab.router.sh("systemctl stop haproxy.service; echo release >/etc/cloudstack-release")
-    results = lab.router.run("/opt/cloud/bin/getRouterMonitorResults.sh", "true").stdout
-    lab.router.run("systemctl", "is-active", "--quiet", "haproxy.service")
-    basic = json.loads(results.partition("basic\n")[2].partition("advanced\n")[0])
-    assert basic["disk_space_check"]["message"]
-    assert basic["router_version_check"]["success"] == "true"
-    advanced = json.loads(results.partition("advanced\n")[2])
-    assert advanced["haproxy_check"]["success"] == "true"
-
-
-def test_a_missing_signature_is_a_failed_check_and_no_crash(lab):
-    versions = {"routerVersion": [{"templateVersion": "release", "scriptsVersion": "abc"}]}
-    lab.send("monitorservice", **MONITOR, health_checks_config=versions)
-    lab.router.sh("echo release >/etc/cloudstack-release")
-    done = lab.router.run("/root/health_checks/router_version_check.py", "basic", check=False)
-    assert done.status == 1
-    assert done.stderr.strip() == "scriptsVersion is '', expected 'abc'"
-
-
-def test_an_excluded_check_is_not_run(lab):
-    lab.send("monitorservice", **MONITOR, excluded_health_checks="disk_space_check.py")
-    lab.router.run("/root/monitorServices.py", "basic")
-    assert "disk_space_check" not in lab.router.read("/root/basic_monitor_results.json")

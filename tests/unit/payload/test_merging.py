@@ -202,7 +202,7 @@ def test_a_firewall_rule_with_a_known_id_is_ignored():
         ),
         ({"type": "vmpassword", "ip_address": "10.1.1.5", "password": "a\nb"}, "one line"),
         ({"type": "forwardrules", "rules": {}}, "not a list"),
-        ({"type": 7}, "unknown type"),
+        ({"type": 7}, "no type of a message"),
     ],
 )
 def test_a_wrong_field_is_named(document, reason):

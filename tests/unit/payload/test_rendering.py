@@ -132,7 +132,7 @@ def test_a_lease_is_stale_when_its_address_or_its_owner_is_promised_otherwise():
 
 def test_listening_sockets_are_read_from_the_kernel():
     text = "sl local rem st\n 0: 0A0200C0:0050 00000000:0000 0A x\n 1: 0100007F:0051 0100007F:9999 01 x\n"
-    assert guest.module("parts.haproxy").listening(text) == {("192.0.2.10", 80)}
+    assert guest.module("sockets").parse(text) == {("192.0.2.10", 80)}
 
 
 def test_an_announcement_is_a_gratuitous_arp_request():

@@ -1,25 +1,28 @@
 #!/usr/bin/python3 -ES
-# kind: basic
-"""Find file systems that are nearly full."""
+"""Compare the free space of the root file system with what management asks for."""
 
 import os
 import sys
 
-LEAST_FREE = 0.05
-FOLDERS = ("/", "/var", "/run")
+sys.dont_write_bytecode = True
+sys.path.append("/opt/cloud/bin")
+
+from cloudrules import health  # noqa: E402 (byte code is switched off first)
 
 
-def main():
-    """Say which are."""
-    short = []
-    for folder in FOLDERS:
-        found = os.statvfs(folder)
-        if found.f_blocks and found.f_bavail / found.f_blocks < LEAST_FREE:
-            short.append(f"{folder} has {found.f_bavail * found.f_frsize >> 20} MiB left")
-    if short:
-        sys.exit("; ".join(short))
-    print(f"every file system has more than {LEAST_FREE:.0%} free")
+def check():
+    """Say how much is free."""
+    limits = health.sent("systemThresholds")
+    if not limits:
+        return health.SUCCESS, "management sent no limit"
+    found = os.statvfs("/")
+    free = found.f_bavail * found.f_frsize / 1024.0 / 1024.0
+    least = float(limits[0]["minDiskNeeded"])
+    return (
+        health.SUCCESS if free >= least else health.FAILED,
+        f"{free:.0f} MB free, at least {least:.0f} MB needed",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    health.main("basic", check)

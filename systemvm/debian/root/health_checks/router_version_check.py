@@ -1,48 +1,33 @@
 #!/usr/bin/python3 -ES
-# kind: basic
 """Compare template and scripts of this router with what management expects."""
 
-import json
 import sys
 from pathlib import Path
 
-RELEASE = Path("/etc/cloudstack-release")
-SIGNATURE = Path("/var/cache/cloud/cloud-scripts-signature")
-DATA = Path("/root/health_checks_data.json")
+sys.dont_write_bytecode = True
+sys.path.append("/opt/cloud/bin")
+
+from cloudrules import health  # noqa: E402 (byte code is switched off first)
+
+FILES = {
+    "templateVersion": Path("/etc/cloudstack-release"),
+    "scriptsVersion": Path("/var/cache/cloud/cloud-scripts-signature"),
+}
 
 
-def text(path):
-    """Return the content of a file without blanks around it; an absent one is empty."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def expected():
-    """Return the versions that management sent, or nothing."""
-    found = json.loads(text(DATA) or "{}").get("health_checks_config") or {}
-    versions = found.get("routerVersion") or {}
-    return versions[0] if isinstance(versions, list) else versions
-
-
-def main():
+def check():
     """Say what differs."""
-    wanted = expected()
-    actual = {"templateVersion": text(RELEASE), "scriptsVersion": text(SIGNATURE)}
+    wanted = health.sent("routerVersion")
+    if not wanted:
+        return health.SUCCESS, "management sent no versions to compare with"
+    actual = {key: health.text(path).split("\n")[0].strip() for key, path in FILES.items()}
     wrong = [
-        f"{key} is {value!r}, expected {wanted[key].strip()!r}"
+        f"{key} is {value!r}, expected {wanted[0][key]!r}"
         for key, value in actual.items()
-        if wanted.get(key) and wanted[key].strip() != value
+        if wanted[0].get(key) and wanted[0][key] != value
     ]
-    if wrong:
-        sys.exit("; ".join(wrong))
-    print(
-        "template and scripts are the expected ones"
-        if wanted
-        else "management sent no versions to compare with"
-    )
+    return health.verdict(wrong, "template and scripts are the expected ones")
 
 
 if __name__ == "__main__":
-    main()
+    health.main("basic", check)

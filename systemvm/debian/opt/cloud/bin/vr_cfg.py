@@ -17,7 +17,7 @@ def main():
     try:
         aggregate.process(Path(sys.argv[1]))
     except (Refused, Failed) as error:
-        system.log(f"{sys.argv[1]} was not applied: {error}")
+        system.log(f"{sys.argv[1]} is not in force as a whole: {error}")
         sys.exit(f"vr_cfg.sh: {sys.argv[1]}: {error}")
 
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Applies the aggregate file that management uploaded: vr_cfg.sh -c FILE. The status is that of the rules: any failure is
-# a failure here, and then none of the rules of the file is in force.
+# a failure here, the words name what is not in force, and the other databags are.
 set -Eeuo pipefail
 
 usage() {

@@ -1,4 +1,4 @@
-"""The aggregate file: many databags and scripts in one upload, applied as one transaction.
+"""The aggregate file: many databags and scripts in one upload; each databag is applied whole, or left out and named.
 
 The format is a line-based markup of CloudStack: ``<version>`` with ``1.0``, then any number of ``<file>`` items (a
 path, then the content) and ``<script>`` items (a command), each closed by its end tag.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from . import engine, messages, pending, system
-from .errors import Refused
+from .errors import Failed, Refused, Unknown
 from .messages import Message
 
 VERSION = "1.0"
@@ -36,7 +36,8 @@ def parse(source: str) -> List[Item]:
     kind: Optional[str] = None
     lines: List[str] = []
     version = None
-    for number, line in enumerate(source.splitlines(), 1):
+    # Not splitlines(): other characters than "\n" end a line for it, and the text of a message may hold them.
+    for number, line in enumerate(source.split("\n"), 1):
         tag = line.strip()
         if kind is None:
             if not tag or tag.startswith("#"):
@@ -59,20 +60,29 @@ def parse(source: str) -> List[Item]:
     return items
 
 
-class Batch(NamedTuple):
-    """What an aggregate asks for: databags in their order, other files, other commands."""
+class Databag(NamedTuple):
+    """A message of the aggregate: the name and the text of its file, and whether a copy is to be kept."""
 
-    messages: List[Message]
+    name: str
+    text: str
+    keep: bool
+    message: Message
+
+
+class Batch(NamedTuple):
+    """What an aggregate asks for: databags in their order, other files, other commands, and what was refused."""
+
+    databags: List[Databag]
     files: Dict[Path, str]
     commands: List[List[str]]
-    kept: List[Tuple[str, str]]
+    troubles: List[str]
 
 
 def collect(items: List[Item]) -> Batch:
-    """Sort the items, checking every one of them before anything happens.
+    """Sort the items; a databag that is not understood goes to the troubles.
 
     Raises:
-        Refused: a databag is malformed, a script names a file that is nowhere, or a path is outside its folders.
+        Refused: the markup asks for something that is no item, or a path is outside its folders; nothing was changed.
     """
     batch = Batch([], {}, [], [])
     for item in items:
@@ -81,13 +91,22 @@ def collect(items: List[Item]) -> Batch:
                 raise Refused("<file> without a path")
             batch.files[_path(item.lines[0].strip())] = "\n".join(item.lines[1:]) + "\n"
             continue
-        command = shlex.split(" ".join(item.lines))
+        try:
+            command = shlex.split(" ".join(item.lines))
+        except ValueError as error:
+            raise Refused(f"<script> that is no command: {error}") from None
         if not command:
             raise Refused("<script> without a command")
-        if Path(command[0]).name == _UPDATE:
+        if Path(command[0]).name != _UPDATE:
+            # Management writes the word "null" for a command without arguments.
+            batch.commands.append(command[:1] if command[1:] == ["null"] else command)
+            continue
+        try:
             _databag(batch, command)
-        else:
-            batch.commands.append(command)
+        except Unknown as error:
+            system.log(f"{command[1]} was ignored: {error}")
+        except Refused as error:
+            batch.troubles.append(str(error))
     return batch
 
 
@@ -103,40 +122,63 @@ def _databag(batch: Batch, command: List[str]) -> None:
     if len(command) not in (2, 3):
         raise Refused(f"script {' '.join(command)!r}: expected update_config.py FILE [false]")
     path = pending.FOLDER / command[1]
-    if path in batch.files:
-        text = batch.files.pop(path)
-        try:
-            batch.messages.append(messages.parse(text))
-        except Refused as error:
-            raise Refused(f"{path.name}: {error}") from None
-        if command[2:] != ["false"]:
-            batch.kept.append((path.name, text))
-    else:
-        batch.messages.append(pending.read(path))
+    if path not in batch.files:
+        message = pending.read(path)
+        batch.databags.append(Databag(path.name, "", False, message))
+        return
+    text = batch.files.pop(path)
+    try:
+        message = messages.parse(text)
+    except Refused as error:
+        raise type(error)(f"{path.name}: {error}") from None
+    batch.databags.append(Databag(path.name, text, command[2:] != ["false"], message))
 
 
 def process(path: Path) -> None:
-    """Apply an aggregate: all databags in one transaction, then the other commands in their order.
+    """Apply an aggregate: all databags, each as a whole or not at all, then the other commands in their order.
 
     Raises:
-        Refused: something in it is malformed; nothing was changed.
-        Failed: the rules could not be applied (what had been changed was put back), or a command failed.
+        Refused: its markup is broken; nothing was changed.
+        Failed: some of it is not in force; the text says what and why, and how much is in force.
     """
     try:
         source = path.read_text(encoding="utf-8")
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Refused(f"{path}: not UTF-8 text") from None
     batch = collect(parse(source))
     first = pending.command_line()
     for target, text in batch.files.items():
         system.write_text(target, text, 0o600)
-    if first or batch.messages:
-        engine.process([first, *batch.messages] if first else batch.messages)
-    if first:
-        pending.put_away(pending.FOLDER / pending.COMMAND_LINE, keep=True)
-    for name, text in batch.kept:
-        pending.keep_copy(name, text.encode("utf-8"))
+    troubles = batch.troubles + _apply(batch, first)
     for command in batch.commands:
-        system.run(command, timeout=600)
+        try:
+            system.run(command, timeout=600)
+        except Failed as error:
+            troubles.append(str(error))
+    if troubles:
+        count = len(batch.databags) + len(batch.commands) - len(troubles) + len(batch.troubles)
+        raise Failed(f"{'; '.join(troubles)}; the other {count} items are in force")
     path.unlink()
     pending.keep_copy(path.name, source.encode("utf-8"))
+
+
+def _apply(batch: Batch, first: Optional[Message]) -> List[str]:
+    """Apply the databags, and before them the command line if it is pending; return what is not in force, and why."""
+    found = [databag.message for databag in batch.databags]
+    refused = engine.process([first, *found] if first else found)
+    named = [
+        (pending.COMMAND_LINE if message is first else _name_of(batch, message), reason)
+        for message, reason in refused
+    ]
+    if first and pending.COMMAND_LINE not in [name for name, _reason in named]:
+        pending.put_away(pending.FOLDER / pending.COMMAND_LINE, keep=True)
+    for databag in batch.databags:
+        if databag.keep and databag.name not in [name for name, _reason in named]:
+            pending.keep_copy(databag.name, databag.text.encode("utf-8"))
+    return [f"{name}: {reason}" for name, reason in named]
+
+
+def _name_of(batch: Batch, message: Message) -> str:
+    return next(databag.name for databag in batch.databags if databag.message is message)

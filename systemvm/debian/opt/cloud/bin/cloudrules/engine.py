@@ -1,8 +1,9 @@
-"""Applies messages: all of them or none.
+"""Applies messages: each of them as a whole or not at all.
 
 Messages are merged in memory first, then every part concerned checks the result without changing anything, then every
-part applies it. When a part fails, the parts that were applied go back to the former state, and the databags stay as
-they were.
+part applies it and proves that it is in force. When that fails, the parts that were applied go back to the former
+state, and the messages are tried in smaller and smaller groups, until the ones that cannot be applied stand alone:
+those are left out and named, and the others are in force (docs/adr/0036-a-message-is-the-transaction.md).
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import fcntl
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from . import merge, store, system
-from .errors import Failed
+from .errors import Failed, Refused
 from .messages import Message
 from .parts import PARTS
 from .state import State, make
 from .topology import read
 
 LOCK = Path("/run/cloud/rules.lock")
+
+# A message that is not in force, and why.
+Trouble = Tuple[Message, str]
 
 
 @contextmanager
@@ -32,45 +36,72 @@ def _locked() -> Iterator[None]:
         yield
 
 
-def process(messages: Sequence[Message]) -> None:
-    """Merge messages and apply the result.
+def process(messages: Sequence[Message]) -> List[Trouble]:
+    """Merge messages in their order and apply the result.
 
-    Raises:
-        Refused: a message cannot be applied here; nothing was changed.
-        Failed: applying it failed; what had been changed was put back.
+    Returns:
+        The messages that are not in force, in their order, each with the reason; the others are in force.
     """
     with _locked():
-        old = store.load()
-        new = old
-        for message in messages:
-            new = merge.merge(new, message, system.device_of)
-        state = make(new, tuple(messages))
-        parts = [part for part in PARTS if state.everything or part.KINDS & state.kinds]
-        for part in parts:
-            part.check(state)
+        return _settle(list(messages)) if messages else []
+
+
+def _settle(messages: List[Message]) -> List[Trouble]:
+    """Apply messages together, or in halves if that fails."""
+    try:
+        _transaction(messages)
+    except (Refused, Failed) as error:
+        if len(messages) == 1:
+            return [(messages[0], str(error))]
+    else:
+        return []
+    half = len(messages) // 2
+    return _settle(messages[:half]) + _settle(messages[half:])
+
+
+def _transaction(messages: List[Message]) -> None:
+    """Apply messages, all of them or none."""
+    old = store.load()
+    new = merge.follow(old, system.device_of)
+    for message in messages:
+        new = merge.merge(new, message, system.device_of)
+    state = make(new, tuple(messages))
+    parts = [part for part in PARTS if state.everything or part.KINDS & state.kinds]
+    for part in parts:
+        part.check(state)
+    if parts:
         _apply(parts, state, make(old, tuple(messages)) if "cmdline" in old else None)
+    try:
         store.save(old, new)
+    except OSError as error:
+        raise Failed(f"the databags cannot be written: {error}") from error
 
 
 def reapply() -> None:
     """Apply the databags again as they are: after a boot, or when a redundant router changes its role."""
     with _locked():
-        bags = store.load()
+        old = store.load()
+        bags = merge.follow(old, system.device_of)
         read(bags)
         command_line = {"type": "cmdline", "cmd_line": bags["cmdline"]["config"]}
         _apply(PARTS, make(bags, (command_line,)), None)
+        store.save(old, bags)
 
 
 def _apply(parts: Sequence[ModuleType], state: State, former: Optional[State]) -> None:
+    """Let every part apply the state, then every part prove that it has its effect."""
     begun: List[ModuleType] = []
+    current = parts[0]
     try:
-        for part in parts:
-            begun.append(part)
-            part.apply(state)
+        for current in parts:
+            begun.append(current)
+            current.apply(state)
+        for current in () if state.booting else parts:
+            current.prove(state)
     except (Failed, OSError) as error:
         trouble = _undo(begun, former)
-        part = begun[-1].__name__.rpartition(".")[2]
-        raise Failed(f"{part}: {error}{trouble}") from error
+        name = current.__name__.rpartition(".")[2]
+        raise Failed(f"{name}: {error}{trouble}") from error
 
 
 def _undo(begun: Sequence[ModuleType], former: Optional[State]) -> str:

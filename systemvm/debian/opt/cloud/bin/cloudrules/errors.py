@@ -2,7 +2,11 @@
 
 
 class Refused(Exception):
-    """A databag is unknown or malformed; nothing was changed."""
+    """A databag is malformed or cannot be applied here; nothing was changed by it."""
+
+
+class Unknown(Refused):
+    """A databag of a type that this guest does not know, as a newer server may send it: harmless, so ignored."""
 
 
 class Failed(Exception):

@@ -16,6 +16,12 @@ from .store import Bag, Bags
 # Name of the databag, where it differs from the type.
 _BAG_NAMES = {"forwardrules": "forwardingrules", "staticnatrules": "forwardingrules", "ipaliases": "ips"}
 
+# The subnets of a shared network: the entries of the hosts and the aliases say the same.
+_STORED_NOWHERE = frozenset({"dhcpconfig"})
+
+# The folders that a web site has; rows of others are for nobody.
+METADATA_FOLDERS = ("userdata", "metadata")
+
 DeviceOf = Callable[[str], Optional[str]]
 
 
@@ -33,6 +39,8 @@ def merge(bags: Bags, message: Message, device_of: DeviceOf) -> Bags:
         device_of: finds an interface by its MAC address.
     """
     kind = message["type"]
+    if kind in _STORED_NOWHERE:
+        return bags
     name = bag_name(kind)
     old = {key: value for key, value in bags.get(name, {}).items() if key != "id"}
     new = dict(_MERGERS[kind](old, message, device_of), id=name)
@@ -122,29 +130,46 @@ def _number(address: str) -> int:
 
 
 def _cmdline(_old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
-    return {"config": message["cmd_line"]}
+    config = dict(message["cmd_line"])
+    config["redundant_router"] = (
+        "false" if config.get("redundant_router", "false") in ("false", "0") else "true"
+    )
+    return {"config": config}
 
 
 def _ips(old: Bag, message: Message, device_of: DeviceOf) -> Bag:
-    bag = dict(old)
+    """An address that comes back on another interface moves there."""
+    bag = old
     for row in message["ip_address"]:
         address = row["public_ip"]
-        mac = row.get("vif_mac_address")
-        device = (device_of(mac) if mac else None) or _fallback_device(row, mac)
-        rows = [entry for entry in bag.get(device, []) if entry["public_ip"] != address]
-        if row["add"]:
+        device = _device_of_address(bag, row, device_of)
+        bag = _without_address(bag, address)
+        if device is not None and row["add"]:
             more = {key: value for key, value in row.items() if key not in ("netmask", "public_ip")}
-            more.setdefault("nw_type", "public")
-            rows.append(ip_entry(address, row["netmask"], device, **more))
-        bag = _keyed(bag, device, _sorted_ips(rows), remove=not rows)
+            for key, unset in (("nw_type", "public"), ("source_nat", False)):
+                more.setdefault(key, unset)
+            entry = ip_entry(address, row["netmask"], device, **more)
+            bag = dict(bag, **{device: _sorted_ips([*bag.get(device, []), entry])})
     return bag
 
 
-def _fallback_device(row: Dict[str, Any], mac: Optional[str]) -> str:
-    if "nic_dev_id" not in row:
-        address = row["public_ip"]
+def _without_address(bag: Bag, address: str) -> Bag:
+    kept = {device: [row for row in rows if row["public_ip"] != address] for device, rows in bag.items()}
+    return {device: rows for device, rows in kept.items() if rows}
+
+
+def _device_of_address(bag: Bag, row: Dict[str, Any], device_of: DeviceOf) -> Optional[str]:
+    """Return the interface with the MAC, else the numbered one, else the one that had the address; None: it is gone."""
+    mac, address = row.get("vif_mac_address"), row["public_ip"]
+    device = device_of(mac) if mac else None
+    if device is None and "nic_dev_id" in row:
+        device = "eth{}".format(row["nic_dev_id"])
+    if device is None:
+        held = [name for name, rows in bag.items() if any(entry["public_ip"] == address for entry in rows)]
+        device = held[0] if held else None
+    if device is None and row["add"]:
         raise Refused(f"ips: no interface has the MAC address {mac} of {address}, and nic_dev_id is missing")
-    return "eth{}".format(row["nic_dev_id"])
+    return device
 
 
 def _plugged(message: Message, device_of: DeviceOf) -> str:
@@ -161,23 +186,66 @@ def _ip_aliases(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
     for alias in message["aliases"]:
         address = alias["ip_address"]
         if alias["revoke"]:
-            rows.pop(address, None)
-        else:
+            if rows.get(address, {}).get("alias"):
+                del rows[address]
+        elif address not in rows:
             rows[address] = ip_entry(address, alias["netmask"], "eth0", nw_type="guest", alias=True)
     return _keyed(old, "eth0", _sorted_ips(list(rows.values())), remove=not rows)
 
 
 def _guest_network(old: Bag, message: Message, device_of: DeviceOf) -> Bag:
-    device = _plugged(message, device_of)
-    entry = ip_entry(message["router_guest_ip"], message["router_guest_netmask"], device, nw_type="guest")
+    """A tier that comes back on another interface moves there: its MAC address says which tier it is."""
+    device, mac, address = _plugged(message, device_of), message["mac_address"], message["router_guest_ip"]
+    bag = {
+        name: rows
+        for name, rows in old.items()
+        if name != device and rows[0].get("mac_address") != mac and rows[0]["public_ip"] != address
+    }
+    if not message["add"]:
+        return bag
+    entry = ip_entry(address, message["router_guest_netmask"], device, nw_type="guest")
     entry.update({key: value for key, value in message.items() if key not in ("type", "device", "cidr")})
-    return _keyed(old, device, [entry], remove=not message["add"])
+    return dict(bag, **{device: [entry]})
 
 
 def _network_acl(old: Bag, message: Message, device_of: DeviceOf) -> Bag:
-    device = _plugged(message, device_of)
+    device, mac = _plugged(message, device_of), message["mac_address"]
     entry = {key: value for key, value in message.items() if key != "type"}
-    return dict(old, **{device: dict(entry, device=device)})
+    bag = {name: row for name, row in old.items() if row.get("mac_address") != mac}
+    return dict(bag, **{device: dict(entry, device=device)})
+
+
+def follow(bags: Bags, device_of: DeviceOf) -> Bags:
+    """Return the databags with every entry of a known MAC address on the interface that has it now."""
+    result = bags
+    for name, mac_key in (
+        ("guestnetwork", "mac_address"),
+        ("networkacl", "mac_address"),
+        ("ips", "vif_mac_address"),
+    ):
+        moved = _followed(
+            {key: rows for key, rows in bags.get(name, {}).items() if key != "id"}, mac_key, device_of
+        )
+        if moved is not None:
+            result = dict(result, **{name: dict(moved, id=name)})
+    return result
+
+
+def _followed(bag: Bag, mac_key: str, device_of: DeviceOf) -> Optional[Bag]:
+    """Return a databag with its entries moved, or None when every entry is where it belongs."""
+    moved: Bag = {}
+    changed = False
+    for device, rows in bag.items():
+        first = rows[0] if isinstance(rows, list) else rows
+        mac = first.get(mac_key)
+        now = (device_of(mac) if mac else None) or device
+        if now != device:
+            changed = True
+            rows = (
+                [dict(row, device=now) for row in rows] if isinstance(rows, list) else dict(rows, device=now)
+            )
+        moved[now] = rows
+    return moved if changed else None
 
 
 def _firewall(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
@@ -191,37 +259,76 @@ def _firewall(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
     return bag
 
 
-def _forwarding(kind: str) -> Callable[[Bag, Message, DeviceOf], Bag]:
-    def key(row: Dict[str, Any]) -> Any:
-        return (row["type"], row.get("protocol", ""), row.get("public_ports", ""))
+def _same_sources(first: Dict[str, Any], second: Dict[str, Any]) -> bool:
+    """Whether the sources of two forwarding rules overlap (none at all overlaps with none at all)."""
+    one, other = first.get("source_cidr_list"), second.get("source_cidr_list")
+    if not one or not other:
+        return not one and not other
+    return any(
+        ipaddress.ip_network(here).overlaps(ipaddress.ip_network(there)) for here in one for there in other
+    )
 
-    def order(row: Dict[str, Any]) -> Any:
-        first = row.get("public_ports", "0:0").split(":")[0]
-        return (row["type"], row.get("protocol", ""), int(first), row.get("public_ports", ""))
 
-    def merger(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
-        changed: Dict[str, Dict[Any, Dict[str, Any]]] = {}
-        for rule in message["rules"]:
-            public = rule["source_ip_address"]
-            row = {"type": kind, "public_ip": public, "internal_ip": rule["destination_ip_address"]}
-            if kind == "forward":
-                row["protocol"] = rule["protocol"]
-                row["public_ports"] = rule["source_port_range"]
-                row["internal_ports"] = rule["destination_port_range"]
-                if rule.get("source_cidr_list"):
-                    row["source_cidr_list"] = rule["source_cidr_list"]
-            if public not in changed:
-                changed[public] = {key(entry): entry for entry in old.get(public, [])}
-            if rule["revoke"]:
-                changed[public].pop(key(row), None)
-            else:
-                changed[public][key(row)] = row
-        bag = dict(old)
-        for public, rows in changed.items():
-            bag = _keyed(bag, public, sorted(rows.values(), key=order), remove=not rows)
-        return bag
+def _forward_row(rule: Dict[str, Any]) -> Dict[str, Any]:
+    row = {
+        "type": "forward",
+        "public_ip": rule["source_ip_address"],
+        "internal_ip": rule["destination_ip_address"],
+        "protocol": rule["protocol"],
+        "public_ports": rule["source_port_range"],
+        "internal_ports": rule["destination_port_range"],
+    }
+    if rule.get("source_cidr_list"):
+        row["source_cidr_list"] = sorted(set(rule["source_cidr_list"]))
+    return row
 
-    return merger
+
+def _forwards(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
+    """A rule belongs to an address, a protocol, ports and sources: rules of different sources share a port."""
+    changed: Dict[str, Dict[Any, List[Dict[str, Any]]]] = {}
+    for rule in message["rules"]:
+        row = _forward_row(rule)
+        public = row["public_ip"]
+        if public not in changed:
+            changed[public] = {}
+            for entry in old.get(public, []):
+                changed[public].setdefault(_forward_key(entry), []).append(entry)
+        rows = changed[public].get(_forward_key(row), [])
+        rows = [entry for entry in rows if not _same_sources(entry, row)]
+        changed[public][_forward_key(row)] = rows if rule["revoke"] else [*rows, row]
+    bag = old
+    for public, groups in changed.items():
+        found = [row for rows in groups.values() for row in rows]
+        bag = _keyed(bag, public, sorted(found, key=_forwarding_order), remove=not found)
+    return bag
+
+
+def _forward_key(row: Dict[str, Any]) -> Any:
+    return (row["type"], row.get("protocol"), row.get("public_ports"))
+
+
+def _forwarding_order(row: Dict[str, Any]) -> Any:
+    """A rule that names its sources stands before one for the same ports that does not."""
+    sources = row.get("source_cidr_list", [])
+    first = row.get("public_ports", "0:0").split(":")[0]
+    return (
+        row["type"],
+        row.get("protocol", ""),
+        int(first),
+        row.get("public_ports", ""),
+        not sources,
+        sources,
+    )
+
+
+def _static_nats(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
+    """Static NAT takes the whole public address."""
+    bag = old
+    for rule in message["rules"]:
+        public = rule["source_ip_address"]
+        row = {"type": "staticnat", "public_ip": public, "internal_ip": rule["destination_ip_address"]}
+        bag = _keyed(bag, public, [row], remove=rule["revoke"])
+    return bag
 
 
 def _load_balancer(_old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
@@ -231,11 +338,16 @@ def _load_balancer(_old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
 def _dhcp_entry(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
     entry = {key: value for key, value in message.items() if key not in ("type", "remove")}
     bag = {key: row for key, row in old.items() if row["mac_address"] != entry["mac_address"]}
-    return _keyed(bag, entry["ipv4_address"], entry, remove=message.get("remove", False))
+    key = entry.get("ipv4_address") or entry["ipv6_address"]
+    return _keyed(bag, key, entry, remove=message.get("remove", False))
 
 
 def _vm_data(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
-    return dict(old, **{message["vm_ip_address"]: [list(row) for row in message["vm_metadata"]]})
+    """Passwords are handed out once, so none is kept here; a VM without an address cannot ask for anything."""
+    address = message.get("vm_ip_address")
+    if address is None:
+        return old
+    return dict(old, **{address: [list(row) for row in message["vm_metadata"] if row[0] in METADATA_FOLDERS]})
 
 
 def _vm_password(_old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
@@ -274,8 +386,9 @@ def _by_key_and_create(key: str) -> Callable[[Bag, Message, DeviceOf], Bag]:
     return merger
 
 
-def _replaced(_old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
-    return {key: value for key, value in message.items() if key != "type"}
+def _monitor(old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
+    """A refresh of the health data says nothing of the services to watch: those stay."""
+    return dict(old, **{key: value for key, value in message.items() if key != "type"})
 
 
 def _bgp_peers(_old: Bag, message: Message, _device_of: DeviceOf) -> Bag:
@@ -290,8 +403,8 @@ _MERGERS = {
     "networkacl": _network_acl,
     "firewallrules": _firewall,
     "ipv6firewallrules": _firewall,
-    "forwardrules": _forwarding("forward"),
-    "staticnatrules": _forwarding("staticnat"),
+    "forwardrules": _forwards,
+    "staticnatrules": _static_nats,
     "loadbalancer": _load_balancer,
     "dhcpentry": _dhcp_entry,
     "vmdata": _vm_data,
@@ -300,6 +413,6 @@ _MERGERS = {
     "vpnuserlist": _vpn_users,
     "remoteaccessvpn": _by_key_and_create("vpn_server_ip"),
     "site2sitevpn": _by_key_and_create("peer_gateway_ip"),
-    "monitorservice": _replaced,
+    "monitorservice": _monitor,
     "bgppeers": _bgp_peers,
 }

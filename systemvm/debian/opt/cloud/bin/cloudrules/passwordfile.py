@@ -29,7 +29,8 @@ def _locked(server: str) -> Iterator[Path]:
 
 
 def _read(path: Path) -> Dict[str, str]:
-    lines = (system.read_text(path) or "").splitlines()
+    # Not splitlines(): a password may hold characters that end a line for it.
+    lines = filter(None, (system.read_text(path) or "").split("\n"))
     return {key: value for key, _, value in (line.partition("=") for line in lines)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from . import engine, messages, system
-from .errors import Refused
+from .errors import Failed, Refused, Unknown
 from .messages import Message
 
 FOLDER = Path("/var/cache/cloud")
@@ -28,7 +28,7 @@ def read(path: Path) -> Message:
     except UnicodeDecodeError:
         raise Refused(f"{path.name}: not UTF-8 text") from None
     except Refused as error:
-        raise Refused(f"{path.name}: {error}") from None
+        raise type(error)(f"{path.name}: {error}") from None
 
 
 def keep_copy(name: str, content: bytes) -> None:
@@ -57,6 +57,7 @@ def process(name: str, keep: bool) -> bool:
         False when the file is gone because it was applied before.
 
     Raises:
+        Unknown: it is of a type that this guest does not know; it was put away.
         Refused: the file is missing or malformed; nothing was changed.
         Failed: it could not be applied; what had been changed was put back.
     """
@@ -66,8 +67,15 @@ def process(name: str, keep: bool) -> bool:
     if not path.exists() and (PROCESSED / (name + ".gz")).exists():
         return False
     first = command_line() if name != COMMAND_LINE else None
-    engine.process([first, read(path)] if first else [read(path)])
-    if first:
+    try:
+        message = read(path)
+    except Unknown:
+        put_away(path, keep)
+        raise
+    troubles = engine.process([first, message] if first else [message])
+    if first and not any(refused is first for refused, _reason in troubles):
         put_away(FOLDER / COMMAND_LINE, keep=True)
+    for _refused, reason in troubles:
+        raise Failed(reason)
     put_away(path, keep)
     return True

@@ -25,7 +25,7 @@ def load(folder: Path = FOLDER) -> Bags:
     for path in sorted(folder.glob("*.json")):
         try:
             bag = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Failed(f"the databag {path} is damaged: {error}") from None
         if not isinstance(bag, dict):
             raise Failed(f"the databag {path} is damaged: not an object")

@@ -9,9 +9,16 @@ from .errors import Failed
 from .merge import control_device
 from .store import Bags
 
+# What the names of a tier end with when management names no domain.
+UNNAMED_DOMAIN = "cloudnine.internal"
+
 
 class GuestNetwork(NamedTuple):
-    """A network whose VMs this router serves: addresses are dotted, ``cidr`` is the network."""
+    """A network whose VMs this router serves: addresses are dotted, ``cidr`` is the network.
+
+    The fields that end with 6 say the same of IPv6 and are empty in a network without it; ``address6`` has no prefix
+    length. ``alias`` marks a further subnet of a shared network.
+    """
 
     device: str
     address: str
@@ -22,6 +29,16 @@ class GuestNetwork(NamedTuple):
     domain: str
     mtu: Optional[int]
     is_gateway: bool
+    address6: str = ""
+    cidr6: str = ""
+    gateway6: str = ""
+    dns6: Tuple[str, ...] = ()
+    alias: bool = False
+
+    @property
+    def prefix6(self) -> str:
+        """The prefix length of the IPv6 network."""
+        return self.cidr6.partition("/")[2]
 
     @property
     def virtual(self) -> bool:
@@ -77,6 +94,18 @@ class Topology(NamedTuple):
     guests: Tuple[GuestNetwork, ...]
     publics: Tuple[PublicDevice, ...]
     addresses: Dict[str, Tuple[Dict[str, Any], ...]]
+    outside6: Tuple[str, ...] = ()
+    gateway6: str = ""
+
+    @property
+    def routed(self) -> bool:
+        """Whether the guests have addresses of their own outside, so that nothing is translated."""
+        return self.config.get("is_routed") == "true"
+
+    @property
+    def own_dns_only(self) -> bool:
+        """Whether guests are told of no resolver but this VM."""
+        return self.config.get("userouteripresolver") == "true"
 
     @property
     def is_vpc(self) -> bool:
@@ -96,7 +125,7 @@ class Topology(NamedTuple):
     @property
     def redundant(self) -> bool:
         """Whether this VM is one of a redundant pair."""
-        return bool(self.config.get("redundant_router"))
+        return self.config.get("redundant_router", "false") not in ("false", "0")
 
     def public_of(self, address: str) -> Optional[PublicDevice]:
         """Return the public interface that has an address, or else the one whose network holds it."""
@@ -109,8 +138,18 @@ class Topology(NamedTuple):
         return self.publics[0] if self.publics else None
 
     def guest_of(self, address: str) -> Optional[GuestNetwork]:
-        """Return the guest network that an address belongs to."""
-        return next((guest for guest in self.guests if _contains(guest.cidr, address)), None)
+        """Return the guest network that an address of either family belongs to."""
+        for guest in self.guests:
+            if any(_contains(cidr, address) for cidr in (guest.cidr, guest.cidr6) if cidr):
+                return guest
+        return None
+
+    def device_of_address(self, address: str) -> str:
+        """Return the interface whose network holds an address, or an empty text."""
+        for device, rows in sorted(self.addresses.items()):
+            if any(_contains(row["network"], address) for row in rows):
+                return device
+        return ""
 
 
 def _contains(network: str, address: str) -> bool:
@@ -136,63 +175,104 @@ def read(bags: Bags) -> Topology:
         for device, rows in sorted(ips.items())
         if rows and rows[0]["nw_type"] == "public" and device not in tiers
     ]
+    guests = [_tier(rows[0], config) for _device, rows in sorted(tiers.items())] or _first_guests(ips, config)
+    rows6 = [rows[0] for _device, rows in sorted(tiers.items()) if rows[0].get("router_ip6")]
     return Topology(
         type=config["type"],
         config=config,
         control=control,
         control_address=config.get(control + "ip", ""),
-        guests=tuple(_tier(rows[0], config) for _device, rows in sorted(tiers.items()))
-        or _first_guest(ips, config),
+        guests=tuple(guests),
         publics=tuple(publics),
         addresses=addresses,
+        outside6=_outside6(rows6, config),
+        gateway6=next((row["router_ip6_gateway"] for row in rows6 if row.get("router_ip6_gateway")), "")
+        or config.get("ip6gateway", ""),
     )
+
+
+def _outside6(rows6: List[Dict[str, Any]], config: Dict[str, str]) -> Tuple[str, ...]:
+    """Return the public IPv6 addresses with their prefix lengths: one for each tier, or the one of the command line."""
+    found = []
+    for row in rows6:
+        network = row.get("router_guest_ip6_cidr") or row.get("router_ip6_cidr") or "/64"
+        found.append("{}/{}".format(row["router_ip6"], network.partition("/")[2]))
+    if config["type"] == "router" and config.get("eth2ip6"):
+        found.append("{}/{}".format(config["eth2ip6"], config.get("eth2ip6prelen", "64")))
+    return tuple(sorted(set(found)))
 
 
 def _dns(config: Dict[str, str]) -> List[str]:
     return [config[key] for key in ("dns1", "dns2") if config.get(key)]
 
 
-def _first_guest(
-    ips: Dict[str, Tuple[Dict[str, Any], ...]], config: Dict[str, str]
-) -> Tuple[GuestNetwork, ...]:
-    """Return the guest network that the command line describes."""
+def _first_guests(ips: Dict[str, Tuple[Dict[str, Any], ...]], config: Dict[str, str]) -> List[GuestNetwork]:
+    """Return the guest network that the command line describes, and its further subnets."""
     for device, rows in sorted(ips.items()):
         own = [row for row in rows if row["nw_type"] == "guest" and not row.get("alias")]
-        if not own:
-            continue
-        row = own[0]
-        is_gateway = config["type"] == "router"
-        gateway = config.get("guestgw") or row["public_ip"]
-        if not is_gateway:
-            gateway = config.get("gateway") or row["public_ip"]
-        mtu = config.get("privateMtu", "")
-        return (
-            GuestNetwork(
-                device=device,
-                address=row["public_ip"],
-                bits=int(row["size"]),
-                cidr=row["network"],
-                gateway=gateway,
-                dns=tuple(_dns(config)),
-                domain=config.get("domain", ""),
-                mtu=int(mtu) if mtu.isdigit() else None,
-                is_gateway=is_gateway,
-            ),
-        )
-    return ()
+        if own:
+            first = _first_guest(device, own[0], config)
+            return [first, *(_alias(row, first) for row in rows if row.get("alias"))]
+    return []
+
+
+def _first_guest(device: str, row: Dict[str, Any], config: Dict[str, str]) -> GuestNetwork:
+    is_gateway = config["type"] == "router"
+    gateway = config.get("guestgw") or row["public_ip"]
+    if not is_gateway:
+        gateway = config.get("gateway") or row["public_ip"]
+    mtu = config.get("privateMtu", "")
+    address6 = config.get(device + "ip6", "")
+    prefix6 = config.get("guestcidr6size") or config.get(device + "ip6prelen", "64")
+    return GuestNetwork(
+        device=device,
+        address=row["public_ip"],
+        bits=int(row["size"]),
+        cidr=row["network"],
+        gateway=gateway,
+        dns=tuple(_dns(config)),
+        domain=config.get("domain", ""),
+        mtu=int(mtu) if mtu.isdigit() else None,
+        is_gateway=is_gateway,
+        address6=address6,
+        cidr6=str(ipaddress.ip_network(f"{address6}/{prefix6}", strict=False)) if address6 else "",
+        gateway6=config.get("guestgw6") or address6,
+        dns6=tuple(config[key] for key in ("ip6dns1", "ip6dns2") if config.get(key)),
+    )
+
+
+def _alias(row: Dict[str, Any], first: GuestNetwork) -> GuestNetwork:
+    """Return a further subnet of a shared network; which gateway its VMs have, their entries say."""
+    address = row["public_ip"]
+    return first._replace(
+        address=address,
+        bits=int(row["size"]),
+        cidr=row["network"],
+        gateway=address,
+        is_gateway=False,
+        address6="",
+        cidr6="",
+        gateway6="",
+        alias=True,
+    )
 
 
 def _tier(row: Dict[str, Any], config: Dict[str, str]) -> GuestNetwork:
     """Return a guest network that was plugged in after the boot."""
     dns = [word for word in row.get("dns", "").split(",") if word]
+    own = row["public_ip"]
     return GuestNetwork(
         device=row["device"],
-        address=row["public_ip"],
+        address=own,
         bits=int(row["size"]),
         cidr=row["network"],
-        gateway=row.get("router_guest_gateway") or row["public_ip"],
+        gateway=row.get("router_guest_gateway") or own,
         dns=tuple(dns or _dns(config)),
-        domain=row.get("domain_name") or config.get("domain", ""),
+        domain=row.get("domain_name") or config.get("domain", "") or UNNAMED_DOMAIN,
         mtu=row.get("mtu"),
         is_gateway=row.get("is_vr_guest_gateway", True),
+        address6=row.get("router_guest_ip6", ""),
+        cidr6=row.get("router_guest_ip6_cidr", ""),
+        gateway6=row.get("router_guest_ip6_gateway", ""),
+        dns6=tuple(word for word in row.get("dns6", "").split(",") if word),
     )

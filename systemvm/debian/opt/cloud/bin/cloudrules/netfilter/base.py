@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from ..ruleset import ESTABLISHED, NEW, RuleSet
 from ..topology import GuestNetwork, PublicDevice, Topology
 
@@ -17,18 +19,21 @@ def add(rules: RuleSet, topology: Topology) -> None:
         _accounting(rules, topology)
     _own_input(rules, topology)
     for guest in topology.guests if topology.serves_guests else ():
-        _guest_input(rules, guest)
-    if topology.routes:
+        _guest_input(rules, guest, topology.config.get("exposedns") == "true")
+    # The machines of a routed network have addresses of their own outside: nothing is translated or marked.
+    if topology.routes and not topology.routed:
         _marks(rules, topology)
         for public in topology.publics:
-            if public.source_nat:
-                rules.add(
-                    "nat",
-                    "POSTROUTING",
-                    f"-o {public.device} -j SNAT --to-source {public.source_nat}",
-                )
+            source = public.source_nat or _shared_source(topology, public)
+            if source:
+                rules.add("nat", "POSTROUTING", f"-o {public.device} -j SNAT --to-source {source}")
     # Clients without checksum offload drop DHCP answers whose checksum a virtual NIC was to fill in.
     rules.add("mangle", "POSTROUTING", "-p udp -m udp --dport 68 -j CHECKSUM --checksum-fill")
+
+
+def _shared_source(topology: Topology, public: PublicDevice) -> Optional[str]:
+    """Return what packets get on a further public interface of a VPC: management names the VPC's address."""
+    return None if public.private_gateway else topology.config.get("source_nat_ip")
 
 
 def mark(public: PublicDevice) -> str:
@@ -49,11 +54,12 @@ def _own_input(rules: RuleSet, topology: Topology) -> None:
     )
 
 
-def _guest_input(rules: RuleSet, guest: GuestNetwork) -> None:
+def _guest_input(rules: RuleSet, guest: GuestNetwork, dns_for_all: bool) -> None:
     source = f"-i {guest.device} -s {guest.cidr}"
+    asks = f"-i {guest.device}" if dns_for_all else source
     rules.add("filter", "INPUT", f"-i {guest.device} -p udp -m udp --dport 67 -j ACCEPT")
     for protocol in ("udp", "tcp"):
-        rules.add("filter", "INPUT", f"{source} -p {protocol} -m {protocol} --dport 53 -j ACCEPT")
+        rules.add("filter", "INPUT", f"{asks} -p {protocol} -m {protocol} --dport 53 -j ACCEPT")
     for port in (80, 443, 8080):
         rules.add("filter", "INPUT", f"{source} -p tcp -m tcp --dport {port} {NEW} -j ACCEPT")
 

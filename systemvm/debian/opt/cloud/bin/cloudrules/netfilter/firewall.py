@@ -12,7 +12,10 @@ from ..topology import Topology
 def add(rules: RuleSet, topology: Topology, bag: Bag) -> None:
     """Add the chains FIREWALL_<address> and FW_EGRESS_RULES and the forwarding between the interfaces."""
     found = [bag[key] for key in sorted((key for key in bag if key != "id"), key=int)]
-    _ingress(rules, topology, [rule for rule in found if rule["traffic_type"] == "ingress"])
+    incoming = [rule for rule in found if rule["traffic_type"] == "ingress"]
+    _ingress(rules, topology, incoming)
+    if topology.routed:
+        _routed_ingress(rules, topology, incoming)
     _egress(rules, [rule for rule in found if rule["traffic_type"] == "egress"])
     _forward(rules, topology)
 
@@ -35,6 +38,24 @@ def _ingress(rules: RuleSet, topology: Topology, found: List[Dict[str, Any]]) ->
             rules.add("mangle", chain, "-j DROP")
 
 
+def _routed_ingress(rules: RuleSet, topology: Topology, found: List[Dict[str, Any]]) -> None:
+    """Let in what is meant for the guests themselves: such a rule names no public address."""
+    rules.chain("filter", "FW_ROUTED_INGRESS")
+    rules.add("filter", "FW_ROUTED_INGRESS", ESTABLISHED + " -j ACCEPT")
+    for rule in found:
+        if not rule.get("src_ip"):
+            for match in _matches(rule):
+                rules.add("filter", "FW_ROUTED_INGRESS", match + " -j ACCEPT")
+    rules.add("filter", "FW_ROUTED_INGRESS", "-j DROP")
+    for guest in topology.guests:
+        for public in topology.publics:
+            rules.add(
+                "filter",
+                "FORWARD",
+                f"-d {guest.cidr} -i {public.device} -o {guest.device} -j FW_ROUTED_INGRESS",
+            )
+
+
 def _egress(rules: RuleSet, found: List[Dict[str, Any]]) -> None:
     """Add what departs from the default policy, then the default."""
     rules.chain("filter", "FW_OUTBOUND")
@@ -54,10 +75,8 @@ def _egress(rules: RuleSet, found: List[Dict[str, Any]]) -> None:
 
 
 def _is_default(rule: Dict[str, Any]) -> bool:
-    """Whether a rule is the default policy: management marks it as its own, and it may name the guest network."""
-    if rule["protocol"] != "all":
-        return False
-    return rule.get("type") == "System" or not (rule.get("source_cidr_list") or rule.get("dest_cidr_list"))
+    """Whether a rule is the default policy of the network: it has the number 0, or speaks of everything that leaves."""
+    return rule["protocol"] == "all" and (rule["id"] == 0 or not rule.get("source_cidr_list"))
 
 
 def _matches(rule: Dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from ..ruleset import ESTABLISHED, NEW, RuleSet, icmp_match
+from ..ruleset import ESTABLISHED, NEW, RuleSet, icmp_match, port_match
 from ..store import Bag
 from ..topology import Topology
 from .base import CONNTRACK_GROUP, VRRP_GROUP
@@ -58,22 +58,31 @@ def _closed_list(rules: RuleSet, table: str, chain: str, found: List[Dict[str, A
 
 
 def _list(rules: RuleSet, table: str, chain: str, found: List[Dict[str, Any]], side: str) -> None:
+    """Add the rules in their order; one without an IPv4 network is a matter of IPv6 alone."""
     for rule in found:
-        rules.add(
-            table, chain, "{} -j {}".format(_match(rule, side), "ACCEPT" if rule["allowed"] else "DROP")
-        )
+        verdict = "ACCEPT" if rule["allowed"] else "DROP"
+        for cidr in members(rule, 4):
+            rules.add(table, chain, f"{side} {cidr} {_match(rule)}".strip() + f" -j {verdict}")
 
 
-def _match(rule: Dict[str, Any], side: str) -> str:
-    words = ["{} {}".format(side, rule["cidr"])]
+def members(rule: Dict[str, Any], family: int) -> List[str]:
+    """Return the networks of an access-list rule that are of a family, 4 or 6."""
+    return [cidr for cidr in rule["cidr"].split(",") if cidr and (":" in cidr) == (family == 6)]
+
+
+def transport_match(rule: Dict[str, Any]) -> str:
+    """Return the match of TCP or UDP; the ports 0 to 0 are how management spells every port."""
+    kind, first = rule["type"], rule.get("first_port", 0)
+    last = rule.get("last_port", first)
+    if (first, last) == (0, 0):
+        return f"-p {kind} -m {kind}"
+    return port_match(kind, f"{first}:{last}")
+
+
+def _match(rule: Dict[str, Any]) -> str:
     kind = rule["type"]
     if kind in ("tcp", "udp"):
-        words.append(f"-p {kind} -m {kind}")
-        if "first_port" in rule:
-            first, last = rule["first_port"], rule.get("last_port", rule["first_port"])
-            words.append("--dport {}".format(first if first == last else f"{first}:{last}"))
-    elif kind == "icmp":
-        words.append(icmp_match(rule.get("icmp_type", -1), rule.get("icmp_code", -1)))
-    elif kind == "protocol":
-        words.append("-p {}".format(rule.get("protocol", 0)))
-    return " ".join(words)
+        return transport_match(rule)
+    if kind == "icmp":
+        return icmp_match(rule.get("icmp_type", -1), rule.get("icmp_code", -1))
+    return "-p {}".format(rule.get("protocol", 0)) if kind == "protocol" else ""

@@ -1,13 +1,18 @@
-"""Addresses of the guest, public and private-gateway interfaces, added and removed one by one."""
+"""Addresses of the guest, public and private-gateway interfaces, added and removed one by one.
+
+Proof: ip(8) ends with an error when the kernel does not take an address, and an IPv4 address is in force at once; IPv6
+addresses are set without the wait for duplicates.
+"""
 
 from __future__ import annotations
 
 import socket
 import struct
-from typing import Dict, List
+from pathlib import Path
+from typing import Dict, List, Set
 
 from .. import system
-from ..errors import Failed
+from ..errors import Refused
 from ..state import State
 from ..topology import Topology
 
@@ -27,6 +32,8 @@ KINDS = frozenset(
     }
 )
 
+IPV6 = Path("/proc/sys/net/ipv6")
+
 
 def wanted(topology: Topology, primary: bool) -> Dict[str, List[str]]:
     """Return the addresses of each interface as ``address/bits``, in order; a standby has no public ones."""
@@ -36,6 +43,11 @@ def wanted(topology: Topology, primary: bool) -> Dict[str, List[str]]:
         if device == topology.control:
             continue
         found[device] = [] if device in publics and not primary else [row["cidr"] for row in rows]
+    for guest in topology.guests:
+        if guest.address6:
+            found[guest.device].append(f"{guest.address6}/{guest.prefix6}")
+    if topology.publics and primary:
+        found[topology.publics[0].device] += topology.outside6
     return found
 
 
@@ -47,11 +59,12 @@ def shared(topology: Topology) -> List[str]:
 
 
 def current() -> Dict[str, List[str]]:
-    """Return the global IPv4 addresses of every Ethernet interface."""
+    """Return the global addresses of every Ethernet interface, but not those that it gave itself."""
     found: Dict[str, List[str]] = {}
-    for line in system.run(["ip", "-oneline", "-4", "address", "show", "scope", "global"]).splitlines():
+    for line in system.run(["ip", "-oneline", "address", "show", "scope", "global"]).split("\n"):
         words = line.split()
-        found.setdefault(words[1], []).append(words[3])
+        if len(words) > 3 and "dynamic" not in words:
+            found.setdefault(words[1], []).append(words[3])
     return found
 
 
@@ -67,7 +80,7 @@ def commands(
                 lines.append(f"link set dev {device} mtu {mtus[device]}")
             lines.append(f"link set dev {device} up")
         lines += [
-            f"address add {address} broadcast + dev {device}"
+            f"address add {address} {'nodad' if ':' in address else 'broadcast +'} dev {device}"
             for address in target[device]
             if address not in there
         ]
@@ -79,24 +92,45 @@ def commands(
     return lines
 
 
+def _named(state: State) -> Set[str]:
+    """Return the interfaces that the messages speak of."""
+    addresses = {
+        row["public_ip"] for message in state.of("ips") for row in message["ip_address"] if row["add"]
+    }
+    addresses |= {message["router_guest_ip"] for message in state.of("guestnetwork") if message["add"]}
+    rows = [row for found in state.topology.addresses.values() for row in found]
+    return {row["device"] for row in rows if row["public_ip"] in addresses}
+
+
 def check(state: State) -> None:
-    """Refuse an address on an interface that is not plugged."""
+    """Refuse an address on an interface that is not plugged.
+
+    An older entry whose interface has gone is no reason to refuse what has nothing to do with it.
+    """
     plugged = system.devices()
-    missing = sorted(device for device in wanted(state.topology, state.primary) if device not in plugged)
+    target = wanted(state.topology, state.primary)
+    missing = sorted(device for device in target if device not in plugged)
+    refused = missing if state.everything else sorted(set(missing) & _named(state))
+    if refused:
+        raise Refused(f"no interface {' '.join(refused)} is plugged (there are {' '.join(plugged)})")
     if missing:
-        raise Failed(f"no interface {' '.join(missing)} is plugged (there are {' '.join(plugged)})")
+        system.log(f"no interface {' '.join(missing)} is plugged: its addresses wait")
+    if any(":" in address for found in target.values() for address in found) and not IPV6.exists():
+        raise Refused("an IPv6 address, but the kernel of this VM has no IPv6")
 
 
 def apply(state: State) -> None:
     """Add what is missing and remove what is too many, all with one call."""
     topology = state.topology
-    target = wanted(topology, state.primary)
-    for device in system.devices():
+    plugged = system.devices()
+    target = {device: found for device, found in wanted(topology, state.primary).items() if device in plugged}
+    for device in plugged:
         if device != topology.control and topology.routes:
             target.setdefault(device, [])
     mtus: Dict[str, int] = {
         device: rows[0]["mtu"] for device, rows in topology.addresses.items() if rows and rows[0].get("mtu")
     }
+    _prepare_ipv6(topology, target)
     actual = current()
     lines = commands(target, actual, shared(topology), mtus)
     if any(not line.startswith("link") for line in lines) or any(
@@ -108,10 +142,26 @@ def apply(state: State) -> None:
         _announce(target, actual)
 
 
+def _prepare_ipv6(topology: Topology, target: Dict[str, List[str]]) -> None:
+    """Let the kernel forward IPv6, and take addresses on the interfaces that have one."""
+    having = [device for device, found in target.items() if any(":" in address for address in found)]
+    system.set_kernel({f"net/ipv6/conf/{device}/disable_ipv6": "0" for device in having})
+    if having and topology.routes:
+        system.set_kernel({"net/ipv6/conf/all/forwarding": "1"})
+
+
+def prove(_state: State) -> None:
+    """The kernel took every address, or ip(8) would have failed."""
+
+
 def _announce(target: Dict[str, List[str]], actual: Dict[str, List[str]]) -> None:
     """Tell the neighbours of new addresses, for another machine may have had them a moment ago."""
     for device, addresses in target.items():
-        new = [address.split("/")[0] for address in addresses if address not in actual.get(device, [])]
+        new = [
+            address.split("/")[0]
+            for address in addresses
+            if ":" not in address and address not in actual.get(device, [])
+        ]
         if new:
             _send(device, [announcement(system.mac_of(device), address) for address in new])
 

@@ -1,4 +1,7 @@
-"""DHCP and DNS by dnsmasq: entries are re-read on a signal, only another configuration takes a restart; leases stay."""
+"""DHCP and DNS by dnsmasq: entries are re-read on a signal, only another configuration takes a restart; leases stay.
+
+Proof: dnsmasq takes DHCP requests, and questions on the address of every guest network.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import ipaddress
 from pathlib import Path
 from typing import Any, Dict, List
 
-from .. import system
+from .. import sockets, system
 from ..state import State
 from ..topology import GuestNetwork, Topology
 
-KINDS = frozenset({"dhcpentry", "guestnetwork", "ipaliases"})
+KINDS = frozenset({"dhcpentry", "guestnetwork", "ipaliases", "dhcpconfig"})
 CONFIG = Path("/etc/dnsmasq.d/cloud.conf")
 DHCP_HOSTS = Path("/etc/dhcphosts.txt")
 DHCP_OPTIONS = Path("/etc/dhcpopts.txt")
@@ -33,6 +36,8 @@ def render_config(topology: Topology) -> str:
         "domain-needed",
         "bogus-priv",
         "expand-hosts",
+        # A name with an address in every guest network (data-server) has the one of the network that asks.
+        "localise-queries",
         "dhcp-authoritative",
         f"dhcp-hostsfile={DHCP_HOSTS}",
         f"dhcp-optsfile={DHCP_OPTIONS}",
@@ -40,40 +45,59 @@ def render_config(topology: Topology) -> str:
         f"dhcp-leasefile={LEASES}",
         "dhcp-lease-max=65536",
     ]
-    servers = sorted({server for guest in topology.guests for server in guest.dns})
-    lines += ["server=" + server for server in servers]
-    for guest in topology.guests:
-        lines += _network_lines(guest, topology.config)
+    lines += ["server=" + server for server in _upstream(topology)]
+    for place, guest in enumerate(topology.guests):
+        number = sum(other.device == guest.device for other in topology.guests[:place])
+        lines += _network_lines(guest, topology, f"interface-{guest.device}-{number}")
     return "\n".join(lines) + "\n"
 
 
-def _network_lines(guest: GuestNetwork, config: Dict[str, str]) -> List[str]:
-    tag = f"interface-{guest.device}-0"
+def _upstream(topology: Topology) -> List[str]:
+    """Return the resolvers that dnsmasq asks itself; its own addresses would make it ask itself for ever."""
+    own = {address for guest in topology.guests for address in (guest.server, guest.address, guest.gateway)}
+    config = topology.config
+    found = {server for guest in topology.guests for server in guest.dns}
+    found |= {config[key] for key in ("dns1", "dns2") if config.get(key)}
+    return sorted(found - own)
+
+
+def _resolvers(guest: GuestNetwork, topology: Topology) -> List[str]:
+    """Return the resolvers that guests are told of."""
+    if topology.own_dns_only:
+        return [guest.server]
+    others = [server for server in guest.dns if ":" not in server]
+    if topology.config.get("useextdns") == "true":
+        return [server for server in others if server != guest.server] or [guest.server]
+    return list(dict.fromkeys([guest.server, *others]))
+
+
+def _network_lines(guest: GuestNetwork, topology: Topology, tag: str) -> List[str]:
+    config = topology.config
     option = f"dhcp-option=tag:{tag},"
     netmask = ipaddress.IPv4Network(guest.cidr).netmask
-    start = config.get("dhcprange") if guest.device == "eth0" else None
+    start = config.get("dhcprange") if guest.device == "eth0" and not guest.alias else None
     lines = [f"dhcp-range=set:{tag},{start or guest.gateway},static,{netmask}"]
     if guest.domain:
         lines.append(f"domain={guest.domain},{guest.cidr}")
+        if guest.cidr6:
+            lines.append(f"domain={guest.domain},{guest.cidr6}")
         lines.append(f"local=/{guest.domain}/")
         lines.append(f"{option}15,{guest.domain}")
     search = config.get("dnssearchorder")
     if search:
         lines.append(f"{option}119,{search}")
-    servers = list(guest.dns)
-    if config.get("useextdns") != "true":
-        servers.insert(0, guest.server)
-    lines.append("{}6,{}".format(option, ",".join(servers)))
+    lines.append("{}6,{}".format(option, ",".join(_resolvers(guest, topology))))
     lines.append(f"{option}3,{guest.gateway}")
     lines.append(f"{option}1,{netmask}")
-    if guest.mtu:
+    if guest.mtu and not guest.alias:
         lines.append(f"dhcp-option={guest.device},26,{guest.mtu}")
     return lines
 
 
 def _entries(state: State) -> List[Dict[str, Any]]:
-    rows = state.bag("dhcpentry")
-    return [rows[key] for key in sorted(rows, key=lambda key: int(ipaddress.IPv4Address(key)))]
+    """Return the hosts that have an IPv4 address, in its order."""
+    rows = [row for row in state.bag("dhcpentry").values() if "ipv4_address" in row]
+    return sorted(rows, key=lambda row: int(ipaddress.IPv4Address(row["ipv4_address"])))
 
 
 def _tag(entry: Dict[str, Any]) -> str:
@@ -122,6 +146,12 @@ def render_names(state: State) -> str:
         for row in _entries(state)
         if row.get("host_name")
     ]
+    named6 = {
+        row["ipv6_address"]: row["host_name"]
+        for row in state.bag("dhcpentry").values()
+        if row.get("ipv6_address") and row.get("host_name")
+    }
+    lines += [f"{address} {named6[address]}\n" for address in sorted(named6)]
     return "".join(lines)
 
 
@@ -131,12 +161,12 @@ def stale_leases(leases: str, hosts: str) -> List[str]:
     dnsmasq refuses to give a reserved address to its new owner while the former one holds an infinite lease of it.
     """
     by_mac, by_address = {}, {}
-    for line in hosts.splitlines():
+    for line in filter(None, hosts.split("\n")):
         words = [word for word in line.split(",") if not word.startswith("set:")]
         by_mac[words[0]] = words[1]
         by_address[words[1]] = words[0]
     found = []
-    for line in leases.splitlines():
+    for line in leases.split("\n"):
         words = line.split()
         if len(words) < 4 or words[0] == "duid":
             continue
@@ -181,10 +211,18 @@ def apply(state: State) -> None:
         system.run(["systemctl", "kill", "--kill-who=main", "--signal=HUP", UNIT])
 
 
+def prove(state: State) -> None:
+    """Wait until dnsmasq listens; on a standby it does not run."""
+    if state.topology.serves_guests and state.primary:
+        asked = [(guest.server, 53) for guest in state.topology.guests]
+        if asked:
+            sockets.await_listeners("dnsmasq", [("0.0.0.0", 67), *asked], sockets.UDP)
+
+
 def _drop_leases(stale: List[str]) -> None:
     """Take leases out of the file; dnsmasq keeps its own copy, so it must not run meanwhile."""
     system.unit("stop", UNIT)
     gone = set(stale)
-    kept = [line for line in (system.read_text(LEASES) or "").splitlines() if line not in gone]
+    kept = [line for line in (system.read_text(LEASES) or "").split("\n") if line and line not in gone]
     system.write_text(LEASES, "".join(line + "\n" for line in kept))
     system.unit("start", UNIT)

@@ -1,15 +1,18 @@
-"""The load balancer: checked first, then reloaded, so that established connections stay."""
+"""The load balancer: checked first, then reloaded, so that established connections stay.
+
+Proof: haproxy listens on the address and port of every rule, as the kernel lists them.
+"""
 
 from __future__ import annotations
 
 import re
-import socket
-import struct
+import shutil
 from pathlib import Path
-from typing import List, Set, Tuple
+from typing import Any, Dict, List, Set
 
-from .. import system
+from .. import sockets, system
 from ..errors import Failed, Refused
+from ..sockets import Place
 from ..state import State
 
 KINDS = frozenset({"loadbalancer"})
@@ -17,10 +20,10 @@ CONFIG = Path("/etc/haproxy/haproxy.cfg")
 SHARED = "/etc/haproxy/conf.d"
 UNIT = "haproxy.service"
 _CANDIDATE = Path("/run/cloud/haproxy.cfg.candidate")
-SOCKETS = Path("/proc/net/tcp")
-_LISTEN = "0A"
-# A busy emulated router was seen to need seven seconds; the server gives a rule set two minutes.
-READY_SECONDS = 30
+# The configuration names the files here; every one of them is made from the message, and what it does not name goes.
+CERTIFICATES = Path("/etc/cloudstack/ssl")
+_CANDIDATES = Path("/run/cloud/ssl.candidate")
+_KEY = Path("/run/cloud/ssl.key")
 _BIND = re.compile(r"^\s*bind\s+(\d+\.\d+\.\d+\.\d+):(\d+)\b", re.MULTILINE)
 
 IDLE = """# Replaced by the load-balancer rules. haproxy does not start without a listener: this one serves nothing.
@@ -35,11 +38,43 @@ listen cloud-default
 
 def render(state: State) -> str:
     """Return the text of haproxy.cfg: the lines as management sent them, or the idle one."""
-    lines = [line for row in state.bag("loadbalancer").get("config", []) for line in row["configuration"]]
+    lines = [line for row in _rows(state) for line in "\n".join(row["configuration"]).split("\n")]
+    # haproxy 2.4 and newer refuse the word that servers up to 4.17 use for what is httpclose today.
+    lines = ["\toption httpclose" if line.strip() == "option forceclose" else line for line in lines]
     return "\n".join(lines) + "\n" if any(line.strip() for line in lines) else IDLE
 
 
-def listeners(text: str) -> List[Tuple[str, int]]:
+def _rows(state: State) -> List[Dict[str, Any]]:
+    return list(state.bag("loadbalancer").get("config", []))
+
+
+def certificates(state: State) -> Dict[str, str]:
+    """Return the PEM files by name: certificate, chain and key, as haproxy wants them in one file.
+
+    Raises:
+        Refused: the password of a key does not open it.
+    """
+    found = {}
+    for row in _rows(state):
+        for entry in row.get("ssl_certs", []):
+            key = _opened(entry) if entry.get("password") else entry["key"]
+            found[entry["name"] + ".pem"] = entry["cert"] + entry.get("chain", "") + key
+    return found
+
+
+def _opened(entry: Dict[str, Any]) -> str:
+    """Return a key without its password: haproxy would ask a terminal for it."""
+    system.write_text(_KEY, entry["key"], 0o600)
+    try:
+        command = ["openssl", "pkey", "-in", str(_KEY), "-passin", "stdin"]
+        return system.run(command, stdin=entry["password"] + "\n")
+    except Failed:
+        raise Refused(f"loadbalancer: the key of {entry['name']} does not open with its password") from None
+    finally:
+        _KEY.unlink()
+
+
+def listeners(text: str) -> List[Place]:
     """Return the addresses and ports that a configuration listens on."""
     return [(address, int(port)) for address, port in _BIND.findall(text)]
 
@@ -55,30 +90,31 @@ def check(state: State) -> None:
     Raises:
         Refused: haproxy would not start with it, or could not listen.
     """
-    text, before = render(state), system.read_text(CONFIG) or ""
-    if not _concerned(state) or before == text:
+    if not _concerned(state):
+        return
+    text, before, pems = render(state), system.read_text(CONFIG) or "", certificates(state)
+    if before == text and all(system.read_text(CERTIFICATES / name) == pem for name, pem in pems.items()):
         return
     _refuse_occupied(set(listeners(text)) - set(listeners(before)))
-    system.write_text(_CANDIDATE, text)
+    for name, pem in pems.items():
+        system.write_text(_CANDIDATES / name, pem, 0o600)
+    system.write_text(_CANDIDATE, text.replace(f"{CERTIFICATES}/", f"{_CANDIDATES}/"))
     try:
         system.run(["haproxy", "-c", "-f", SHARED, "-f", str(_CANDIDATE)])
     except Failed as error:
         raise Refused(f"loadbalancer: haproxy refuses the configuration: {complaints(str(error))}") from None
     finally:
         _CANDIDATE.unlink()
+        shutil.rmtree(str(_CANDIDATES), ignore_errors=True)
 
 
-def _refuse_occupied(new: Set[Tuple[str, int]]) -> None:
-    occupied = listening(SOCKETS.read_text())
+def _refuse_occupied(new: Set[Place]) -> None:
+    occupied = sockets.listening()
     taken = sorted(
         (address, port) for address, port in new if {(address, port), ("0.0.0.0", port)} & occupied
     )
     if taken:
-        raise Refused(f"loadbalancer: another program listens on {_spelled(taken)}")
-
-
-def _spelled(pairs: List[Tuple[str, int]]) -> str:
-    return ", ".join(f"{address}:{port}" for address, port in pairs)
+        raise Refused(f"loadbalancer: another program listens on {sockets.spelled(taken)}")
 
 
 def complaints(output: str) -> str:
@@ -89,34 +125,24 @@ def complaints(output: str) -> str:
 
 
 def apply(state: State) -> None:
-    """Write the configuration and reload haproxy if it differs; make sure that every new listener answers."""
+    """Write certificates and configuration, and reload haproxy if any of them differs."""
     if not _concerned(state):
         return
-    before, text = system.read_text(CONFIG) or "", render(state)
-    if not system.write_text(CONFIG, text) or state.booting:
-        return
-    if system.unit_active(UNIT):
-        system.unit("reload", UNIT)
-    else:
-        system.unit("start", UNIT)
-    if not state.primary:
-        return  # the addresses are the other router's, so nothing can answer here
-    new = set(listeners(text)) - set(listeners(before))
-    if not system.wait_for(lambda: new <= listening(SOCKETS.read_text()), READY_SECONDS):
-        missing = sorted(new - listening(SOCKETS.read_text()))
-        raise Failed(f"haproxy does not listen on {_spelled(missing)} after its reload")
+    pems = certificates(state)
+    changed = system.write_all({CERTIFICATES / name: pem for name, pem in pems.items()}, 0o600)
+    changed = system.write_text(CONFIG, render(state)) or changed
+    if not state.booting:
+        if not system.unit_active(UNIT):
+            system.unit("start", UNIT)
+        elif changed:
+            system.unit("reload", UNIT)
+    # What was revoked goes last: haproxy holds the former files until it has read the new ones.
+    for file in CERTIFICATES.glob("*"):
+        if file.name not in pems:
+            file.unlink()
 
 
-def listening(sockets: str) -> Set[Tuple[str, int]]:
-    """Return the addresses and ports that programs listen on, out of the text of ``/proc/net/tcp``.
-
-    A connection would prove less: the firewall of a public address may well refuse one from the router itself.
-    """
-    found = set()
-    for line in sockets.splitlines()[1:]:
-        words = line.split()
-        if words[3] == _LISTEN:
-            address, port = words[1].split(":")
-            number = struct.unpack("=I", bytes.fromhex(address))[0]
-            found.add((socket.inet_ntoa(struct.pack(">I", number)), int(port, 16)))
-    return found
+def prove(state: State) -> None:
+    """Wait until haproxy listens everywhere; on a standby the addresses are the other router's."""
+    if _concerned(state) and state.primary:
+        sockets.await_listeners("haproxy", listeners(render(state)))

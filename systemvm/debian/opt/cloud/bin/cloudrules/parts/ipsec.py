@@ -1,12 +1,15 @@
-"""Site-to-site and remote-access VPN by strongSwan and xl2tpd."""
+"""Site-to-site and remote-access VPN by strongSwan and xl2tpd.
+
+Proof: the daemons that the VPNs need run. Whether a tunnel stands is for both its ends to say.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 from .. import system
-from ..errors import Refused
+from ..errors import Failed, Refused
 from ..state import State
 
 KINDS = frozenset({"site2sitevpn", "remoteaccessvpn", "vpnuserlist"})
@@ -17,6 +20,8 @@ XL2TPD = Path("/etc/xl2tpd/xl2tpd.conf")
 PPP_OPTIONS = Path("/etc/ppp/options.xl2tpd")
 PPP_SECRETS = Path("/etc/ppp/chap-secrets")
 UNIT = "strongswan-starter.service"
+L2TP_UNIT = "xl2tpd.service"
+_REMOTE = (L2TP_CONNECTION, L2TP_SECRETS, XL2TPD, PPP_OPTIONS)
 
 
 def _yes(value: bool) -> str:
@@ -31,7 +36,7 @@ def render_site(row: Dict[str, Any]) -> str:
     lines = ["# Made by the rules of the virtual router."]
     for number, group in enumerate(groups):
         lines += [
-            "conn vpn-{}{}".format(peer, f"-{number}" if number else ""),
+            "conn vpn-{}{}".format(peer, f"-{number + 1}" if number else ""),
             "    left={}".format(row["local_public_ip"]),
             "    leftsubnet={}".format(row.get("local_guest_cidr", "")),
             f"    right={peer}",
@@ -118,8 +123,14 @@ def render_remote_access(row: Dict[str, Any]) -> Dict[Path, str]:
 def render_users(rows: Dict[str, Any]) -> str:
     """Return the names and passwords of the remote-access VPN."""
     return "".join(
-        '"{}" * "{}" *\n'.format(rows[user]["user"], rows[user]["password"]) for user in sorted(rows)
+        "{} * {} *\n".format(_quoted(rows[user]["user"]), _quoted(rows[user]["password"]))
+        for user in sorted(rows)
     )
+
+
+def _quoted(text: str) -> str:
+    """Return a text as pppd reads a word of its secrets."""
+    return '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
 
 
 def _files(state: State) -> Dict[Path, str]:
@@ -129,20 +140,23 @@ def _files(state: State) -> Dict[Path, str]:
         files[FOLDER / f"ipsec.vpn-{peer}.secrets"] = render_site_secret(row)
     for row in state.bag("remoteaccessvpn").values():
         files.update(render_remote_access(row))
-    if state.bag("vpnuserlist"):
+    if state.bag("remoteaccessvpn") or state.bag("vpnuserlist"):
         files[PPP_SECRETS] = render_users(state.bag("vpnuserlist"))
     return files
+
+
+def _stale(files: Dict[Path, str]) -> List[Path]:
+    """Return the files of VPNs and users that are gone; a secret must not outlive what it was for."""
+    there = sorted(FOLDER.glob("ipsec.vpn-*")) + [path for path in (*_REMOTE, PPP_SECRETS) if path.exists()]
+    return [path for path in there if path not in files]
 
 
 def check(state: State) -> None:
     """Refuse quotes in secrets, and a VPN on a template without the programs for it."""
     secrets = [row.get("ipsec_psk", "") for row in state.bag("site2sitevpn").values()]
     secrets += [row.get("preshared_key", "") for row in state.bag("remoteaccessvpn").values()]
-    secrets += [row["user"] + row["password"] for row in state.bag("vpnuserlist").values()]
     if any('"' in secret for secret in secrets):
-        raise Refused(
-            "VPN: a user name, password or key contains a double quote, which the configuration cannot hold"
-        )
+        raise Refused("VPN: a key contains a double quote, which the configuration cannot hold")
     needed: List[str] = []
     if state.bag("site2sitevpn") or state.bag("remoteaccessvpn"):
         needed.append("ipsec")
@@ -154,19 +168,69 @@ def check(state: State) -> None:
 
 
 def apply(state: State) -> None:
-    """Write the files, remove those of peers that are gone, and let the daemons read them."""
+    """Write the files, remove those of what is gone, and let the daemons read them; start what does not run."""
     files = _files(state)
-    changed = system.write_all(files, 0o600)
-    for path in FOLDER.glob("ipsec.vpn-*"):
-        if path not in files:
-            path.unlink()
-            changed = True
-    if not changed or state.booting or not system.installed("ipsec"):
+    stale = _stale(files)
+    removed = _users(system.read_text(PPP_SECRETS) or "") - _users(files.get(PPP_SECRETS, ""))
+    changed = {path for path, text in files.items() if system.write_text(path, text, 0o600)}
+    for path in stale:
+        path.unlink()
+    if system.installed("ipsec"):
+        _tell_ipsec(state, changed, stale)
+    if system.installed("xl2tpd"):
+        _tell_l2tp(state, changed, stale, bool(removed))
+
+
+def _users(secrets: str) -> Set[str]:
+    return {line for line in secrets.split("\n") if line.startswith('"')}
+
+
+def _wanted(state: State) -> bool:
+    return bool(state.bag("site2sitevpn") or state.bag("remoteaccessvpn"))
+
+
+def _tell_ipsec(state: State, changed: Set[Path], stale: List[Path]) -> None:
+    """Bring strongSwan to the files. Its unit is in no list of services, so nobody else starts it after a boot."""
+    news = {path for path in (*changed, *stale) if path.parent == FOLDER}
+    if not news and not _wanted(state):
         return
-    if system.unit_active(UNIT):
+    if not system.unit_active(UNIT):
+        if _wanted(state):
+            system.unit("start", UNIT)
+        return
+    if news:
+        for name in _ended(stale):
+            # Ends with an error where no tunnel stands, which is as good.
+            system.succeeds(["ipsec", "down", name])
         system.run(["ipsec", "rereadsecrets"])
         system.run(["ipsec", "update"])
-    else:
-        system.unit("start", UNIT)
-    if state.bag("remoteaccessvpn"):
-        system.unit("restart", "xl2tpd.service")
+
+
+def _ended(stale: List[Path]) -> List[str]:
+    """Return the connections of removed files; those of a split one end with it."""
+    names = [
+        path.name[len("ipsec.") : -len(".conf")]
+        for path in stale
+        if path.name.startswith("ipsec.vpn-") and path.suffix == ".conf"
+    ]
+    return names + (["L2TP-PSK"] if L2TP_CONNECTION in stale else [])
+
+
+def _tell_l2tp(state: State, changed: Set[Path], stale: List[Path], dismissed: bool) -> None:
+    """Run xl2tpd while there is a VPN for it; the sessions of users who were removed end with its restart."""
+    if not state.bag("remoteaccessvpn"):
+        if XL2TPD in stale:
+            system.unit("stop", L2TP_UNIT)
+    elif dismissed or changed & {XL2TPD, PPP_OPTIONS}:
+        system.unit("restart", L2TP_UNIT)
+    elif not system.unit_active(L2TP_UNIT):
+        system.unit("start", L2TP_UNIT)
+
+
+def prove(state: State) -> None:
+    """Refuse to say that a VPN is in force while its daemon does not run."""
+    needed = [UNIT] if _wanted(state) else []
+    needed += [L2TP_UNIT] if state.bag("remoteaccessvpn") else []
+    dead = [unit for unit in needed if not system.unit_active(unit)]
+    if dead:
+        raise Failed(f"{' and '.join(dead)} does not run")

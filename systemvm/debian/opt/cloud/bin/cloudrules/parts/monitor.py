@@ -1,4 +1,7 @@
-"""Monitoring of the router's own services: what to watch, how often, and what the health checks compare with."""
+"""Monitoring of the router's own services: what to watch, how often, and what the health checks compare with.
+
+Proof: none beyond the files; cron and the monitor read them at every run.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from ..state import State
 
 KINDS = frozenset({"monitorservice"})
 CONFIG = Path("/etc/monitor.conf")
-CRON = Path("/etc/cron.d/cloud-monitor")
+CRON = Path("/etc/cron.d/process")
+_FORMER_CRON = Path("/etc/cron.d/cloud-monitor")
 DATA = Path("/root/health_checks_data.json")
 _PROGRAM = "/root/monitorServices.py"
 
@@ -46,6 +50,14 @@ def _schedule(minutes: int) -> str:
     return f"0 */{min(minutes // 60, 23)} * * *"
 
 
+def render_data(bag: Dict[str, Any]) -> str:
+    """Return what the health checks compare with, as they read it."""
+    data = {key: value for key, value in bag.items() if key.startswith("health_checks_")}
+    names = bag.get("excluded_health_checks", "").split(",")
+    data["excluded_health_checks"] = [name.strip() for name in names if name.strip()]
+    return json.dumps(data, indent=1, sort_keys=True) + "\n"
+
+
 def check(_state: State) -> None:
     """Nothing to check beyond the fields."""
 
@@ -57,4 +69,10 @@ def apply(state: State) -> None:
         return
     system.write_text(CONFIG, render_config(bag))
     system.write_text(CRON, render_cron(bag))
-    system.write_text(DATA, json.dumps(bag, indent=1, sort_keys=True) + "\n", 0o600)
+    system.write_text(DATA, render_data(bag), 0o600)
+    if _FORMER_CRON.exists():
+        _FORMER_CRON.unlink()
+
+
+def prove(_state: State) -> None:
+    """Nothing to prove: what reads the files starts with the next minute."""

@@ -1,4 +1,7 @@
-"""The packet filter: rendered as a whole, put into the kernel in one step."""
+"""The packet filter: rendered as a whole, put into the kernel in one step.
+
+Proof: iptables-restore takes a rule set as a whole or ends with an error.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Dict
 
 from .. import generation, netfilter, system
+from ..errors import Refused
 from ..netfilter import ipv6
 from ..state import State
 
@@ -31,8 +35,19 @@ _GENERATION = Path("/run/cloud/packetfilter.generation")
 _COUNTER = re.compile(r"^\[(\d+:\d+)\] (-A NETWORK_STATS\S* .*)$", re.MULTILINE)
 
 
-def check(_state: State) -> None:
-    """Nothing to check: iptables-restore takes a rule set as a whole or refuses it, and the fields are checked."""
+def check(state: State) -> None:
+    """Refuse a rule for a public address where there is no public interface to apply it to."""
+    if state.topology.publics or not state.topology.routes:
+        return
+    for kind in ("forwardrules", "staticnatrules"):
+        for message in state.of(kind):
+            for rule in message["rules"]:
+                if not rule["revoke"]:
+                    raise Refused(f"{kind}: {rule['source_ip_address']} is on no interface of this VM")
+
+
+def prove(_state: State) -> None:
+    """The kernel has the rules, or iptables-restore would have failed."""
 
 
 def apply(state: State) -> None:

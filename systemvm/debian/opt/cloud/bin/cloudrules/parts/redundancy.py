@@ -1,16 +1,22 @@
-"""A redundant pair: keepalived decides who is primary, conntrackd keeps the other informed of the flows."""
+"""A redundant pair: keepalived decides who is primary, conntrackd keeps the other informed of the flows.
+
+Proof: keepalived runs.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .. import system
+from ..errors import Failed
 from ..state import State
 from ..topology import Topology
 
 KINDS = frozenset({"guestnetwork", "ips"})
 KEEPALIVED = Path("/etc/keepalived/keepalived.conf")
 CONNTRACKD = Path("/etc/conntrackd/conntrackd.conf")
+# What a server calls the one that begins: the latter word up to 4.15.2.
+_FIRST_WORDS = ("PRIMARY", "MASTER")
 _ROLE = "/opt/cloud/bin/redundant.py"
 
 
@@ -35,7 +41,7 @@ def render_keepalived(topology: Topology) -> str:
         "    nopreempt",
         f"    interface {virtual[0].device}",
         "    virtual_router_id {}".format(int(config.get("router_id", "51")) % 255 or 51),
-        "    priority {}".format(100 if config.get("redundant_state") == "PRIMARY" else 90),
+        "    priority {}".format(100 if config.get("redundant_state") in _FIRST_WORDS else 90),
         "    advert_int {}".format(config.get("advert_int", "1")),
         "    authentication {",
         "        auth_type PASS",
@@ -114,3 +120,14 @@ def apply(state: State) -> None:
             system.unit("restart", "conntrackd.service")
         elif not system.unit_active("conntrackd.service"):
             system.unit("start", "conntrackd.service")
+
+
+def prove(state: State) -> None:
+    """Refuse to say that a pair is in force while keepalived does not run.
+
+    When everything is applied again, keepalived itself may be what is stopping.
+    """
+    if state.everything:
+        return
+    if state.topology.redundant and state.topology.routes and not system.unit_active("keepalived.service"):
+        raise Failed("keepalived does not run")

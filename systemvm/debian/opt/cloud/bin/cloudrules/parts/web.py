@@ -1,18 +1,19 @@
-"""User data and metadata: one web site for each guest network, one folder for each VM."""
+"""User data and metadata: one web site for each guest network, one folder for each VM.
+
+Proof: apache listens on port 80 of every guest network's address.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import shutil
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
-from .. import system
+from .. import messages, sockets, system
 from ..errors import Refused
 from ..state import State
 
-KINDS = frozenset({"vmdata", "guestnetwork"})
+KINDS = frozenset({"vmdata", "guestnetwork", "ipaliases"})
 TEMPLATE = Path("/etc/apache2/vhost.template")
 SITES = Path("/etc/apache2/sites-enabled")
 ROOT = Path("/var/www/html")
@@ -24,8 +25,8 @@ def render_sites(template: str, servers: List[str]) -> Dict[str, str]:
     return {f"vhost-{server}.conf": template.replace("@ADDRESS@", server) for server in servers}
 
 
-def render_vm(address: str, rows: List[List[str]]) -> Dict[str, bytes]:
-    """Return the files of one VM, by path below the web root.
+def render_vm(address: str, rows: List[List[Any]]) -> Dict[str, bytes]:
+    """Return the files of one VM, by path below the web root; null makes an empty file, an empty text none.
 
     Raises:
         Refused: the user data is not base64.
@@ -33,15 +34,16 @@ def render_vm(address: str, rows: List[List[str]]) -> Dict[str, bytes]:
     files = {}
     names = []
     for folder, name, content in rows:
-        if folder == "userdata":
-            try:
-                data = base64.b64decode(content.encode("utf-8"), validate=True)
-            except (ValueError, binascii.Error):
-                raise Refused(f"vmdata: the user data of {address} is not base64") from None
-            files[f"userdata/{address}/{name}"] = data
-        elif folder == "metadata":
+        if folder == "metadata":
             names.append(name)
-            files[f"metadata/{address}/{name}"] = content.encode("utf-8")
+        if content == "":
+            continue
+        text = content or ""
+        try:
+            data = messages.decode_user_data(text) if folder == "userdata" else text.encode("utf-8")
+        except Refused as error:
+            raise Refused(f"vmdata: {error} ({address})") from None
+        files[f"{folder}/{address}/{name}"] = data
     files[f"metadata/{address}/meta-data"] = "\n".join(names).encode("utf-8") + b"\n"
     # Each VM sees its own data only, however it spells the path.
     only = f"Require ip {address}\n".encode("utf-8")
@@ -55,12 +57,14 @@ def _concerned(state: State) -> List[str]:
     rows = state.bag("vmdata")
     if state.everything:
         return sorted(rows)
-    return sorted({message["vm_ip_address"] for message in state.of("vmdata")})
+    return sorted({message["vm_ip_address"] for message in state.of("vmdata") if "vm_ip_address" in message})
 
 
 def check(state: State) -> None:
     """Refuse user data that cannot be decoded."""
     rows = state.bag("vmdata")
+    if any("vm_ip_address" not in message for message in state.of("vmdata")):
+        system.log("metadata of a VM without an address: nobody can ask for it")
     for address in _concerned(state):
         render_vm(address, rows.get(address, []))
 
@@ -78,6 +82,12 @@ def apply(state: State) -> None:
             system.unit("reload", UNIT)
         else:
             system.unit("start", UNIT)
+
+
+def prove(state: State) -> None:
+    """Wait until apache listens."""
+    if state.topology.serves_guests:
+        sockets.await_listeners("apache", [(guest.server, 80) for guest in state.topology.guests])
 
 
 def _write_vm(address: str, files: Dict[str, bytes]) -> None:

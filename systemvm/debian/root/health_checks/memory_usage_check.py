@@ -1,0 +1,31 @@
+#!/usr/bin/python3 -ES
+"""Compare the use of memory with what management allows."""
+
+import sys
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.append("/opt/cloud/bin")
+
+from cloudrules import health  # noqa: E402 (byte code is switched off first)
+
+MEMORY = Path("/proc/meminfo")
+
+
+def check():
+    """Say how much is in use."""
+    limits = health.sent("systemThresholds")
+    if not limits:
+        return health.SUCCESS, "management sent no limit"
+    lines = [line.split() for line in MEMORY.read_text(encoding="ascii").split("\n") if line]
+    sizes = {words[0].rstrip(":"): int(words[1]) for words in lines}
+    used = 100.0 * (1 - sizes["MemAvailable"] / sizes["MemTotal"])
+    most = float(limits[0]["maxMemoryUsage"])
+    return (
+        health.SUCCESS if used <= most else health.FAILED,
+        f"{used:.1f} % in use, at most {most:.1f} % allowed",
+    )
+
+
+if __name__ == "__main__":
+    health.main("basic", check)

@@ -139,7 +139,7 @@ def test_a_change_is_said_to_matter_to_a_new_type(add: Catalogued) -> None:
 
 def test_a_broken_bundle_breaks_the_service_of_a_new_type_or_refuses(add: Catalogued) -> None:
     add(ROUTER.format("edge", "dnsmasq") + AGENT.format("telescope", "ntp"))
-    assert faults.breakable("edge") == "dnsmasq"
+    assert faults.breakable("edge").service == "dnsmasq"
     with pytest.raises(UsageError, match=r"no service of a telescope can be broken on purpose \(ntp\)"):
         faults.breakable("telescope")
 

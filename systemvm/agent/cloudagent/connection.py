@@ -161,6 +161,8 @@ class Connection:
             return await handler(frame)
         except (OSError, ValueError, EOFError, asyncio.TimeoutError) as error:
             return {"result": False, "details": f"{type(error).__name__}: {error}"}
+        except asyncio.CancelledError:  # an Exception, up to Python 3.7
+            raise
         except Exception as error:
             # A fault of one command must not end the agent; its trace is in the log.
             logger.exception("%s", frame.get("command"))

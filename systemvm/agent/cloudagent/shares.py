@@ -41,7 +41,8 @@ def nfs_source(url: str) -> Tuple[str, str, Optional[int]]:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise wrong from None
-    plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    # A zone of IPv6 (%) means something on another machine.
+    plain = not (parts.query or parts.fragment or set("@%") & set(parts.netloc))
     if parts.scheme != "nfs" or not plain or not parts.path.startswith("/"):
         raise wrong
     if ":" in host:

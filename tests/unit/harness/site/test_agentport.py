@@ -191,7 +191,10 @@ def test_a_guest_that_makes_no_request_is_named(authority: Authority) -> None:
 
 @pytest.mark.parametrize(
     ("once", "words"),
-    [(True, "conf/agent.properties {0}/cloud.jks ssh"), (False, "conf/agent.properties secret {0}/cloud.jks ssh")],
+    [
+        (True, "conf/agent.properties {0}/cloud.jks ssh"),
+        (False, "conf/agent.properties secret {0}/cloud.jks ssh"),
+    ],
 )
 def test_servers_since_4_17_say_the_passphrase_to_both_programs(
     authority: Authority, once: bool, words: str

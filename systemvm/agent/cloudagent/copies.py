@@ -7,7 +7,7 @@ import base64
 import re
 import ssl
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Optional, Set, Tuple
 
 from .protocol import Frame, number_of, text_of
 from .shares import Shares
@@ -27,7 +27,12 @@ class Copies:
     def __init__(self, shares: Shares, seconds: float, *authorities: Path) -> None:
         """Take where copies go, how long a block may take, and certificates of CAs besides the system's."""
         self._shares, self._seconds, self._authorities = shares, seconds, authorities
-        self.running = 0
+        self._running: Set[Path] = set()
+
+    @property
+    def running(self) -> int:
+        """How many copies are under way."""
+        return len(self._running)
 
     async def copy(self, frame: Frame) -> Frame:
         """Copy ``from`` (http or https) to ``path`` below the share ``url``: whole, or not at all.
@@ -46,12 +51,14 @@ class Copies:
         if wanted and not _SHA256.fullmatch(wanted):
             raise ValueError("sha256 is no digest in hexadecimal")
         request = _request(source, text_of(frame, "user", ""), text_of(frame, "password", ""))
-        folder = await self._shares.ensure(text_of(frame, "url"))
-        self.running += 1
+        target = (await self._shares.ensure(text_of(frame, "url"))) / path
+        if target in self._running:
+            raise ValueError(f"a copy to {path} is under way")
+        self._running.add(target)
         try:
-            size, digest = await self._fetch(source, request, folder / path, most, wanted)
+            size, digest = await self._fetch(source, request, target, most, wanted)
         finally:
-            self.running -= 1
+            self._running.discard(target)
         return {"result": True, "size": size, "sha256": digest}
 
     async def _fetch(

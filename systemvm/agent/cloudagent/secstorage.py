@@ -39,6 +39,7 @@ class SecondaryStorage:
             "mount": self._mount,
             "expect_upload": self._uploads.expect,
             "copy": self._copies.copy,
+            "offer": self._offer,
             "setup": self._setup,
             "firewall": self._firewall,
         }
@@ -64,6 +65,9 @@ class SecondaryStorage:
 
     async def _mount(self, frame: Frame) -> Frame:
         return {"result": True, "path": str(await self._shares.ensure(text_of(frame, "url")))}
+
+    async def _offer(self, frame: Frame) -> Frame:
+        return {"result": True, "path": await self._shares.offer(text_of(frame, "url"))}
 
     async def _setup(self, frame: Frame) -> Frame:
         """Give the web server its certificate, and copies their user."""

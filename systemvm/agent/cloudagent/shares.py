@@ -18,6 +18,8 @@ from .commands import run
 MOUNTS = Path("/mnt/SecStorage")
 STATE = Path("/var/cache/cloud/secstorage.json")
 MOUNTINFO = Path("/proc/self/mountinfo")
+# What other storage VMs may copy, as the web server offers it.
+OFFERED = Path("/var/www/html/copy/template")
 # A share is data: nothing on it is run, and nothing on it has rights.
 _OPTIONS = "retry=0,nosuid,nodev,noexec"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -158,6 +160,23 @@ class Shares:
                 new.write_text(json.dumps(self.urls) + "\n", encoding="utf-8")
                 new.replace(self._state)
         return folder
+
+    async def offer(self, url: str) -> str:
+        """Let other storage VMs copy the templates of a share, and return the path of the web server.
+
+        Raises:
+            ValueError: the URL is none.
+            OSError: it cannot be mounted.
+        """
+        folder = await self.ensure(url)
+        OFFERED.mkdir(parents=True, exist_ok=True)
+        link = OFFERED / folder.name
+        new = link.with_name(link.name + ".new")
+        if new.is_symlink():
+            new.unlink()
+        new.symlink_to(folder / "template")
+        new.replace(link)
+        return f"/copy/template/{folder.name}"
 
     async def _lead(self, host: str) -> None:
         """See that a server outside of this VM's networks is not looked for on the public one."""

@@ -13,6 +13,7 @@ LONGEST_HEAD = 16384
 # How long a client may take to fetch an answer.
 _ANSWER_SECONDS = 10.0
 _LINGER_SECONDS = 3.0
+_MOST_TURNED_AWAY = 32
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -100,6 +101,7 @@ class Door:
         """Take what serves a connection, and how many may be open: in all, and from one address."""
         self._serve, self._most, self._most_each = serve, most, most_each
         self._open: "Counter[str]" = Counter()
+        self._turned_away = 0
 
     async def open(self, port: int, address: str) -> asyncio.AbstractServer:
         """Listen."""
@@ -107,13 +109,20 @@ class Door:
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = str((writer.get_extra_info("peername") or ("",))[0])
-        full = sum(self._open.values()) >= self._most or self._open[peer] >= self._most_each
+        try:
+            if sum(self._open.values()) < self._most and self._open[peer] < self._most_each:
+                await self._let_in(peer, reader, writer)
+            elif self._turned_away < _MOST_TURNED_AWAY:
+                await self._turn_away(reader, writer)
+        finally:
+            writer.close()
+            # Closing waits until all is sent; a client that does not fetch it would keep its connection for ever.
+            asyncio.get_event_loop().call_later(_ANSWER_SECONDS, writer.transport.abort)
+
+    async def _let_in(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[peer] += 1
         try:
-            if full:
-                await self._refuse(reader, writer, _FULL)
-            else:
-                await self._serve(reader, writer)
+            await self._serve(reader, writer)
         except Refusal as refusal:
             await self._refuse(reader, writer, refusal)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
@@ -122,9 +131,14 @@ class Door:
             self._open[peer] -= 1
             if not self._open[peer]:
                 del self._open[peer]
-            writer.close()
-            # Closing waits until all is sent; a client that does not fetch it would keep its connection for ever.
-            asyncio.get_event_loop().call_later(_ANSWER_SECONDS, writer.transport.abort)
+
+    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say that there is no room; who is told so takes none, and beyond some the next just see an end."""
+        self._turned_away += 1
+        try:
+            await self._refuse(reader, writer, _FULL)
+        finally:
+            self._turned_away -= 1
 
     @staticmethod
     async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: Refusal) -> None:

@@ -25,7 +25,7 @@ MANAGEMENT = "host=10.0.5.10 eth1ip=10.0.0.30 eth1mask=255.255.255.0 mgmtcidr=10
 STORAGE = (
     "eth3ip=192.168.16.192 eth3mask=255.255.255.0 storageip=192.168.16.192 storagenetmask=255.255.255.0 "
 )
-COPY_URL = "https://192.0.2.10/copy/template/file"
+COPY_URL = "https://192.0.2.10/copy/template/share/file"
 
 
 def start(machine, bundle, words):
@@ -209,7 +209,9 @@ def test_the_clouds_own_certificate_takes_the_place_of_the_boots(machine, bundle
 
 def test_copies_need_an_address_that_was_let_in_and_the_password(machine, bundle):
     router = start(machine, bundle, MANAGEMENT)
-    router.sh("mkdir -p /var/www/html/copy/template; echo image >/var/www/html/copy/template/file")
+    folder = "/mnt/SecStorage/share/template"
+    router.sh(f"mkdir -p /var/www/html/copy/template {folder}; echo image >{folder}/file")
+    router.sh(f"ln -s {folder} /var/www/html/copy/template/share")
     login = ("-u", "cloud:s3cret $HOME")
     assert curl(router, COPY_URL) == 403
     router.run(f"{AGENT}/config_auth.sh", "cloud", "s3cret $HOME")

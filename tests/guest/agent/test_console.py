@@ -71,8 +71,12 @@ class Browser:
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self.file = self.socket.makefile("rb")
         self.head = []
-        while line := self.file.readline().strip():
-            self.head.append(line.decode())
+        try:
+            while line := self.file.readline().strip():
+                self.head.append(line.decode())
+        except ConnectionError:
+            self.close()
+            raise
 
     def send(self, opcode, data):
         mask = os.urandom(4)
@@ -250,3 +254,26 @@ def test_an_answer_that_names_no_vnc_server_is_said_so(console, management, answ
     browser = Browser(console.network, "good")
     assert browser.head[0] == "HTTP/1.1 502 Bad Gateway"
     browser.close()
+
+
+def test_who_is_turned_away_keeps_nobody_else_out(start, management, vnc):
+    agent = start(consoles=2)
+    management.tokens["good"] = {"allowed": True, "host": "127.0.0.1", "port": vnc}
+    used = Browser(agent.network, "good")
+    silent = [agent.network.connect(8080) for _ in range(60)]
+    assert used.receive() == (2, b"RFB 003.008\n")
+    used.send(2, b"key")
+    assert used.receive() == (2, b"key")
+    silent[0].close()  # the one that was let in
+
+    def free():
+        try:
+            browser = Browser(agent.network, "good")
+        except ConnectionError:  # turned away without a word, as there are too many to tell
+            return False
+        browser.close()
+        return bool(browser.head) and browser.head[0].split()[1] == "101"
+
+    assert eventually(free, 2.5)
+    for connection in [used, *silent]:
+        connection.close()

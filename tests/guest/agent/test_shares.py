@@ -106,3 +106,18 @@ def test_a_mount_that_fails_is_told_by_what_it_said(programs, tmp_path):
     with pytest.raises(OSError, match="mount ended with status 32: access denied"):
         asyncio.run(found.ensure("nfs://10.0.0.6/x"))
     assert found.urls == []
+
+
+def test_the_templates_of_a_share_are_offered_below_the_folder_that_has_a_password(
+    programs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shares, "OFFERED", tmp_path / "copy/template")
+    found = shares.Shares(VALUES, 5, tmp_path / "state")
+    for _ in range(2):
+        path = asyncio.run(found.offer("nfs://10.0.0.6/x"))
+    folder = shares.mount_point("nfs://10.0.0.6/x")
+    assert path == f"/copy/template/{folder.name}"
+    (link,) = (tmp_path / "copy/template").iterdir()
+    assert (link.name, link.readlink()) == (folder.name, folder / "template")
+    with pytest.raises(ValueError, match="not of the form"):
+        asyncio.run(found.offer("nfs://-x/y"))

@@ -255,6 +255,7 @@ def test_a_copy_that_stands_still_holds_nothing_up_and_is_given_up(start, manage
         copy = {"command": "copy", "id": 5, "url": SHARE, "path": "a", "from": f"http://127.0.0.1:{port}/a"}
         management.send(copy)
         assert eventually(lambda: management.ask("check_health")["copies"] == 1)
+        assert "under way" in management.ask("copy", url=SHARE, path="a", **{"from": copy["from"]})["details"]
         assert management.next(command="ping")
         assert management.next(id=5, answer="copy")["details"].startswith("TimeoutError")
     assert management.ask("check_health")["copies"] == 0

@@ -29,6 +29,7 @@ from bundle.seal.manifest import Facts, Manifest, member_rows
 from bundle.seal.seal import Parts, file_facts, seal
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
+from bundle.source.line_ends import check_line_ends, mend_line_ends
 from bundle.source.payload import Payload
 
 _ALGORITHMS: dict[Archive, tuple[str, ...]] = {
@@ -60,6 +61,7 @@ class BuildOptions:
         minimum_template: overrides the oldest template that may be patched.
         workers: threads that read and compress; 0 takes one a core.
         cache: whether packed members are kept for the next build.
+        mend_line_ends: whether text with CR LF is packed with LF; such scripts are refused otherwise.
     """
 
     output: Path
@@ -74,6 +76,7 @@ class BuildOptions:
     minimum_template: str | None = None
     workers: int = 0
     cache: bool = True
+    mend_line_ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,9 @@ def build(options: BuildOptions) -> Built:
     with output.folder(options.output, layout.is_bundle) as folder:
         jars = Jars(options.agent_jars, folder.parent / "jars") if options.agent_jars else None
         payload = find_payload(options.source, options.release, catalogue.load(), jars)
+        if options.mend_line_ends:
+            payload = mend_line_ends(payload, folder.parent / "mended")
+        check_line_ends(payload)
 
         def measured(items: dict[str, Item], name: Archive) -> tuple[Member, ...]:
             return tuple(measure(items.values(), name, options.modes, workers))

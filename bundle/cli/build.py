@@ -42,6 +42,7 @@ from bundle.cli._options import PATH, json_option, print_json
 )
 @click.option("--minimum-template", metavar="R", help="Override the oldest template that may be patched.")
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Threads; one a core without it.")
+@click.option("--mend-line-ends", is_flag=True, help="Pack text that has CR LF line ends with LF.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of packed members.")
 @json_option
 def command(
@@ -56,6 +57,7 @@ def command(
     architecture: str,
     minimum_template: str | None,
     workers: int | None,
+    mend_line_ends: bool,
     no_cache: bool,
     as_json: bool,
 ) -> None:
@@ -76,6 +78,7 @@ def command(
             minimum_template=minimum_template,
             workers=workers or 0,
             cache=not no_cache,
+            mend_line_ends=mend_line_ends,
         )
     )
     manifest = built.manifest

@@ -13,6 +13,7 @@ from bundle.archive.entries import Entry
 from bundle.archive.members import Archive, Member
 from bundle.archive.read_tar import read_tgz
 from bundle.archive.read_zip import read_zip
+from bundle.archive.text import breaks_in_guest
 from bundle.errors import CheckFailed, UsageError
 from bundle.seal import ecdsa, manifest, sums
 from bundle.seal.manifest import ARCHIVES, FileFact, Manifest, file_fact
@@ -116,6 +117,8 @@ def check_members(name: Archive, entries: Iterator[Entry], members: tuple[Member
             raise CheckFailed(f"{name}: member {entry.path!r} is not in the manifest")
         if difference := _difference(entry, member):
             raise CheckFailed(f"{name}: member {entry.path!r} {difference}")
+        if entry.kind == "file" and breaks_in_guest(entry.path, entry.head):
+            raise CheckFailed(f"{name}: member {entry.path!r} has CR LF line ends: no system VM can run it")
     if missing := sorted(expected.keys() - seen):
         raise CheckFailed(f"{name}: member {missing[0]!r} is missing")
 

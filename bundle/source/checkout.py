@@ -12,7 +12,7 @@ from bundle.archive.members import Item, with_parents
 from bundle.catalogue import Catalogue, CheckoutRule, Release, full_version
 from bundle.errors import UsageError
 from bundle.matrix import minimum_template
-from bundle.source.jars import collect_jars
+from bundle.source.jars import check_jars, collect_jars
 from bundle.source.payload import Payload
 from bundle.source.walk import walk
 
@@ -58,10 +58,31 @@ def _keystore_scripts(root: Path) -> Iterator[Item]:
             yield Item(_KEYSTORE_INTO + name, item.source)
 
 
-def _scripts(root: Path, release: Release) -> dict[str, Item]:
+def check_tree(root: Path) -> Path:
+    """Return the folder of the guest scripts.
+
+    Raises:
+        UsageError: the tree has none, and so is not CloudStack's.
+    """
     folder = _first_folder(root, _SCRIPT_FOLDERS)
     if folder is None:
-        raise UsageError(f"{root}: not a CloudStack source tree (it has no {_SCRIPT_FOLDERS[0]})")
+        raise UsageError(
+            f"{root}: not a CloudStack source tree: it has no {_SCRIPT_FOLDERS[0]}",
+            hint="name the root of a checkout, or of a copy of the reference payload",
+        )
+    return folder
+
+
+def _versions(root: Path, said: str) -> tuple[str, ...]:
+    """Return how jars of this tree may call their version: as the tree does, or as the release that was named."""
+    try:
+        return tuple(dict.fromkeys((tree_version(root), said)))
+    except UsageError:
+        return (said,)
+
+
+def _scripts(root: Path, release: Release) -> dict[str, Item]:
+    folder = check_tree(root)
     items = {item.path: item for item in walk(folder, boundary=root) if item.source is not None}
     keystore = {item.path: item for item in _keystore_scripts(root)}
     if not keystore:
@@ -100,7 +121,7 @@ def _agent(root: Path, release: Release, catalogue: Catalogue) -> dict[str, Item
 
 @dataclass(frozen=True)
 class Jars:
-    """Where the jars of the agent are, and a folder for those that have to be unpacked."""
+    """Where the jars of the agent are (a folder or an archive), and a folder for those that have to be unpacked."""
 
     folder: Path
     scratch: Path
@@ -118,6 +139,7 @@ def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalog
     Raises:
         UsageError: the folder is no such tree, or something in it cannot be shipped.
     """
+    check_tree(root)
     said = release or tree_version(root)
     row = catalogue.release(said)
     scripts = _scripts(root, row)
@@ -129,8 +151,9 @@ def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalog
         )
     else:
         found = collect_jars(jars.folder, jars.scratch)
-        agent |= {name: Item(name, path) for name, path in found.items()}
-        notes.append(f"{len(found)} jars from {jars.folder}")
+        check_jars(found, _versions(root, said))
+        agent |= {name: Item(name, path) for name, path in found.jars.items()}
+        notes.append(f"{len(found.jars)} jars from {found.place}")
     return Payload(
         release=row,
         version=full_version(said),

@@ -221,7 +221,7 @@ def test_jars_are_identified_by_their_own_metadata_else_by_name(tmp_path: Path) 
     shaded = jar(tmp_path / "b-1.jar", ("org.a", "a", "9"), ("org.b", "b", "1.0"))
     assert identify("b-1.jar", shaded) == Component("maven", "b", "1.0", "org.b")
     bare = jar(tmp_path / "cloud-utils-4.22.0.0-SNAPSHOT.jar")
-    assert identify(bare.name, bare) == Component("maven", "cloud-utils", "4.22.0.0-SNAPSHOT")
+    assert identify(bare.name, bare) == Component("generic", "cloud-utils", "4.22.0.0-SNAPSHOT")
     (tmp_path / "broken.jar").write_bytes(b"no zip")
     assert identify("broken.jar", tmp_path / "broken.jar") == Component("generic", "broken.jar")
 
@@ -255,7 +255,7 @@ def test_the_bill_of_materials_is_valid_cyclonedx(source: Path, make: Make, tmp_
     out = make(source, tmp_path / "out")
     data = (out / layout.SBOM).read_text()
     document = json.loads(data)
-    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     assert "timestamp" not in document["metadata"]
     purls = {row["purl"] for row in document["components"] if "purl" in row}
     assert purls == {

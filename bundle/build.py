@@ -59,6 +59,8 @@ class BuildOptions:
         restart: how our script restarts services.
         architecture: ``all``, ``amd64`` or ``arm64``.
         minimum_template: overrides the oldest template that may be patched.
+        newest: whether the newest row of the catalogue stands in for a release that is newer than all of them.
+        build: number of the build, which grows; 0 takes ``SOURCE_DATE_EPOCH``, or says none.
         workers: threads that read and compress; 0 takes one a core.
         cache: whether packed members are kept for the next build.
         mend_line_ends: whether text with CR LF is packed with LF; such scripts are refused otherwise.
@@ -74,6 +76,8 @@ class BuildOptions:
     restart: Literal["graceful", "always"] = "graceful"
     architecture: str = "all"
     minimum_template: str | None = None
+    newest: bool = False
+    build: int = 0
     workers: int = 0
     cache: bool = True
     mend_line_ends: bool = False
@@ -108,21 +112,35 @@ def _epoch_of(members: dict[Archive, tuple[Member, ...]]) -> int:
     return _EPOCH_FROM + int.from_bytes(digest[:4], "big") % _EPOCH_SPAN // 2 * 2
 
 
-def _facts(payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]]) -> Facts:
+def _script_digest(payload: Payload, options: BuildOptions, script: bytes | None) -> str:
+    if script is not None:
+        return hashlib.sha256(script).hexdigest()
+    from bundle.seal.script import program_digest
+
+    return program_digest(payload.release, options.restart)
+
+
+def _facts(
+    payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]], script: bytes | None
+) -> Facts:
     epoch = source_date_epoch()
     if options.minimum_template is not None:
         catalogue.number_of(options.minimum_template)
     return Facts(
         release=payload.release.name,
+        row=payload.row,
         version=payload.version,
+        label=payload.label,
+        build=options.build or epoch or 0,
         architecture=options.architecture,
         minimum_template=options.minimum_template or payload.minimum_template,
         origin=payload.origin,
         modes=options.modes,
         digest=payload.release.signature,
         epoch=_epoch_of(members) if epoch is None else epoch,
-        script="foreign" if options.script else "rendered",
-        restart=options.restart,
+        script="rendered" if script is None else "foreign",
+        script_digest=_script_digest(payload, options, script),
+        restart=options.restart if script is None else "unknown",
     )
 
 
@@ -236,7 +254,7 @@ def build(options: BuildOptions) -> Built:
     store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
     with output.folder(options.output, layout.is_bundle) as folder:
         jars = Jars(options.agent_jars, folder.parent / "jars") if options.agent_jars else None
-        payload = find_payload(options.source, options.release, catalogue.load(), jars)
+        payload = find_payload(options.source, options.release, catalogue.load(), jars, newest=options.newest)
         if options.mend_line_ends:
             payload = mend_line_ends(payload, folder.parent / "mended")
         check_line_ends(payload)
@@ -248,7 +266,7 @@ def build(options: BuildOptions) -> Built:
             "agent.zip": measured(payload.agent, "agent.zip"),
             "cloud-scripts.tgz": measured(payload.scripts, "cloud-scripts.tgz"),
         }
-        facts = _facts(payload, options, members)
+        facts = _facts(payload, options, members, script)
         with ThreadPoolExecutor(workers) as pool:
             archiver = _Archiver(pool, store, workers, facts.epoch)
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}

@@ -41,6 +41,18 @@ from bundle.cli._options import PATH, json_option, print_json
     "--architecture", type=click.Choice(["all", "amd64", "arm64"]), default="all", show_default=True
 )
 @click.option("--minimum-template", metavar="R", help="Override the oldest template that may be patched.")
+@click.option(
+    "--next",
+    "newest",
+    is_flag=True,
+    help="Let the newest known release stand in for a newer one, and say so.",
+)
+@click.option(
+    "--build-number",
+    type=click.IntRange(1, 1 << 52),
+    metavar="N",
+    help="A number that grows with every build; SOURCE_DATE_EPOCH without it.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Threads; one a core without it.")
 @click.option("--mend-line-ends", is_flag=True, help="Pack text that has CR LF line ends with LF.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of packed members.")
@@ -56,6 +68,8 @@ def command(
     restart: Literal["graceful", "always"],
     architecture: str,
     minimum_template: str | None,
+    newest: bool,
+    build_number: int | None,
     workers: int | None,
     mend_line_ends: bool,
     no_cache: bool,
@@ -76,6 +90,8 @@ def command(
             restart=restart,
             architecture=architecture,
             minimum_template=minimum_template,
+            newest=newest,
+            build=build_number or 0,
             workers=workers or 0,
             cache=not no_cache,
             mend_line_ends=mend_line_ends,
@@ -93,7 +109,5 @@ def command(
         f"{name} {sum(row.kind == 'file' for row in rows)} files"
         for name, rows in sorted(manifest.members.items())
     )
-    click.echo(
-        f"{output}: CloudStack {manifest.facts.version}, {counts}, {'signed' if key else 'not signed'}"
-    )
+    click.echo(f"{output}: CloudStack {manifest.facts.name}, {counts}, {'signed' if key else 'not signed'}")
     click.echo(f"content digest sha256:{manifest.content_digest}")

@@ -26,7 +26,13 @@ def _line(letter: str, member: Member) -> str:
 
 
 def render_guest_manifest(
-    *, version: str, architecture: str, minimum_template: str, digest: str, archives: dict[Archive, Packed]
+    *,
+    version: str,
+    architecture: str,
+    minimum_template: str,
+    digest: str,
+    archives: dict[Archive, Packed],
+    build: int = 0,
 ) -> str:
     """Return the text: a header, one line an archive, one line a member.
 
@@ -36,6 +42,7 @@ def render_guest_manifest(
         minimum_template: the oldest template that may be patched.
         digest: algorithm of the signature file, ``md5`` or ``sha512``.
         archives: the two archives.
+        build: number of the build, which grows; 0 leaves it out.
     """
     lines = [
         "format\t1",
@@ -43,6 +50,7 @@ def render_guest_manifest(
         f"architecture\t{architecture}",
         f"minimum_template\t{minimum_template}",
         f"digest\t{digest}",
+        *([f"build\t{build}"] if build else []),
     ]
     for name in sorted(archives, reverse=True, key=lambda name: LETTERS[name]):
         packed = archives[name]

@@ -123,7 +123,7 @@ def render(
     bom = Bom(serial_number=uuid5(_NAMESPACE, content_digest))
     root = Part(
         name="cloudstack-systemvm-patch-bundle",
-        version=facts.version,
+        version=facts.name,
         type=ComponentType.APPLICATION,
         bom_ref=f"bundle-{content_digest}",
     )
@@ -134,7 +134,7 @@ def render(
     for archive, members in archives.items():
         whole = Part(
             name=archive,
-            version=facts.version,
+            version=facts.name,
             type=ComponentType.FILE,
             bom_ref=archive,
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=files[archive].sha256)],

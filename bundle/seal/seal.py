@@ -35,6 +35,7 @@ def guest_manifest(parts: Parts) -> str:
         minimum_template=facts.minimum_template,
         digest=facts.digest,
         archives=parts.archives,
+        build=facts.build,
     )
 
 

@@ -67,7 +67,7 @@ mkdir -p %{{buildroot}}/{folder}
 
 def _description(found: Manifest) -> str:
     return (
-        f"The files agent.zip, cloud-scripts.tgz and patch-sysvms.sh of CloudStack {found.facts.version},\n"
+        f"The files agent.zip, cloud-scripts.tgz and patch-sysvms.sh of CloudStack {found.facts.name},\n"
         f"content digest sha256:{found.content_digest}."
     )
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from bundle.archive.members import Item, with_parents
-from bundle.catalogue import Catalogue, CheckoutRule, Release, full_version
+from bundle.catalogue import Catalogue, CheckoutRule, Release, full_version, number_of
 from bundle.errors import UsageError
 from bundle.matrix import minimum_template
 from bundle.source.jars import check_jars, collect_jars
 from bundle.source.payload import Payload
 from bundle.source.walk import walk
+from bundle.version import label_of
 
 # Newest layout first.
 _SCRIPT_FOLDERS = ("systemvm/debian", "systemvm/patches/debian/config")
@@ -127,7 +129,25 @@ class Jars:
     scratch: Path
 
 
-def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalogue: Catalogue) -> Payload:
+def _row(said: str, catalogue: Catalogue, newest: bool) -> tuple[Release, Literal["own", "newest"]]:
+    """Return the row of a release, and whether it is its own; ``newest`` lets the newest one stand in."""
+    try:
+        return catalogue.release(said), "own"
+    except UsageError as error:
+        last = catalogue.newest
+        if number_of(said) <= last.number:
+            raise
+        if newest:
+            return last, "newest"
+        raise UsageError(
+            str(error),
+            hint=f"--next builds it by the rules of {last.name} and says so; --release {last.name} calls it {last.name}",
+        ) from None
+
+
+def checkout_payload(
+    root: Path, release: str | None, jars: Jars | None, catalogue: Catalogue, *, newest: bool = False
+) -> Payload:
     """Return what CloudStack's own build packs from a source tree.
 
     Args:
@@ -135,16 +155,19 @@ def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalog
         release: overrides the version that the tree says.
         jars: where the jars of the agent are; None leaves them out and says so.
         catalogue: the release catalogue.
+        newest: whether the newest row of the catalogue stands in for a release that is newer than all of them.
 
     Raises:
         UsageError: the folder is no such tree, or something in it cannot be shipped.
     """
     check_tree(root)
     said = release or tree_version(root)
-    row = catalogue.release(said)
+    row, whose = _row(said, catalogue, newest)
     scripts = _scripts(root, row)
     agent = _agent(root, row, catalogue)
     notes = []
+    if whose == "newest":
+        notes.append(f"{said} is newer than the catalogue: built by the rules of {row.name}")
     if jars is None:
         notes.append(
             "agent.zip has no jars: the agent of SSVM and CPVM cannot start (--agent-jars adds them)"
@@ -157,7 +180,9 @@ def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalog
     return Payload(
         release=row,
         version=full_version(said),
-        minimum_template=minimum_template(row.name, catalogue),
+        label=label_of(said),
+        row=whose,
+        minimum_template=minimum_template(full_version(said) if whose == "own" else row.name, catalogue),
         origin="checkout",
         scripts=with_parents(scripts),
         agent=with_parents(agent),

@@ -12,7 +12,12 @@ from bundle.source.payload import Payload, is_reference, reference_payload
 
 
 def find_payload(
-    source: Path | None, release: str | None, catalogue: Catalogue, jars: Jars | None = None
+    source: Path | None,
+    release: str | None,
+    catalogue: Catalogue,
+    jars: Jars | None = None,
+    *,
+    newest: bool = False,
 ) -> Payload:
     """Return the payload of a source tree.
 
@@ -22,6 +27,7 @@ def find_payload(
         release: the release to build; None takes what the tree says, or the catalogue's default.
         catalogue: the release catalogue.
         jars: where the jars of a checkout's agent are.
+        newest: whether the newest row stands in for a release that is newer than the catalogue.
 
     Raises:
         UsageError: the tree is neither, or the options do not fit it.
@@ -36,4 +42,4 @@ def find_payload(
                     "--agent-jars is for a CloudStack checkout; the reference payload has no jars"
                 )
             return reference_payload(place, release or catalogue.default, catalogue)
-    return checkout_payload(root, release, jars, catalogue)
+    return checkout_payload(root, release, jars, catalogue, newest=newest)

@@ -11,6 +11,7 @@ from bundle.archive.members import Item, with_parents
 from bundle.catalogue import Catalogue, Release, full_version
 from bundle.errors import UsageError
 from bundle.source.walk import walk
+from bundle.version import label_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Payload:
     Attributes:
         release: the row of the catalogue.
         version: full version, for instance ``4.22.0.0``.
+        label: what the version has beside its numbers, for instance ``SNAPSHOT``.
+        row: ``own`` when ``release`` is the version's own row, ``newest`` when it stands in for one.
         minimum_template: the oldest template that the payload runs on.
         origin: ``reference`` or ``checkout``.
         scripts: items of cloud-scripts.tgz, relative to ``/``.
@@ -34,6 +37,8 @@ class Payload:
     scripts: dict[str, Item]
     agent: dict[str, Item]
     notes: tuple[str, ...] = ()
+    label: str = ""
+    row: Literal["own", "newest"] = "own"
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,7 @@ def reference_payload(root: Path, name: str, catalogue: Catalogue) -> Payload:
     return Payload(
         release=release,
         version=full_version(name),
+        label=label_of(name),
         minimum_template=catalogue.reference_minimum_template,
         origin="reference",
         scripts=with_parents(items | _keystore_programs(agent)),

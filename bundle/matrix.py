@@ -10,9 +10,9 @@ from bundle.catalogue import Catalogue, MatrixRow, number_of
 from bundle.version import Span, covers, overlap, span
 
 Word = Literal["yes", "caveat", "unknown", "no"]
-# Whose patch-sysvms.sh does it: ours, or CloudStack's own of the target release.
-Script = Literal["ours", "upstream"]
-SCRIPTS: tuple[Script, ...] = ("ours", "upstream")
+# Whose patch-sysvms.sh does it: ours, CloudStack's own of the target release, or one that nobody knows.
+Script = Literal["ours", "upstream", "foreign"]
+WHOSE = {"ours": "our script", "upstream": "CloudStack's own script", "foreign": "a foreign script"}
 _RANK = {"yes": 0, "note": 0, "caveat": 1, "unknown": 2, "no": 3}
 _WORDS: dict[int, Word] = {0: "yes", 1: "caveat", 2: "unknown", 3: "no"}
 _ANCIENT = "4.13"
@@ -20,12 +20,13 @@ _ANCIENT = "4.13"
 
 @dataclass(frozen=True)
 class Reason:
-    """One statement, what it decides, the VM types it is about, and where it is written."""
+    """One statement, what it decides, the VM types it is about, its source, and the script that it is about, if any."""
 
     verdict: str
     text: str
     source: str
     types: tuple[str, ...]
+    script: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,9 @@ def _reason(row: MatrixRow, template: Span, target: Span) -> Reason:
     """Return what a row says; when it is about some point releases of a pair only, it says which, and is a caveat."""
     whole = covers(row.templates, template) and any(covers(one, target) for one in row.targets)
     if whole or row.verdict in {"note", "caveat", "yes"}:
-        return Reason(row.verdict, row.reason, row.source, row.types)
-    return Reason(
-        "caveat", f"for some of these point releases not at all: {row.reason}", row.source, row.types
-    )
+        return Reason(row.verdict, row.reason, row.source, row.types, row.script)
+    text = f"for some of these point releases not at all: {row.reason}"
+    return Reason("caveat", text, row.source, row.types, row.script)
 
 
 def _is_known(number: tuple[int, int], catalogue: Catalogue) -> bool:
@@ -115,6 +115,8 @@ def _action(word: Word, back: bool, reasons: tuple[Reason, ...]) -> str:
     if word == "no":
         if back:
             return "keep the newer release"
+        if all(reason.script for reason in reasons if reason.verdict == "no"):
+            return "patch with another script, or to a release that mends it"
         return "replace the template: register that of the target release and recreate the VM"
     if word == "unknown":
         return "try it with 'sysvm run' before a patch in production"
@@ -137,10 +139,9 @@ def judge(template: str, target: str, catalogue: Catalogue, script: Script = "ou
     """
     numbers = number_of(template), number_of(target)
     old, new = span(template), span(target)
-    reasons = [_reason(row, old, new) for row in catalogue.matrix if _fits(row, old, new, script)]
     back = new[1] < old[0]
-    if back:
-        reasons.append(_DOWNGRADE)
+    reasons = [_DOWNGRADE] if back else []
+    reasons += [_reason(row, old, new) for row in catalogue.matrix if _fits(row, old, new, script)]
     if not back and (strange := _unknown(*numbers, script, catalogue)):
         reasons.append(strange)
     if not reasons:

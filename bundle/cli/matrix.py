@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from bundle.matrix import Verdict
 
 _STYLES = {"yes": "green", "caveat": "yellow", "unknown": "magenta", "no": "red"}
-_WHOSE = {"ours": "our script", "upstream": "CloudStack's own script"}
 
 
 def _explain(verdict: Verdict) -> None:
-    whose = _WHOSE[verdict.script]
+    from bundle.matrix import WHOSE
+
+    whose = WHOSE[verdict.script]
     click.echo(f"{verdict.template} -> {verdict.target}: {verdict.word} ({verdict.action}), with {whose}")
     for reason in verdict.reasons:
         about = f" [{', '.join(reason.types)}]" if 0 < len(reason.types) < 7 else ""
@@ -29,7 +30,9 @@ def _table(verdicts: list[Verdict], names: list[str], catalogue: Catalogue) -> N
     from rich.console import Console
     from rich.table import Table
 
-    whose = _WHOSE[verdicts[0].script]
+    from bundle.matrix import WHOSE
+
+    whose = WHOSE[verdicts[0].script]
     table = Table(title=f"live patch from template (row) to release (column), with {whose}")
     table.add_column("template", no_wrap=True)
     table.add_column("Debian")

@@ -141,7 +141,7 @@ def _row(said: str, catalogue: Catalogue, newest: bool) -> tuple[Release, Litera
             return last, "newest"
         raise UsageError(
             str(error),
-            hint=f"--next builds it by the rules of {last.name} and says so; --release {last.name} calls it {last.name}",
+            hint=f"--next builds it by the rules of {last.name}; --release {last.name} calls it {last.name}",
         ) from None
 
 

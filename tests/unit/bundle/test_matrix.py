@@ -107,6 +107,8 @@ def test_it_says_when_a_template_must_be_replaced() -> None:
     )
     assert judge("4.20", "4.22", CATALOGUE).action == "live patch"
     assert judge("4.22", "4.20", CATALOGUE).action == "keep the newer release"
+    assert judge("4.20", "4.21.0", CATALOGUE, "upstream").action.startswith("patch with another script")
+    assert judge("4.20", "4.21.0", CATALOGUE, "foreign").word == "yes"
 
 
 def test_a_caveat_names_the_vm_types_that_it_is_about() -> None:

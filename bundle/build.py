@@ -23,10 +23,10 @@ from bundle.archive.store import Store, cache_root, configured_limit
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
 from bundle.errors import UsageError
-from bundle.seal import ecdsa
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Facts, Manifest, member_rows
 from bundle.seal.seal import Parts, file_facts, seal
+from bundle.seal.signer import Signer, choose
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
 from bundle.source.line_ends import check_line_ends, mend_line_ends
@@ -54,7 +54,8 @@ class BuildOptions:
             payload.
         modes: the mode rules.
         agent_jars: where the jars of a checkout's agent are.
-        key: private key that signs the bundle.
+        key: private key that signs the bundle, when there is no other signer.
+        signer: who signs the bundle.
         script: a foreign patch script in place of ours.
         restart: how our script restarts services.
         architecture: ``all``, ``amd64`` or ``arm64``.
@@ -72,6 +73,7 @@ class BuildOptions:
     modes: ModeRule = "careful"
     agent_jars: Path | None = None
     key: Path | None = None
+    signer: Signer | None = None
     script: Path | None = None
     restart: Literal["graceful", "always"] = "graceful"
     architecture: str = "all"
@@ -249,7 +251,7 @@ def build(options: BuildOptions) -> Built:
         InfrastructureError: the output cannot be written.
     """
     workers = options.workers or len(os.sched_getaffinity(0))
-    key = ecdsa.load_private(options.key) if options.key is not None else None
+    signer = options.signer or choose(options.key, None, None, None, None)
     script = _foreign_script(options.script)
     store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
     with output.folder(options.output, layout.is_bundle) as folder:
@@ -272,7 +274,7 @@ def build(options: BuildOptions) -> Built:
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
         content = Manifest(facts, members)
         write(folder / layout.SBOM, _bill(store, content, archives, folder))
-        manifest = seal(folder, Parts(content, archives, script), key)
+        manifest = seal(folder, Parts(content, archives, script), signer)
     if store is not None:
         store.trim()
     return Built(options.output, manifest, payload.notes)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from bundle.cli._options import PATH, json_option, print_json
+from bundle.cli._options import PATH, Keys, json_option, key_options, print_json
 
 
 @click.command("build")
@@ -28,7 +28,7 @@ from bundle.cli._options import PATH, json_option, print_json
 @click.option(
     "--agent-jars", type=PATH, metavar="DIR", help="Jars of the agent: a Maven target or cloudstack-common."
 )
-@click.option("--key", type=PATH, metavar="KEY", help="Sign with this private key.")
+@key_options
 @click.option("--script", type=PATH, metavar="FILE", help="Ship this patch script in place of ours.")
 @click.option(
     "--restart",
@@ -63,7 +63,6 @@ def command(
     release: str | None,
     modes: Literal["careful", "upstream"],
     agent_jars: Path | None,
-    key: Path | None,
     script: Path | None,
     restart: Literal["graceful", "always"],
     architecture: str,
@@ -74,10 +73,12 @@ def command(
     mend_line_ends: bool,
     no_cache: bool,
     as_json: bool,
+    keys: Keys,
 ) -> None:
     """Build a bundle from a source tree: the same bytes from the same source, wherever and whenever."""
     from bundle.build import BuildOptions, build
 
+    signer = keys.signer()
     built = build(
         BuildOptions(
             output=output,
@@ -85,7 +86,7 @@ def command(
             release=release,
             modes=modes,
             agent_jars=agent_jars,
-            key=key,
+            signer=signer,
             script=script,
             restart=restart,
             architecture=architecture,
@@ -101,7 +102,9 @@ def command(
     if as_json:
         files = {name: vars(fact) for name, fact in manifest.files.items()}
         summary = {**vars(manifest.facts), "content_digest": manifest.content_digest, "files": files}
-        print_json({"folder": str(output), **summary, "signed": key is not None, "notes": list(built.notes)})
+        print_json(
+            {"folder": str(output), **summary, "signed": signer is not None, "notes": list(built.notes)}
+        )
         return
     for note in built.notes:
         click.echo(f"note: {note}", err=True)
@@ -109,5 +112,7 @@ def command(
         f"{name} {sum(row.kind == 'file' for row in rows)} files"
         for name, rows in sorted(manifest.members.items())
     )
-    click.echo(f"{output}: CloudStack {manifest.facts.name}, {counts}, {'signed' if key else 'not signed'}")
+    click.echo(
+        f"{output}: CloudStack {manifest.facts.name}, {counts}, {'signed' if signer else 'not signed'}"
+    )
     click.echo(f"content digest sha256:{manifest.content_digest}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle import layout
@@ -15,6 +15,7 @@ from bundle.archive.read_tar import read_tgz
 from bundle.archive.read_zip import read_zip
 from bundle.archive.text import breaks_in_guest
 from bundle.errors import CheckFailed, UsageError
+from bundle.inspect.trio import effective, is_bare
 from bundle.seal import ecdsa, manifest, sums
 from bundle.seal.manifest import ARCHIVES, FileFact, Manifest, file_fact
 
@@ -39,7 +40,8 @@ def _file_names(folder: Path) -> set[str]:
         raise UsageError(f"{folder}: {error.strerror}") from error
     names = {path.name for path in entries}
     if layout.MANIFEST not in names:
-        raise CheckFailed(f"{folder}: no {layout.MANIFEST}: not a bundle")
+        hint = "'sysvm bundle adopt' makes a bundle of these three files" if is_bare(folder) else ""
+        raise CheckFailed(f"{folder}: no {layout.MANIFEST}: not a bundle", hint=hint)
     if missing := sorted(set(layout.REQUIRED) - names):
         raise CheckFailed(f"{folder}: {missing[0]} is missing")
     if odd := sorted(names - {*layout.REQUIRED, *layout.OPTIONAL}):
@@ -137,6 +139,43 @@ def _check_trust(folder: Path, names: set[str], trust: Path) -> None:
     ecdsa.check(key, signature, (folder / layout.MANIFEST).read_bytes(), layout.MANIFEST_SIGNATURE)
 
 
+def _check_archives(folder: Path, found: Manifest) -> None:
+    for name in ARCHIVES:
+        reader = read_zip if name == layout.AGENT else read_tgz
+        entries = reader(folder / name)
+        if found.facts.origin == "adopted":
+            # Others' archives may name a file twice; the last one wins, and is what the manifest describes.
+            entries = (replace(row, path=path) for path, row in effective(list(entries)).items())
+        check_members(name, entries, found.members[name])
+
+
+def verify_installed(folder: Path, trust: Path | None = None) -> Verified:
+    """Prove the three files where ``stage`` put them, by the manifest beside them.
+
+    Args:
+        folder: the folder of the host.
+        trust: the public key that must have signed the manifest; None checks no signature.
+
+    Raises:
+        CheckFailed: something does not match; the line names the file or member.
+        UsageError: a file or the key cannot be read.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+        if trust is not None:
+            _check_trust(folder, names, trust)
+        found = manifest.load(folder / layout.MANIFEST)
+        for name in layout.PAYLOAD:
+            if name not in names:
+                raise CheckFailed(f"{folder}: {name} is missing")
+            if file_fact(folder / name) != found.files.get(name):
+                raise CheckFailed(f"{folder}: {name} does not match {layout.MANIFEST}")
+        _check_archives(folder, found)
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: {error.strerror}") from error
+    return Verified(found, layout.MANIFEST_SIGNATURE in names, trust is not None)
+
+
 def verify(folder: Path, trust: Path | None = None) -> Verified:
     """Prove a bundle.
 
@@ -158,9 +197,7 @@ def verify(folder: Path, trust: Path | None = None) -> Verified:
         _check_files(folder, found, facts)
         _check_detached_sums(folder, names)
         _check_signature_file(folder, found)
-        for name in ARCHIVES:
-            reader = read_zip if name == layout.AGENT else read_tgz
-            check_members(name, reader(folder / name), found.members[name])
+        _check_archives(folder, found)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from error
     return Verified(found, layout.MANIFEST_SIGNATURE in names, trust is not None)

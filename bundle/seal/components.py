@@ -105,6 +105,11 @@ def _deb_metadata(path: Path) -> Component | None:
     return Component("deb", fields["Package"], fields["Version"], "debian", fields.get("Architecture", ""))
 
 
+def is_component(path: str) -> bool:
+    """Say whether a member of this path may be a component, so that its content has to be looked at."""
+    return path.endswith((".jar", ".deb")) or path == _NOVNC or bool(_JQUERY_FILE.fullmatch(path))
+
+
 def identify(path: str, source: Path) -> Component | None:
     """Return the component that a member is; None for an ordinary file.
 

@@ -33,6 +33,7 @@ def render_guest_manifest(
     digest: str,
     archives: dict[Archive, Packed],
     build: int = 0,
+    key: str = "",
 ) -> str:
     """Return the text: a header, one line an archive, one line a member.
 
@@ -43,6 +44,7 @@ def render_guest_manifest(
         digest: algorithm of the signature file, ``md5`` or ``sha512``.
         archives: the two archives.
         build: number of the build, which grows; 0 leaves it out.
+        key: name of the key that signs it; empty leaves it out.
     """
     lines = [
         "format\t1",
@@ -51,6 +53,7 @@ def render_guest_manifest(
         f"minimum_template\t{minimum_template}",
         f"digest\t{digest}",
         *([f"build\t{build}"] if build else []),
+        *([f"key\t{key}"] if key else []),
     ]
     for name in sorted(archives, reverse=True, key=lambda name: LETTERS[name]):
         packed = archives[name]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from bundle import catalogue, layout
 from bundle.archive.members import Archive
 from bundle.archive.output import write
-from bundle.seal import ecdsa, provenance, sums
+from bundle.seal import provenance, sums
 from bundle.seal.guest_manifest import Packed, render_guest_manifest
 from bundle.seal.manifest import FileFact, Manifest, file_fact
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from bundle.seal.signer import Signer
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Parts:
     script: bytes | None = None
 
 
-def guest_manifest(parts: Parts) -> str:
+def guest_manifest(parts: Parts, signer: Signer | None = None) -> str:
     """Return the text that travels inside the script and that its signature covers."""
     facts = parts.content.facts
     return render_guest_manifest(
@@ -36,19 +34,20 @@ def guest_manifest(parts: Parts) -> str:
         digest=facts.digest,
         archives=parts.archives,
         build=facts.build,
+        key=signer.key_id if signer is not None else "",
     )
 
 
-def _script(parts: Parts, key: EllipticCurvePrivateKey | None) -> bytes:
+def _script(parts: Parts, signer: Signer | None) -> bytes:
     if parts.script is not None:
         return parts.script
     from bundle.seal.script import ScriptSpec, render
 
-    text = guest_manifest(parts)
+    text = guest_manifest(parts, signer)
     spec = ScriptSpec(
         release=catalogue.load().release(parts.content.facts.release),
         guest_manifest=text,
-        signature=ecdsa.sign(key, text.encode()) if key is not None else None,
+        signature=signer.sign(text.encode()) if signer is not None else None,
         restart=cast(Literal["graceful", "always"], parts.content.facts.restart),
     )
     text = render(spec)
@@ -64,17 +63,17 @@ def file_facts(folder: Path, archives: dict[Archive, Packed], names: tuple[str, 
     return facts | {name: file_fact(folder / name) for name in names if name not in facts}
 
 
-def seal(folder: Path, parts: Parts, key: EllipticCurvePrivateKey | None) -> Manifest:
-    """Write everything that depends on the finished archives and on the key; returns the manifest.
+def seal(folder: Path, parts: Parts, signer: Signer | None) -> Manifest:
+    """Write everything that depends on the finished archives and on who signs; returns the manifest.
 
     Args:
         folder: the bundle folder with both archives and the bill of materials.
         parts: what the bundle is made of.
-        key: signs the manifest and the guest manifest; None leaves the bundle unsigned.
+        signer: signs the manifest and the guest manifest; None leaves the bundle unsigned.
     """
     content, archives = parts.content, parts.archives
     facts = content.facts
-    write(folder / layout.SCRIPT, _script(parts, key), layout.mode_of(layout.SCRIPT))
+    write(folder / layout.SCRIPT, _script(parts, signer), layout.mode_of(layout.SCRIPT))
     digest = archives["cloud-scripts.tgz"].digests[facts.digest]
     write(folder / layout.SIGNATURE, f"{digest}\n".encode())
     subjects = file_facts(folder, archives, layout.PAYLOAD)
@@ -82,8 +81,8 @@ def seal(folder: Path, parts: Parts, key: EllipticCurvePrivateKey | None) -> Man
     manifest = content.with_files(file_facts(folder, archives, layout.LISTED))
     data = manifest.to_bytes()
     write(folder / layout.MANIFEST, data)
-    if key is not None:
-        write(folder / layout.MANIFEST_SIGNATURE, ecdsa.sign(key, data))
+    if signer is not None:
+        write(folder / layout.MANIFEST_SIGNATURE, signer.sign(data))
     write_sums(folder, manifest)
     return manifest
 

@@ -23,6 +23,7 @@ from bundle.archive.store import Store, cache_root, configured_limit
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
 from bundle.errors import UsageError
+from bundle.seal import provenance
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Facts, Manifest, member_rows
 from bundle.seal.seal import Parts, file_facts, seal
@@ -274,7 +275,8 @@ def build(options: BuildOptions) -> Built:
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
         content = Manifest(facts, members)
         write(folder / layout.SBOM, _bill(store, content, archives, folder))
-        manifest = seal(folder, Parts(content, archives, script), signer)
+        made_of = provenance.dependencies(facts, content.content_digest, payload.checkout)
+        manifest = seal(folder, Parts(content, archives, script, made_of), signer)
     if store is not None:
         store.trim()
     return Built(options.output, manifest, payload.notes)

@@ -16,7 +16,7 @@ from bundle.archive.read_zip import read_zip
 from bundle.archive.text import breaks_in_guest
 from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.trio import effective, is_bare
-from bundle.seal import ecdsa, manifest, sums
+from bundle.seal import dsse, ecdsa, manifest, sums
 from bundle.seal.manifest import ARCHIVES, FileFact, Manifest, file_fact
 
 # These are read as streams, or have limits of their own; all others are read at once.
@@ -139,6 +139,13 @@ def _check_trust(folder: Path, names: set[str], trust: Path) -> None:
     ecdsa.check(key, signature, (folder / layout.MANIFEST).read_bytes(), layout.MANIFEST_SIGNATURE)
 
 
+def _check_envelope(folder: Path, names: set[str], trust: Path | None) -> None:
+    if layout.ENVELOPE in names:
+        key = ecdsa.load_public(trust) if trust is not None else None
+        statement = (folder / layout.PROVENANCE).read_bytes()
+        dsse.check((folder / layout.ENVELOPE).read_bytes(), statement, key, layout.ENVELOPE)
+
+
 def _check_archives(folder: Path, found: Manifest) -> None:
     for name in ARCHIVES:
         reader = read_zip if name == layout.AGENT else read_tgz
@@ -197,6 +204,7 @@ def verify(folder: Path, trust: Path | None = None) -> Verified:
         _check_files(folder, found, facts)
         _check_detached_sums(folder, names)
         _check_signature_file(folder, found)
+        _check_envelope(folder, names, trust)
         _check_archives(folder, found)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from bundle import catalogue, layout
 from bundle.archive.members import Archive
 from bundle.archive.output import write
-from bundle.seal import provenance, sums
+from bundle.seal import dsse, provenance, sums
 from bundle.seal.guest_manifest import Packed, render_guest_manifest
 from bundle.seal.manifest import FileFact, Manifest, file_fact
 from bundle.seal.signer import Signer
@@ -17,11 +17,12 @@ from bundle.seal.signer import Signer
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is sealed from: its content, its two archives, and a foreign script in place of ours."""
+    """What a bundle is sealed from: content, archives, a foreign script in place of ours, and what it was made of."""
 
     content: Manifest
     archives: dict[Archive, Packed]
     script: bytes | None = None
+    made_of: list[dict[str, Any]] | None = None
 
 
 def guest_manifest(parts: Parts, signer: Signer | None = None) -> str:
@@ -77,7 +78,11 @@ def seal(folder: Path, parts: Parts, signer: Signer | None) -> Manifest:
     digest = archives["cloud-scripts.tgz"].digests[facts.digest]
     write(folder / layout.SIGNATURE, f"{digest}\n".encode())
     subjects = file_facts(folder, archives, layout.PAYLOAD)
-    write(folder / layout.PROVENANCE, provenance.statement(facts, content.content_digest, subjects))
+    made_of = parts.made_of or provenance.dependencies(facts, content.content_digest, None)
+    statement = provenance.statement(facts, subjects, made_of)
+    write(folder / layout.PROVENANCE, statement)
+    if signer is not None:
+        write(folder / layout.ENVELOPE, dsse.wrap(statement, signer))
     manifest = content.with_files(file_facts(folder, archives, layout.LISTED))
     data = manifest.to_bytes()
     write(folder / layout.MANIFEST, data)

@@ -15,6 +15,7 @@ from bundle.inspect.verify import verify
 from bundle.seal import sums
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import ARCHIVES, Manifest
+from bundle.seal.provenance import recorded
 from bundle.seal.seal import Parts, seal, write_sums
 from bundle.seal.signer import Signer, choose
 
@@ -38,7 +39,8 @@ def _parts(folder: Path, found: Manifest) -> Parts:
             digests["md5"] = file_digest(folder / name, "md5")
         archives[name] = Packed(fact.size, digests, found.members[name])
     foreign = found.facts.script == "foreign"
-    return Parts(found, archives, (folder / layout.SCRIPT).read_bytes() if foreign else None)
+    script = (folder / layout.SCRIPT).read_bytes() if foreign else None
+    return Parts(found, archives, script, recorded((folder / layout.PROVENANCE).read_bytes()))
 
 
 def _openpgp(folder: Path, user: str) -> None:
@@ -82,7 +84,7 @@ def sign(folder: Path, key: Path | None, openpgp: str | None, signer: Signer | N
     with output.folder(folder, layout.is_bundle) as new:
         kept = {*ARCHIVES, layout.SBOM}
         if private is None:
-            kept |= {*layout.REQUIRED, layout.MANIFEST_SIGNATURE} - {layout.SUMS}
+            kept |= {*layout.REQUIRED, layout.MANIFEST_SIGNATURE, layout.ENVELOPE} - {layout.SUMS}
         for name in sorted(kept):
             if (folder / name).exists():
                 _copy(folder / name, new / name)

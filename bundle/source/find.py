@@ -9,6 +9,18 @@ from bundle.errors import UsageError
 from bundle.paths import payload_root
 from bundle.source.checkout import Jars, checkout_payload
 from bundle.source.payload import Payload, is_reference, reference_payload
+from bundle.source.version_control import with_checkout
+
+
+def _find(root: Path, release: str | None, catalogue: Catalogue, jars: Jars | None, newest: bool) -> Payload:
+    for place in (root, root / "systemvm"):
+        if is_reference(place):
+            if jars is not None:
+                raise UsageError(
+                    "--agent-jars is for a CloudStack checkout; the reference payload has no jars"
+                )
+            return reference_payload(place, release or catalogue.default, catalogue)
+    return checkout_payload(root, release, jars, catalogue, newest=newest)
 
 
 def find_payload(
@@ -35,11 +47,4 @@ def find_payload(
     root = payload_root() if source is None else source
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder")
-    for place in (root, root / "systemvm"):
-        if is_reference(place):
-            if jars is not None:
-                raise UsageError(
-                    "--agent-jars is for a CloudStack checkout; the reference payload has no jars"
-                )
-            return reference_payload(place, release or catalogue.default, catalogue)
-    return checkout_payload(root, release, jars, catalogue, newest=newest)
+    return with_checkout(_find(root, release, catalogue, jars, newest), root)

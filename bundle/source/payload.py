@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bundle.archive.members import Item, with_parents
 from bundle.catalogue import Catalogue, Release, full_version
 from bundle.errors import UsageError
 from bundle.source.walk import walk
 from bundle.version import label_of
+
+if TYPE_CHECKING:
+    from bundle.source.version_control import Checkout
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Payload:
         release: the row of the catalogue.
         version: full version, for instance ``4.22.0.0``.
         label: what the version has beside its numbers, for instance ``SNAPSHOT``.
+        checkout: what git knows about the source; None when it is in no checkout.
         row: ``own`` when ``release`` is the version's own row, ``newest`` when it stands in for one.
         minimum_template: the oldest template that the payload runs on.
         origin: ``reference`` or ``checkout``.
@@ -39,6 +43,7 @@ class Payload:
     notes: tuple[str, ...] = ()
     label: str = ""
     row: Literal["own", "newest"] = "own"
+    checkout: Checkout | None = None
 
 
 @dataclass(frozen=True)

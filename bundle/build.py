@@ -18,7 +18,7 @@ from bundle.archive.measure import measure
 from bundle.archive.members import Archive, Item, Member
 from bundle.archive.modes import ModeRule
 from bundle.archive.output import write
-from bundle.archive.packer import Packer
+from bundle.archive.packer import Compress, Packer
 from bundle.archive.store import Store, cache_root, configured_limit
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
@@ -63,6 +63,7 @@ class BuildOptions:
         minimum_template: overrides the oldest template that may be patched.
         newest: whether the newest row of the catalogue stands in for a release that is newer than all of them.
         build: number of the build, which grows; 0 takes ``SOURCE_DATE_EPOCH``, or says none.
+        compress: ``fast`` stores what is compressed already, ``small`` deflates whatever shrinks.
         workers: threads that read and compress; 0 takes one a core.
         cache: whether packed members are kept for the next build.
         mend_line_ends: whether text with CR LF is packed with LF; such scripts are refused otherwise.
@@ -81,6 +82,7 @@ class BuildOptions:
     minimum_template: str | None = None
     newest: bool = False
     build: int = 0
+    compress: Compress = "fast"
     workers: int = 0
     cache: bool = True
     mend_line_ends: bool = False
@@ -150,7 +152,10 @@ def _facts(
 class _Archiver:
     """Writes both archives with one pool of threads and one cache."""
 
-    def __init__(self, pool: ThreadPoolExecutor, store: Store | None, workers: int, epoch: int) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, store: Store | None, workers: int, epoch: int, compress: Compress
+    ) -> None:
+        self._compress: Compress = compress
         self._pool = pool
         self._store = store
         self._depth = 2 * workers + 2
@@ -159,7 +164,7 @@ class _Archiver:
     def _recipe(self, name: Archive, members: tuple[Member, ...]) -> str:
         """Return a key for everything that the bytes of an archive depend on."""
         rows = "\n".join(f"{row.kind} {row.mode:o} {row.size} {row.sha256} {row.path}" for row in members)
-        return f"{name} {FLAVOUR} {self._epoch} {hashlib.sha256(rows.encode()).hexdigest()}"
+        return f"{name} {FLAVOUR} {self._compress} {self._epoch} {hashlib.sha256(rows.encode()).hexdigest()}"
 
     def write(self, name: Archive, path: Path, members: tuple[Member, ...]) -> Packed:
         """Write one archive and return its size, its digests and its members."""
@@ -192,7 +197,7 @@ class _Archiver:
         follower: TrailingDigest,
     ) -> int:
         if name == "agent.zip":
-            packer = Packer(self._pool, self._store, self._depth)
+            packer = Packer(self._pool, self._store, self._depth, self._compress)
             return write_zip(file, members, self._epoch, packer, self._store, follower)
         kept = self._store.open(f"stream {recipe}") if self._store is not None else None
         size = 0
@@ -271,7 +276,7 @@ def build(options: BuildOptions) -> Built:
         }
         facts = _facts(payload, options, members, script)
         with ThreadPoolExecutor(workers) as pool:
-            archiver = _Archiver(pool, store, workers, facts.epoch)
+            archiver = _Archiver(pool, store, workers, facts.epoch, options.compress)
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
         content = Manifest(facts, members)
         write(folder / layout.SBOM, _bill(store, content, archives, folder))

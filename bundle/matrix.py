@@ -20,7 +20,7 @@ _ANCIENT = "4.13"
 
 @dataclass(frozen=True)
 class Reason:
-    """One statement, what it decides, the VM types it is about, its source, and the script that it is about, if any."""
+    """One statement, what it decides, the VM types and the script it is about (empty: all), and its source."""
 
     verdict: str
     text: str
@@ -66,13 +66,14 @@ def _fits(row: MatrixRow, template: Span, target: Span, script: Script) -> bool:
     )
 
 
-def _reason(row: MatrixRow, template: Span, target: Span) -> Reason:
+def _reason(row: MatrixRow, template: Span, target: Span, everyone: int) -> Reason:
     """Return what a row says; when it is about some point releases of a pair only, it says which, and is a caveat."""
+    types = row.types if len(row.types) < everyone else ()
     whole = covers(row.templates, template) and any(covers(one, target) for one in row.targets)
     if whole or row.verdict in {"note", "caveat", "yes"}:
-        return Reason(row.verdict, row.reason, row.source, row.types, row.script)
+        return Reason(row.verdict, row.reason, row.source, types, row.script)
     text = f"for some of these point releases not at all: {row.reason}"
-    return Reason("caveat", text, row.source, row.types, row.script)
+    return Reason("caveat", text, row.source, types, row.script)
 
 
 def _is_known(number: tuple[int, int], catalogue: Catalogue) -> bool:
@@ -141,7 +142,11 @@ def judge(template: str, target: str, catalogue: Catalogue, script: Script = "ou
     old, new = span(template), span(target)
     back = new[1] < old[0]
     reasons = [_DOWNGRADE] if back else []
-    reasons += [_reason(row, old, new) for row in catalogue.matrix if _fits(row, old, new, script)]
+    reasons += [
+        _reason(row, old, new, len(catalogue.types))
+        for row in catalogue.matrix
+        if _fits(row, old, new, script)
+    ]
     if not back and (strange := _unknown(*numbers, script, catalogue)):
         reasons.append(strange)
     if not reasons:

@@ -21,7 +21,7 @@ def _explain(verdict: Verdict) -> None:
     whose = WHOSE[verdict.script]
     click.echo(f"{verdict.template} -> {verdict.target}: {verdict.word} ({verdict.action}), with {whose}")
     for reason in verdict.reasons:
-        about = f" [{', '.join(reason.types)}]" if 0 < len(reason.types) < 7 else ""
+        about = f" [{', '.join(reason.types)}]" if reason.types else ""
         click.echo(f"  {reason.verdict}{about}: {reason.text}")
         click.echo(f"      source: {reason.source}")
 

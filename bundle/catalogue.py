@@ -15,6 +15,7 @@ from typing import Any, Literal
 from bundle import vm_types
 from bundle.errors import UsageError
 from bundle.paths import payload_root
+from bundle.version import Span, spans
 from bundle.vm_types import Family, Part, Served, VmType
 
 
@@ -71,7 +72,7 @@ class Services:
 
 @dataclass(frozen=True)
 class Release:
-    """One CloudStack release as its system VMs see it. ``name`` is ``"major.minor"``."""
+    """One CloudStack release as its system VMs see it. ``name`` is ``"major.minor"``, ``points`` its point releases."""
 
     name: str
     template: str
@@ -86,6 +87,7 @@ class Release:
     disk_mib: int
     var_mib: int = 0
     remark: str = ""
+    points: tuple[str, ...] = ()
 
     @property
     def number(self) -> tuple[int, int]:
@@ -130,10 +132,17 @@ class CheckoutRule:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """One statement about live patches between two ranges of releases; the ends of a range belong to it."""
+    """One statement about live patches between two ranges of releases; the ends of a range belong to it.
 
-    templates: tuple[tuple[int, int], tuple[int, int]]
-    targets: tuple[tuple[int, int], tuple[int, int]]
+    Attributes:
+        templates: range of the templates.
+        targets: ranges of the releases patched to.
+        script: ``ours`` or ``upstream`` when it is about one patch script only; else empty.
+    """
+
+    templates: Span
+    targets: tuple[Span, ...]
+    script: Literal["", "ours", "upstream"]
     verdict: Literal["yes", "caveat", "no", "note"]
     reason: str
     source: str
@@ -156,6 +165,7 @@ class Catalogue:
     reference_minimum_template: str
     checkout_agent: tuple[CheckoutRule, ...]
     matrix: tuple[MatrixRow, ...]
+    upstream_scripts: dict[str, tuple[str, ...]]
 
     def release(self, name: str) -> Release:
         """Return the row of a release; ``4.22``, ``4.22.1.0`` and ``4.22.0.0-SNAPSHOT`` name the same row.
@@ -206,10 +216,10 @@ class Catalogue:
             and (family is None or row.family == family)
         )
 
-
-def _range(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    first, _, last = text.partition("..")
-    return number_of(first) if first else (0, 0), number_of(last) if last else (999, 999)
+    @property
+    def newest(self) -> Release:
+        """The newest release that there is a row for."""
+        return max(self.releases.values(), key=lambda row: row.number)
 
 
 def _checkout_rule(row: dict[str, Any]) -> CheckoutRule:
@@ -222,8 +232,9 @@ def _matrix_row(row: dict[str, Any], types: dict[str, VmType]) -> MatrixRow:
         if name not in types:
             raise UsageError(f"the catalogue's matrix speaks of a VM type {name!r} that has no row")
     return MatrixRow(
-        templates=_range(row["from"]),
-        targets=_range(row["to"]),
+        templates=spans(row["from"]),
+        targets=tuple(spans(text) for text in ([row["to"]] if isinstance(row["to"], str) else row["to"])),
+        script=row.get("script", ""),
         verdict=row["verdict"],
         reason=row["reason"],
         source=row["source"],
@@ -240,7 +251,9 @@ def parse(document: dict[str, Any]) -> Catalogue:
     types = vm_types.parse(document["type"])
     debians = {int(number): Debian(number=int(number), **row) for number, row in document["debian"].items()}
     releases = {
-        name: Release(name=name, **{**row, "debian": debians[row["debian"]]})
+        name: Release(
+            name=name, **{**row, "debian": debians[row["debian"]], "points": tuple(row.get("points", ()))}
+        )
         for name, row in document["release"].items()
     }
     services = {
@@ -268,6 +281,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         reference_minimum_template=document["reference"]["minimum_template"],
         checkout_agent=tuple(_checkout_rule(row) for row in document["checkout"]["agent"]),
         matrix=tuple(_matrix_row(row, types) for row in document["matrix"]),
+        upstream_scripts={row["sha256"]: tuple(row["releases"]) for row in document["upstream_script"]},
     )
 
 

@@ -28,19 +28,23 @@ from bundle.cli._options import PATH, bundle_argument
 def command(
     folder: Path, layout_name: str, root: Path | None, deb: Path | None, rpm: Path | None, trust: Path | None
 ) -> None:
-    """Verify a bundle and put its three files where a host expects them, or into packages that do."""
+    """Verify a bundle and put its files where a host of its release expects them, or into packages that do."""
     from bundle.errors import UsageError
     from bundle.ship.packages import make_deb, make_rpm
     from bundle.ship.stage import stage
 
     if root is None and deb is None and rpm is None:
         raise UsageError("nothing to do", hint="say where: --root DEST, --deb FILE or --rpm FILE")
-    if deb is not None:
-        make_deb(folder, layout_name, deb, trust)
-        click.echo(str(deb))
-    if rpm is not None:
-        make_rpm(folder, layout_name, rpm, trust)
-        click.echo(str(rpm))
+    for make, place in ((make_deb, deb), (make_rpm, rpm)):
+        if place is not None:
+            found = make(folder, layout_name, place, trust)
+            click.echo(str(place))
+            if not found.facts.build:
+                click.echo(
+                    f"warning: {place}: without a build number packages do not order by time"
+                    " (build with --build-number or SOURCE_DATE_EPOCH)",
+                    err=True,
+                )
     if root is not None:
         staged = stage(folder, layout_name, root, trust)
         for path in staged.files:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -77,6 +78,12 @@ def render(spec: ScriptSpec) -> str:
         unit=_encode((payload_root() / RECOVERY_UNIT).read_bytes()),
     )
     return _condense(text)
+
+
+def program_digest(release: Release, restart: Literal["graceful", "always"]) -> str:
+    """Return the SHA-256 of our script without what travels in it: the same for every bundle of one program."""
+    spec = ScriptSpec(release=release, guest_manifest="format\t1\n", restart=restart)
+    return hashlib.sha256(render(spec).encode()).hexdigest()
 
 
 def _condense(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,34 +140,6 @@ def test_building_without_jars_is_said(checkout: Path, script: Path, sysvm: Call
     done = sysvm("bundle", "build", "--source", checkout, "--script", script, "-o", "out")
     assert done.returncode == 0
     assert "note: agent.zip has no jars" in done.stderr
-
-
-def test_jars_come_from_a_maven_target(checkout: Path, make: Make, tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    (target / "dependencies").mkdir(parents=True)
-    (target / "cloud-systemvm-4.22.0.0.jar").write_bytes(b"PK\x05\x06" + bytes(18))
-    (target / "dependencies" / "gson-2.10.1.jar").write_bytes(b"PK\x05\x06" + bytes(18))
-    (target / "cloud-systemvm-4.22.0.0-sources.jar").write_bytes(b"never shipped")
-    out = make(checkout, tmp_path / "out", agent_jars=target)
-    with zipfile.ZipFile(out / "agent.zip") as archive:
-        jars = [name for name in archive.namelist() if name.endswith(".jar")]
-    assert jars == ["cloud-systemvm-4.22.0.0.jar", "gson-2.10.1.jar"]
-
-
-@pytest.mark.parametrize("place", ["vms/agent.zip", "agent.zip"])
-def test_jars_come_out_of_the_agent_zip_of_an_installed_package(
-    place: str, checkout: Path, make: Make, tmp_path: Path
-) -> None:
-    archive = tmp_path / "cloudstack-common" / place
-    archive.parent.mkdir(parents=True)
-    with zipfile.ZipFile(archive, "w") as file:
-        for name in ("gson-2.10.1.jar", "run.sh", "../evil.jar", "packages/inner.jar", "x-sources.jar"):
-            file.writestr(name, name)
-    out = make(checkout, tmp_path / "place" / "out", agent_jars=tmp_path / "cloudstack-common")
-    with zipfile.ZipFile(out / "agent.zip") as file:
-        assert [name for name in file.namelist() if name.endswith(".jar")] == ["gson-2.10.1.jar"]
-        assert file.read("gson-2.10.1.jar") == b"gson-2.10.1.jar"
-    assert [path.name for path in (tmp_path / "place").iterdir()] == ["out"]
 
 
 def test_a_broken_agent_zip_is_refused(checkout: Path, make: Make, tmp_path: Path) -> None:

@@ -116,10 +116,7 @@ def _others() -> Iterator[tuple[str, str]]:
         yield f"remote-access.{path.name}", text
     yield "monitor.conf", monitor.render_config(guest.MONITOR)
     yield "monitor.cron", monitor.render_cron(guest.MONITOR)
-    peers = {
-        "1-2": guest.PEERS["peers"][0],
-        **{"3-204": corpus.MESSAGES[n]["peers"][0] for n in ("bgp", "bgp-v6")},
-    }
+    peers = {"1-2": guest.PEERS["peers"][0], "3-204": corpus.MESSAGES["bgp-v6"]["peers"][0]}
     peers["4-204"] = {**corpus.MESSAGES["bgp"]["peers"][0], "ip4_address": "192.0.2.9"}
     yield "frr.conf", bgp.render("r-10-VM", peers, "192.0.2.10")
     yield (

@@ -199,7 +199,7 @@ def main() -> None:
         line("zip -0 -r", stored, f"{size(case.folder / 'rival.zip'):.1f} MiB")
         line("tar | gzip -9", timed(lambda: case.tar_gzip(cores)))
         for name in ("fast", "small"):
-            seconds = timed(lambda name=name: case.build("--compress", name, cores=cores))
+            seconds = timed(partial(case.build, "--compress", name, cores=cores))
             ours = size(case.folder / "out/agent.zip")
             line(f"cold build, {name}", seconds, f"{seconds / best:.2f} of zip -9, {ours:.1f} MiB")
         one = timed(lambda: case.build(cores=1))

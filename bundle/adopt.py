@@ -86,6 +86,16 @@ def _with_sources(agent: Path, members: tuple[Member, ...], scratch: Path) -> tu
     return tuple(found)
 
 
+def _bill(folder: Path, content: Manifest, archives: dict[Archive, Packed]) -> bytes:
+    """Return the bill of materials of the archives in a folder."""
+    from bundle.seal import sbom
+
+    agent = _with_sources(folder / layout.AGENT, content.members["agent.zip"], folder.parent / "parts")
+    looked = {**content.members, "agent.zip": agent}
+    files = file_facts(folder, archives, layout.PAYLOAD[:2])
+    return sbom.render(content.facts, content.content_digest, looked, files)
+
+
 def adopt(
     folder: Path, place: Path, *, release: str | None = None, build: int = 0, signer: Signer | None = None
 ) -> Manifest:
@@ -106,8 +116,6 @@ def adopt(
         CheckFailed: an archive or the script is broken.
         InfrastructureError: the place cannot be written.
     """
-    from bundle.seal import sbom
-
     source = find_trio(folder)
     if source is None or not (source / layout.SCRIPT).is_file():
         missing = next(name for name in layout.PAYLOAD if source is None or not (source / name).is_file())
@@ -124,16 +132,7 @@ def adopt(
                 (new / name).chmod(layout.mode_of(name))
                 archives[name] = _packed(new / name, members)
             content = Manifest(facts, found.members)
-            looked = {
-                **found.members,
-                "agent.zip": _with_sources(
-                    new / layout.AGENT, found.members["agent.zip"], new.parent / "parts"
-                ),
-            }
-            bill = sbom.render(
-                facts, content.content_digest, looked, file_facts(new, archives, layout.PAYLOAD[:2])
-            )
-            output.write(new / layout.SBOM, bill)
+            output.write(new / layout.SBOM, _bill(new, content, archives))
             return seal(new, Parts(content, archives, read_script(source / layout.SCRIPT)), signer)
     except OSError as error:
         raise UsageError(f"{error.filename or source}: {error.strerror}") from error

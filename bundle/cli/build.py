@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bundle.cli._options import PATH, Keys, json_option, key_options, print_json
+
+if TYPE_CHECKING:
+    from bundle.build import Built
 
 
 @click.command("build")
@@ -107,13 +110,16 @@ def command(
             mend_line_ends=mend_line_ends,
         )
     )
+    _tell(built, signed=signer is not None, as_json=as_json)
+
+
+def _tell(built: Built, *, signed: bool, as_json: bool) -> None:
+    """Print what was built."""
     manifest = built.manifest
     if as_json:
         files = {name: vars(fact) for name, fact in manifest.files.items()}
         summary = {**vars(manifest.facts), "content_digest": manifest.content_digest, "files": files}
-        print_json(
-            {"folder": str(output), **summary, "signed": signer is not None, "notes": list(built.notes)}
-        )
+        print_json({"folder": str(built.folder), **summary, "signed": signed, "notes": list(built.notes)})
         return
     for note in built.notes:
         click.echo(f"note: {note}", err=True)
@@ -122,6 +128,6 @@ def command(
         for name, rows in sorted(manifest.members.items())
     )
     click.echo(
-        f"{output}: CloudStack {manifest.facts.name}, {counts}, {'signed' if signer else 'not signed'}"
+        f"{built.folder}: CloudStack {manifest.facts.name}, {counts}, {'signed' if signed else 'not signed'}"
     )
     click.echo(f"content digest sha256:{manifest.content_digest}")

@@ -24,9 +24,23 @@ from bundle.cli._options import PATH, bundle_argument
 )
 @click.option("--deb", type=PATH, metavar="FILE", help="Make a Debian package of the same content.")
 @click.option("--rpm", type=PATH, metavar="FILE", help="Make an RPM package of the same content.")
-@click.option("--trust", type=PATH, metavar="PUBKEY", help="The public key that must have signed the bundle.")
+@click.option(
+    "--trust",
+    type=PATH,
+    metavar="PUBKEY",
+    help="The public key, or a folder of keys, that must have signed it.",
+)
+@click.option(
+    "--allow-downgrade", is_flag=True, help="Let an older release or build take the place of a newer one."
+)
 def command(
-    folder: Path, layout_name: str, root: Path | None, deb: Path | None, rpm: Path | None, trust: Path | None
+    folder: Path,
+    layout_name: str,
+    root: Path | None,
+    deb: Path | None,
+    rpm: Path | None,
+    trust: Path | None,
+    allow_downgrade: bool,
 ) -> None:
     """Verify a bundle and put its files where a host of its release expects them, or into packages that do."""
     from bundle.errors import UsageError
@@ -46,7 +60,7 @@ def command(
                     err=True,
                 )
     if root is not None:
-        staged = stage(folder, layout_name, root, trust)
+        staged = stage(folder, layout_name, root, trust, allow_downgrade=allow_downgrade)
         for path in staged.files:
             click.echo(str(path))
         if staged.backup is not None:

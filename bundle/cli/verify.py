@@ -11,7 +11,12 @@ from bundle.cli._options import PATH, bundle_argument, json_option, print_json
 
 @click.command("verify")
 @bundle_argument
-@click.option("--trust", type=PATH, metavar="PUBKEY", help="The public key that must have signed the bundle.")
+@click.option(
+    "--trust",
+    type=PATH,
+    metavar="PUBKEY",
+    help="The public key, or a folder of keys, that must have signed it.",
+)
 @json_option
 def command(folder: Path, trust: Path | None, as_json: bool) -> None:
     """Prove a bundle: sums, manifest, signature, and every member of both archives."""

@@ -24,6 +24,21 @@ _GAPS = {
 }
 
 
+def _members(found: Difference) -> dict[str, Any]:
+    def rows(places: tuple[Place, ...]) -> list[dict[str, str]]:
+        return [{"archive": archive, "path": path} for archive, path in places]
+
+    return {
+        "added": rows(found.added),
+        "removed": rows(found.removed),
+        "changed": rows(found.changed),
+        "modes": [
+            {"archive": row.place[0], "path": row.place[1], "old": f"{row.old:04o}", "new": f"{row.new:04o}"}
+            for row in found.modes
+        ],
+    }
+
+
 def document(found: Difference, old: str, new: str, lines: tuple[FileLines, ...] = ()) -> dict[str, Any]:
     """Return everything that is said about a comparison.
 
@@ -33,10 +48,6 @@ def document(found: Difference, old: str, new: str, lines: tuple[FileLines, ...]
         new: what a person called the new one.
         lines: the changed lines of texts.
     """
-
-    def rows(places: tuple[Place, ...]) -> list[dict[str, str]]:
-        return [{"archive": archive, "path": path} for archive, path in places]
-
     return {
         "old": old,
         "new": new,
@@ -44,17 +55,13 @@ def document(found: Difference, old: str, new: str, lines: tuple[FileLines, ...]
         "notes": list(found.notes),
         "verdict": asdict(found.verdict) if found.verdict is not None else None,
         "base_image": {
-            "suffices": None if found.verdict is None else not found.base_image,
+            "suffices": (
+                None if found.verdict is None or found.verdict.word == "unknown" else not found.base_image
+            ),
             "reason": found.base_image,
         },
         "facts": [asdict(row) for row in found.facts],
-        "added": rows(found.added),
-        "removed": rows(found.removed),
-        "changed": rows(found.changed),
-        "modes": [
-            {"archive": row.place[0], "path": row.place[1], "old": f"{row.old:04o}", "new": f"{row.new:04o}"}
-            for row in found.modes
-        ],
+        **_members(found),
         "script": {
             "does": found.script.describe(),
             "kind": found.script.kind or "assumed",
@@ -106,6 +113,8 @@ def _verdict_lines(said: dict[str, Any]) -> Iterator[str]:
         yield f"  {row['verdict']}{about}: {row['text']} (source: {row['source']})"
     if image["suffices"]:
         yield f"  the base image of {verdict['template']} suffices"
+    elif image["suffices"] is None:
+        yield f"  it is not known whether the base image of {verdict['template']} suffices"
     else:
         yield f"  the base image does not suffice: {image['reason']}"
 

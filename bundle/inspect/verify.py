@@ -16,8 +16,9 @@ from bundle.archive.read_zip import read_zip
 from bundle.archive.text import breaks_in_guest
 from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.trio import effective, is_bare
-from bundle.seal import dsse, ecdsa, manifest, sums
+from bundle.seal import dsse, manifest, sums
 from bundle.seal.manifest import ARCHIVES, FileFact, Manifest, file_fact
+from bundle.seal.trust import load as load_trust
 
 # These are read as streams, or have limits of their own; all others are read at once.
 _LARGE = frozenset({*layout.PAYLOAD, layout.MANIFEST, layout.SBOM})
@@ -132,18 +133,18 @@ def _check_signature_file(folder: Path, found: Manifest) -> None:
 
 
 def _check_trust(folder: Path, names: set[str], trust: Path) -> None:
-    key = ecdsa.load_public(trust)
+    trusted = load_trust(trust)
     if layout.MANIFEST_SIGNATURE not in names:
         raise CheckFailed(f"{folder}: {layout.MANIFEST_SIGNATURE} is missing: the bundle is not signed")
     signature = (folder / layout.MANIFEST_SIGNATURE).read_bytes()
-    ecdsa.check(key, signature, (folder / layout.MANIFEST).read_bytes(), layout.MANIFEST_SIGNATURE)
+    trusted.check(signature, (folder / layout.MANIFEST).read_bytes(), layout.MANIFEST_SIGNATURE)
 
 
 def _check_envelope(folder: Path, names: set[str], trust: Path | None) -> None:
     if layout.ENVELOPE in names:
-        key = ecdsa.load_public(trust) if trust is not None else None
+        trusted = load_trust(trust) if trust is not None else None
         statement = (folder / layout.PROVENANCE).read_bytes()
-        dsse.check((folder / layout.ENVELOPE).read_bytes(), statement, key, layout.ENVELOPE)
+        dsse.check((folder / layout.ENVELOPE).read_bytes(), statement, trusted, layout.ENVELOPE)
 
 
 def _check_archives(folder: Path, found: Manifest) -> None:
@@ -161,7 +162,8 @@ def verify_installed(folder: Path, trust: Path | None = None) -> Verified:
 
     Args:
         folder: the folder of the host.
-        trust: the public key that must have signed the manifest; None checks no signature.
+        trust: the public key, or the folder of keys, one of which must have signed the manifest; None checks no
+            signature.
 
     Raises:
         CheckFailed: something does not match; the line names the file or member.
@@ -188,7 +190,8 @@ def verify(folder: Path, trust: Path | None = None) -> Verified:
 
     Args:
         folder: the bundle.
-        trust: the public key that must have signed the manifest; None checks no signature.
+        trust: the public key, or the folder of keys, one of which must have signed the manifest; None checks no
+            signature.
 
     Raises:
         CheckFailed: something does not match; the line names the file or member.

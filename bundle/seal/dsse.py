@@ -5,15 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING
 
 from bundle.archive import canonical
 from bundle.errors import CheckFailed
-from bundle.seal import ecdsa
 from bundle.seal.signer import Signer
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from bundle.seal.trust import Trust
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -35,11 +31,11 @@ def wrap(payload: bytes, signer: Signer) -> bytes:
     return canonical.dumps(document) + b"\n"
 
 
-def check(data: bytes, payload: bytes, key: EllipticCurvePublicKey | None, where: str) -> None:
-    """Hold an envelope against the statement that it should have, and against a key when one is given.
+def check(data: bytes, payload: bytes, trust: Trust | None, where: str) -> None:
+    """Hold an envelope against the statement that it should have, and against whom we trust when that is given.
 
     Raises:
-        CheckFailed: it is no envelope, has another statement, or no signature by the key.
+        CheckFailed: it is no envelope, has another statement, or no signature that counts.
     """
     try:
         document = json.loads(data)
@@ -50,5 +46,5 @@ def check(data: bytes, payload: bytes, key: EllipticCurvePublicKey | None, where
         raise CheckFailed(f"{where}: not a DSSE envelope ({error})") from error
     if kind != PAYLOAD_TYPE or inside != payload or len(signatures) != 1:
         raise CheckFailed(f"{where}: not an envelope of the statement beside it")
-    if key is not None:
-        ecdsa.check(key, signatures[0], encode(payload), where)
+    if trust is not None:
+        trust.check(signatures[0], encode(payload), where)

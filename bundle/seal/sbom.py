@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
@@ -100,6 +100,14 @@ def _part(member: Member, found: Component, archive: Archive) -> Part:
     )
 
 
+def _parts(members: Iterable[Member], archive: Archive) -> Iterator[Part]:
+    """Yield the components among the members of an archive."""
+    for member in members:
+        found = identify(member.path, member.source) if member.source is not None else None
+        if found is not None:
+            yield _part(member, found, archive)
+
+
 def render(
     facts: Facts,
     content_digest: str,
@@ -140,12 +148,7 @@ def render(
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=files[archive].sha256)],
         )
         bom.components.add(whole)
-        parts = []
-        for member in members:
-            found = identify(member.path, member.source) if member.source is not None else None
-            if found is None:
-                continue
-            parts.append(_part(member, found, archive))
+        parts = list(_parts(members, archive))
         bom.components.update(parts)
         bom.register_dependency(whole, parts)
     bom.register_dependency(root, [part for part in bom.components if part.type is ComponentType.FILE])

@@ -9,11 +9,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import layout
 from bundle.archive import output
 from bundle.archive.digest import file_digest
 from bundle.errors import CheckFailed, UsageError
+from bundle.inspect.trio import is_installed
 from bundle.inspect.verify import verify
+from bundle.seal.manifest import Manifest, load
 from bundle.ship.layouts import Layout, files_for, layout_of
+from bundle.version import span
 
 BACKUP = ".sysvm-livepatch-backup"
 
@@ -87,7 +91,24 @@ def _switch(files: dict[str, Path], place: Path, target: Layout, digests: dict[s
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def stage(folder: Path, kind: str, root: Path, trust: Path | None = None) -> Staged:
+def _check_older(found: Manifest, place: Path) -> None:
+    """Refuse what is older than the bundle that is installed: by release, and by build number of one release."""
+    if not is_installed(place):
+        return
+    old, new = load(place / layout.MANIFEST).facts, found.facts
+    both = old.build and new.build
+    if span(new.version) < span(old.version):
+        older = f"release {new.version} is older than the installed {old.version}"
+    elif new.version == old.version and both and new.build < old.build:
+        older = f"build {new.build} of {new.version} is older than the installed build {old.build}"
+    else:
+        return
+    raise CheckFailed(f"{place}: {older}", hint="--allow-downgrade permits it")
+
+
+def stage(
+    folder: Path, kind: str, root: Path, trust: Path | None = None, *, allow_downgrade: bool = False
+) -> Staged:
     """Install the files of a bundle below ``root``; each of them is old or new at any moment, never cut.
 
     Args:
@@ -95,9 +116,10 @@ def stage(folder: Path, kind: str, root: Path, trust: Path | None = None) -> Sta
         kind: one of ``layouts.KINDS``.
         root: ``/`` of the host, or of the tree that becomes one.
         trust: the public key that must have signed the bundle; None checks no signature.
+        allow_downgrade: whether an older release, or an older build of one release, may take the place of a newer.
 
     Raises:
-        CheckFailed: the bundle does not verify, or an installed file is not what was staged.
+        CheckFailed: the bundle does not verify, is older than what is installed, or changed meanwhile.
         UsageError: the root does not exist.
         InfrastructureError: the place cannot be written.
     """
@@ -106,6 +128,8 @@ def stage(folder: Path, kind: str, root: Path, trust: Path | None = None) -> Sta
     found = verify(folder, trust).manifest
     target = layout_of(kind, found.facts.release)
     place = _place(root, target)
+    if not allow_downgrade:
+        _check_older(found, place)
     with tempfile.TemporaryDirectory() as scratch:
         files = files_for(folder, found, target, Path(scratch))
         targets = tuple(place / name for name in files)

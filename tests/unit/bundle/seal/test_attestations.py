@@ -30,6 +30,7 @@ from bundle.seal import dsse
 from bundle.seal.components import Component, identify
 from bundle.seal.ecdsa import generate, load_private, load_public
 from bundle.seal.manifest import load
+from bundle.seal.trust import load as load_trust
 from bundle.ship.resign import sign
 from tests.unit.bundle.source.jar_sets import write_jar
 
@@ -249,8 +250,8 @@ def test_an_envelope_of_another_statement_or_key_is_caught(source: Path, make: M
     out = make(source, tmp_path / "out", key=tmp_path / "K")
     payload = (out / layout.PROVENANCE).read_bytes()
     data = (out / layout.ENVELOPE).read_bytes()
-    dsse.check(data, payload, load_public(public), "x")
-    other = load_public(generate(tmp_path / "other"))
+    dsse.check(data, payload, load_trust(public), "x")
+    other = load_trust(generate(tmp_path / "other"))
     with pytest.raises(CheckFailed, match="not made with the trusted key"):
         dsse.check(data, payload, other, "x")
     with pytest.raises(CheckFailed, match="not an envelope of the statement"):

@@ -225,3 +225,25 @@ def test_the_commands_print_what_they_made(bundle_dir: Path, host: Path, sysvm: 
     assert nothing.returncode == 2
     assert "--root DEST, --deb FILE or --rpm FILE" in nothing.stderr
     assert sysvm("bundle", "iso", bundle_dir, "-o", "x.iso").returncode == 2
+
+
+def test_an_older_build_or_release_takes_the_place_of_a_newer_one_only_on_demand(
+    source: Path, make: Make, host: Path, tmp_path: Path, sysvm: Callable
+) -> None:
+    bundles = {
+        (release, build): make(source, tmp_path / f"{release}-{build}", release=release, build=build)
+        for release, build in (("4.21", 9), ("4.22", 5), ("4.22", 7))
+    }
+    stage(bundles["4.21", 9], "kvm", host)
+    stage(bundles["4.22", 7], "kvm", host)
+    for older, words in (
+        (("4.22", 5), "build 5 of 4.22.0.0 is older"),
+        (("4.21", 9), "release 4.21.0.0 is older"),
+    ):
+        with pytest.raises(CheckFailed, match=words) as caught:
+            stage(bundles[older], "kvm", host)
+        assert "--allow-downgrade" in caught.value.hint
+        assert digests(host / VMS) == digests(bundles["4.22", 7])
+    done = sysvm("bundle", "stage", bundles["4.22", 5], "--root", host, "--allow-downgrade")
+    assert done.returncode == 0
+    assert digests(host / VMS) == digests(bundles["4.22", 5])

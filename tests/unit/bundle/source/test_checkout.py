@@ -213,3 +213,35 @@ def test_the_version_is_cloudstacks_and_not_the_parents(checkout: Path) -> None:
 )
 def test_versions_are_four_numbers(name: str, full: str) -> None:
     assert full_version(name) == full
+
+
+def test_a_tree_that_is_newer_than_the_catalogue_is_built_on_demand_and_marked(
+    tmp_path: Path, script: Path, sysvm: Callable
+) -> None:
+    tree = checkout_tree.make_checkout(tmp_path / "tree", "4.23.0.0-SNAPSHOT")
+    build = ("bundle", "build", "--source", tree, "--script", script, "-o", "out")
+    refused = sysvm(*build)
+    assert (refused.returncode, "--next builds it by the rules of 4.22" in refused.stderr) == (2, True)
+    done = sysvm(*build, "--next")
+    assert (done.returncode, "built by the rules of 4.22" in done.stderr) == (0, True)
+    facts = load(tmp_path / "out/manifest.json").facts
+    assert (facts.release, facts.row, facts.version, facts.label) == (
+        "4.22",
+        "newest",
+        "4.23.0.0",
+        "SNAPSHOT",
+    )
+    assert "newer than the catalogue was" in sysvm("bundle", "verify", "out").stdout
+    known = checkout_tree.make_checkout(tmp_path / "known")
+    text = sysvm("bundle", "diff", known, "out").stdout
+    assert "verdict: unknown" in text
+    assert "it is not known whether the base image of 4.22.0.0 suffices" in text
+
+
+def test_next_is_for_newer_trees_only(tmp_path: Path, make: Make) -> None:
+    facts = load(
+        make(checkout_tree.make_checkout(tmp_path / "tree"), tmp_path / "out", newest=True) / "manifest.json"
+    ).facts
+    assert (facts.row, facts.release, facts.label) == ("own", "4.22", "SNAPSHOT")
+    with pytest.raises(UsageError, match="unknown release"):
+        make(checkout_tree.make_checkout(tmp_path / "old", "3.0.0.0"), tmp_path / "x", newest=True)

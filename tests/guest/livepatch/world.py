@@ -114,7 +114,9 @@ def expect_refused(lab: Lab, reason: str) -> Iterator[Callable[[Run], None]]:
     expect_same(rules, lab.filter_rules(), "the packet filter")
     for name in landed:
         expect(not (lab.root / "var/cache/cloud" / name).exists(), f"a boot would install {name}")
-        expect((lab.root / JOURNAL / "landed" / name).exists(), f"{name} is gone, a second try cannot find it")
+        expect(
+            (lab.root / JOURNAL / "landed" / name).exists(), f"{name} is gone, a second try cannot find it"
+        )
 
 
 def expect_rolled_back(lab: Lab, run: Run, before: object, reason: str = "") -> None:

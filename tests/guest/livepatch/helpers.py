@@ -15,7 +15,35 @@ HERE = Path(__file__).resolve().parent
 How = Literal["fail", "kill", "late-fail", "late-kill", "hang"]
 HOWS: tuple[How, ...] = ("fail", "kill", "late-fail", "late-kill", "hang")
 # The programs that the script calls; those of dpkg have plays of their own.
-PROGRAMS = ["base64", "gzip", "sha256sum", "sha512sum", "stat", "tar", "unzip", "mv", "cp", "rm", "mkdir", "chmod", "find", "flock", "setsid", "timeout", "install", "ln", "tail", "head", "readlink", "sync", "systemctl", "ss", "iptables", "iptables-save", "iptables-restore"]
+PROGRAMS = [
+    "base64",
+    "gzip",
+    "sha256sum",
+    "sha512sum",
+    "stat",
+    "tar",
+    "unzip",
+    "mv",
+    "cp",
+    "rm",
+    "mkdir",
+    "chmod",
+    "find",
+    "flock",
+    "setsid",
+    "timeout",
+    "install",
+    "ln",
+    "tail",
+    "head",
+    "readlink",
+    "sync",
+    "systemctl",
+    "ss",
+    "iptables",
+    "iptables-save",
+    "iptables-restore",
+]
 LIMITS = {"LIVEPATCH_LIMIT": "3", "LIVEPATCH_SERVICE_LIMIT": "2"}
 
 

@@ -193,3 +193,33 @@ def test_carries_the_restart_policy_and_live_paths():
     text = bundles.make(replace(bundles.new_content(), restart="always")).script
     assert "RESTART_POLICY=always" in text
     assert "etc/haproxy/haproxy.cfg" in text
+
+
+# An assignment of its own, whose status is looked at at once.
+CHECKED = re.compile(r"^\s*\w+\+?=\$\(.*\)\S* \|\| (return 1|refuse|fail|status=\$\?)")
+
+
+def _unasked(code: str) -> list[str]:
+    """Return lines that take an answer without looking at how the program ended."""
+    lines = [line for line in code.splitlines() if not line.lstrip().startswith("#")]
+    bare = [line for line in lines if re.search(r"< <\((?!:\))|\s<\((?!:\))|>\(", line)]
+    return bare + [line for line in lines if re.search(r"\$\((?!\()", line) and not CHECKED.search(line)]
+
+
+def test_every_question_is_asked():
+    """No bare process substitution, whose status nobody sees, and no unchecked command substitution."""
+    assert _unasked(_script()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mapfile -d '' -t names < <(exec find . -print0)",
+        'for word in $(<"$CACHE/enabled_svcs"); do',
+        'split_at lines "$eol" "$(printf x | sort)"',
+        '[[ -z $(dpkg --audit) ]] || refuse "half configured"',
+        "openssl dgst -signature <(payload_signature)",
+    ],
+)
+def test_a_question_that_is_not_asked_is_noticed(line):
+    assert _unasked(line) == [line]

@@ -1,4 +1,4 @@
-"""The helper walk: every program that a run calls fails, is killed or hangs once; the VM is old or new, and no answer lies."""
+"""The helper walk: every program that a run calls fails, is killed or hangs once; no answer lies about old and new."""
 
 from __future__ import annotations
 

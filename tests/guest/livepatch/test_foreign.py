@@ -157,11 +157,11 @@ def test_links_and_empty_folders_of_the_agent_stay(stage):
             (conf / name).rename(keep / name)
             (conf / name).symlink_to(f"/root/keep/{name}")
         (lab.root / AGENT / "spool/empty").mkdir(parents=True)
-        before = {name: (keep / name).read_bytes() for name in os.listdir(keep)}
+        before = {path.name: path.read_bytes() for path in keep.iterdir()}
         assert lab.patch(bundles.new()).status == 0
-        assert {name: (keep / name).read_bytes() for name in os.listdir(keep)} == before
+        assert {path.name: path.read_bytes() for path in keep.iterdir()} == before
         for name in ("cloud.jks", "agent.properties", "log4j-cloud.xml.dist-old"):
-            assert os.readlink(conf / name) == f"/root/keep/{name.removesuffix('.dist-old')}"
+            assert str((conf / name).readlink()) == f"/root/keep/{name.removesuffix('.dist-old')}"
         assert (conf / "log4j-cloud.xml").read_text() == "log4j of 4.22\n"
         assert (lab.root / AGENT / "spool/empty").is_dir()
 
@@ -183,7 +183,7 @@ def test_forty_thousand_files_in_the_agent_folder_are_no_obstacle(stage):
         for number in range(40_000):
             (folder / f"{number}").touch()
         assert lab.patch(bundles.new()).status == 0
-        assert len(os.listdir(folder)) == 40_000
+        assert sum(1 for _ in folder.iterdir()) == 40_000
 
 
 # -- other people's archives, keys and locks -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
 ATTEMPT = f"{JOURNAL}/attempt"
 
 
-def _hook(lab, name, text):
+def hook(lab, name, text):
     """Run shell code before a program of the lab's."""
     program = lab.root / "usr/local/sbin" / name
     if program.exists():
@@ -37,7 +37,7 @@ def _stop_in(lab, bundle, label):
 @pytest.mark.parametrize("change", ["touch /etc/cron.hourly/watch", "echo more >>/etc/cron.hourly/watch"])
 def test_a_file_that_is_changed_in_place_meanwhile_keeps_the_change(lab, change):
     """It is the old file still: its number says so."""
-    _hook(lab, "sync", f"[[ $1 != -f || -e /run/lab/once ]] || {{ {change}; : >/run/lab/once; }}")
+    hook(lab, "sync", f"[[ $1 != -f || -e /run/lab/once ]] || {{ {change}; : >/run/lab/once; }}")
     before = lab.state(times=False)
     run = lab.patch(bundles.broken())
     assert (run.status, "rolled back" in run.output) == (1, True), run
@@ -49,7 +49,7 @@ def test_a_file_that_is_changed_in_place_meanwhile_keeps_the_change(lab, change)
 
 def test_an_old_copy_that_cannot_be_removed_holds_nothing_up(lab, stage):
     """As when it is immutable: the patch is proven, and its rest is kept under a name that the log tells."""
-    _hook(lab, "rm", '[[ "$*" != *"/.cloud-livepatch"* ]] || exit 1')
+    hook(lab, "rm", '[[ "$*" != *"/.cloud-livepatch"* ]] || exit 1')
     for number in (1, 2):
         run = lab.patch(bundles.new())
         assert run.output == f"version:{bundles.new().signature} \n", run
@@ -133,7 +133,7 @@ def test_a_mount_below_an_owned_folder_is_refused_and_left_alone(stage):
 def test_a_child_that_hangs_ends_within_the_limit(lab):
     """Also in the checks before anything is written; the answer comes, and the VM is old."""
     before = lab.state()
-    _hook(lab, "install", "exec sleep 600")
+    hook(lab, "install", "exec sleep 600")
     run = lab.patch(bundles.new(), LIVEPATCH_LIMIT="1")
     assert run.status == 1 and "time limit ran out, could not stage what is committed" in run.output, run
     assert lab.state() == before
@@ -141,7 +141,7 @@ def test_a_child_that_hangs_ends_within_the_limit(lab):
 
 def test_hanging_question_is_named_in_the_answer(lab):
     before = lab.state()
-    _hook(lab, "sha512sum", "exec sleep 600")
+    hook(lab, "sha512sum", "exec sleep 600")
     run = lab.patch(bundles.new(), LIVEPATCH_SERVICE_LIMIT="1")
     assert run.status == 1 and "time limit ran out, could not read every file" in run.output, run
     assert lab.state() == before

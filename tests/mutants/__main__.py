@@ -1,7 +1,7 @@
 """Runs the mutants of a set: ``python -m tests.mutants script [row...]``; exit 1 when one survives.
 
-Each mutant is one changed line of a template of the patch script. The lab renders its bundles from the changed templates
-and runs the tests that the mutant's row names; a mutant is killed when they fail.
+Each mutant is one changed line of a template of the patch script. The lab renders its bundles from the changed
+templates and runs the tests that the mutant's row names; a mutant is killed when they fail.
 """
 
 from __future__ import annotations

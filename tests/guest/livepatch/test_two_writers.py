@@ -43,7 +43,9 @@ def test_a_rule_that_arrives_during_a_patch_is_never_lost(stage, story):
         with stage.clone("router") as lab:
             _ready(lab)
             lab.land(walk.BUNDLE[story]())
-            stopped = "worker=$(cut -d' ' -f1 /run/cloud-livepatch.lock); until grep -qs '^State:.T' /proc/$worker/status"
+            stopped = (
+                "read -r worker </run/cloud-livepatch.lock; until grep -qs '^State:.T' /proc/$worker/status"
+            )
             answer, errors = _finish(
                 lab,
                 f"bash {SCRIPT} >/run/lab/out & until [[ -s /run/cloud-livepatch.lock ]]; do sleep 0.02; done;"

@@ -59,6 +59,14 @@ def test_a_question_without_an_answer_ends_the_run(stage, program, name, how):
     helpers.try_case(stage, program, helpers.Case("router", "patch", number, how))
 
 
+@pytest.mark.parametrize("name", ["find", "stat", "head"])
+def test_what_a_killed_program_did_not_tell_is_not_taken_for_nothing(stage, program, name):
+    """What was seen: a search of the agent folder that was killed, and the VM's identity was gone for good."""
+    rows = helpers.calls(stage, program, "consoleproxy", "patch")
+    for number in [number for number, called in enumerate(rows, 1) if called == name][:4]:
+        helpers.try_case(stage, program, helpers.Case("consoleproxy", "patch", number, "kill"))
+
+
 def test_a_program_that_fails_is_noticed(stage, program):
     """The walk can find something: a run whose helper failed at its first question is no success."""
     number = helpers.calls(stage, program, "router", "patch").index("systemctl") + 1

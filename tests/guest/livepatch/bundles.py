@@ -12,8 +12,8 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from bundle import script
 from bundle.catalogue import load
+from bundle.seal import script
 from bundle.seal.script import ScriptSpec, render
 
 # Templates with a mutant in them: see tests/mutants.

@@ -71,3 +71,20 @@ def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
     mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
     tally("pair walk", len(rows), len(mixed))
     assert not mixed, "\n".join(mixed)
+
+
+def test_somebody_stays_when_the_caller_goes(lab):
+    """The session is lost, and then the worker is killed: what stayed behind undoes the patch, and nobody calls."""
+    before = lab.state()
+    (lab.unit("dnsmasq") / "delay").write_text("2\n")
+    lab.land(walk.BUNDLE["patch"]())
+    process = lab.start(
+        "-c",
+        "bash /var/cache/cloud/patch-sysvms.sh & front=$!; until [[ -e /run/lab/restarted ]]; do sleep 0.01; done;"
+        "kill -HUP $front; wait $front; echo $?; read -r worker </run/cloud-livepatch.lock; kill -KILL $worker;"
+        f"for i in {{1..400}}; do [[ -d /{JOURNAL}/attempt ]] || break; sleep 0.05; done",
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert stdout == b"129\n", (stdout, stderr)
+    assert lab.state() == before
+    assert lab.status()["state"] == "rolled-back"

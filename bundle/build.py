@@ -19,10 +19,11 @@ from bundle.archive.members import Archive, Item, Member
 from bundle.archive.modes import ModeRule
 from bundle.archive.output import write
 from bundle.archive.packer import Compress, Packer
-from bundle.archive.store import Store, cache_root, configured_limit
+from bundle.archive.store import Store, configured_limit
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
 from bundle.errors import UsageError
+from bundle.paths import cache_place
 from bundle.seal import provenance
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Facts, Manifest, member_rows
@@ -259,7 +260,7 @@ def build(options: BuildOptions) -> Built:
     workers = options.workers or len(os.sched_getaffinity(0))
     signer = options.signer or choose(options.key, None, None, None, None)
     script = _foreign_script(options.script)
-    store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
+    store = Store(cache_place() / "bundle", configured_limit()) if options.cache else None
     with output.folder(options.output, layout.is_bundle) as folder:
         jars = Jars(options.agent_jars, folder.parent / "jars") if options.agent_jars else None
         payload = find_payload(options.source, options.release, catalogue.load(), jars, newest=options.newest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bundle import files as whole
 from bundle.errors import InfrastructureError
 from harness.image import cpio
 

@@ -60,7 +60,7 @@ def test_an_old_copy_that_cannot_be_removed_holds_nothing_up(lab, stage):
 
 
 DAMAGES = {
-    "an unknown phase": ("phase", lambda data: b"aplly" + data[5:]),
+    "an unknown phase": ("phase", lambda data: b"other" + data[5:]),
     "an empty phase": ("phase", lambda data: b""),
     "empty lists": ("lists", lambda data: b""),
     "a list that is cut off": ("lists", lambda data: data[: len(data) // 2]),

@@ -171,6 +171,8 @@ def test_nothing_is_written_through_a_link_in_a_patch_that_fails(stage):
         properties = lab.root / AGENT / "conf/agent.properties"
         properties.rename(lab.root / "root/own.properties")
         properties.symlink_to("/root/own.properties")
+        # A line is missing, so there is something to write.
+        (lab.root / "root/own.properties").write_text("host=10.0.0.5\n")
         before = lab.state()
         assert lab.patch(bundles.broken()).status == 1
         assert differences(before, lab.state()) == []

@@ -25,6 +25,19 @@ def test_ports_without_an_answer_are_not_shut_ports(lab):
     assert run.status == 1 and "cannot ask for the open ports" in run.output, run
 
 
+def test_a_listing_that_was_killed_is_not_an_empty_archive(lab):
+    hook(lab, "tar", '[[ "$*" != *-tvzf* ]] || kill -KILL $$')
+    run = lab.patch(bundles.new())
+    assert run.status == 1 and "cannot read cloud-scripts.tgz" in run.output, run
+
+
+def test_a_comparison_that_was_killed_is_not_taken_for_half_an_answer(lab):
+    (lab.root / "var/lib/cloud-livepatch/installed.manifest").unlink()
+    hook(lab, "tar", '[[ "$*" != *-dvzf* ]] || kill -KILL $$')
+    run = lab.patch(bundles.new())
+    assert run.status == 1 and "cannot compare the installed archive" in run.output, run
+
+
 def test_the_time_limit_of_the_run_rolls_back_by_itself(lab):
     before = lab.state()
     (lab.unit("dnsmasq") / "delay").write_text("2\n")

@@ -60,7 +60,7 @@ def test_an_old_copy_that_cannot_be_removed_holds_nothing_up(lab, stage):
 
 
 DAMAGES = {
-    "an unknown phase": ("phase", lambda data: b"reply" + data[5:]),
+    "an unknown phase": ("phase", lambda data: b"other" + data[5:]),
     "an empty phase": ("phase", lambda data: b""),
     "empty lists": ("lists", lambda data: b""),
     "a list that is cut off": ("lists", lambda data: data[: len(data) // 2]),
@@ -137,6 +137,27 @@ def test_a_child_that_hangs_ends_within_the_limit(lab):
     run = lab.patch(bundles.new(), LIVEPATCH_LIMIT="1")
     assert run.status == 1 and "time limit ran out, could not stage what is committed" in run.output, run
     assert lab.state() == before
+
+
+def test_slow_checks_end_within_the_limit(lab):
+    """Each question is answered in its time, all together are not."""
+    before = lab.state()
+    for name in ("sha512sum", "sha256sum", "tar"):
+        hook(lab, name, "sleep 3")
+    run = lab.patch(bundles.new(), LIVEPATCH_LIMIT="1")
+    assert run.status == 1 and "nothing changed, the time limit ran out" in run.output, run
+    assert lab.state() == before
+
+
+@pytest.mark.parametrize("phase", ["commit", "undone"])
+def test_a_journal_whose_removal_was_cut_off_is_removed(lab, phase):
+    """Any of its files may be gone by then."""
+    before = lab.state()
+    _stop_in(lab, bundles.new() if phase == "commit" else bundles.broken(), "remove the journal")
+    (lab.root / ATTEMPT / "lists").unlink()
+    run = lab.run("--recover")
+    assert run.status == 0 and not (lab.root / ATTEMPT).exists(), run
+    assert phase == "commit" or lab.state() == before
 
 
 def test_hanging_question_is_named_in_the_answer(lab):

@@ -100,7 +100,7 @@ class DomainSpec:
         for index, nic in enumerate(self.nics):
             arguments += nic.arguments(index)
         if self.accelerator.domain_type == "qemu" and self.arch == "x86_64":
-            # A system VM asks virt-what and waits for its command line only where the answer is kvm: emulation hides its
+            # A system VM asks virt-what, and waits for its command line only where that says kvm: emulation hides its
             # CPUID leaf, and the chassis says KVM. Else a genuine VM boots with what is there by chance.
             arguments += ["-global", f"{self.accelerator.cpu}-{self.arch}-cpu.tcg-cpuid=off"]
         if self.incoming:

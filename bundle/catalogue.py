@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bundle import services as service_tables
 from bundle import vm_types
 from bundle.errors import UsageError
 from bundle.paths import payload_root
+from bundle.services import ServiceRow
 from bundle.version import Span, spans
 from bundle.vm_types import Family, Part, Served, VmType
 
@@ -159,6 +161,7 @@ class Catalogue:
     debians: dict[int, Debian]
     types: dict[str, VmType]
     services: dict[str, Services]
+    service_rows: dict[str, ServiceRow]
     live_paths: tuple[str, ...]
     packages: PackageSets
     units: Units
@@ -260,6 +263,12 @@ def parse(document: dict[str, Any]) -> Catalogue:
         name: Services(tuple(row["enabled"]), tuple(row["disabled"]))
         for name, row in document["services"].items()
     }
+    service_rows = service_tables.parse(document["service"])
+    for row in service_rows.values():
+        if strange := set(row.types) - types.keys():
+            raise UsageError(
+                f"service {row.name!r} of the catalogue is of a VM type {min(strange)!r} that has no row"
+            )
     for name in types:
         if name not in services:
             raise UsageError(f"VM type {name!r} of the catalogue has no table [services.{name}]")
@@ -273,6 +282,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         debians=debians,
         types=types,
         services=services,
+        service_rows=service_rows,
         live_paths=tuple(document["live"]["paths"]),
         packages=_package_sets(document["image"]),
         units=Units(

@@ -9,12 +9,11 @@ from typing import Literal, get_args
 from bundle.archive.members import Archive
 from bundle.catalogue import Catalogue
 from bundle.inspect.readers import Reader, reader_of, types_of, unit_of
+from bundle.services import reloaded
 
 # From harmless to worst. "later" takes effect at the next boot, rule or cron run.
 Effect = Literal["none", "later", "reload", "restart", "failover"]
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
-# What "bring" of services.sh.j2 reloads under the policy "graceful"; all others are restarted.
-RELOADED = ("haproxy", "apache2", "keepalived")
 
 Kind = Literal["ours", "upstream", "foreign", ""]
 
@@ -82,16 +81,16 @@ def is_live(path: str, catalogue: Catalogue) -> bool:
     return any(path.startswith(live) if live.endswith("/") else path == live for live in catalogue.live_paths)
 
 
-def _upstream_restarts(vm_type: str) -> bool:
-    """Say whether CloudStack's own script restarts services of a VM type: it looks at the type's name."""
-    return vm_type in {"consoleproxy", "secstorage"} or vm_type.endswith("router")
+def _upstream_restarts(vm_type: str, catalogue: Catalogue) -> bool:
+    """Say whether CloudStack's own script restarts services of a VM type: agent VMs, and what is called router."""
+    return catalogue.vm_type(vm_type).family == "agent" or vm_type.endswith("router")
 
 
-def _effect(service: str, script: Script, units: set[str]) -> Effect:
+def _effect(service: str, script: Script, units: set[str], catalogue: Catalogue) -> Effect:
     if (
         script.kind in {"ours", ""}
         and script.policy != "always"
-        and service in RELOADED
+        and service in reloaded(catalogue.service_rows)
         and service not in units
     ):
         return "reload"
@@ -119,9 +118,9 @@ def renewals(
             continue
         types = types_of(word, catalogue)
         if script.kind == "upstream":
-            types = tuple(filter(_upstream_restarts, types))
+            types = tuple(name for name in types if _upstream_restarts(name, catalogue))
         if types:
-            rows.append(Renewal(word, _effect(word, script, units), types))
+            rows.append(Renewal(word, _effect(word, script, units, catalogue), types))
     return tuple(sorted(rows, key=lambda row: (-EFFECTS.index(row.effect), row.service)))
 
 

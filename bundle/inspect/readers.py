@@ -87,4 +87,14 @@ def reader_of(archive: Archive, path: str, catalogue: Catalogue) -> Reader | Non
                 else tuple(catalogue.types)
             )
             return Reader(row.reader, row.when, types, service)
+    return _service_of(path, catalogue)
+
+
+def _service_of(path: str, catalogue: Catalogue) -> Reader | None:
+    """Return the service that reads a path, as its row of the catalogue says."""
+    for row in catalogue.service_rows.values():
+        if any(fnmatchcase(path, pattern) for pattern in row.reads):
+            if row.starts:
+                return Reader(row.name, "its next start", row.types)
+            return Reader(row.name, "", types_of(row.name, catalogue), service=True)
     return None

@@ -70,6 +70,7 @@ def render(spec: ScriptSpec) -> str:
         vm_types=" ".join(facts.types),
         agent_types=" ".join(facts.types_that(have="agent")),
         console_types=" ".join(facts.types_that(have="console")),
+        services=list(facts.service_rows.values()),
         agent_on_routers=spec.release.agent_on_routers,
         restart=spec.restart,
         live_paths=" ".join(spec.live_paths),

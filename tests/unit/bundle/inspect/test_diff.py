@@ -14,10 +14,11 @@ from bundle import catalogue
 from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.contents import parse_packages, take
 from bundle.inspect.diff import Difference, compare
-from bundle.inspect.impact import EFFECTS, RELOADED, Script, affected, renewals
+from bundle.inspect.impact import EFFECTS, Script, affected, renewals
 from bundle.inspect.readers import types_of
 from bundle.seal.ecdsa import generate
 from bundle.seal.manifest import load
+from bundle.services import reloaded
 from tests.unit.bundle.source import checkout_tree
 
 Make = Callable[..., Path]
@@ -140,7 +141,7 @@ def test_the_services_that_are_reloaded_are_those_of_the_script(
 ) -> None:
     text = (make(source, tmp_path / "out", script=None) / "patch-sysvms.sh").read_text()
     named = re.findall(r"\$1 == @\(([a-z0-9|]+)\)", text)
-    assert "|".join(RELOADED) in named
+    assert "|".join(reloaded(catalogue.load().service_rows)) in named
 
 
 def test_haproxy_is_affected_by_its_configuration(differ: Callable[..., Difference]) -> None:

@@ -48,7 +48,7 @@ def test_the_guest_has_the_same_devices_as_on_loopback():
     for backend in (Loopback(), Taps()):
         ends, _ = nics_of(plan, backend)
         nics = tuple(Nic(nic.mac, end, 0x10) for nic, end in zip(plan.nics, ends, strict=True))
-        spec = domain.DomainSpec("d", "u", None, None, accel.TCG, nics=nics)
+        spec = domain.DomainSpec("d", "u", accel.TCG, None, None, nics=nics)
         devices.append([word for word in spec.qemu_arguments() if word.startswith("virtio-net-pci")])
     assert devices[0] == devices[1] != []
 

@@ -29,6 +29,16 @@ _SETS = {
 }
 
 
+def _told(name: str, before: rules.RuleSet, after: rules.RuleSet, changes: list[str]) -> str:
+    """Return in words what became of a rule set; one that is gone or new as a whole is named."""
+    if after.lines is None:
+        return f"no rules of {name} are there any more ({len(before.lines or ())} lines before)"
+    if before.lines is None:
+        return f"rules of {name} are there that were not before ({len(after.lines)} lines)"
+    gone = sum(line.startswith("-") for line in changes)
+    return f"{gone} gone, {len(changes) - gone} new: {changes[0]}"
+
+
 def _compare(name: str) -> Callable[[Case], Result]:
     def judge(case: Case) -> Result:
         before = case.before.rules.get(name)
@@ -40,9 +50,7 @@ def _compare(name: str) -> Callable[[Case], Result]:
         for when, moment in moments:
             changes = rules.compare(before, moment.rules[name])
             if changes:
-                gone = sum(line.startswith("-") for line in changes)
-                count = f"{gone} gone, {len(changes) - gone} new"
-                return Finding(f"{when}: {count}: {changes[0]}", tuple(changes))
+                return Finding(f"{when}: {_told(name, before, moment.rules[name], changes)}", tuple(changes))
         return None
 
     judge.__doc__ = f"The rule set {name} is the one from before the patch."

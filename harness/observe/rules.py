@@ -92,7 +92,8 @@ def compare(before: RuleSet, after: RuleSet) -> list[str]:
     if before.lines == after.lines:
         return []
     if before.lines is None or after.lines is None:
-        return ["+ (it was not there before)"] if before.lines is None else ["- (it is not there any more)"]
+        sign, lines = ("+", after.lines) if before.lines is None else ("-", before.lines)
+        return [f"{sign} {line}" for line in lines or ()] or [f"{sign} {before.name}, which is empty"]
     old, new = before.lines, after.lines
     if before.name == "leases":
         old, new = _without_unknown_clients(old, new), _without_unknown_clients(new, old)

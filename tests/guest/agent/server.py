@@ -10,6 +10,7 @@ import ctypes
 import datetime
 import json
 import queue
+import select
 import socket
 import ssl
 import struct
@@ -138,6 +139,8 @@ class Management:
         self.refusals: queue.Queue[str] = queue.Queue()
         self.tokens: dict[str, dict] = {}
         self._connection: ssl.SSLSocket | None = None
+        # OpenSSL's connection takes one thread at a time, and tests send while the server reads.
+        self._lock = threading.RLock()
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -150,9 +153,10 @@ class Management:
         if self._listener:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
-        if self._connection:
-            self._connection.close()
-        self._listener = self._connection = None
+        with self._lock:
+            if self._connection:
+                self._connection.close()
+            self._listener = self._connection = None
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
@@ -162,17 +166,22 @@ class Management:
                 return
             with plain:
                 try:
-                    with self._context.wrap_socket(plain, server_side=True) as connection:
+                    connection = self._context.wrap_socket(plain, server_side=True)
+                    with self._lock:
                         self._connection = connection
                         self.serials.put(connection.getpeercert()["serialNumber"])
+                    try:
                         self._talk(connection)
+                    finally:
+                        with self._lock:
+                            connection.close()
                 except ssl.SSLError as error:
                     self.refusals.put(str(error))
                 except (OSError, struct.error):
                     continue
 
     def _talk(self, connection: ssl.SSLSocket) -> None:
-        while frame := receive(connection):
+        while frame := self._receive(connection):
             self.frames.put(frame)
             if frame.get("command") == "startup":
                 self.send({"answer": "startup", "id": frame["id"], "accepted": True, "ping_interval": 0.2})
@@ -187,7 +196,27 @@ class Management:
         self.send_raw(json.dumps(frame).encode())
 
     def send_raw(self, data: bytes) -> None:
-        self._connection.sendall(struct.pack(">I", len(data)) + data)
+        with self._lock:
+            self._connection.sendall(struct.pack(">I", len(data)) + data)
+
+    def _receive(self, connection: ssl.SSLSocket) -> dict | None:
+        head = self._exactly(connection, 4)
+        return json.loads(self._exactly(connection, struct.unpack(">I", head)[0])) if head else None
+
+    def _exactly(self, connection: ssl.SSLSocket, length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            if connection.fileno() < 0:  # the server was stopped
+                return b""
+            readable, _, _ = select.select([connection.fileno()], [], [], 0.1)
+            with self._lock:
+                if connection.fileno() < 0 or not (readable or connection.pending()):
+                    continue
+                block = connection.recv(length - len(data))
+            if not block:
+                return b""
+            data += block
+        return data
 
     def next(self, **wanted) -> dict:
         """Return the next frame that has these fields."""
@@ -200,21 +229,6 @@ class Management:
         """Ask the agent something and return its answer."""
         self.send({"command": command, "id": 77, **fields})
         return self.next(id=77, answer=command)
-
-
-def receive(connection: ssl.SSLSocket) -> dict | None:
-    head = _exactly(connection, 4)
-    return json.loads(_exactly(connection, struct.unpack(">I", head)[0])) if head else None
-
-
-def _exactly(connection: ssl.SSLSocket, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        block = connection.recv(length - len(data))
-        if not block:
-            return b""
-        data += block
-    return data
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:

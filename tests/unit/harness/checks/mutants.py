@@ -115,7 +115,7 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
     "loses haproxy's socket": (
         change_text("rules.haproxy", None),
         "rules.haproxy",
-        "it is not there any more",
+        "are there any more",
     ),
     "moves a server": (
         change_text("rules.haproxy", haproxy(servers=SERVERS.replace("10.1.1.50", "10.1.1.51"))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +21,3 @@ def bundle_argument(function: _F) -> _F:
 def json_option(function: _F) -> _F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")(function)
-
-
-def print_json(document: object) -> None:
-    """Print a document as indented JSON."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -7,7 +7,8 @@ from typing import Literal
 
 import click
 
-from bundle.cli._options import PATH, json_option, print_json
+from bundle.cli._options import PATH, json_option
+from bundle.sink import tell, tell_json
 
 
 @click.command("build")
@@ -82,15 +83,13 @@ def command(
     if as_json:
         files = {name: vars(fact) for name, fact in manifest.files.items()}
         summary = {**vars(manifest.facts), "content_digest": manifest.content_digest, "files": files}
-        print_json({"folder": str(output), **summary, "signed": key is not None, "notes": list(built.notes)})
+        tell_json({"folder": str(output), **summary, "signed": key is not None, "notes": list(built.notes)})
         return
     for note in built.notes:
-        click.echo(f"note: {note}", err=True)
+        tell(f"note: {note}", err=True)
     counts = ", ".join(
         f"{name} {sum(row.kind == 'file' for row in rows)} files"
         for name, rows in sorted(manifest.members.items())
     )
-    click.echo(
-        f"{output}: CloudStack {manifest.facts.version}, {counts}, {'signed' if key else 'not signed'}"
-    )
-    click.echo(f"content digest sha256:{manifest.content_digest}")
+    tell(f"{output}: CloudStack {manifest.facts.version}, {counts}, {'signed' if key else 'not signed'}")
+    tell(f"content digest sha256:{manifest.content_digest}")

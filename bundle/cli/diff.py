@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bundle.cli._options import PATH, json_option, print_json
+from bundle.cli._options import PATH, json_option
+from bundle.sink import tell, tell_json
 
 if TYPE_CHECKING:
     from bundle.inspect.diff import Difference, Place
@@ -45,30 +46,30 @@ def _document(found: Difference, old: Path, new: Path) -> dict[str, Any]:
 def _print_members(found: Difference) -> None:
     for sign, places in (("+", found.added), ("-", found.removed), ("~", found.changed)):
         for place in places:
-            click.echo(f"{sign} {_place(place)}")
+            tell(f"{sign} {_place(place)}")
     for row in found.modes:
-        click.echo(f"m {_place(row.place)} {row.old:04o} -> {row.new:04o}")
+        tell(f"m {_place(row.place)} {row.old:04o} -> {row.new:04o}")
 
 
 def _print_meaning(found: Difference) -> None:
     from bundle.inspect.impact import MOMENTS
 
-    click.echo("\nOn a VM:")
+    tell("\nOn a VM:")
     for row in found.services:
         what = f"read {MOMENTS[row.service]}" if row.service in MOMENTS else row.effect
         more = f" and {len(row.why) - 3} more" if len(row.why) > 3 else ""
-        click.echo(f"  {row.service}: {what} on {', '.join(row.types) or 'no type'}")
-        click.echo(f"      because of {', '.join(row.why[:3])}{more}")
+        tell(f"  {row.service}: {what} on {', '.join(row.types) or 'no type'}")
+        tell(f"      because of {', '.join(row.why[:3])}{more}")
     for path in found.live:
-        click.echo(f"  live configuration, the VM keeps its own: {path}")
+        tell(f"  live configuration, the VM keeps its own: {path}")
     for name, debian, file in found.packages:
-        click.echo(f"  package {name} ({file}) is installed on Debian {debian or 'any'}")
+        tell(f"  package {name} ({file}) is installed on Debian {debian or 'any'}")
     if found.base_image:
-        click.echo(f"  the base image does not suffice: {found.base_image}")
+        tell(f"  the base image does not suffice: {found.base_image}")
     elif found.verdict is not None:
-        click.echo(f"  the base image of {found.verdict.template} suffices")
+        tell(f"  the base image of {found.verdict.template} suffices")
     by_type = ", ".join(f"{name} {effect}" for name, effect in found.downtime.items() if effect != "none")
-    click.echo(f"  downtime class: {found.downtime_class}{f' ({by_type})' if by_type else ''}")
+    tell(f"  downtime class: {found.downtime_class}{f' ({by_type})' if by_type else ''}")
 
 
 @click.command("diff")
@@ -83,9 +84,9 @@ def command(old: Path, new: Path, as_json: bool) -> None:
 
     found = compare(take(old), take(new), catalogue.load())
     if as_json:
-        print_json(_document(found, old, new))
+        tell_json(_document(found, old, new))
     elif found.empty:
-        click.echo("no difference")
+        tell("no difference")
     else:
         _print_members(found)
         _print_meaning(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH
+from bundle.sink import tell
 
 
 @click.command("keygen")
@@ -16,5 +17,5 @@ def command(path: Path) -> None:
     from bundle.seal.ecdsa import generate
 
     public = generate(path)
-    click.echo(f"{path}: private key, keep it secret")
-    click.echo(f"{public}: public key, for 'sysvm bundle verify --trust'")
+    tell(f"{path}: private key, keep it secret")
+    tell(f"{public}: public key, for 'sysvm bundle verify --trust'")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH, bundle_argument
+from bundle.sink import tell
 
 
 @click.command("sign")
@@ -20,4 +21,4 @@ def command(folder: Path, key: Path | None, openpgp: str | None) -> None:
     from bundle.ship.resign import sign
 
     found = sign(folder, key, openpgp)
-    click.echo(f"{folder}: signed, content digest sha256:{found.content_digest}")
+    tell(f"{folder}: signed, content digest sha256:{found.content_digest}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH, bundle_argument
+from bundle.sink import tell
 
 
 @click.command("stage")
@@ -37,13 +38,13 @@ def command(
         raise UsageError("nothing to do", hint="say where: --root DEST, --deb FILE or --rpm FILE")
     if deb is not None:
         make_deb(folder, layout_name, deb, trust)
-        click.echo(str(deb))
+        tell(str(deb))
     if rpm is not None:
         make_rpm(folder, layout_name, rpm, trust)
-        click.echo(str(rpm))
+        tell(str(rpm))
     if root is not None:
         staged = stage(folder, layout_name, root, trust)
         for path in staged.files:
-            click.echo(str(path))
+            tell(str(path))
         if staged.backup is not None:
-            click.echo(f"the former files are in {staged.backup}", err=True)
+            tell(f"the former files are in {staged.backup}", err=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import PATH, bundle_argument, json_option, print_json
+from bundle.cli._options import PATH, bundle_argument, json_option
+from bundle.sink import tell, tell_json
 
 
 @click.command("verify")
@@ -23,7 +24,7 @@ def command(folder: Path, trust: Path | None, as_json: bool) -> None:
     if found.trusted:
         state = "signed by the trusted key"
     if as_json:
-        print_json(
+        tell_json(
             {
                 "folder": str(folder),
                 "content_digest": digest,
@@ -32,6 +33,6 @@ def command(folder: Path, trust: Path | None, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{folder}: verified, {state}")
+    tell(f"{folder}: verified, {state}")
     if found.signed and not found.trusted:
-        click.echo("hint: --trust PUBKEY checks who signed it", err=True)
+        tell("hint: --trust PUBKEY checks who signed it", err=True)

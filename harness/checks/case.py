@@ -43,6 +43,7 @@ class Case:
         budgets: results of the probes.
         agent: the agent's connection to the server, None for a VM without one.
         trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
+        log: last lines that the patch script wrote into its log, which has the failed service's own words.
         graceful: words of services that may be reloaded instead of restarted.
     """
 
@@ -63,6 +64,7 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     agent: AgentLink | None = None
     trouble: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
     graceful: frozenset[str] = GRACEFUL
 
     def is_on_purpose(self, line: str) -> bool:

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import pytest
 
 from bundle.errors import Exit, UsageError
+from bundle.sink import tell
 from harness.cli._show import show_report
 from harness.plugin.run import Latest
 from harness.report import load
@@ -45,6 +45,6 @@ def judge(arguments: Sequence[str], as_json: bool) -> int:
     report = load(ran.run.results)
     show_report(report, ran.run.results.html, as_json=as_json)
     if ran.run.problem is not None:
-        click.echo(f"sysvm: {ran.run.problem.text}", err=True)
+        tell(f"sysvm: {ran.run.problem.text}", err=True)
         return ran.run.problem.exit_status
     return Exit.OK if report.verdict in {"passed", "skipped"} and status == 0 else Exit.FAILED

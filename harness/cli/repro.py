@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bundle.errors import UsageError
+from bundle.sink import tell
 from harness.cli._options import results_option
 
 
@@ -35,5 +36,5 @@ def repro(scenario: str | None, name: str, root: Path, command: str | None) -> i
     if command is None and not sys.stdin.isatty():
         raise UsageError("no terminal for a shell", hint="give a --command to run before and after instead")
     arguments = [*arguments_of(report, row), f"--results={root.absolute()}", f"--hold={command or ''}"]
-    click.echo(f"repeating {row.id} of {report.name}", err=True)
+    tell(f"repeating {row.id} of {report.name}", err=True)
     return judge(arguments, as_json=False)

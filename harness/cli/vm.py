@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from bundle.cli._options import json_option
 from bundle.errors import Exit
+from bundle.sink import hand_on, tell, tell_json
 from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def start(
 
 def _tell(kept: Kept, *, as_json: bool) -> int:
     if as_json:
-        click.echo(json.dumps(asdict(kept), indent=1))
+        tell_json(asdict(kept))
         return Exit.OK
-    click.echo(f"{kept.name}: {kept.vm_type} of {kept.release}, {kept.label}")
+    tell(f"{kept.name}: {kept.vm_type} of {kept.release}, {kept.label}")
     for address, port in kept.endpoints.items():
-        click.echo(f"  {address} is at 127.0.0.1:{port}")
+        tell(f"  {address} is at 127.0.0.1:{port}")
     if kept.namespace is not None:
-        click.echo(f"  ip netns exec {kept.namespace} tcpdump -i any")
-    click.echo(f"  sysvm vm ssh {kept.name} | console {kept.name} | stop {kept.name}")
+        tell(f"  ip netns exec {kept.namespace} tcpdump -i any")
+    tell(f"  sysvm vm ssh {kept.name} | console {kept.name} | stop {kept.name}")
     return Exit.OK
 
 
@@ -81,9 +81,9 @@ def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
 
     taken = snapshots.take(find(name), snapshot)
     if as_json:
-        click.echo(json.dumps(asdict(taken), indent=1))
+        tell_json(asdict(taken))
     else:
-        click.echo(f"{taken.name}: taken; 'sysvm vm restore {taken.name}' puts {taken.vm} back")
+        tell(f"{taken.name}: taken; 'sysvm vm restore {taken.name}' puts {taken.vm} back")
     return Exit.OK
 
 
@@ -107,7 +107,7 @@ def forget(names: tuple[str, ...]) -> int:
 
     for name in names:
         snapshots.forget(name)
-        click.echo(f"{name}: removed")
+        tell(f"{name}: removed")
     return Exit.OK
 
 
@@ -127,15 +127,15 @@ def list_(as_json: bool) -> int:
     if as_json:
         found = [{"kind": "vm", **asdict(row), "running": row.run in running} for row in rows]
         taken = [{"kind": "snapshot", **asdict(one)} for one in snapshots.every()]
-        click.echo(json.dumps(found + taken, indent=1))
+        tell_json(found + taken)
         return Exit.OK
     for row in rows:
         state = "running" if row.run in running else "gone"
-        click.echo(
+        tell(
             f"{row.name:16} {row.vm_type:14} {row.release:6} {state:8} ssh 127.0.0.1:{row.ssh_port}  {row.label}"
         )
     for one in snapshots.every():
-        click.echo(f"{one.name:16} {one.vm_type:14} {one.release:6} snapshot of {one.vm}, {one.taken}")
+        tell(f"{one.name:16} {one.vm_type:14} {one.release:6} snapshot of {one.vm}, {one.taken}")
     return Exit.OK
 
 
@@ -146,15 +146,14 @@ def list_(as_json: bool) -> int:
 def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
     """Run a command in a VM; ends with the command's status."""
     import shlex
-    import sys
 
     from harness.kept.record import find
 
     line = command[0] if len(command) == 1 else shlex.join(command)
     with find(name).guest() as guest:
         done = guest.run(line, deadline=deadline, check=False)
-    sys.stdout.write(done.stdout)
-    sys.stderr.write(done.stderr)
+    hand_on(done.stdout)
+    hand_on(done.stderr, err=True)
     return done.status
 
 
@@ -187,7 +186,7 @@ def logs(name: str) -> int:
     """Print everything that the serial console of a VM has said."""
     from harness.kept.record import find
 
-    click.echo(find(name).console_log.read_bytes().decode(errors="replace"))
+    hand_on(find(name).console_log.read_bytes().decode(errors="replace"))
     return Exit.OK
 
 
@@ -204,5 +203,5 @@ def stop(names: tuple[str, ...], every: bool) -> int:
     rows = all_kept() if every else [find(name) for name in names]
     for row in rows:
         stop.stop(row)
-        click.echo(f"{row.name}: stopped")
+        tell(f"{row.name}: stopped")
     return Exit.OK

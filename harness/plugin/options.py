@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--from",
         dest="from_release",
         default=None,
-        help=f"releases before the patch, separated by commas (what --from-source says, else {facts.default_from})",
+        help=f"releases before the patch, such as 4.15,4.18..4.20, or all (--from-source's, else {facts.default_from})",
     )
     group.addoption(
         "--to",
@@ -100,7 +100,7 @@ def releases_before(config: pytest.Config) -> list[str]:
     named, tree = config.getoption("from_release"), config.getoption("--from-source")
     if named is None:
         return [release_of(tree) if tree is not None else facts.default_from]
-    return [facts.release(word).name for word in named.split(",")]
+    return facts.releases_in(named)
 
 
 def release_after(config: pytest.Config) -> str:

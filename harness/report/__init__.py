@@ -1,15 +1,19 @@
-"""The views of a run: JUnit for machines, a page for a browser, a table for the terminal.
+"""The views of a run: JUnit for machines, a page for a browser, run.json as proof, a table for the terminal.
 
 All are made from ``events.jsonl`` alone, so they can be made again at any time and never disagree.
 """
 
 from __future__ import annotations
 
-from harness.record.events import read
+import json
+
+from harness.record.events import read_with_gaps
 from harness.record.results import Results, write_whole
+from harness.report.document import document
 from harness.report.html import render_html
 from harness.report.junit import render_junit
-from harness.report.model import RunReport, build
+from harness.report.model import build
+from harness.report.rows import RunReport
 
 __all__ = ["RunReport", "build", "load", "render_html", "render_junit", "write"]
 
@@ -20,11 +24,12 @@ def load(results: Results) -> RunReport:
     Raises:
         UsageError: the log is missing or is none.
     """
-    return build(read(results.events), name=results.name)
+    events, skipped = read_with_gaps(results.events)
+    return build(events, results.name, skipped)
 
 
 def write(results: Results) -> RunReport:
-    """Write ``junit.xml`` and ``report.html`` of a run from its event log and return the report.
+    """Write ``junit.xml``, ``report.html`` and ``run.json`` of a run from its event log and return the report.
 
     Raises:
         UsageError: the log is missing or is none.
@@ -33,4 +38,5 @@ def write(results: Results) -> RunReport:
     report = load(results)
     write_whole(results.junit, render_junit(report))
     write_whole(results.html, render_html(report))
+    write_whole(results.document, json.dumps(document(report), indent=2) + "\n")
     return report

@@ -12,6 +12,7 @@ from bundle.cli._options import PATH, json_option
 from bundle.errors import UsageError
 from bundle.sink import cell, tell, tell_json
 from bundle.sink import show as show_table
+from harness.cli import _complete
 
 if TYPE_CHECKING:
     from harness.image import Image
@@ -124,7 +125,7 @@ def list_(as_json: bool) -> None:
 
 
 @image.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.images)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show an image; NAME is the beginning of its key or digest."""

@@ -84,8 +84,9 @@ class _Judge:
     def total(self) -> str:
         """Return how many checks held and did not hold, for the last line."""
         words = [outcome.verdict for verdict in self.verdicts.values() for outcome in verdict.outcomes]
-        bad = sum(word in {"failed", "error"} for word in words)
-        return f"; {len(words) - bad} checks held, {bad} did not" if words else ""
+        bad, idle = sum(word in {"failed", "error"} for word in words), words.count("skipped")
+        counted = f"; {words.count('passed')} checks held, {bad} did not, {idle} had nothing to look at"
+        return counted if words else ""
 
 
 @click.command()

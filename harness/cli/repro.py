@@ -9,12 +9,20 @@ import click
 
 from bundle.errors import UsageError
 from bundle.sink import tell
+from harness.cli import _complete
 from harness.cli._options import results_option
 
 
 @click.command()
 @click.argument("scenario", required=False)
-@click.option("--run", "name", default="latest", show_default=True, help="The run: its name or its folder.")
+@click.option(
+    "--run",
+    "name",
+    default="latest",
+    show_default=True,
+    shell_complete=_complete.runs,
+    help="The run: its name or its folder.",
+)
 @results_option
 @click.option(
     "--command",

@@ -12,6 +12,7 @@ import click
 from bundle.cli._options import json_option
 from bundle.errors import Exit
 from bundle.sink import hand_on, tell, tell_json
+from harness.cli import _complete
 from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
@@ -24,13 +25,28 @@ def vm() -> None:
 
 
 @vm.command()
-@click.option("--type", "vm_type", default="router", show_default=True, help="VM type.")
-@click.option("--name", default=None, help="What to call it; its type without one.")
-@click.option("--from", "release", default=None, help="Release that it runs (the catalogue's default).")
-@click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option("--network", help="Declared network: a name or a TOML file.")
 @click.option(
-    "--template", help="Boot this image of the cache ('sysvm image list'), such as an imported one."
+    "--type",
+    "vm_type",
+    default="router",
+    show_default=True,
+    help="VM type.",
+    shell_complete=_complete.vm_types,
+)
+@click.option("--name", default=None, help="What to call it; its type without one.")
+@click.option(
+    "--from",
+    "release",
+    default=None,
+    shell_complete=_complete.releases,
+    help="Release that it runs (the catalogue's default).",
+)
+@click.option("--debian", type=int, help="Another Debian than the release's own.")
+@click.option("--network", help="Declared network: a name or a TOML file.", shell_complete=_complete.networks)
+@click.option(
+    "--template",
+    shell_complete=_complete.images,
+    help="Boot this image of the cache ('sysvm image list'), such as an imported one.",
 )
 @network_backend_option
 @json_option
@@ -71,7 +87,7 @@ def _tell(kept: Kept, *, as_json: bool) -> int:
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 @click.argument("snapshot", required=False)
 @json_option
 def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
@@ -139,8 +155,30 @@ def list_(as_json: bool) -> int:
     return Exit.OK
 
 
-@vm.command(name="exec", context_settings={"ignore_unknown_options": True})
-@click.argument("name")
+class _Foreign(click.Command):
+    """A command whose second argument begins a command line of somebody else's: no word from there on is ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``--`` before the second argument, so that ``exec NAME ls -h`` asks ``ls`` for help."""
+        with_value = {
+            name for option in self.params if isinstance(option, click.Option) for name in option.opts
+            if not option.is_flag
+        }  # fmt: skip
+        place, arguments = 0, 0
+        while place < len(args) and args[place] != "--":
+            if args[place].startswith("-"):
+                place += 2 if args[place] in with_value else 1
+                continue
+            arguments += 1
+            if arguments == 2:
+                args = [*args[:place], "--", *args[place:]]
+                break
+            place += 1
+        return super().parse_args(ctx, args)
+
+
+@vm.command(name="exec", cls=_Foreign)
+@click.argument("name", shell_complete=_complete.kept)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds until it must have ended.")
 def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
@@ -158,7 +196,7 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 def ssh(name: str) -> None:
     """Open a shell in a VM; the person's known_hosts is left alone."""
     from harness.guest import terminal
@@ -170,7 +208,7 @@ def ssh(name: str) -> None:
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 def console(name: str) -> int:
     """Attach to the serial line of a VM, live; Ctrl-] leaves."""
     from harness.guest import terminal
@@ -181,7 +219,7 @@ def console(name: str) -> int:
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 def logs(name: str) -> int:
     """Print everything that the serial console of a VM has said."""
     from harness.kept.record import find
@@ -191,7 +229,7 @@ def logs(name: str) -> int:
 
 
 @vm.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=_complete.kept)
 @click.option("--all", "every", is_flag=True, help="Stop all.")
 def stop(names: tuple[str, ...], every: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""

@@ -12,12 +12,18 @@ from bundle.errors import UsageError
 from harness.lab.subject import Script, Subject, release_of
 from harness.plugin.cells import ALL
 
+_DEFAULTS = {"--type": "router", "--scenario": ALL, "--script": "upstream", "--mixed": False}
+_ASKED = (
+    "--type", "from_release", "to_release", "--debian", "--network", "--network-backend", "--scenario", "--bundle",
+    "--source", "--script", "--agent-jars", "--from-bundle", "--from-source", "--template", "--mixed",
+)  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of a run."""
     facts = catalogue.load()
     group = parser.getgroup("sysvm", "live patches of system VMs")
-    group.addoption("--type", default="router", help="VM types, separated by commas")
+    group.addoption("--type", default=_DEFAULTS["--type"], help="VM types, separated by commas")
     group.addoption(
         "--from",
         dest="from_release",
@@ -38,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     _add_subject(group)
     group.addoption(
         "--scenario",
-        default=ALL,
+        default=_DEFAULTS["--scenario"],
         help="scenarios by parts of their ids, separated by commas; 'default' or 'all' of them",
     )
     group.addoption(
@@ -58,7 +64,7 @@ def _add_subject(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--script",
         choices=get_args(Script),
-        default="upstream",
+        default=_DEFAULTS["--script"],
         help="for --source: the checkout's own script or ours",
     )
     group.addoption("--agent-jars", type=Path, default=None, help="for checkouts: where the agent's jars are")
@@ -78,6 +84,11 @@ def _add_subject(group: pytest.OptionGroup) -> None:
         default=False,
         help="patch scripts of one origin with a bundle of another",
     )
+
+
+def given(config: pytest.Config) -> bool:
+    """Say whether somebody asks for anything of ours in this session."""
+    return any(config.getoption(name) != _DEFAULTS.get(name) for name in _ASKED)
 
 
 def subject_of(config: pytest.Config) -> Subject:

@@ -27,7 +27,7 @@ class Lines:
         """Print the step when it has ended."""
         started = time.monotonic()
         yield Quiet()
-        _line(f"{title}: {time.monotonic() - started:.1f} s")
+        plain(f"{title}: {time.monotonic() - started:.1f} s")
 
 
 @dataclass
@@ -128,10 +128,11 @@ def step(title: str) -> AbstractContextManager[Step]:
 
 def say(line: str) -> None:
     """Print one plain line on standard error."""
-    _line(_named(line))
+    plain(_named(line))
 
 
-def _line(text: str) -> None:
+def plain(text: str) -> None:
+    """Print one line on standard error that is about no scenario, or says itself about which."""
     if sys.stderr.isatty():
         _TERMINAL.say(text)
     else:

@@ -11,14 +11,15 @@ from harness.report.rows import Verdict
 # What one text of a report may hold; the event log has all of it.
 MAX_TEXT = 4000
 MAX_LINES = 200
+MAX_LINE = 1000
 
 
-def text(value: Json) -> str:
+def text(value: Json, limit: int = MAX_TEXT) -> str:
     """Return a value as text, cut off where it is endless; the cut is said."""
     whole = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if len(whole) <= MAX_TEXT:
+    if len(whole) <= limit:
         return whole
-    return f"{whole[:MAX_TEXT]} … ({len(whole) - MAX_TEXT} more characters are in events.jsonl)"
+    return f"{whole[:limit]} … ({len(whole) - limit} more characters are in events.jsonl)"
 
 
 def lines(value: Json) -> tuple[str, ...]:
@@ -29,7 +30,7 @@ def lines(value: Json) -> tuple[str, ...]:
     """
     if not isinstance(value, list):
         raise TypeError(f"{type(value).__name__} in place of a list")
-    shown = tuple(text(line) for line in value[:MAX_LINES])
+    shown = tuple(text(line, MAX_LINE) for line in value[:MAX_LINES])
     more = len(value) - len(shown)
     return (*shown, f"… {more} more lines are in events.jsonl") if more else shown
 

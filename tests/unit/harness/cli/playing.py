@@ -1,4 +1,4 @@
-"""Plays ``sysvm run`` with scenarios that need no VM, in a process of its own: ``python playing.py FOLDER ARGUMENTS``."""
+"""Plays ``sysvm run`` with scenarios that need no VM, in a process of its own: ``playing.py FOLDER ARGUMENTS``."""
 
 import sys
 from pathlib import Path

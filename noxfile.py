@@ -79,7 +79,21 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Run the mutants of a set (script), or of the rows of it that are named: every one has to be killed."""
+    session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks named in the arguments (all without one); prints ratios against rivals."""
     names = session.posargs or ["all"]
     session.run("python", "-m", "tests.bench", *names, external=True)
+
+
+@nox.session
+def genuine(session: nox.Session) -> None:
+    """Run the product on genuine CloudStack trees: the one to patch to, then those to patch from."""
+    if len(session.posargs) < 2:
+        session.skip("no trees named: nox -s genuine -- TREE-TO TREE-FROM [TREE-FROM ...]")
+    session.run("python", "-m", "tests.genuine", *session.posargs, external=True)

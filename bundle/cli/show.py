@@ -18,8 +18,14 @@ def command(folder: Path, as_json: bool) -> None:
     import json
 
     from bundle import layout
+    from bundle.errors import CheckFailed
+    from bundle.inspect.trio import is_bare
     from bundle.seal import manifest
 
+    if is_bare(folder):
+        raise CheckFailed(
+            f"{folder}: no {layout.MANIFEST}", hint="'sysvm bundle adopt' makes a bundle of these three files"
+        )
     found = manifest.load(folder / layout.MANIFEST)
     if as_json:
         tell_json(json.loads(found.to_bytes()))
@@ -41,6 +47,9 @@ def command(folder: Path, as_json: bool) -> None:
         for row in rows:
             size = str(row.size) if row.kind == "file" else ""
             table.add_row(
-                f"{row.mode:04o}", size, row.sha256[:12], cell(row.path + ("/" if row.kind == "dir" else ""))
+                f"{row.mode:04o}",
+                size,
+                row.sha256[:12],
+                cell(row.path + ("/" if row.kind == "dir" else "")),
             )
         show(table)

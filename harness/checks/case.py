@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from bundle import catalogue
+from bundle.services import reloaded
 from harness.checks.shipped import Payload
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe.observation import Observation
@@ -17,8 +19,9 @@ from harness.traffic.record import Budget
 Expectation: TypeAlias = Literal["patched", "kept"]
 
 
-# Services that may keep their main process when it starts new workers (declared policy of the patch script).
-GRACEFUL = frozenset({"haproxy", "apache2", "keepalived"})
+def _graceful() -> frozenset[str]:
+    """Return the services that may keep their main process when it starts new workers: the catalogue's rows say so."""
+    return frozenset(reloaded(catalogue.load().service_rows))
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,6 @@ class Case:
         budgets: results of the probes.
         agent: the agent's connection to the server, None for a VM without one.
         trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
-        log: last lines that the patch script wrote into its log, which has the failed service's own words.
         graceful: words of services that may be reloaded instead of restarted.
     """
 
@@ -65,7 +67,7 @@ class Case:
     agent: AgentLink | None = None
     trouble: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
-    graceful: frozenset[str] = GRACEFUL
+    graceful: frozenset[str] = field(default_factory=_graceful)
 
     def is_on_purpose(self, line: str) -> bool:
         """Return whether the scenario causes such a line of console or journal itself."""

@@ -49,7 +49,7 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "vm": _Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
 }
-_EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest")
+_EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto")
 
 
 class LazyGroup(click.Group):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bundle import files
 from bundle.errors import Exit, UsageError
 from bundle.sink import tell
 from harness.cli._show import show_report
@@ -17,7 +18,6 @@ from harness.plugin.planning import SHIPPED, command_line, plan
 from harness.plugin.recording import SCENARIO
 from harness.plugin.run import Latest, Run
 from harness.record import progress
-from harness.record.results import write_whole
 from harness.report import RunReport, render_junit, write
 
 # Seconds that workers have to stop their machines and copy logs when a person ends the run.
@@ -55,10 +55,10 @@ def judge(arguments: Sequence[str], as_json: bool, junit: Path | None = None, fo
             raise KeyboardInterrupt
         last = text.strip().splitlines()[-1:] or [f"pytest ended with status {status}"]
         raise UsageError(f"no scenario was run: {last[0]}")
-    write_whole(ran.run.results.log("pytest.log"), text)
+    files.write(ran.run.results.log("pytest.log"), text)
     report = write(ran.run.results)
     if junit is not None:
-        write_whole(junit, render_junit(report))
+        files.write(junit, render_junit(report))
     show_report(report, ran.run.results.html, as_json=as_json)
     return _status(ran.run, report, status)
 

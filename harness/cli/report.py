@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bundle import files
 from bundle.cli._options import PATH, json_option
 from bundle.errors import Exit
 from harness.cli import _complete
@@ -26,6 +27,6 @@ def report(run: str, root: Path, junit: Path | None, as_json: bool) -> int:
     found = results.find(run, root)
     views = write(found)
     if junit is not None:
-        results.write_whole(junit, render_junit(views))
+        files.write(junit, render_junit(views))
     show_report(views, found.html, as_json=as_json)
     return Exit.OK if views.verdict == "passed" else Exit.FAILED

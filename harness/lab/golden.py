@@ -116,7 +116,9 @@ class Maker:
         site = site_of(vm)
         if site is not None:
             with self.narrator.step("give the agent its certificate"):
-                site.authority.provision(vm.guest, secrets.token_hex(16))
+                site.authority.provision(
+                    vm.guest, secrets.token_hex(16), once=self.release.transport == "iso"
+                )
                 # The guest's programs order a restart and do not wait; the agent of before connects, too, if it may.
                 vm.guest.run(
                     "while systemctl list-jobs --no-legend cloud.service | grep -q .; do sleep 0.1; done"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 
+from bundle import files
 from harness.record.events import read_with_gaps
-from harness.record.results import Results, write_whole
+from harness.record.results import Results
 from harness.report.document import document
 from harness.report.html import render_html
 from harness.report.junit import render_junit
@@ -36,7 +37,7 @@ def write(results: Results) -> RunReport:
         InfrastructureError: a file cannot be written.
     """
     report = load(results)
-    write_whole(results.junit, render_junit(report))
-    write_whole(results.html, render_html(report))
-    write_whole(results.document, json.dumps(document(report), indent=2) + "\n")
+    files.write(results.junit, render_junit(report))
+    files.write(results.html, render_html(report))
+    files.write(results.document, json.dumps(document(report), indent=2) + "\n")
     return report

@@ -189,7 +189,7 @@ class AgentPort:
         try:
             while True:
                 await self._answer(index, await _read(reader), writer)
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, RecursionError):
             pass  # it went away, or speaks another protocol: the handshake has been seen
         finally:
             self._update(index, ended=time.monotonic())

@@ -97,8 +97,14 @@ class Authority:
         context.load_cert_chain(path)
         return context
 
-    def provision(self, guest: Guest, passphrase: str, days: int = 365) -> str:
+    def provision(self, guest: Guest, passphrase: str, days: int = 365, *, once: bool = False) -> str:
         """Give an agent its certificate, as the server does after the start of an SSVM or CPVM.
+
+        Args:
+            guest: the VM.
+            passphrase: of its key store.
+            days: how long the certificate is asked for.
+            once: say the passphrase to the first program alone, as servers up to 4.16 do.
 
         Returns:
             The fingerprint of the certificate.
@@ -116,6 +122,7 @@ class Authority:
         except ValueError as error:
             raise CheckFailed(f"{guest.name}: keystore-setup made no signing request: {error}") from None
         own, root = _packed(_pem(certificate)), _packed(self.identity.pem)
+        store = store if once else store.replace(" ", f" {passphrase} ")
         self._run(
             guest,
             f"{_PROGRAMS}/keystore-cert-import {store} ssh {conf}/cloud.crt '{own}' {conf}/cloud.ca.crt '{root}'",

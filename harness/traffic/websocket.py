@@ -1,54 +1,55 @@
-"""The browser's side of WebSocket (RFC 6455), as much as a console needs: binary messages both ways."""
+"""The browser's side of WebSocket (RFC 6455) on asyncio: messages both ways, read as one stream of bytes.
+
+The protocol itself is wsproto's; this module carries its events over a connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import os
-import struct
+from collections import deque
 from typing import Self
+
+from wsproto import ConnectionType, WSConnection, events
+from wsproto.connection import ConnectionState
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import ProtocolError
 
 from harness.traffic.probes import Wrong
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x2, 0x8, 0x9, 0xA
-_FINAL, _MASKED = 0x80, 0x80
-_LONGEST = 1 << 20
+SUBPROTOCOL = "binary"
+_BLOCK = 65536
 
 
 class WebSocket:
     """An open WebSocket whose messages are read as one stream of bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take over a connection on which the handshake is done."""
+        """Take over a connection; :meth:`open` does the handshake."""
         self._reader, self._writer = reader, writer
-        self._seen = b""
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+        self._events: deque[events.Event] = deque()
+        self._seen = bytearray()
 
     @classmethod
     async def open(
         cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str
     ) -> Self:
-        """Ask a web server for a WebSocket.
+        """Ask a web server for a WebSocket, as a page that came from the same host does.
 
         Raises:
             Wrong: it refuses, or its answer is not one to this request.
+            EOFError: the connection ended.
         """
-        key = base64.b64encode(os.urandom(16))
-        lines = (
-            f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key.decode()}", "Sec-WebSocket-Protocol: binary",
-        )  # fmt: skip
-        writer.write("\r\n".join((*lines, "", "")).encode())
-        status, *rows = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        if status.split(" ")[1:2] != ["101"]:
-            raise Wrong(f"no WebSocket: {status!r}")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (r.partition(":") for r in rows)}
-        # The digest is the protocol's; it protects nothing.
-        expected = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()  # noqa: S324
-        if headers.get("sec-websocket-accept") != expected:
-            raise Wrong("the WebSocket was accepted for another request")
-        return cls(reader, writer)
+        opened = cls(reader, writer)
+        origin = [(b"Origin", f"http://{host}".encode())]
+        opened._send(events.Request(host, path, subprotocols=[SUBPROTOCOL], extra_headers=origin))
+        match await opened._next():
+            case events.AcceptConnection():
+                return opened
+            case events.RejectConnection(status_code=status):
+                raise Wrong(f"no WebSocket: status {status}")
+            case event:
+                raise Wrong(f"no answer to the handshake: {event}")
 
     async def read(self, count: int) -> bytes:
         """Return exactly so many bytes, of as many messages as it takes.
@@ -58,44 +59,47 @@ class WebSocket:
             EOFError: the connection ended.
         """
         while len(self._seen) < count:
-            self._seen += await self._next()
-        data, self._seen = self._seen[:count], self._seen[count:]
+            match await self._next():
+                case events.BytesMessage(data=data):
+                    self._seen += data
+                case events.Ping() as ping:
+                    self._send(ping.response())
+                case events.Pong():
+                    pass
+                case events.CloseConnection(code=code, reason=reason):
+                    # wsproto says with the same event that it could not read a frame; the connection is open then.
+                    if self._protocol.state is not ConnectionState.REMOTE_CLOSING:
+                        raise Wrong(f"the server breaks the rules of WebSocket: {reason}")
+                    raise Wrong(f"the server closed the WebSocket: {_reason(code)}")
+                case event:
+                    raise Wrong(f"the server sent what is no binary message: {type(event).__name__}")
+        data, self._seen = bytes(self._seen[:count]), self._seen[count:]
         return data
 
     def write(self, data: bytes) -> None:
         """Send one binary message."""
-        self._send(_BINARY, data)
+        self._send(events.BytesMessage(data))
 
-    async def _next(self) -> bytes:
-        """Return the data of the next frame that carries any, answering pings on the way."""
-        while True:
-            opcode, data = await self._frame()
-            if opcode in (_BINARY, _CONTINUATION):
-                return data
-            if opcode == _PING:
-                self._send(_PONG, data)
-            elif opcode == _CLOSE:
-                raise Wrong("the server closed the WebSocket")
-            elif opcode != _PONG:
-                raise Wrong(f"a frame of kind {opcode:#x}")
+    def _send(self, event: events.Event) -> None:
+        self._writer.write(self._protocol.send(event))
 
-    async def _frame(self) -> tuple[int, bytes]:
-        first, second = await self._reader.readexactly(2)
-        if second & _MASKED:
-            raise Wrong("a frame of the server is masked")
-        length = second
-        if length == 126:
-            (length,) = struct.unpack(">H", await self._reader.readexactly(2))
-        elif length == 127:
-            (length,) = struct.unpack(">Q", await self._reader.readexactly(8))
-        if length > _LONGEST:
-            raise Wrong(f"a frame of {length} bytes")
-        return first & 0x0F, await self._reader.readexactly(length)
+    async def _next(self) -> events.Event:
+        """Return what the server says next."""
+        while not self._events:
+            data = await self._reader.read(_BLOCK)
+            if not data:
+                raise EOFError("the connection ended")
+            try:
+                self._protocol.receive_data(data)
+                self._events.extend(self._protocol.events())
+            except ProtocolError as error:
+                raise Wrong(f"the server breaks the rules of WebSocket: {error}") from None
+        return self._events.popleft()
 
-    def _send(self, opcode: int, data: bytes) -> None:
-        """Send one frame; a browser's frames are masked, and what is sent here is always short."""
-        if len(data) > 125:
-            raise ValueError(f"{len(data)} bytes are too many for a short frame")
-        mask = os.urandom(4)
-        masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
-        self._writer.write(bytes((_FINAL | opcode, _MASKED | len(data))) + mask + masked)
+
+def _reason(code: int) -> str:
+    """Return a close code in words; applications have codes that the protocol does not name."""
+    try:
+        return f"{CloseReason(code).name.lower().replace('_', ' ')} ({int(code)})"
+    except ValueError:
+        return str(code)

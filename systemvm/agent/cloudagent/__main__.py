@@ -33,11 +33,11 @@ async def _certificate(settings: config.Config) -> None:
 async def _run(settings: config.Config) -> None:
     restoring = None
     if "ConsoleProxy" in settings.resource:
-        proxy = ConsoleProxy(lambda frame: connection.ask(frame, 10))
+        proxy = ConsoleProxy(lambda frame: connection.ask(frame, 10), settings.limits)
         connection = Connection(settings, proxy.handlers())
         await proxy.start(listening_port())
     elif "SecondaryStorage" in settings.resource:
-        storage = SecondaryStorage(settings.values.get("nfsVersion", "").replace("null", ""))
+        storage = SecondaryStorage(settings)
         connection = Connection(settings, storage.handlers())
         await storage.start()
         restoring = asyncio.ensure_future(storage.restore())

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Sequence
 
+from .limits import Limits
+
 
 class ConfigError(Exception):
     """The agent cannot start with what it was told."""
@@ -31,6 +33,7 @@ class Config:
     guid: str
     resource: str
     values: Dict[str, str]
+    limits: Limits
 
     @property
     def certificate(self) -> Path:
@@ -70,6 +73,10 @@ def load(folder: Path, words: Sequence[str]) -> Config:
     port = values.get("port", "8250")
     if not port.isdigit():
         raise ConfigError(f"{path}: port={port} is not a number")
+    try:
+        limits = Limits.of(values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
     return Config(
         folder=folder,
         hosts=[host for host in values["host"].replace("@", ",").split(",") if host],
@@ -77,4 +84,5 @@ def load(folder: Path, words: Sequence[str]) -> Config:
         guid=values["guid"],
         resource=values["resource"],
         values=values,
+        limits=limits,
     )

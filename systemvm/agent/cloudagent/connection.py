@@ -11,14 +11,14 @@ import random
 import ssl
 import time
 from pathlib import Path
-from typing import Awaitable, Callable, Dict
+from typing import Awaitable, Callable, Dict, Set
 
 from .config import Config
 from .protocol import Frame, ProtocolError, read_frame, write_frame
 
 STATE = Path("/run/cloud/agent-state.json")
 CONNECT_SECONDS = 20.0
-DEFAULT_INTERVAL = 60.0
+DEFAULT_INTERVAL, SHORTEST_INTERVAL, LONGEST_INTERVAL = 60.0, 0.05, 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 Handler = Callable[[Frame], Awaitable[Frame]]
@@ -53,6 +53,8 @@ class Connection:
         self._answers: Dict[int, "asyncio.Future[Frame]"] = {}
         self._numbers = itertools.count(1)
         self._writer: "asyncio.StreamWriter | None" = None
+        self._sending: asyncio.Lock
+        self._commands: "Set[asyncio.Future[None]]" = set()
 
     async def run(self) -> None:
         """Connect, serve, and start over; ends only when it is cancelled."""
@@ -84,7 +86,7 @@ class Connection:
         future: "asyncio.Future[Frame]" = asyncio.get_event_loop().create_future()
         self._answers[number] = future
         try:
-            await write_frame(self._writer, dict(frame, id=number))
+            await self._send(self._writer, dict(frame, id=number))
             return await asyncio.wait_for(future, seconds)
         finally:
             del self._answers[number]
@@ -93,7 +95,7 @@ class Connection:
         opening = asyncio.open_connection(host, self._config.port, ssl=tls_context(self._config))
         reader, writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
         try:
-            self._writer = writer
+            self._writer, self._sending = writer, asyncio.Lock()
             receiving = asyncio.ensure_future(self._receive(reader, writer))
             beating = asyncio.ensure_future(self._register_and_beat(host))
             done, pending = await asyncio.wait({receiving, beating}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +106,14 @@ class Connection:
                 task.result()
         finally:
             self._writer = None
+            for task in self._commands:
+                task.cancel()
             writer.close()
+
+    async def _send(self, writer: asyncio.StreamWriter, frame: Frame) -> None:
+        """Send one frame; before Python 3.10 only one task may wait until a connection takes more."""
+        async with self._sending:
+            await write_frame(writer, frame)
 
     async def _register_and_beat(self, host: str) -> None:
         hello = {"command": "startup", "guid": self._config.guid, "resource": self._config.resource}
@@ -114,7 +123,7 @@ class Connection:
         if not answer.get("accepted"):
             reason = answer.get("reason", "no reason given")
             raise Rejected(f"the management server refused: {reason}")
-        interval = float(answer.get("ping_interval", DEFAULT_INTERVAL))
+        interval = _interval(answer.get("ping_interval", DEFAULT_INTERVAL))
         logger.info("registered with %s as %s", host, self._config.guid)
         self._say("connected", host)
         while True:
@@ -125,20 +134,38 @@ class Connection:
         while True:
             frame = await read_frame(reader)
             if "answer" in frame:
-                future = self._answers.get(frame.get("id", 0))
+                number = frame.get("id")
+                future = self._answers.get(number) if isinstance(number, int) else None
                 if future is not None and not future.done():
                     future.set_result(frame)
                 continue
-            answer = await self._answer(frame)
-            await write_frame(writer, dict(answer, answer=frame.get("command"), id=frame.get("id")))
+            # Side by side, because a copy takes minutes and the heartbeat must not wait for it.
+            task = asyncio.ensure_future(self._obey(frame, writer))
+            self._commands.add(task)
+            task.add_done_callback(self._commands.discard)
+
+    async def _obey(self, frame: Frame, writer: asyncio.StreamWriter) -> None:
+        answer = await self._answer(frame)
+        try:
+            await self._send(writer, dict(answer, answer=frame.get("command"), id=frame.get("id")))
+        except OSError as error:
+            logger.warning("an answer was lost: %s", error)
 
     async def _answer(self, frame: Frame) -> Frame:
         handler = self._handlers.get(str(frame.get("command")))
         if handler is None:
             return {"result": False, "details": "unknown command {!r}".format(frame.get("command"))}
+        if len(self._commands) > self._config.limits.commands:
+            return {"result": False, "details": f"busy with {len(self._commands) - 1} commands"}
         try:
             return await handler(frame)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, EOFError, asyncio.TimeoutError) as error:
+            return {"result": False, "details": f"{type(error).__name__}: {error}"}
+        except asyncio.CancelledError:  # an Exception, up to Python 3.7
+            raise
+        except Exception as error:
+            # A fault of one command must not end the agent; its trace is in the log.
+            logger.exception("%s", frame.get("command"))
             return {"result": False, "details": f"{type(error).__name__}: {error}"}
 
     def _say(self, state: str, host: str, reason: str = "") -> None:
@@ -153,3 +180,11 @@ class Connection:
             new.replace(self._state)
         except OSError as error:
             logger.warning("%s: %s", self._state, error)
+
+
+def _interval(told: object) -> float:
+    """Return the seconds between two heartbeats, whatever the server says."""
+    if isinstance(told, (int, float)) and SHORTEST_INTERVAL <= told <= LONGEST_INTERVAL:
+        return float(told)
+    logger.warning("ping_interval %r is none: every %g s", told, DEFAULT_INTERVAL)
+    return DEFAULT_INTERVAL

@@ -1,155 +1,100 @@
-"""Secondary storage: NFS shares mounted on demand, and uploads taken from the web server in front."""
+"""Secondary storage: NFS shares mounted on demand, uploads and copies into them, and the web server in front."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import os
-import re
-import uuid
+import tempfile
 from pathlib import Path
-from typing import Dict, List, Tuple
-from urllib.parse import urlsplit
+from typing import Dict, List
 
+from .commands import run
+from .config import Config
 from .connection import Handler
-from .protocol import Frame
+from .copies import Copies
+from .protocol import Frame, text_of
+from .shares import Shares
+from .uploads import Uploads
 
-MOUNTS = Path("/mnt/SecStorage")
-STATE = Path("/var/cache/cloud/secstorage.json")
-UPLOAD_ADDRESS, UPLOAD_PORT = "127.0.0.1", 8210
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_BLOCK = 1 << 18
-
-logger = logging.getLogger(__name__)
-
-
-async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
-        reason = output.decode("utf-8", "replace").strip()
-        raise OSError(f"{' '.join(command)} ended with status {process.returncode}: {reason}")
-
-
-def nfs_source(url: str) -> str:
-    """Return what mount(8) calls a share.
-
-    Raises:
-        ValueError: it is no URL of the form ``nfs://host/path``.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "nfs" or not parts.hostname or not parts.path.startswith("/"):
-        raise ValueError(f"{url!r} is not of the form nfs://host/path")
-    return f"{parts.hostname}:{parts.path}"
-
-
-def mount_point(url: str) -> Path:
-    """Return the folder of a share: the same URL always has the same one."""
-    return MOUNTS / str(uuid.uuid5(uuid.NAMESPACE_URL, url))
+_SETUP_SECONDS = 60.0
+_MOST_ADDRESSES = 1024
 
 
 class SecondaryStorage:
-    """Keeps shares mounted and takes uploads that the management server announced."""
+    """Does what the management server asks of a storage VM."""
 
-    def __init__(self, nfs_version: str = "", state: Path = STATE) -> None:
-        # Without retries of mount(8) itself, which take two minutes: management asks again.
-        self._options = f"retry=0,vers={nfs_version}" if nfs_version else "retry=0"
-        self._state = state
-        self._shares: List[str] = []
-        self._expected: Dict[str, Tuple[Path, int]] = {}
+    def __init__(self, settings: Config) -> None:
+        """Take what the agent was told."""
+        self._root = settings.folder.parent
+        limits = settings.limits
+        self._shares = Shares(settings.values, limits.mount)
+        self._uploads = Uploads(self._shares, limits)
+        self._copies = Copies(
+            self._shares, limits.block, settings.authority, self._root / "certs" / "root-ca.crt"
+        )
 
     def handlers(self) -> Dict[str, Handler]:
         """Return what the management server may ask."""
-        return {"check_health": self._health, "mount": self._mount, "expect_upload": self._expect}
+        return {
+            "check_health": self._health,
+            "mount": self._mount,
+            "expect_upload": self._uploads.expect,
+            "copy": self._copies.copy,
+            "offer": self._offer,
+            "setup": self._setup,
+            "firewall": self._firewall,
+        }
+
+    async def start(self) -> asyncio.AbstractServer:
+        """Listen for uploads."""
+        return await self._uploads.start()
 
     async def restore(self) -> None:
-        """Mount what was mounted before a restart; a share that is away now is tried again on demand."""
-        try:
-            shares = json.loads(self._state.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return
-        for url in shares:
-            try:
-                await self._ensure(str(url))
-            except (OSError, ValueError) as error:
-                logger.warning("%s: %s", url, error)
+        """Mount what was mounted before a restart."""
+        await self._shares.restore()
 
     async def _health(self, _frame: Frame) -> Frame:
-        away = [url for url in self._shares if not os.path.ismount(str(mount_point(url)))]
-        if away:
-            return {"result": False, "details": "not mounted: " + ", ".join(away)}
-        return {"result": True, "details": "ok", "shares": self._shares}
+        away = await self._shares.away()
+        details = "not well: " + ", ".join(away) if away else "ok"
+        return {
+            "result": not away,
+            "details": details,
+            "shares": self._shares.urls,
+            "uploads": self._uploads.running,
+            "copies": self._copies.running,
+        }
 
     async def _mount(self, frame: Frame) -> Frame:
-        return {"result": True, "path": str(await self._ensure(str(frame["url"])))}
+        return {"result": True, "path": str(await self._shares.ensure(text_of(frame, "url")))}
 
-    async def _ensure(self, url: str) -> Path:
-        source, folder = nfs_source(url), mount_point(url)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.path.ismount(str(folder)):
-            await _run("mount", "-t", "nfs", "-o", self._options, source, str(folder))
-        if url not in self._shares:
-            self._shares.append(url)
-            new = self._state.with_name(self._state.name + ".new")
-            new.write_text(json.dumps(self._shares) + "\n", encoding="utf-8")
-            new.replace(self._state)
-        return folder
+    async def _offer(self, frame: Frame) -> Frame:
+        return {"result": True, "path": await self._shares.offer(text_of(frame, "url"))}
 
-    async def _expect(self, frame: Frame) -> Frame:
-        """Let one upload in: only what was announced is taken, and no more bytes than announced."""
-        identifier, size = str(frame["upload"]), int(frame["size"])
-        if not _IDENTIFIER.fullmatch(identifier):
-            raise ValueError(f"{identifier!r} is no identifier of an upload")
-        folder = await self._ensure(str(frame["url"])) if "url" in frame else MOUNTS
-        self._expected[identifier] = (folder / "upload" / identifier, size)
+    async def _setup(self, frame: Frame) -> Frame:
+        """Give the web server its certificate, and copies their user."""
+        user, password = text_of(frame, "user", ""), text_of(frame, "password", "")
+        words = ["-i", text_of(frame, "address"), "-h", text_of(frame, "name")]
+        with tempfile.TemporaryDirectory(prefix="setup-") as folder:
+            for letter, key in (("-k", "key"), ("-p", "certificate"), ("-t", "chain"), ("-u", "root")):
+                if key in frame:
+                    path = Path(folder) / key
+                    path.touch(mode=0o600)
+                    path.write_text(str(frame[key]), encoding="utf-8")
+                    words += [letter, str(path)]
+            await run(str(self._root / "config_ssl.sh"), *words, seconds=_SETUP_SECONDS)
+        if user:
+            await run(str(self._root / "config_auth.sh"), user, password, seconds=_SETUP_SECONDS)
         return {"result": True}
 
-    async def start(self, port: int = UPLOAD_PORT, address: str = UPLOAD_ADDRESS) -> asyncio.AbstractServer:
-        """Listen for the web server."""
-        return await asyncio.start_server(self._accept, address, port)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            status = await self._upload(reader)
-        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
-            logger.warning("upload failed: %s", error)
-            status = "500 Internal Server Error"
-        try:
-            writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode("latin-1")
-            )
-            await writer.drain()
-        except OSError:
-            logger.info("the uploader is gone")
-        finally:
-            writer.close()
-
-    async def _upload(self, reader: asyncio.StreamReader) -> str:
-        """Take one upload into a file that appears when it is complete; return the HTTP status."""
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        words = lines[0].split()
-        headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines[1:]}
-        if len(words) != 3 or words[0] not in ("POST", "PUT"):
-            return "405 Method Not Allowed"
-        identifier = words[1].rpartition("/")[2]
-        if identifier not in self._expected:
-            return "403 Forbidden"
-        path, size = self._expected[identifier]
-        if headers.get("content-length") != str(size):
-            return "411 Length Required"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            left = size
-            while left:
-                block = await reader.readexactly(min(left, _BLOCK))
-                file.write(block)
-                left -= len(block)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        del self._expected[identifier]
-        return "201 Created"
+    async def _firewall(self, frame: Frame) -> Frame:
+        """Say which addresses may copy."""
+        append, addresses = frame.get("append", False), frame.get("addresses")
+        if (
+            not isinstance(append, bool)
+            or not isinstance(addresses, list)
+            or len(addresses) > _MOST_ADDRESSES
+        ):
+            raise ValueError("append is no truth value, or addresses no list of addresses")
+        words: List[str] = [str(address) for address in addresses]
+        program = str(self._root / "ipfirewall.sh")
+        await run(program, "true" if append else "false", *words, seconds=_SETUP_SECONDS)
+        return {"result": True}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import hashlib
 import struct
 from typing import Dict, Optional, Tuple
-from urllib.parse import parse_qs, urlsplit
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-LONGEST_FRAME = 1 << 20
-LONGEST_HEAD = 16384
+GOING_AWAY, PROTOCOL_ERROR = 1001, 1002
+# What a browser sends to a VNC server is short; the longest is a clipboard.
+LONGEST_FRAME = 1 << 18
+LONGEST_CONTROL = 125
 
 
 class HandshakeError(Exception):
@@ -23,31 +25,6 @@ class FrameError(Exception):
     """The client broke the rules of the protocol."""
 
 
-async def read_request(reader: asyncio.StreamReader) -> Tuple[str, Dict[str, str], Dict[str, str]]:
-    """Return path, query and headers (names in lower case) of an HTTP request.
-
-    Raises:
-        HandshakeError: it is none, or too long.
-    """
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        raise HandshakeError("no HTTP request") from None
-    if len(head) > LONGEST_HEAD:
-        raise HandshakeError("the HTTP request is too long")
-    lines = head.decode("latin-1").split("\r\n")
-    words = lines[0].split()
-    if len(words) != 3 or words[0] != "GET":
-        raise HandshakeError("not a GET request")
-    url = urlsplit(words[1])
-    headers = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.strip().lower()] = value.strip()
-    return url.path, {key: values[0] for key, values in parse_qs(url.query).items()}, headers
-
-
 def accept(headers: Dict[str, str]) -> bytes:
     """Return the response that accepts a handshake.
 
@@ -56,16 +33,24 @@ def accept(headers: Dict[str, str]) -> bytes:
     """
     key = headers.get("sec-websocket-key", "")
     upgrade = headers.get("upgrade", "").lower()
-    if upgrade != "websocket" or headers.get("sec-websocket-version") != "13" or not key:
+    if upgrade != "websocket" or headers.get("sec-websocket-version") != "13" or not _is_key(key):
         raise HandshakeError("not a WebSocket handshake of version 13")
     # The digest is the protocol's; it protects nothing.
-    digest = base64.b64encode(hashlib.sha1(key.encode("latin-1") + _GUID).digest()).decode()  # noqa: S324
+    digest = base64.b64encode(hashlib.sha1(key.encode("ascii") + _GUID).digest()).decode()  # noqa: S324
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
     lines.append(f"Sec-WebSocket-Accept: {digest}")
     offered = [word.strip() for word in headers.get("sec-websocket-protocol", "").split(",")]
     if "binary" in offered:
         lines.append("Sec-WebSocket-Protocol: binary")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _is_key(text: str) -> bool:
+    """Tell whether it is 16 bytes in base64, as the protocol wants."""
+    try:
+        return len(base64.b64decode(text.encode("ascii"), validate=True)) == 16
+    except (UnicodeEncodeError, binascii.Error):
+        return False
 
 
 def frame(opcode: int, data: bytes) -> bytes:
@@ -80,25 +65,34 @@ def frame(opcode: int, data: bytes) -> bytes:
     return head + data
 
 
+def closing(code: int, reason: str) -> bytes:
+    """Return the frame that closes, with a code and a reason in ASCII."""
+    return frame(CLOSE, struct.pack(">H", code) + reason.encode("ascii")[: LONGEST_CONTROL - 2])
+
+
 async def read_frame(reader: asyncio.StreamReader) -> Tuple[int, bytes]:
     """Return opcode and data of the client's next frame.
 
     Raises:
-        FrameError: it is not masked, or too long.
+        FrameError: it is not masked, too long, or of a kind that nobody agreed on.
         asyncio.IncompleteReadError: the connection ended.
     """
     first, second = await reader.readexactly(2)
-    length = second & 0x7F
+    opcode, length = first & 0x0F, second & 0x7F
+    if first & 0x70 or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+        raise FrameError(f"a frame that begins with {first:#04x}")
+    if not second & 0x80:
+        raise FrameError("a frame of the client is not masked")
+    if opcode & 0x08 and (length > LONGEST_CONTROL or not first & 0x80):
+        raise FrameError("a control frame is too long or in pieces")
     if length == 126:
         (length,) = struct.unpack(">H", await reader.readexactly(2))
     elif length == 127:
         (length,) = struct.unpack(">Q", await reader.readexactly(8))
-    if not second & 0x80:
-        raise FrameError("a frame of the client is not masked")
     if length > LONGEST_FRAME:
         raise FrameError(f"a frame of {length} bytes is longer than {LONGEST_FRAME}")
     mask = await reader.readexactly(4)
-    return first & 0x0F, unmask(await reader.readexactly(length), mask)
+    return opcode, unmask(await reader.readexactly(length), mask)
 
 
 def unmask(data: bytes, mask: bytes) -> bytes:

@@ -184,7 +184,9 @@ class Management:
                 )
 
     def send(self, frame: dict) -> None:
-        data = json.dumps(frame).encode()
+        self.send_raw(json.dumps(frame).encode())
+
+    def send_raw(self, data: bytes) -> None:
         self._connection.sendall(struct.pack(">I", len(data)) + data)
 
     def next(self, **wanted) -> dict:

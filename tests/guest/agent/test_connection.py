@@ -3,9 +3,10 @@
 import json
 import stat
 
+import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from tests.guest.agent.server import PASSPHRASE, Authority, Management, eventually
+from tests.guest.agent.server import PASSPHRASE, Authority, Management, eventually, packed
 
 
 def test_registers_with_its_guid_and_resource_and_keeps_pinging(running, management):
@@ -116,3 +117,62 @@ def test_without_a_needed_value_it_ends_with_the_reason(agent):
     agent.start()
     assert agent.process.wait(timeout=10) == 1
     assert "resource= is missing" in agent.log()
+
+
+def test_a_frame_that_is_too_deep_ends_the_connection_and_not_the_agent(running, management):
+    management.next(command="startup")
+    management.send_raw(b"[" * 900000)
+    assert management.next(command="startup")["guid"] == "s-1-VM"
+    assert "Traceback" not in running.log()
+
+
+@pytest.mark.parametrize(
+    ("frame", "details"),
+    [
+        ({"command": ["mount"]}, "unknown command"),
+        ({"command": "mount"}, "url is missing"),
+        ({"command": "mount", "url": 7}, "url is missing"),
+        ({"command": "expect_upload", "upload": "a", "size": "5"}, "size is missing"),
+        ({"command": "expect_upload", "upload": "a", "size": True}, "size is missing"),
+        ({"command": "expect_upload", "upload": "a", "size": -1}, "size is missing"),
+        ({"command": "firewall", "addresses": "all"}, "no list"),
+        (
+            {"command": "copy", "from": "file:///etc/shadow", "path": "a", "url": "nfs://x/y"},
+            "from is no URL",
+        ),
+        (
+            {"command": "copy", "from": "http://x/\r\nX: y", "path": "a", "url": "nfs://x/y"},
+            "control character",
+        ),
+        ({"command": "copy", "from": "http://x/y", "path": "../a", "url": "nfs://x/y"}, "no path"),
+    ],
+)
+def test_a_question_of_the_wrong_shape_is_answered_with_what_is_wrong(running, management, frame, details):
+    management.next(command="startup")
+    management.send({**frame, "id": 77})
+    answer = management.next(id=77, result=False)
+    assert details in answer["details"]
+    assert management.ask("check_health")["result"] is True
+    assert "Traceback" not in running.log()
+
+
+def test_answers_to_questions_that_nobody_asked_are_passed_over(running, management):
+    management.next(command="startup")
+    for number in ([1], {}, None, "1", 10**30):
+        management.send({"answer": "ping", "id": number})
+    assert management.ask("check_health")["result"] is True
+    assert "Traceback" not in running.log()
+
+
+def test_servers_since_4_17_say_the_passphrase_once_more(agent, authority):
+    (agent.conf / "agent.properties").write_text("keystore.passphrase=kept\n")
+    certificate, conf = authority.answer(agent.request()), str(agent.conf)
+    pairs = [
+        f"{conf}/cloud.crt",
+        packed(certificate),
+        f"{conf}/cloud.ca.crt",
+        packed(authority.certificate()),
+    ]
+    names = [f"{conf}/agent.properties", "another", f"{conf}/cloud.jks", "ssh"]
+    agent.tool("keystore-cert-import", *names, *pairs, f"{conf}/cloud.key", "")
+    pkcs12.load_pkcs12((agent.conf / "cloud.jks").read_bytes(), b"kept")

@@ -189,14 +189,30 @@ def test_a_guest_that_makes_no_request_is_named(authority: Authority) -> None:
         authority.provision(KeyGuest("openssl: command not found"), "secret")
 
 
+@pytest.mark.parametrize(
+    ("once", "words"),
+    [
+        (True, "conf/agent.properties {0}/cloud.jks ssh"),
+        (False, "conf/agent.properties secret {0}/cloud.jks ssh"),
+    ],
+)
+def test_servers_since_4_17_say_the_passphrase_to_both_programs(
+    authority: Authority, once: bool, words: str
+) -> None:
+    guest = KeyGuest()
+    authority.provision(guest, "secret", once=once)
+    assert words.format("/usr/local/cloud/systemvm/conf") in guest.imported
+
+
+@pytest.mark.parametrize("once", [True, False])
 def test_the_key_programs_of_the_payload_take_and_give_what_the_server_does(
-    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_guest: Guest
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_guest: Guest, once: bool
 ) -> None:
     programs = payload_root() / "agent" / "scripts" / "util"
     monkeypatch.setattr("harness.site.authority._AGENT", str(tmp_path))
     monkeypatch.setattr("harness.site.authority._PROGRAMS", f"bash {programs}")
     (tmp_path / "conf").mkdir()
-    fingerprint = authority.provision(local_guest, "secret")
+    fingerprint = authority.provision(local_guest, "secret", once=once)
     store = (tmp_path / "conf" / "cloud.jks").read_bytes()
     entries = identity.store_entries(store, "secret")
     assert set(entries.values()) == {fingerprint, authority.identity.fingerprint}

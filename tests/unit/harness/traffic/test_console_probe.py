@@ -89,7 +89,8 @@ def accept_of(head: bytes) -> bytes:
     (key,) = (row.split(b": ")[1] for row in head.split(b"\r\n") if row.startswith(b"Sec-WebSocket-Key"))
     digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     return (
-        b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
     )
 
 
@@ -138,10 +139,14 @@ def test_a_frame_may_have_a_long_length() -> None:
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (b"\x88\x00", "the server closed the WebSocket"),
-        (b"\x82\x81abcda", "a frame of the server is masked"),
-        (b"\x83\x00", "a frame of kind 0x3"),
-        (b"\x82\x7f\x7f" + b"\xff" * 7, "a frame of 9223372036854775807 bytes"),
+        (b"\x88\x00", "the server closed the WebSocket: no status rcvd"),
+        (b"\x88\x02\x03\xf3", r"the server closed the WebSocket: internal error \(1011\)"),
+        (b"\x88\x02\x0f\xa0", "the server closed the WebSocket: 4000"),
+        (b"\x82\x81abcda", "the server breaks the rules of WebSocket: .*mask"),
+        (b"\x83\x00", "the server breaks the rules of WebSocket: .*opcode"),
+        (b"\xc2\x00", "the server breaks the rules of WebSocket: Reserved bit"),
+        (b"\x82\x7f\xff" + b"\xff" * 7, "the server breaks the rules of WebSocket"),
+        (b"\x81\x02hi", "what is no binary message: TextMessage"),
     ],
 )
 def test_a_server_that_breaks_the_rules_is_told_by_how(frame: bytes, words: str) -> None:
@@ -171,15 +176,39 @@ def test_what_is_sent_is_masked_and_a_ping_is_answered() -> None:
     assert seen == [(0x82, b"RFB 003.008\n"), (0x8A, b"hi")]
 
 
+def test_the_handshake_is_the_one_of_a_page_of_the_same_host() -> None:
+    heads: list[bytes] = []
+
+    def serve(served: socket.socket) -> None:
+        heads.append(head_of(served))
+        served.sendall(accept_of(heads[0]))
+
+    async def act(opened: WebSocket) -> None:
+        with pytest.raises(EOFError):
+            await opened.read(1)
+
+    with listening(serve) as port:
+        websocket(port, act)
+    lines = heads[0].decode().split("\r\n")
+    assert lines[0] == "GET /websockify HTTP/1.1"
+    assert {
+        "Host: 127.0.0.1", "Origin: http://127.0.0.1", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Protocol: binary",
+    } <= set(lines)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "no WebSocket: 'HTTP/1.1 403 Forbidden'"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "no WebSocket: status 403"),
         (
-            b"HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-            "accepted for another",
+            b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            "Bad accept token",
         ),
-        (b"HTTP/1.1 101 Yes\r\n\r\n", "accepted for another request"),
+        (b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "Bad accept token"),
+        (b"HTTP/1.1 101 Yes\r\n\r\n", "the server breaks the rules of WebSocket"),
+        (b"RFB 003.008\n\r\n\r\n", "the server breaks the rules of WebSocket"),
     ],
 )
 def test_a_web_server_that_opens_no_websocket_is_told_by_its_answer(answer: bytes, words: str) -> None:
@@ -245,7 +274,7 @@ def test_another_screen_is_a_lost_console(screen: int) -> None:
 def test_a_console_without_a_vnc_server_behind_it_is_a_lost_one() -> None:
     with listening(frames(b"\x88\x00")) as port:
         sent, lost, reason = asked(port, vnc.SCREEN)
-    assert (sent, reason) == (lost, "Wrong: the server closed the WebSocket")
+    assert (sent, reason) == (lost, "Wrong: the server closed the WebSocket: no status rcvd (1005)")
 
 
 def test_a_vnc_server_ends_with_its_site(tmp_path: Path) -> None:

@@ -1,18 +1,8 @@
 #!/bin/bash
 # Addresses, routes and names from the command line. Uses ip(8) directly: ifupdown may be missing, and one batch is one
 # process. Sourced after common.sh.
-
-# Prints the number of bits of a dotted netmask.
-mask_bits() {
-    local octet bits=0
-    local IFS=.
-    for octet in $1; do
-        while ((octet)); do
-            ((bits += octet & 1, octet >>= 1)) || true
-        done
-    done
-    echo "$bits"
-}
+# shellcheck source-path=SCRIPTDIR source=inner.sh
+. "$SETUP_DIR/inner.sh"
 
 # Prints the interfaces that the command line describes, in order.
 described_devices() {
@@ -39,14 +29,19 @@ gateway_device() {
     echo "$device"
 }
 
-# Prints the largest frame of an interface, when the command line sets one.
+# Prints the largest frame of an interface, when the command line sets one. That of a storage VM (mtu=) is its storage
+# network's alone: jumbo frames would not leave by the public one.
 device_mtu() {
     local kind=privateMtu
+    if [[ ${CMDLINE[type]} == secstorage ]]; then
+        [[ ${CMDLINE[${1}ip]:-} != "${CMDLINE[storageip]:-none}" ]] || echo "${CMDLINE[mtu]:-}"
+        return 0
+    fi
     [[ $1 != "$(gateway_device)" || ${CMDLINE[type]} == dhcpsrvr ]] || kind=publicMtu
     if [[ $1 == "$(control_device)" ]]; then
         return 0
     fi
-    echo "${CMDLINE[$kind]:-${CMDLINE[mtu]:-}}"
+    echo "${CMDLINE[$kind]:-}"
 }
 
 # Prints the ip(8) commands of one interface.
@@ -69,16 +64,10 @@ device_commands() {
 
 # Prints the ip(8) commands of the routes. A redundant router gets its default route when it becomes primary.
 route_commands() {
-    local cidr local_gateway=${CMDLINE[localgw]:-}
     if [[ -n ${CMDLINE[gateway]:-} && -z ${CMDLINE[redundant_router]:-} ]]; then
         echo "route replace default via ${CMDLINE[gateway]} dev $(gateway_device)"
     fi
-    if [[ -n $local_gateway && -n ${CMDLINE[mgmtcidr]:-} ]]; then
-        for cidr in ${CMDLINE[mgmtcidr]//,/ }; do
-            # The management network itself is reached directly; a route to it through its own gateway would be wrong.
-            [[ ${CMDLINE[eth1ip]:-} == "${cidr%.*}".* ]] || echo "route replace $cidr via $local_gateway"
-        done
-    fi
+    inner_routes
 }
 
 write_interfaces_file() {

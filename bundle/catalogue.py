@@ -97,13 +97,21 @@ class Release:
         return number_of(self.name)
 
 
+_NAME = re.compile(
+    r"(\d{1,3})\.(\d{1,3})(?:(?:\.\d{1,9}){1,2}(?:[-+][0-9A-Za-z][0-9A-Za-z.+-]*)?|-SNAPSHOT|-rc\d{1,3})?",
+    re.ASCII,
+)
+# All releases of the catalogue.
+ALL = "all"
+
+
 def number_of(name: str) -> tuple[int, int]:
     """Return major and minor of a release name such as ``4.22``, ``4.22.1.0`` or ``4.22.0.0-SNAPSHOT``.
 
     Raises:
-        UsageError: the name does not begin with two numbers.
+        UsageError: it is neither two numbers, with -SNAPSHOT or -rcN, nor a version of three or four with any ending.
     """
-    match = re.match(r"(\d{1,3})\.(\d{1,3})(?![^.-])", name, re.ASCII)
+    match = _NAME.fullmatch(name)
     if match is None:
         raise UsageError(f"invalid release {name!r} (expected for instance 4.22 or 4.22.1.0)")
     return int(match[1]), int(match[2])
@@ -182,6 +190,28 @@ class Catalogue:
         except KeyError:
             known = ", ".join(self.releases)
             raise UsageError(f"unknown release {name!r} (the catalogue has {known})") from None
+
+    def releases_in(self, text: str) -> list[str]:
+        """Return the names of the releases that a person lists: ``4.15,4.18..4.20``, or ``all``; each once.
+
+        Raises:
+            UsageError: the catalogue has not all of them, or a range runs backwards.
+        """
+        found: list[str] = []
+        for part in text.split(","):
+            found += self._one_part(part.strip())
+        return list(dict.fromkeys(found))
+
+    def _one_part(self, part: str) -> list[str]:
+        if part == ALL:
+            return list(self.releases)
+        first, dots, last = part.partition("..")
+        if not dots:
+            return [self.release(part).name]
+        low, high = self.release(first).number, self.release(last).number
+        if low > high:
+            raise UsageError(f"invalid range {part!r}: {first} is newer than {last}", hint=f"{last}..{first}")
+        return [name for name, row in self.releases.items() if low <= row.number <= high]
 
     def vm_type(self, name: str) -> VmType:
         """Return the row of a VM type.

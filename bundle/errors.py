@@ -12,6 +12,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     INFRASTRUCTURE = 3
+    INTERRUPTED = 130
 
 
 class SysvmError(Exception):

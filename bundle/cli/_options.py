@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,11 +28,6 @@ def bundle_argument(function: _F) -> _F:
 def json_option(function: _F) -> _F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")(function)
-
-
-def print_json(document: object) -> None:
-    """Print a document as indented JSON."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @dataclass(frozen=True)

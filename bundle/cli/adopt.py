@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH, Keys, bundle_argument, key_options
+from bundle.sink import tell
 
 
 @click.command("adopt")
@@ -29,6 +30,4 @@ def command(folder: Path, output: Path, release: str | None, build_number: int |
 
     number = build_number or source_date_epoch() or 0
     found = adopt(folder, output, release=release, build=number, signer=keys.signer())
-    click.echo(
-        f"{output}: CloudStack {found.facts.name}, adopted, content digest sha256:{found.content_digest}"
-    )
+    tell(f"{output}: CloudStack {found.facts.name}, adopted, content digest sha256:{found.content_digest}")

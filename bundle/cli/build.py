@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bundle.cli._options import PATH, Keys, json_option, key_options, print_json
+from bundle.cli._options import PATH, Keys, json_option, key_options
+from bundle.sink import tell, tell_json
 
 if TYPE_CHECKING:
     from bundle.build import Built
@@ -119,15 +120,15 @@ def _tell(built: Built, *, signed: bool, as_json: bool) -> None:
     if as_json:
         files = {name: vars(fact) for name, fact in manifest.files.items()}
         summary = {**vars(manifest.facts), "content_digest": manifest.content_digest, "files": files}
-        print_json({"folder": str(built.folder), **summary, "signed": signed, "notes": list(built.notes)})
+        tell_json({"folder": str(built.folder), **summary, "signed": signed, "notes": list(built.notes)})
         return
     for note in built.notes:
-        click.echo(f"note: {note}", err=True)
+        tell(f"note: {note}", err=True)
     counts = ", ".join(
         f"{name} {sum(row.kind == 'file' for row in rows)} files"
         for name, rows in sorted(manifest.members.items())
     )
-    click.echo(
+    tell(
         f"{built.folder}: CloudStack {manifest.facts.name}, {counts}, {'signed' if signed else 'not signed'}"
     )
-    click.echo(f"content digest sha256:{manifest.content_digest}")
+    tell(f"content digest sha256:{manifest.content_digest}")

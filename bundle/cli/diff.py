@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import PATH, json_option, print_json
+from bundle.cli._options import PATH, json_option
+from bundle.sink import tell, tell_json
 
 
 @click.command("diff")
@@ -45,8 +46,8 @@ def command(old: Path, new: Path, as_json: bool, form: str | None, lines: int, e
     texts = changed_lines(before, after, places, lines) if form else ()
     said = report.document(found, str(old), str(new), texts)
     if as_json:
-        print_json(said)
+        tell_json(said)
     else:
         render = {"markdown": report.markdown, "html": report.html}.get(form or "", report.text)
-        click.echo(render(said), nl=False)
+        tell(render(said).removesuffix("\n"))
     return Exit.FAILED if exit_code and not found.empty else Exit.OK

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import PATH, json_option, print_json
+from bundle.cli._options import PATH, json_option
+from bundle.sink import tell, tell_json
 
 
 @click.command("inspect")
@@ -30,14 +31,14 @@ def command(archive: Path, as_json: bool) -> int:
     if as_json:
         rows = [{key: _printable(value) for key, value in vars(row).items()} for row in found]
         summary = {"entries": len(entries), "files": len(files), "bytes": sum(row.size for row in files)}
-        print_json({"archive": str(archive), **summary, "counts": counts, "findings": rows})
+        tell_json({"archive": str(archive), **summary, "counts": counts, "findings": rows})
     else:
-        click.echo(
+        tell(
             f"{archive}: {len(entries)} entries, {sum(row.size for row in files)} bytes in {len(files)} files"
         )
         for row in found:
-            click.echo(f"{row.level}: {_printable(row.path)}: {_printable(row.message)} [{row.code}]")
-        click.echo(", ".join(f"{number} {level}" for level, number in counts.items()))
+            tell(f"{row.level}: {_printable(row.path)}: {_printable(row.message)} [{row.code}]")
+        tell(", ".join(f"{number} {level}" for level, number in counts.items()))
     return Exit.FAILED if counts["danger"] else Exit.OK
 
 

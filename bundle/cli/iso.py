@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH, bundle_argument
+from bundle.sink import tell
 
 
 @click.command("iso")
@@ -17,4 +18,4 @@ def command(folder: Path, output: Path) -> None:
     from bundle.ship.iso import make_iso
 
     make_iso(folder, output)
-    click.echo(str(output))
+    tell(str(output))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH
+from bundle.sink import tell
 
 
 @click.command("keygen")
@@ -28,5 +29,5 @@ def command(path: Path, passphrase_file: Path | None) -> None:
         if not passphrase:
             raise UsageError(f"{passphrase_file}: the passphrase is empty")
     public = generate(path, passphrase)
-    click.echo(f"{path}: private key, keep it secret")
-    click.echo(f"{public}: public key, for 'sysvm bundle verify --trust'")
+    tell(f"{path}: private key, keep it secret")
+    tell(f"{public}: public key, for 'sysvm bundle verify --trust'")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bundle.cli._options import json_option, print_json
+from bundle.cli._options import json_option
+from bundle.sink import show, tell, tell_json
 
 if TYPE_CHECKING:
     from bundle.catalogue import Catalogue
@@ -19,15 +20,14 @@ def _explain(verdict: Verdict) -> None:
     from bundle.matrix import WHOSE
 
     whose = WHOSE[verdict.script]
-    click.echo(f"{verdict.template} -> {verdict.target}: {verdict.word} ({verdict.action}), with {whose}")
+    tell(f"{verdict.template} -> {verdict.target}: {verdict.word} ({verdict.action}), with {whose}")
     for reason in verdict.reasons:
         about = f" [{', '.join(reason.types)}]" if reason.types else ""
-        click.echo(f"  {reason.verdict}{about}: {reason.text}")
-        click.echo(f"      source: {reason.source}")
+        tell(f"  {reason.verdict}{about}: {reason.text}")
+        tell(f"      source: {reason.source}")
 
 
 def _table(verdicts: list[Verdict], names: list[str], catalogue: Catalogue) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from bundle.matrix import WHOSE
@@ -43,13 +43,21 @@ def _table(verdicts: list[Verdict], names: list[str], catalogue: Catalogue) -> N
         release = catalogue.releases.get(".".join(template.split(".")[:2]))
         cells = [f"[{_STYLES[words[template, name]]}]{words[template, name]}[/]" for name in names]
         table.add_row(template, str(release.debian.number) if release else "9", *cells)
-    Console().print(table)
-    click.echo("'sysvm matrix --from R --to R' says why, and names the source.")
+    show(table)
+    tell("'sysvm matrix --from R --to R' says why, and names the source.")
+
+
+def _listed(text: str, catalogue: Catalogue) -> list[str]:
+    """Return the releases of a list; a single one is judged as it is named, also a point or an unknown one."""
+    found: list[str] = []
+    for part in text.split(","):
+        found += catalogue.releases_in(part) if ".." in part or part == "all" else [part]
+    return list(dict.fromkeys(found))
 
 
 @click.command("matrix")
-@click.option("--from", "template", metavar="R", help="Release of the template that the VM was made from.")
-@click.option("--to", "target", metavar="R", help="Release to patch to.")
+@click.option("--from", "template", metavar="R", help="Releases of templates: 4.20, 4.15,4.18..4.20, or all.")
+@click.option("--to", "target", metavar="R", help="Releases to patch to, in the same words.")
 @click.option(
     "--script",
     type=click.Choice(["ours", "upstream"]),
@@ -76,11 +84,11 @@ def matrix(
     from bundle.matrix import judge, targets, templates
 
     catalogue = catalogue_module.load()
-    rows = [template] if template else templates(catalogue, points=points)
-    columns = [target] if target else targets(catalogue, points=points)
+    rows = _listed(template, catalogue) if template else templates(catalogue, points=points)
+    columns = _listed(target, catalogue) if target else targets(catalogue, points=points)
     verdicts = [judge(row, column, catalogue, script) for row in rows for column in columns]
     if as_json:
-        print_json([asdict(verdict) for verdict in verdicts])
+        tell_json([asdict(verdict) for verdict in verdicts])
     elif template or target:
         for verdict in verdicts:
             _explain(verdict)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import bundle_argument, json_option, print_json
+from bundle.cli._options import bundle_argument, json_option
+from bundle.sink import cell, show, tell_json
 
 
 @click.command("show")
@@ -27,20 +28,18 @@ def command(folder: Path, as_json: bool) -> None:
         )
     found = manifest.load(folder / layout.MANIFEST)
     if as_json:
-        print_json(json.loads(found.to_bytes()))
+        tell_json(json.loads(found.to_bytes()))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    facts = Table(title=str(folder), show_header=False)
+    facts = Table(title=cell(str(folder)), show_header=False)
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in vars(found.facts).items():
-        facts.add_row(name.replace("_", " "), str(value))
+        facts.add_row(name.replace("_", " "), cell(str(value)))
     facts.add_row("content digest", f"sha256:{found.content_digest}")
     facts.add_row("signed", "yes" if (folder / layout.MANIFEST_SIGNATURE).is_file() else "no")
-    console = Console()
-    console.print(facts)
+    show(facts)
     for archive, rows in found.members.items():
         table = Table(title=archive)
         for title in ("mode", "size", "sha256", "path"):
@@ -48,6 +47,9 @@ def command(folder: Path, as_json: bool) -> None:
         for row in rows:
             size = str(row.size) if row.kind == "file" else ""
             table.add_row(
-                f"{row.mode:04o}", size, row.sha256[:12], row.path + ("/" if row.kind == "dir" else "")
+                f"{row.mode:04o}",
+                size,
+                row.sha256[:12],
+                cell(row.path + ("/" if row.kind == "dir" else "")),
             )
-        console.print(table)
+        show(table)

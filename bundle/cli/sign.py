@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import Keys, bundle_argument, key_options
+from bundle.sink import tell
 
 
 @click.command("sign")
@@ -20,4 +21,4 @@ def command(folder: Path, openpgp: str | None, keys: Keys) -> None:
     from bundle.ship.resign import sign
 
     found = sign(folder, None, openpgp, keys.signer())
-    click.echo(f"{folder}: signed, content digest sha256:{found.content_digest}")
+    tell(f"{folder}: signed, content digest sha256:{found.content_digest}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bundle.cli._options import PATH, bundle_argument
+from bundle.sink import tell
 
 
 @click.command("stage")
@@ -52,9 +53,9 @@ def command(
     for make, place in ((make_deb, deb), (make_rpm, rpm)):
         if place is not None:
             found = make(folder, layout_name, place, trust)
-            click.echo(str(place))
+            tell(str(place))
             if not found.facts.build:
-                click.echo(
+                tell(
                     f"warning: {place}: without a build number packages do not order by time"
                     " (build with --build-number or SOURCE_DATE_EPOCH)",
                     err=True,
@@ -62,6 +63,6 @@ def command(
     if root is not None:
         staged = stage(folder, layout_name, root, trust, allow_downgrade=allow_downgrade)
         for path in staged.files:
-            click.echo(str(path))
+            tell(str(path))
         if staged.backup is not None:
-            click.echo(f"the former files are in {staged.backup}", err=True)
+            tell(f"the former files are in {staged.backup}", err=True)

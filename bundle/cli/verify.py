@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import PATH, bundle_argument, json_option, print_json
+from bundle.cli._options import PATH, bundle_argument, json_option
+from bundle.sink import tell, tell_json
 
 
 @click.command("verify")
@@ -42,7 +43,7 @@ def command(folder: Path, trust: Path | None, as_json: bool) -> None:
             f"{facts.name} was built by the rules of {facts.release}: it is newer than the catalogue was"
         )
     if as_json:
-        print_json(
+        tell_json(
             {
                 "folder": str(folder),
                 "content_digest": digest,
@@ -52,11 +53,11 @@ def command(folder: Path, trust: Path | None, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{folder}: verified, {state}")
+    tell(f"{folder}: verified, {state}")
     for note in notes:
-        click.echo(f"note: {note}")
+        tell(f"note: {note}")
     if found.signed and not found.trusted:
-        click.echo("hint: --trust PUBKEY checks who signed it", err=True)
+        tell("hint: --trust PUBKEY checks who signed it", err=True)
 
 
 _INSTALLED = "proven by the manifest beside the files; bill of materials and provenance stayed in the bundle"
@@ -80,10 +81,10 @@ def _tell_bare(folder: Path, as_json: bool) -> None:
     version = found.version or "an unknown version"
     if as_json:
         said = {"folder": str(folder), "content_digest": None, "signed": False, "trusted": False}
-        print_json({**said, "version": found.version, "script": found.script.kind, "not_proven": list(_BARE)})
+        tell_json({**said, "version": found.version, "script": found.script.kind, "not_proven": list(_BARE)})
         return
     files = sum(row.kind == "file" for rows in found.members.values() for row in rows)
-    click.echo(f"{folder}: whole and readable: {files} files of {version}, script: {found.script.kind}")
+    tell(f"{folder}: whole and readable: {files} files of {version}, script: {found.script.kind}")
     for row in _BARE:
-        click.echo(f"not proven: {row} (there is no manifest.json)")
-    click.echo("hint: 'sysvm bundle adopt' gives these files a manifest of their own", err=True)
+        tell(f"not proven: {row} (there is no manifest.json)")
+    tell("hint: 'sysvm bundle adopt' gives these files a manifest of their own", err=True)

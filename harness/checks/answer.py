@@ -14,9 +14,8 @@ def outcome(case: Case) -> Result:
     if case.answer is None:
         return _NO_ANSWER
     if case.expected == "patched" and not case.answer.success:
-        return Finding(
-            f"the patch failed: {_first_line(case.answer.details)}", tuple(case.answer.details.splitlines())
-        )
+        said = tuple(case.answer.details.splitlines())
+        return Finding(f"the patch failed: {_first_line(case.answer.details)}", (*said, *case.log))
     if case.expected == "patched" and not case.answer.patched:
         return Finding(f"nothing was patched: {_first_line(case.answer.details)}")
     if case.expected == "kept" and case.answer.patched:

@@ -66,6 +66,7 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     agent: AgentLink | None = None
     trouble: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
     graceful: frozenset[str] = field(default_factory=_graceful)
 
     def is_on_purpose(self, line: str) -> bool:

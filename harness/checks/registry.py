@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, TypeAlias
 
@@ -54,12 +55,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one check."""
+    """What became of one check; ``seconds`` is how long it took to make."""
 
     name: str
     verdict: Literal["passed", "failed", "error", "skipped"]
     reason: str = ""
     details: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 _REGISTERED: list[Check] = []
@@ -94,11 +96,17 @@ def judge(case: Case, only: Iterable[str] | None = None) -> tuple[Outcome, ...]:
     """
     wanted = None if only is None else set(only)
     return tuple(
-        _outcome(known, case)
+        _timed(known, case)
         for known in checks()
         if case.expected in known.applies
         and (wanted is None or known.name in wanted or known.name.partition(".")[0] in wanted)
     )
+
+
+def _timed(known: Check, case: Case) -> Outcome:
+    started = time.perf_counter()
+    made = _outcome(known, case)
+    return replace(made, seconds=round(time.perf_counter() - started, 6))
 
 
 def _outcome(known: Check, case: Case) -> Outcome:
@@ -118,11 +126,20 @@ def failed(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     return tuple(outcome for outcome in outcomes if outcome.verdict in {"failed", "error"})
 
 
-def record(log: Emitter, scenario: str, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """Write one event a check and return those that mean that something is wrong."""
+def record(
+    log: Emitter, scenario: str, outcomes: Sequence[Outcome], occasion: str = ""
+) -> tuple[Outcome, ...]:
+    """Write one event a check and return those that mean that something is wrong.
+
+    Args:
+        log: takes the events.
+        scenario: whose checks they are.
+        outcomes: of the checks.
+        occasion: after what they were made, such as ``first patch``: a scenario that patches twice makes them twice.
+    """
     for outcome in outcomes:
         log.emit(
-            "check", scenario=scenario, name=outcome.name, verdict=outcome.verdict,
-            reason=outcome.reason, details=list(outcome.details),
+            "check", scenario=scenario, name=outcome.name, verdict=outcome.verdict, occasion=occasion,
+            reason=outcome.reason, details=list(outcome.details), seconds=outcome.seconds,
         )  # fmt: skip
     return failed(outcomes)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import click
 
 from bundle import __version__
-from bundle.errors import Exit, SysvmError
+from bundle.errors import Exit, InfrastructureError, SysvmError
+from bundle.sink import tell
 
 
 class _Entry(NamedTuple):
@@ -24,6 +25,9 @@ COMMANDS: dict[str, _Entry] = {
     "bundle": _Entry("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
     "cache": _Entry("harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."),
     "checks": _Entry("harness.cli.checks", "checks", "List the checks that judge a live patch."),
+    "completion": _Entry(
+        "harness.cli.completion", "completion", "Print what makes a shell complete the words of sysvm."
+    ),
     "doctor": _Entry(
         "harness.cli.doctor", "doctor", "Explain what this machine lacks, and mend what is safe."
     ),
@@ -37,6 +41,9 @@ COMMANDS: dict[str, _Entry] = {
         "harness.cli.repro", "repro", "Repeat a scenario, with a shell in its VM before and after."
     ),
     "run": _Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
+    "scenarios": _Entry(
+        "harness.cli.scenarios", "scenarios", "List the acceptance scenarios, and what each is about."
+    ),
     "status": _Entry(
         "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."
     ),
@@ -57,14 +64,7 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        try:
-            command = getattr(importlib.import_module(entry.module), entry.attribute)
-        except ModuleNotFoundError as error:
-            if error.name not in _EXTRA_MODULES:
-                raise
-            raise click.ClickException(
-                f"'sysvm {cmd_name}' needs {error.name}: install 'sysvm-livepatch[harness]'"
-            ) from None
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
         return command
@@ -81,27 +81,41 @@ class LazyGroup(click.Group):
 @click.pass_context
 def sysvm(ctx: click.Context, verbose: bool) -> None:
     """Build and test live patches of Apache CloudStack system VMs."""
-    ctx.obj = {"verbose": verbose}
+    ctx.ensure_object(dict)["verbose"] = verbose
 
 
 def main() -> None:
     """Run the command; a mistake of the user or the machine ends in one line on standard error."""
+    asked: dict[str, bool] = {}
     try:
-        status = sysvm.main(standalone_mode=False)
-    except SysvmError as error:
-        if "-v" in sys.argv or "--verbose" in sys.argv:
+        status = sysvm.main(prog_name="sysvm", standalone_mode=False, obj=asked)
+    except (SysvmError, ModuleNotFoundError, OSError) as error:
+        problem = _known(error)
+        if problem is None or asked.get("verbose"):
             raise
-        click.echo(f"sysvm: {error.diagnostics()}", err=True)
-        sys.exit(error.exit_status)
+        tell(f"sysvm: {problem.diagnostics()}", err=True)
+        sys.exit(problem.exit_status)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        click.echo(f"sysvm: no space is left for {error.filename or 'what has to be written'}", err=True)
-        sys.exit(Exit.INFRASTRUCTURE)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("sysvm: interrupted", err=True)
-        sys.exit(130)
+        tell("sysvm: interrupted", err=True)
+        sys.exit(Exit.INTERRUPTED)
     sys.exit(status if isinstance(status, int) else Exit.OK)
+
+
+def _known(error: SysvmError | ModuleNotFoundError | OSError) -> SysvmError | None:
+    """Return an error as the one line that a person needs, or None for one that nobody has foreseen."""
+    if isinstance(error, SysvmError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA_MODULES:
+            return None
+        return InfrastructureError(
+            f"this command needs the Python module {missing}, which is not installed",
+            hint="pip install 'sysvm-livepatch[harness]'",
+        )
+    if error.errno != errno.ENOSPC:
+        return None
+    return InfrastructureError(f"no space is left for {error.filename or 'what has to be written'}")

@@ -5,46 +5,117 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import click
 import pytest
 
+from bundle import files
 from bundle.errors import Exit, UsageError
+from bundle.sink import tell
 from harness.cli._show import show_report
-from harness.plugin.run import Latest
-from harness.report import load
+from harness.plugin.planning import SHIPPED, command_line, plan
+from harness.plugin.recording import SCENARIO
+from harness.plugin.run import Latest, Run
+from harness.record import progress
+from harness.report import RunReport, render_junit, write
+
+# Seconds that workers have to stop their machines and copy logs when a person ends the run.
+_END_DEADLINE = 90
 
 
-def judge(arguments: Sequence[str], as_json: bool) -> int:
-    """Run the shipped scenarios in this process and print the report.
+def judge(arguments: Sequence[str], as_json: bool, junit: Path | None = None, folder: Path = SHIPPED) -> int:
+    """Run scenarios in this process and its workers, and print the report.
 
     Args:
         arguments: options of pytest and of the plugin.
         as_json: print the report as JSON.
+        junit: where the JUnit file is to be, too.
+        folder: where the scenarios are.
 
     Returns:
         The exit status of the command.
 
     Raises:
-        UsageError: no scenario was run.
+        UsageError: an argument cannot be meant, or no scenario is chosen.
     """
-    here = Path(__file__).parent.parent / "scenarios"
-    ran = Latest()
+    if junit is not None and not junit.absolute().parent.is_dir():
+        raise UsageError(f"--junit {junit}: no folder {junit.absolute().parent}")
+    planned = plan(arguments, folder)
+    ran, status = Latest(), int(pytest.ExitCode.INTERRUPTED)
     with tempfile.TemporaryFile("w+") as log, contextlib.redirect_stdout(log):
-        status = pytest.main(
-            [str(here), "-c", str(here / "pytest.ini"), "--rootdir", str(here), "-p", "harness.plugin", *arguments],
-            plugins=[ran],
-        )  # fmt: skip
+        _be_patient_with_workers()
+        # A second Ctrl-C, while the first one's cleaning up lasts, ends pytest itself.
+        with contextlib.suppress(KeyboardInterrupt):
+            status = int(pytest.main(command_line(folder, arguments), plugins=[ran, _Teller(len(planned))]))
         log.seek(0)
         text = log.read()
     if ran.run is None:
+        if status == pytest.ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
         last = text.strip().splitlines()[-1:] or [f"pytest ended with status {status}"]
         raise UsageError(f"no scenario was run: {last[0]}")
-    ran.run.results.log("pytest.log").write_text(text)
-    report = load(ran.run.results)
+    files.write(ran.run.results.log("pytest.log"), text)
+    report = write(ran.run.results)
+    if junit is not None:
+        files.write(junit, render_junit(report))
     show_report(report, ran.run.results.html, as_json=as_json)
-    if ran.run.problem is not None:
-        click.echo(f"sysvm: {ran.run.problem.text}", err=True)
-        return ran.run.problem.exit_status
+    return _status(ran.run, report, status)
+
+
+def _status(run: Run, report: RunReport, status: int) -> int:
+    if run.interrupted:
+        tell("sysvm: interrupted; the report has what was known by then", err=True)
+        return Exit.INTERRUPTED
+    if run.problem is not None:
+        tell(f"sysvm: {run.problem.text}", err=True)
+        return run.problem.exit_status
     return Exit.OK if report.verdict in {"passed", "skipped"} and status == 0 else Exit.FAILED
+
+
+def _be_patient_with_workers() -> None:
+    """Give workers time to stop their machines: pytest-xdist kills them after ten seconds."""
+    with contextlib.suppress(ImportError):
+        from xdist.workermanage import NodeManager
+
+        NodeManager.EXIT_TIMEOUT = _END_DEADLINE
+
+
+@dataclass
+class _Teller:
+    """A plugin that prints one line a scenario when it has ended: how many of how many, verdict, seconds, reason."""
+
+    total: int
+    done: int = 0
+    _seen: dict[str, tuple[str, float, str]] = field(default_factory=dict)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take one phase of a test; the line is printed with the last one."""
+        name = getattr(report, SCENARIO, None)
+        if name is None and report.when in ("setup", "call", "teardown"):
+            return  # no scenario; a worker that died says "???" and has no name
+        key = name or report.nodeid
+        verdict, seconds, reason = self._seen.get(key, ("passed", 0.0, ""))
+        if report.skipped:
+            verdict, reason = "skipped", _reason(report)
+        elif report.failed:
+            verdict, reason = ("failed" if report.when == "call" else "error"), _reason(report)
+        self._seen[key] = (verdict, seconds + report.duration, reason)
+        if report.when not in ("setup", "call"):
+            self._tell(key)
+
+    def _tell(self, key: str) -> None:
+        verdict, seconds, reason = self._seen.pop(key)
+        self.done += 1
+        why = f": {reason}" if reason and verdict != "passed" else ""
+        progress.plain(f"[{self.done}/{self.total}] {key}: {verdict} in {seconds:.1f} s{why}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return the first line of why a test did not pass."""
+    told = report.longrepr
+    if isinstance(told, tuple):
+        return str(told[2]).removeprefix("Skipped: ")
+    crash = getattr(told, "reprcrash", None)
+    text = str(getattr(crash, "message", None) or told or "")
+    return next((line.removeprefix("Failed: ") for line in text.strip().splitlines() if line), "")

@@ -11,6 +11,7 @@ import click
 
 from bundle.cli._options import PATH
 from bundle.errors import UsageError
+from harness.cli import _complete
 
 if TYPE_CHECKING:
     from harness.guest.guest import Guest
@@ -30,7 +31,7 @@ def target_options(function: _F) -> _F:
             "--ssh", "where", multiple=True, metavar="[NAME=]HOST:PORT",
             help="Where the sshd of a VM that somebody else started answers; may be given many times.",
         ),
-        click.argument("names", nargs=-1, metavar="[VM]..."),
+        click.argument("names", nargs=-1, metavar="[VM]...", shell_complete=_complete.kept),
     ):  # fmt: skip
         function = option(function)
     return function

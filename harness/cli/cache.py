@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from bundle.cli._options import json_option
+from bundle.sink import show, tell, tell_json
 
 if TYPE_CHECKING:
     from harness.vm.retention import CacheEntry
@@ -27,18 +27,17 @@ def list_entries(as_json: bool) -> None:
 
     found = retention.entries()
     if as_json:
-        click.echo(json.dumps([_facts(entry) for entry in found], indent=1))
+        tell_json([_facts(entry) for entry in found])
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("kind", "key", "size", "last used", "in use", box=None)
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         table.add_row(entry.kind, entry.key[:12], _mib(entry.size), used, "yes" if entry.pinned else "")
-    Console().print(table)
+    show(table)
     total = sum(entry.size for entry in found)
-    click.echo(f"{_mib(total)} of {_mib(retention.limit())} ({retention.LIMIT_VARIABLE} sets the limit)")
+    tell(f"{_mib(total)} of {_mib(retention.limit())} ({retention.LIMIT_VARIABLE} sets the limit)")
 
 
 @cache.command()
@@ -59,12 +58,12 @@ def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> No
         chosen = retention.remove(chosen)
         collect_leftovers()
     if as_json:
-        click.echo(json.dumps([_facts(entry) for entry in chosen], indent=1))
+        tell_json([_facts(entry) for entry in chosen])
         return
     verb = "would remove" if dry_run else "removed"
     for entry in chosen:
-        click.echo(f"{verb} {entry.kind} {entry.key[:12]} ({_mib(entry.size)})")
-    click.echo(f"{verb} {len(chosen)} entries, {_mib(sum(entry.size for entry in chosen))}")
+        tell(f"{verb} {entry.kind} {entry.key[:12]} ({_mib(entry.size)})")
+    tell(f"{verb} {len(chosen)} entries, {_mib(sum(entry.size for entry in chosen))}")
 
 
 def _facts(entry: CacheEntry) -> dict[str, object]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bundle.cli._options import json_option
 from bundle.errors import UsageError
+from bundle.sink import tell, tell_json
 
 
 @click.command()
@@ -35,12 +34,12 @@ def checks(names: tuple[str, ...], as_json: bool) -> None:
         for check in wanted
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        tell_json(rows)
         return
     width = max(len(check.name) for check in wanted)
     for check in wanted:
-        click.echo(f"{check.name:<{width}}  {_holds(check.judge.__doc__)}")
-        click.echo(f"{'':<{width}}  {click.style(f'({check.why})', dim=True)}")
+        tell(f"{check.name:<{width}}  {_holds(check.judge.__doc__)}")
+        tell(f"{'':<{width}}  ({check.why})")
 
 
 def _holds(docstring: str | None) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bundle.cli._options import json_option
 from bundle.errors import Exit
+from bundle.sink import tell, tell_json
 
 
 @click.command()
@@ -23,12 +22,12 @@ def doctor(fix: bool, as_json: bool, quiet: bool) -> int:
         findings = mend(findings)
     if as_json:
         fields = ("name", "ok", "required", "text", "remedy")
-        click.echo(json.dumps([{key: getattr(f, key) for key in fields} for f in findings], indent=1))
+        tell_json([{key: getattr(f, key) for key in fields} for f in findings])
     else:
         for finding in findings:
             if quiet and (finding.ok or not finding.required):
                 continue
             mark = "ok  " if finding.ok else ("FAIL" if finding.required else "note")
             line = f"{mark} {finding.name}: {finding.text}"
-            click.echo(f"{line} -> {finding.remedy}" if finding.remedy and not finding.ok else line)
+            tell(f"{line} -> {finding.remedy}" if finding.remedy and not finding.ok else line)
     return Exit.OK if all(f.ok or not f.required for f in findings) else Exit.INFRASTRUCTURE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +10,9 @@ import click
 
 from bundle.cli._options import PATH, json_option
 from bundle.errors import UsageError
+from bundle.sink import cell, tell, tell_json
+from bundle.sink import show as show_table
+from harness.cli import _complete
 
 if TYPE_CHECKING:
     from harness.image import Image
@@ -106,24 +108,24 @@ def list_(as_json: bool) -> None:
 
     images = list_images()
     if as_json:
-        click.echo(json.dumps([i.metadata for i in images], indent=1))
+        tell_json([i.metadata for i in images])
         return
     if not images:
-        click.echo("no images; make one with 'sysvm image build'")
+        tell("no images; make one with 'sysvm image build'")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("key", "release", "template", "Debian", "type", "base", "packages", "digest", box=None)
     for i in images:
         base = "stand-in" if i.stand_in else "its own"
         debian, count = str(i.debian), str(i.packages)
-        table.add_row(i.key[:12], i.release, i.template, debian, i.kind, base, count, i.digest[:12])
-    Console().print(table)
+        row = (i.key[:12], i.release, i.template, debian, i.kind, base, count, i.digest[:12])
+        table.add_row(*map(cell, row))
+    show_table(table)
 
 
 @image.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.images)
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show an image; NAME is the beginning of its key or digest."""
@@ -144,21 +146,21 @@ def gc(days: float, dry_run: bool, as_json: bool) -> None:
 
     removed = collect_images(days, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps([str(path) for path in removed], indent=1))
+        tell_json([str(path) for path in removed])
         return
     for path in removed:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {path}")
+        tell(f"{'would remove' if dry_run else 'removed'} {path}")
 
 
 def _print(found: Image, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.metadata, indent=1))
+        tell_json(found.metadata)
         return
-    click.echo(f"{found.label()}, CloudStack {found.release}")
-    click.echo(f"disk    {found.path}")
-    click.echo(f"sha256  {found.digest}")
+    tell(f"{found.label()}, CloudStack {found.release}")
+    tell(f"disk    {found.path}")
+    tell(f"sha256  {found.digest}")
     if found.direct_boot:
-        click.echo(f"kernel  {found.kernel_version}, root={found.root_device}")
-    click.echo(f"sbom    {found.sbom} ({found.packages} packages)")
+        tell(f"kernel  {found.kernel_version}, root={found.root_device}")
+    tell(f"sbom    {found.sbom} ({found.packages} packages)")
     for line in found.left_out:
-        click.echo(f"without {line}")
+        tell(f"without {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from bundle.cli._options import json_option
 from bundle.errors import CheckFailed, Exit, UsageError
+from bundle.sink import tell, tell_json
 from harness.cli._targets import find_targets, load_bundle, target_options
 from harness.record.severity import gravest_first
 
@@ -28,11 +28,11 @@ class _Lines:
 
     def started(self, name: str) -> None:
         """Say that a VM's turn has come."""
-        click.echo(f"{name}: patching", err=True)
+        tell(f"{name}: patching", err=True)
 
     def ended(self, row: FleetRow, done: int, total: int) -> None:
         """Say what became of it, and how many are done."""
-        click.echo(
+        tell(
             f"[{done}/{total}] {row.name}: {row.word} in {row.seconds:.1f} s: {_one_line(row.details)}",
             err=True,
         )
@@ -84,8 +84,9 @@ class _Judge:
     def total(self) -> str:
         """Return how many checks held and did not hold, for the last line."""
         words = [outcome.verdict for verdict in self.verdicts.values() for outcome in verdict.outcomes]
-        bad = sum(word in {"failed", "error"} for word in words)
-        return f"; {len(words) - bad} checks held, {bad} did not" if words else ""
+        bad, idle = sum(word in {"failed", "error"} for word in words), words.count("skipped")
+        counted = f"; {words.count('passed')} checks held, {bad} did not, {idle} had nothing to look at"
+        return counted if words else ""
 
 
 @click.command()
@@ -141,15 +142,15 @@ def patch(
     )
     if as_json:
         rows = [{**asdict(row), "checks": judge.rows(row.name)} for row in summary.rows]
-        click.echo(json.dumps({"totals": summary.totals, "vms": rows}, indent=2))
+        tell_json({"totals": summary.totals, "vms": rows})
     else:
         for row in summary.rows:
             if row.word == "not started":
-                click.echo(f"{row.name}: not started: {row.details}", err=True)
+                tell(f"{row.name}: not started: {row.details}", err=True)
         for line in judge.lines():
-            click.echo(line, err=True)
+            tell(line, err=True)
         totals = ", ".join(f"{count} {word}" for word, count in summary.totals.items() if count)
-        click.echo(f"{len(summary.rows)} VMs: {totals}{judge.total()}")
+        tell(f"{len(summary.rows)} VMs: {totals}{judge.total()}")
     return Exit.OK if summary.ok and not judge.any_failed() else Exit.FAILED
 
 

@@ -6,22 +6,27 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import json_option
+from bundle import files
+from bundle.cli._options import PATH, json_option
 from bundle.errors import Exit
+from harness.cli import _complete
 from harness.cli._options import results_option
 from harness.cli._show import show_report
 
 
 @click.command()
-@click.argument("run", default="latest")
+@click.argument("run", default="latest", shell_complete=_complete.runs)
 @results_option
+@click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @json_option
-def report(run: str, root: Path, as_json: bool) -> int:
-    """Write junit.xml and report.html of RUN (a name, a path or 'latest') again and print its table."""
+def report(run: str, root: Path, junit: Path | None, as_json: bool) -> int:
+    """Write junit.xml, report.html and run.json of RUN (a name, a path or 'latest') again and print its table."""
     from harness.record import results
-    from harness.report import write
+    from harness.report import render_junit, write
 
     found = results.find(run, root)
     views = write(found)
+    if junit is not None:
+        files.write(junit, render_junit(views))
     show_report(views, found.html, as_json=as_json)
     return Exit.OK if views.verdict == "passed" else Exit.FAILED

@@ -8,12 +8,21 @@ from pathlib import Path
 import click
 
 from bundle.errors import UsageError
+from bundle.sink import tell
+from harness.cli import _complete
 from harness.cli._options import results_option
 
 
 @click.command()
 @click.argument("scenario", required=False)
-@click.option("--run", "name", default="latest", show_default=True, help="The run: its name or its folder.")
+@click.option(
+    "--run",
+    "name",
+    default="latest",
+    show_default=True,
+    shell_complete=_complete.runs,
+    help="The run: its name or its folder.",
+)
 @results_option
 @click.option(
     "--command",
@@ -35,5 +44,5 @@ def repro(scenario: str | None, name: str, root: Path, command: str | None) -> i
     if command is None and not sys.stdin.isatty():
         raise UsageError("no terminal for a shell", hint="give a --command to run before and after instead")
     arguments = [*arguments_of(report, row), f"--results={root.absolute()}", f"--hold={command or ''}"]
-    click.echo(f"repeating {row.id} of {report.name}", err=True)
+    tell(f"repeating {row.id} of {report.name}", err=True)
     return judge(arguments, as_json=False)

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bundle.cli._options import json_option
+from bundle.cli._options import PATH, json_option
+from harness.cli import _complete
 from harness.cli._options import network_backend_option, results_option
 from harness.cli._subject import subject_arguments, subject_options
 
 
 @click.command()
-@click.option("--type", "vm_type", default="router", show_default=True, help="VM types, separated by commas.")
+@click.option(
+    "--type",
+    "vm_type",
+    default="router",
+    show_default=True,
+    help="VM types, separated by commas.",
+    shell_complete=_complete.vm_types,
+)
 @click.option(
     "--from",
     "from_release",
     default=None,
-    help="Releases before the patch, separated by commas (what --from-source says, or the catalogue's default).",
+    shell_complete=_complete.releases,
+    help="Releases before the patch: 4.20, 4.15,4.18..4.20, or all (what --from-source says, or the catalogue's "
+    "default).",
 )
 @click.option(
     "--to",
     "to_release",
     default=None,
+    shell_complete=_complete.releases,
     help="Release after the patch (what --source says, or the catalogue's default).",
 )
 @click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option("--network", help="Declared network: a name or a TOML file.")
+@click.option("--network", help="Declared network: a name or a TOML file.", shell_complete=_complete.networks)
 @subject_options
 @click.option(
     "--scenario",
     "wanted",
     default="default",
     show_default=True,
+    shell_complete=_complete.scenarios,
     help="Scenarios by parts of their ids, separated by commas, such as S08; 'all' of them; or the 'default' ones.",
 )
 @click.option(
@@ -45,38 +58,47 @@ from harness.cli._subject import subject_arguments, subject_options
 )
 @network_backend_option
 @results_option
+@click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
+@click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
+@click.option("--dry-run", is_flag=True, help="Say what would run and how long it took the last times.")
 @json_option
 def run(
-    vm_type: str, from_release: str | None, to_release: str | None, debian: int | None, network: str | None,
-    wanted: str, workers: int, network_backend: str | None, root: Path, as_json: bool, **subject: Any,
-) -> int:  # fmt: skip
+    workers: int, root: Path, junit: Path | None, only_list: bool, dry_run: bool, as_json: bool, **asked: Any
+) -> int:
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it.
 
     Without options the reference payload is judged. For a CloudStack tree of your own:
 
       sysvm run --source ~/cloudstack --from-source ~/cloudstack-4.20
     """
-    from bundle import catalogue
     from harness.cli._judge import judge
-    from harness.vm import backends
-    from harness.vm.types import of_type
+    from harness.cli._plan import tell_plan
 
-    facts = catalogue.load()
-    chosen = {
+    arguments = arguments_for(root, **asked)
+    if only_list or dry_run:
+        return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
+    return judge([*arguments, "-n", str(workers)], as_json, junit)
+
+
+def arguments_for(
+    root: Path, *, vm_type: str, from_release: str | None, to_release: str | None, debian: int | None,
+    network: str | None, wanted: str, network_backend: str | None, **subject: Any,
+) -> list[str]:  # fmt: skip
+    """Return the plugin's options that say what the command's say; the plugin itself checks them.
+
+    Raises:
+        UsageError: the subject cannot be meant.
+    """
+    chosen: Mapping[str, str | None] = {
         **subject_arguments(subject),
-        "--type": ",".join(of_type(word).vm_type for word in vm_type.split(",")),
+        "--type": vm_type,
         "--results": str(root.absolute()),
         "--scenario": wanted,
-        "--network-backend": backends.find(network_backend).name,
+        "--network-backend": network_backend,
+        "--from": from_release,
+        "--to": to_release,
+        "--network": str(Path(network).absolute()) if network and Path(network).is_file() else network,
+        "--debian": None if debian is None else str(debian),
     }
-    if from_release is not None:
-        chosen["--from"] = ",".join(facts.release(word).name for word in from_release.split(","))
-    if to_release is not None:
-        chosen["--to"] = facts.release(to_release).name
-    if network is not None:
-        chosen["--network"] = str(Path(network).absolute()) if Path(network).is_file() else network
-    if debian is not None:
-        chosen["--debian"] = str(debian)
     flags = ["--mixed"] if subject["mixed"] else []
-    arguments = [*(f"{name}={value}" for name, value in chosen.items()), *flags, "-n", str(workers)]
-    return judge(arguments, as_json)
+    return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

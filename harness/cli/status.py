@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from bundle.cli._options import json_option
 from bundle.errors import Exit
-from harness.cli._show import wide_console
+from bundle.sink import cell, show, tell, tell_json
 from harness.cli._targets import find_targets, load_bundle, target_options
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def status(
 
     rows = status_of(find_targets(names, where, key), load_bundle(bundle), release)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        tell_json([asdict(row) for row in rows])
     else:
         _table(rows)
     return Exit.INFRASTRUCTURE if any(row.error for row in rows) else Exit.OK
@@ -43,11 +42,10 @@ def status(
 
 def _table(rows: tuple[StatusRow, ...]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     for column in ("VM", "template", "installed", "available", "live patch", "catalogue", "last patch"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "VM")
     for row in rows:
         offered = (
             "cannot be asked" if row.error else "available" if row.live_patch_available else "not available"
@@ -61,8 +59,8 @@ def _table(rows: tuple[StatusRow, ...]) -> None:
             row.verdict,
             row.last_patch,
         )
-        table.add_row(*map(Text, cells))
-    wide_console().print(table)
+        table.add_row(*map(cell, cells))
+    show(table)
     for row in rows:
         if row.error or row.reason:
-            click.echo(row.error or f"{row.name}: {row.reason}")
+            tell(row.error or f"{row.name}: {row.reason}")

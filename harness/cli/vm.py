@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,8 @@ import click
 
 from bundle.cli._options import json_option
 from bundle.errors import Exit
+from bundle.sink import hand_on, tell, tell_json
+from harness.cli import _complete
 from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
@@ -24,13 +25,28 @@ def vm() -> None:
 
 
 @vm.command()
-@click.option("--type", "vm_type", default="router", show_default=True, help="VM type.")
-@click.option("--name", default=None, help="What to call it; its type without one.")
-@click.option("--from", "release", default=None, help="Release that it runs (the catalogue's default).")
-@click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option("--network", help="Declared network: a name or a TOML file.")
 @click.option(
-    "--template", help="Boot this image of the cache ('sysvm image list'), such as an imported one."
+    "--type",
+    "vm_type",
+    default="router",
+    show_default=True,
+    help="VM type.",
+    shell_complete=_complete.vm_types,
+)
+@click.option("--name", default=None, help="What to call it; its type without one.")
+@click.option(
+    "--from",
+    "release",
+    default=None,
+    shell_complete=_complete.releases,
+    help="Release that it runs (the catalogue's default).",
+)
+@click.option("--debian", type=int, help="Another Debian than the release's own.")
+@click.option("--network", help="Declared network: a name or a TOML file.", shell_complete=_complete.networks)
+@click.option(
+    "--template",
+    shell_complete=_complete.images,
+    help="Boot this image of the cache ('sysvm image list'), such as an imported one.",
 )
 @network_backend_option
 @json_option
@@ -59,19 +75,19 @@ def start(
 
 def _tell(kept: Kept, *, as_json: bool) -> int:
     if as_json:
-        click.echo(json.dumps(asdict(kept), indent=1))
+        tell_json(asdict(kept))
         return Exit.OK
-    click.echo(f"{kept.name}: {kept.vm_type} of {kept.release}, {kept.label}")
+    tell(f"{kept.name}: {kept.vm_type} of {kept.release}, {kept.label}")
     for address, port in kept.endpoints.items():
-        click.echo(f"  {address} is at 127.0.0.1:{port}")
+        tell(f"  {address} is at 127.0.0.1:{port}")
     if kept.namespace is not None:
-        click.echo(f"  ip netns exec {kept.namespace} tcpdump -i any")
-    click.echo(f"  sysvm vm ssh {kept.name} | console {kept.name} | stop {kept.name}")
+        tell(f"  ip netns exec {kept.namespace} tcpdump -i any")
+    tell(f"  sysvm vm ssh {kept.name} | console {kept.name} | stop {kept.name}")
     return Exit.OK
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 @click.argument("snapshot", required=False)
 @json_option
 def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
@@ -81,9 +97,9 @@ def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
 
     taken = snapshots.take(find(name), snapshot)
     if as_json:
-        click.echo(json.dumps(asdict(taken), indent=1))
+        tell_json(asdict(taken))
     else:
-        click.echo(f"{taken.name}: taken; 'sysvm vm restore {taken.name}' puts {taken.vm} back")
+        tell(f"{taken.name}: taken; 'sysvm vm restore {taken.name}' puts {taken.vm} back")
     return Exit.OK
 
 
@@ -107,7 +123,7 @@ def forget(names: tuple[str, ...]) -> int:
 
     for name in names:
         snapshots.forget(name)
-        click.echo(f"{name}: removed")
+        tell(f"{name}: removed")
     return Exit.OK
 
 
@@ -127,39 +143,60 @@ def list_(as_json: bool) -> int:
     if as_json:
         found = [{"kind": "vm", **asdict(row), "running": row.run in running} for row in rows]
         taken = [{"kind": "snapshot", **asdict(one)} for one in snapshots.every()]
-        click.echo(json.dumps(found + taken, indent=1))
+        tell_json(found + taken)
         return Exit.OK
     for row in rows:
         state = "running" if row.run in running else "gone"
-        click.echo(
+        tell(
             f"{row.name:16} {row.vm_type:14} {row.release:6} {state:8} ssh 127.0.0.1:{row.ssh_port}  {row.label}"
         )
     for one in snapshots.every():
-        click.echo(f"{one.name:16} {one.vm_type:14} {one.release:6} snapshot of {one.vm}, {one.taken}")
+        tell(f"{one.name:16} {one.vm_type:14} {one.release:6} snapshot of {one.vm}, {one.taken}")
     return Exit.OK
 
 
-@vm.command(name="exec", context_settings={"ignore_unknown_options": True})
-@click.argument("name")
+class _Foreign(click.Command):
+    """A command whose second argument begins a command line of somebody else's: no word from there on is ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``--`` before the second argument, so that ``exec NAME ls -h`` asks ``ls`` for help."""
+        with_value = {
+            name for option in self.params if isinstance(option, click.Option) for name in option.opts
+            if not option.is_flag
+        }  # fmt: skip
+        place, arguments = 0, 0
+        while place < len(args) and args[place] != "--":
+            if args[place].startswith("-"):
+                place += 2 if args[place] in with_value else 1
+                continue
+            arguments += 1
+            if arguments == 2:
+                args = [*args[:place], "--", *args[place:]]
+                break
+            place += 1
+        return super().parse_args(ctx, args)
+
+
+@vm.command(name="exec", cls=_Foreign)
+@click.argument("name", shell_complete=_complete.kept)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds until it must have ended.")
 def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
     """Run a command in a VM; ends with the command's status."""
     import shlex
-    import sys
 
     from harness.kept.record import find
 
     line = command[0] if len(command) == 1 else shlex.join(command)
     with find(name).guest() as guest:
         done = guest.run(line, deadline=deadline, check=False)
-    sys.stdout.write(done.stdout)
-    sys.stderr.write(done.stderr)
+    hand_on(done.stdout)
+    hand_on(done.stderr, err=True)
     return done.status
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 def ssh(name: str) -> None:
     """Open a shell in a VM; the person's known_hosts is left alone."""
     from harness.guest import terminal
@@ -171,7 +208,7 @@ def ssh(name: str) -> None:
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 def console(name: str) -> int:
     """Attach to the serial line of a VM, live; Ctrl-] leaves."""
     from harness.guest import terminal
@@ -182,17 +219,17 @@ def console(name: str) -> int:
 
 
 @vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.kept)
 def logs(name: str) -> int:
     """Print everything that the serial console of a VM has said."""
     from harness.kept.record import find
 
-    click.echo(find(name).console_log.read_bytes().decode(errors="replace"))
+    hand_on(find(name).console_log.read_bytes().decode(errors="replace"))
     return Exit.OK
 
 
 @vm.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=_complete.kept)
 @click.option("--all", "every", is_flag=True, help="Stop all.")
 def stop(names: tuple[str, ...], every: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""
@@ -204,5 +241,5 @@ def stop(names: tuple[str, ...], every: bool) -> int:
     rows = all_kept() if every else [find(name) for name in names]
     for row in rows:
         stop.stop(row)
-        click.echo(f"{row.name}: stopped")
+        tell(f"{row.name}: stopped")
     return Exit.OK

@@ -7,7 +7,6 @@ reaps orphans slowly that makes every destroy cost seconds (see docs/adr/0001-pr
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import socket
 import subprocess
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 import libvirt
 
 from bundle.errors import InfrastructureError, UsageError
-from harness.host import locks, wait
+from harness.host import accounts, locks, wait
 from harness.host.runs import state_root
 
 PREFIX = "sysvm-"
@@ -139,16 +138,7 @@ def _describe(connection: Any, uri: str, *, private: bool) -> Hypervisor:
     label = capabilities.find("host/secmodel[model='dac']/baselabel[@type='qemu']")
     if label is not None and label.text:
         uid, gid = (int(number) for number in label.text.replace("+", "").split(":"))
-    return Hypervisor(connection, uri, uid, gid, groups_of(uid, gid), private)
-
-
-def groups_of(uid: int, gid: int) -> tuple[int, ...]:
-    """Return all groups of a user, its own first."""
-    try:
-        user = pwd.getpwuid(uid)
-    except KeyError:
-        return (gid,)
-    return (gid, *os.getgrouplist(user.pw_name, user.pw_gid))
+    return Hypervisor(connection, uri, uid, gid, accounts.groups_of(uid, gid), private)
 
 
 def _folder() -> Path:

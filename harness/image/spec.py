@@ -134,6 +134,16 @@ def _of_source(spec: ImageSpec, source: Path, release: Release, debian: Debian) 
     )
 
 
+def check_debian(release: str, debian: int | None) -> None:
+    """Refuse a Debian release that no template of a CloudStack release can be built on here.
+
+    Raises:
+        UsageError: the catalogue has no such release, or no such Debian.
+        InfrastructureError: its packages are not on the mirrors that this host knows.
+    """
+    _debian(ImageSpec(release=release, bundle=Path(), debian=debian), catalogue.load().release(release))
+
+
 def _debian(spec: ImageSpec, release: Release) -> Debian:
     debians = catalogue.load().debians
     number = release.debian.number if spec.debian is None else spec.debian

@@ -83,7 +83,7 @@ class Maker:
             make_iso(self.bundle, folder / CD)
         vm = self.engine.start("golden", self.plan, self.image, key, freeze_to=folder)
         try:
-            with self.narrator.step(f"boot {self.plan.vm_name}"):
+            with self.narrator.step("boot", self.plan.vm_name):
                 boot.boot(
                     vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key), release=self.release,
                     bundle=self.bundle, public_key=public_key, progress=progress.say,

@@ -19,7 +19,7 @@ from bundle.catalogue import Release
 from harness import image
 from harness.host import runs, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
-from harness.lab import bundles, faults, logs
+from harness.lab import bundles, faults, logs, tested
 from harness.lab.golden import BOOT_LOG, Maker, ingredients, once
 from harness.lab.site import MANAGEMENT_LOG, management_of
 from harness.lab.wish import Wish
@@ -105,7 +105,7 @@ class Lab:
 
     def keep_logs(self, vm: SystemVm, folder: str) -> None:
         """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
-        logs.keep_logs(vm, self.results, folder)
+        self.events.emit("logs", files=logs.keep_logs(vm, self.results, folder))
 
     def is_there_already(self) -> bool:
         """Say whether the VM runs the very scripts that it is to be patched with."""
@@ -163,7 +163,20 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
             answer = accel.of_template(template, host.uid, host.groups)
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
-        events.emit("run", facts=_facts(wish, template, host, answer) | _digests(old_bundle, new_bundle))
+        events.emit("run", facts=_facts(wish, template, host, answer))
+        events.emit(
+            "subject",
+            subject={
+                "cell": f"{wish.vm_type}-from-{old.name}",
+                "bundle": tested.bundle_facts(new_bundle),
+                "boot": tested.bundle_facts(old_bundle),
+                "template": {
+                    "label": template.label(), "digest": template.digest, "stand_in": template.stand_in,
+                },
+                "tool": tested.tool_facts(),
+                "host": tested.host_facts(host, answer.accelerator.name),
+            },
+        )  # fmt: skip
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
         maker = Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
@@ -194,15 +207,6 @@ def _prepare(
         else:
             old_bundle = bundles.baked(template, folder / "bundle-old")
     return old_bundle, new_bundle, template
-
-
-def _digests(old_bundle: Path, new_bundle: Path) -> dict[str, str]:
-    """Return which scripts booted and which are patched with, by the beginning of their SHA-256."""
-    return {
-        what: f"cloud-scripts.tgz {file_digest(folder / layout.SCRIPTS, 'sha256')[:16]}, "
-        f"patch-sysvms.sh {file_digest(folder / layout.SCRIPT, 'sha256')[:16]}"
-        for what, folder in (("scripts at boot", old_bundle), ("scripts patched with", new_bundle))
-    }
 
 
 def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:

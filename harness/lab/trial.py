@@ -26,6 +26,7 @@ from harness.lab.limits import (
     FIRST_ANSWERS,
     PACES,
 )  # fmt: skip
+from harness.lab.logs import last_words
 from harness.lab.site import site_of
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
@@ -62,6 +63,15 @@ class Trial:
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
     proof_deadline: float = proofs.DEADLINE
+    _patches: int = 0
+
+    @property
+    def occasion(self) -> str:
+        """After which patch checks are made now, such as ``second patch``; empty before the first one."""
+        if not self._patches:
+            return ""
+        known = ("first", "second", "third")
+        return f"{known[self._patches - 1] if self._patches <= len(known) else f'{self._patches}th'} patch"
 
     def patch(
         self,
@@ -126,16 +136,18 @@ class Trial:
                 only proved, or nobody is to care.
         """
         step = self.lab.narrator.step
-        with step(f"{self.vm.name}: observe before"):
+        with step("observe before", self.vm.topology.vm_name):
             printed = self.vm.console_log.stat().st_size
             before = observation.observe(self.vm.guest)
-        with step(f"{self.vm.name}: live patch"), self._watched() as (traffic, link):
+        with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             answer = act()
-        with step(f"{self.vm.name}: observe after the patch"):
+        self._patches += 1
+        log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
+        with step("observe after the patch", self.vm.topology.vm_name):
             patched = after = observation.observe(self.vm.guest, before.journal.cursor)
         told, well = self._result(answer, files, expected)
         if well and self.lab.network is not None and rules == "send":
-            with step(f"{self.vm.name}: send the rules again"):
+            with step("send the rules again", self.vm.topology.vm_name):
                 orders = network.Orders(self.lab.network, self.lab.new.name, int(time.time() * 1000))
                 network.deliver(self.vm.guest, orders.reapply())
                 after = observation.observe(self.vm.guest, before.journal.cursor)
@@ -156,6 +168,7 @@ class Trial:
             budgets=traffic.budgets(self._limits()),
             agent=link.state,
             trouble=trouble,
+            log=log,
         )
         traffic.record(self.lab.events, self.scenario, self._limits())
         self._record(case, answer, rules_sent=well and rules != "leave")
@@ -182,7 +195,7 @@ class Trial:
         """Send a request through every rule of the network; a VM without one has nothing to prove."""
         if self.lab.network is None:
             return
-        with self.lab.narrator.step(f"{self.vm.name}: prove the rules"):
+        with self.lab.narrator.step("prove the rules", self.vm.topology.vm_name):
             answers = proofs.prove(self.vm, self.lab.network, deadline=self.proof_deadline)
         self._note(
             [Outcome(f"request.{a.name}", "failed" if a.reason else "passed", a.reason) for a in answers]
@@ -250,6 +263,8 @@ class Trial:
                 success=answer.success,
                 seconds=answer.seconds,
                 details=answer.details,
+                occasion=self.occasion,
+                log=list(case.log),
             )
         words = [word for word, _service, change in renewed(case) if change in ("restarted", "reloaded")]
         emit("services", scenario=self.scenario, restarted=words)
@@ -259,6 +274,6 @@ class Trial:
         self._note(checks.judge(case))
 
     def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:
-        for outcome in checks.record(self.lab.events, self.scenario, outcomes):
+        for outcome in checks.record(self.lab.events, self.scenario, outcomes, self.occasion):
             lines = "".join(f"\n    {line}" for line in outcome.details[:12])
             self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bundle import programs
 from bundle.errors import InfrastructureError, SysvmError
+from harness.host import accounts
 
 PROGRAMS = {
     program: programs.PACKAGES[program]
@@ -83,15 +84,13 @@ def _memory() -> Finding:
 
 
 def _qemu_ids() -> tuple[int, tuple[int, ...]]:
-    from harness.host.hypervisor import groups_of
-
     if os.geteuid() != 0:
-        return os.geteuid(), groups_of(os.geteuid(), os.getegid())
+        return os.geteuid(), accounts.groups_of(os.geteuid(), os.getegid())
     try:
         user = pwd.getpwnam(QEMU_USER)
     except KeyError:
         return 0, (0,)
-    return user.pw_uid, groups_of(user.pw_uid, user.pw_gid)
+    return user.pw_uid, accounts.groups_of(user.pw_uid, user.pw_gid)
 
 
 def _kvm_node() -> Finding:
@@ -126,7 +125,10 @@ def _open_kvm() -> None:
 
 
 def _libvirt() -> list[Finding]:
-    from harness.host.hypervisor import hypervisor
+    try:
+        from harness.host.hypervisor import hypervisor
+    except ModuleNotFoundError as error:
+        return [_without(error)]
     from harness.machine.domain import EMULATOR
 
     try:
@@ -152,6 +154,15 @@ def _libvirt() -> list[Finding]:
             Finding("libvirt", False, str(error), "start libvirtd, or run as root so that one can be started")
         ]
     return findings
+
+
+def _without(error: ModuleNotFoundError) -> Finding:
+    return Finding(
+        "libvirt",
+        False,
+        f"the Python module {error.name} is not installed",
+        "pip install 'sysvm-livepatch[harness]'",
+    )
 
 
 def _acceleration(uid: int, groups: tuple[int, ...]) -> Finding:

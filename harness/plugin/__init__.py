@@ -21,6 +21,7 @@ parts of it before pytest does: PYTEST_DONT_REWRITE.
 
 from __future__ import annotations
 
+from harness.plugin.checking import pytest_sessionstart
 from harness.plugin.choosing import pytest_collection_modifyitems, pytest_generate_tests
 from harness.plugin.fixtures import (
     bundle,
@@ -55,6 +56,7 @@ __all__ = [
     "pytest_runtest_makereport",
     "pytest_runtest_protocol",
     "pytest_sessionfinish",
+    "pytest_sessionstart",
     "system_vm",
     "tenant",
     "traffic",

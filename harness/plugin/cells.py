@@ -85,6 +85,18 @@ def _minimum(subject: Subject, facts: Catalogue) -> str:
     return load(bundle / NAME).facts.minimum_template
 
 
+def parts_of(wanted: str) -> list[str]:
+    """Return the words of ``--scenario``.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    parts = wanted.split(",")
+    if not all(parts):
+        raise UsageError(f"invalid --scenario {wanted!r} (expected 'default', 'all', or names such as 'S08')")
+    return parts
+
+
 def is_chosen(identifier: str, wanted: str, scenario: Scenario) -> bool:
     """Return whether a scenario runs.
 
@@ -96,11 +108,7 @@ def is_chosen(identifier: str, wanted: str, scenario: Scenario) -> bool:
     Raises:
         UsageError: an empty part.
     """
-    for part in wanted.split(","):
-        if not part:
-            raise UsageError(
-                f"invalid --scenario {wanted!r} (expected 'default', 'all', or names such as 'S08')"
-            )
+    for part in parts_of(wanted):
         if part == ALL or (part == DEFAULT and scenario.default) or part in scenario.tags:
             return True
         if re.search(rf"(^|-){re.escape(part)}(-|$)", identifier, re.IGNORECASE):

@@ -13,6 +13,8 @@ from harness.plugin.options import release_after, releases_before, subject_of
 
 # The test that runs after one, in the same process.
 NEXT = pytest.StashKey[pytest.Item | None]()
+# What is wrong with what was asked for, for a caller in the same process.
+REFUSAL = pytest.StashKey[str]()
 
 
 def cells_of(config: pytest.Config) -> list[Cell]:
@@ -21,12 +23,19 @@ def cells_of(config: pytest.Config) -> list[Cell]:
     Raises:
         UsageError: an unknown release or VM type.
     """
-    from harness.vm.types import of_type
-
-    types = [of_type(word).vm_type for word in config.getoption("--type").split(",")]
     subject = subject_of(config)
     subject.check(template=bool(config.getoption("--template")))
-    return cells(types, releases_before(config), release_after(config), subject)
+    return cells(types_of(config), releases_before(config), release_after(config), subject)
+
+
+def types_of(config: pytest.Config) -> list[str]:
+    """Return the VM types that the options name, each once.
+
+    Raises:
+        UsageError: an unknown one.
+    """
+    words = config.getoption("--type").split(",")
+    return list(dict.fromkeys(catalogue.vm_type(word.strip()).name for word in words))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,6 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in kept:
         if reason := why_not(item):
             item.add_marker(pytest.mark.skip(reason=reason))
+    if left_out and not kept and not hasattr(config, "workerinput"):
+        config.stash[REFUSAL] = f"no scenario is called {wanted!r} ('sysvm scenarios' lists them)"
+        raise pytest.UsageError(config.stash[REFUSAL])
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept

@@ -32,9 +32,9 @@ def stop_at(vm: SystemVm, moment: str, command: str) -> None:
     """
     if command:
         done = vm.guest.run(command, deadline=600, check=False)
-        progress.say(f"{moment}: {command!r} ended with status {done.status}")
+        progress.plain(f"{moment}: {command!r} ended with status {done.status}")
         for line in (done.stdout + done.stderr).splitlines():
-            progress.say(f"  {line}")
+            progress.plain(f"  {line}")
         return
-    progress.say(f"{moment} the scenario: a shell in {vm.name}; its end goes on")
+    progress.plain(f"{moment} the scenario: a shell in {vm.name}; its end goes on")
     subprocess.run(terminal.ssh_command(vm.guest.port, vm.guest.key), check=False)

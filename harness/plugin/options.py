@@ -12,17 +12,23 @@ from bundle.errors import UsageError
 from harness.lab.subject import Script, Subject, release_of
 from harness.plugin.cells import ALL
 
+_DEFAULTS = {"--type": "router", "--scenario": ALL, "--script": "upstream", "--mixed": False}
+_ASKED = (
+    "--type", "from_release", "to_release", "--debian", "--network", "--network-backend", "--scenario", "--bundle",
+    "--source", "--script", "--agent-jars", "--from-bundle", "--from-source", "--template", "--mixed",
+)  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of a run."""
     facts = catalogue.load()
     group = parser.getgroup("sysvm", "live patches of system VMs")
-    group.addoption("--type", default="router", help="VM types, separated by commas")
+    group.addoption("--type", default=_DEFAULTS["--type"], help="VM types, separated by commas")
     group.addoption(
         "--from",
         dest="from_release",
         default=None,
-        help=f"releases before the patch, separated by commas (what --from-source says, else {facts.default_from})",
+        help=f"releases before the patch, such as 4.15,4.18..4.20, or all (--from-source's, else {facts.default_from})",
     )
     group.addoption(
         "--to",
@@ -38,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     _add_subject(group)
     group.addoption(
         "--scenario",
-        default=ALL,
+        default=_DEFAULTS["--scenario"],
         help="scenarios by parts of their ids, separated by commas; 'default' or 'all' of them",
     )
     group.addoption(
@@ -58,7 +64,7 @@ def _add_subject(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--script",
         choices=get_args(Script),
-        default="upstream",
+        default=_DEFAULTS["--script"],
         help="for --source: the checkout's own script or ours",
     )
     group.addoption("--agent-jars", type=Path, default=None, help="for checkouts: where the agent's jars are")
@@ -78,6 +84,11 @@ def _add_subject(group: pytest.OptionGroup) -> None:
         default=False,
         help="patch scripts of one origin with a bundle of another",
     )
+
+
+def given(config: pytest.Config) -> bool:
+    """Say whether somebody asks for anything of ours in this session."""
+    return any(config.getoption(name) != _DEFAULTS.get(name) for name in _ASKED)
 
 
 def subject_of(config: pytest.Config) -> Subject:
@@ -100,7 +111,7 @@ def releases_before(config: pytest.Config) -> list[str]:
     named, tree = config.getoption("from_release"), config.getoption("--from-source")
     if named is None:
         return [release_of(tree) if tree is not None else facts.default_from]
-    return [facts.release(word).name for word in named.split(",")]
+    return facts.releases_in(named)
 
 
 def release_after(config: pytest.Config) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +15,32 @@ from harness.plugin.mark import scenario_of
 from harness.plugin.options import release_after
 from harness.plugin.run import PROBLEM_KEY, RUN, Problem, run_of
 from harness.plugin.workers import Workers
+from harness.record import progress
 from harness.record.severity import gravest_first
+
+# The attribute of pytest's reports that names the scenario; pytest-xdist carries it over.
+SCENARIO = "sysvm_scenario"
+# Seconds that a scenario has taken so far, with the way to its VM.
+_SPENT = pytest.StashKey[float]()
+_INTERRUPTED = "interrupted by a person; the reports say what was known by then"
+
+
+@dataclass(frozen=True)
+class _Interrupts:
+    """A plugin that remembers that a person ended the run."""
+
+    config: pytest.Config
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Remember it, if a run has begun."""
+        run = self.config.stash.get(RUN, None)
+        if run is not None:
+            run.interrupted = True
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
+    config.pluginmanager.register(_Interrupts(config), "sysvm-interrupts")
     if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(Workers(), "sysvm-workers")
     config.addinivalue_line(
@@ -36,15 +59,24 @@ def pytest_runtest_protocol(
     """Record the begin of a scenario, and what comes after it."""
     item.stash[NEXT] = nextitem
     identifier = scenario_id(item)
-    if identifier is not None:
-        cell = cell_of(item)
-        declared = scenario_of(item)
-        title = (declared.title if declared else "") or identifier
-        run_of(item.config).events.emit(
-            "scenario_started", scenario=identifier, title=title, type=cell.vm_type,
-            **{"from": cell.from_release, "to": release_after(item.config)},
+    if identifier is None:
+        return (yield)
+    cell, declared, events = cell_of(item), scenario_of(item), run_of(item.config).events
+    # Whatever happens until the scenario's last fixture is gone belongs to it, also the way to its golden snapshot.
+    with events.about(scenario=identifier, cell=str(cell)), progress.about(identifier):
+        events.emit(
+            "scenario_started", title=(declared.title if declared else "") or identifier, type=cell.vm_type,
+            file=_file_of(item), **{"from": cell.from_release, "to": release_after(item.config)},
         )  # fmt: skip
-    return (yield)
+        return (yield)
+
+
+def _file_of(item: pytest.Item) -> str:
+    """Return the file of a scenario: from the package's root for ours, else from pytest's root."""
+    for root in (Path(__file__).parents[2], item.config.rootpath):
+        if item.path.is_relative_to(root):
+            return str(item.path.relative_to(root))
+    return str(item.path)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,6 +88,8 @@ def pytest_runtest_makereport(
     identifier = scenario_id(item)
     if identifier is None:
         return report
+    setattr(report, SCENARIO, identifier)
+    item.stash[_SPENT] = item.stash.get(_SPENT, 0.0) + report.duration
     run = run_of(item.config)
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, SysvmError) and run.problem is None:
@@ -67,7 +101,11 @@ def pytest_runtest_makereport(
             verdict = "error"
         reason = "" if error is None else (str(error).strip().splitlines() or [type(error).__name__])[0]
         run.events.emit(
-            "scenario_finished", scenario=identifier, verdict=verdict, reason=reason, seconds=report.duration
+            "scenario_finished",
+            scenario=identifier,
+            verdict=verdict,
+            reason=reason,
+            seconds=item.stash[_SPENT],
         )
     return report
 
@@ -82,6 +120,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     return outcome
 
 
+@pytest.hookimpl(trylast=True)  # the workers are gone by then, and have said all that they know
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the event log and write the reports."""
     run = session.config.stash.get(RUN, None)
@@ -95,7 +134,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     from harness.report import write
 
     verdict = {0: "passed", 1: "failed"}.get(int(exitstatus), "error")
-    reason = run.problem.text if run.problem else ""
+    reason = run.problem.text if run.problem else _INTERRUPTED if run.interrupted else ""
     run.events.emit("run_finished", verdict=verdict, reason=reason)
     run.events.close()
     write(run.results)

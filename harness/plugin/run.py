@@ -27,11 +27,19 @@ class Problem:
 
 @dataclass
 class Run:
-    """A run as the plugin sees it: where its events go, and the first error that was no check's finding."""
+    """A run as the plugin sees it.
+
+    Attributes:
+        results: its folder.
+        events: where its events go.
+        problem: the first error that was no check's finding.
+        interrupted: whether a person ended it.
+    """
 
     results: Results
     events: EventLog
     problem: Problem | None = None
+    interrupted: bool = False
 
 
 def run_of(config: pytest.Config) -> Run:

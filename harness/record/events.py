@@ -9,6 +9,7 @@ the first line carries the monotonic clock's value at the start, one clock for a
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -69,6 +70,7 @@ class EventLog:
         self.path = path
         self._clock = clock
         self._lock = threading.Lock()
+        self._about: dict[str, Json] = {}
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         earlier = path.stat().st_size > 0
         self._zero = _start_of(path) if earlier else clock()
@@ -97,7 +99,7 @@ class EventLog:
         """
         if clash := {"t", "at", "kind"} & set(fields):
             raise ValueError(f"event {kind!r} may not set {', '.join(sorted(clash))}")
-        plain = json.loads(json.dumps(fields, default=_plain))
+        plain = json.loads(json.dumps({**self._about, **fields}, default=_plain))
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._lock:
             event = Event(round(self.elapsed, 6), at, kind, plain)
@@ -105,6 +107,15 @@ class EventLog:
             os.write(self._file, line.encode() + b"\n")
             os.fsync(self._file)
         return event
+
+    @contextmanager
+    def about(self, **fields: Json) -> Iterator[None]:
+        """Give every event of a while the fields that say what it belongs to, such as scenario and cell."""
+        before, self._about = self._about, {**self._about, **fields}
+        try:
+            yield
+        finally:
+            self._about = before
 
     @contextmanager
     def step(self, name: str, **fields: Json) -> Iterator[None]:
@@ -148,31 +159,56 @@ def read(path: Path) -> list[Event]:
     Raises:
         UsageError: there is no such log, or a finished line is not an event.
     """
+    return read_with_gaps(path)[0]
+
+
+def read_with_gaps(path: Path) -> tuple[list[Event], list[int]]:
+    """Return the events of a log, and the numbers of the lines that were skipped.
+
+    Raises:
+        UsageError: there is no such log, or a finished line is not an event.
+    """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         raise UsageError(f"cannot read the event log {path}: {error.strerror}") from None
     _start_of(path)
-    return [event for number, line in enumerate(lines, 1) if (event := _parse(line, f"{path}:{number}"))]
+    found, skipped = [], []
+    for number, line in enumerate(lines, 1):
+        event = _parse(line, f"{path}:{number}") if line else None
+        if event is not None:
+            found.append(event)
+        elif line:
+            skipped.append(number)
+    return found, skipped
 
 
 def _parse(line: str, where: str) -> Event | None:
+    """Return the event of a line, or None for a line that is not finished."""
     try:
         fields = json.loads(line)
+    except RecursionError:
+        raise UsageError(f"{where}: not an event: {line[:80]!r}") from None
     except ValueError:
         return None
     try:
-        return Event(fields.pop("t"), fields.pop("at"), fields.pop("kind"), fields)
-    except (AttributeError, KeyError, TypeError):
-        raise UsageError(f"{where}: not an event: {line[:80]!r}") from None
+        event = Event(fields.pop("t"), fields.pop("at"), fields.pop("kind"), fields)
+        fits = math.isfinite(event.t) and datetime.fromisoformat(event.at) and isinstance(event.kind, str)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise UsageError(f"{where}: not an event: {line[:80]!r}")
+    return event
 
 
 def _start_of(path: Path) -> float:
     with path.open(encoding="utf-8", errors="replace") as file:
         first = _parse(file.readline(), f"{path}:1")
-    if first is None or first.kind != RUN_STARTED:
-        raise UsageError(f"{path} is not an event log: its first line is no {RUN_STARTED!r} event")
-    return float(first["monotonic"])
+    if first is not None and first.kind == RUN_STARTED:
+        started = first.get("monotonic")
+        if isinstance(started, (int, float)) and math.isfinite(started):
+            return float(started)
+    raise UsageError(f"{path} is not an event log: its first line is no {RUN_STARTED!r} event")
 
 
 def _plain(value: object) -> Json:

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bundle.sink import escape as safe
+from bundle.sink import tell
 from harness.record.events import EventLog
 from harness.record.steps import Progress, Quiet, Step
 
@@ -25,7 +27,7 @@ class Lines:
         """Print the step when it has ended."""
         started = time.monotonic()
         yield Quiet()
-        say(f"{title}: {time.monotonic() - started:.1f} s")
+        plain(f"{title}: {time.monotonic() - started:.1f} s")
 
 
 @dataclass
@@ -43,7 +45,7 @@ class _LiveStep:
         from rich.progress import TaskID
 
         room = max(10, self.width - len(self.title) - 16)
-        text = f"{escape(self.title)} [dim]{escape(line[:room])}[/dim]"
+        text = f"{escape(self.title)} [dim]{escape(safe(line[:room]))}[/dim]"
         self.live.update(TaskID(self.task), description=text)
 
 
@@ -78,9 +80,9 @@ class Terminal:
     def say(self, line: str) -> None:
         """Print a line above the live ones."""
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(safe(line), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            tell(line, err=True)
 
     def _begin(self) -> Live:
         from rich.console import Console
@@ -102,17 +104,39 @@ def shown() -> Progress:
     return _TERMINAL if sys.stderr.isatty() else _LINES
 
 
+_ABOUT: list[str] = []
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Begin every line of a while with a name in brackets: that of the scenario, for several run side by side."""
+    _ABOUT.append(name)
+    try:
+        yield
+    finally:
+        _ABOUT.pop()
+
+
+def _named(text: str) -> str:
+    return f"[{_ABOUT[-1]}] {text}" if _ABOUT else text
+
+
 def step(title: str) -> AbstractContextManager[Step]:
     """Announce a step, and say how long it took."""
-    return shown().step(title)
+    return shown().step(_named(title))
 
 
 def say(line: str) -> None:
     """Print one plain line on standard error."""
+    plain(_named(line))
+
+
+def plain(text: str) -> None:
+    """Print one line on standard error that is about no scenario, or says itself about which."""
     if sys.stderr.isatty():
-        _TERMINAL.say(line)
+        _TERMINAL.say(text)
     else:
-        print(line, file=sys.stderr, flush=True)
+        tell(text, err=True)
 
 
 @dataclass
@@ -122,7 +146,8 @@ class Narrator:
     events: EventLog
 
     @contextmanager
-    def step(self, title: str) -> Iterator[None]:
-        """Announce, time and record one step."""
-        with self.events.step(title), step(title):
+    def step(self, title: str, vm: str = "") -> Iterator[None]:
+        """Announce, time and record one step; ``vm`` is the VM that it is about, if it is about one."""
+        fields = {"vm": vm} if vm else {}
+        with self.events.step(title, **fields), step(f"{vm}: {title}" if vm else title):
             yield

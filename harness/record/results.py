@@ -37,6 +37,11 @@ class Results:
         """The report for a browser."""
         return self.folder / "report.html"
 
+    @property
+    def document(self) -> Path:
+        """What was proved of which bundle, for machines."""
+        return self.folder / "run.json"
+
     def log(self, name: str) -> Path:
         """Return the path of a log of a VM, such as ``r-10-VM/console.log``, with its folder made."""
         path = self.folder / "logs" / name

@@ -1,16 +1,20 @@
-"""The views of a run: JUnit for machines, a page for a browser, a table for the terminal.
+"""The views of a run: JUnit for machines, a page for a browser, run.json as proof, a table for the terminal.
 
 All are made from ``events.jsonl`` alone, so they can be made again at any time and never disagree.
 """
 
 from __future__ import annotations
 
+import json
+
 from bundle import files
-from harness.record.events import read
+from harness.record.events import read_with_gaps
 from harness.record.results import Results
+from harness.report.document import document
 from harness.report.html import render_html
 from harness.report.junit import render_junit
-from harness.report.model import RunReport, build
+from harness.report.model import build
+from harness.report.rows import RunReport
 
 __all__ = ["RunReport", "build", "load", "render_html", "render_junit", "write"]
 
@@ -21,11 +25,12 @@ def load(results: Results) -> RunReport:
     Raises:
         UsageError: the log is missing or is none.
     """
-    return build(read(results.events), name=results.name)
+    events, skipped = read_with_gaps(results.events)
+    return build(events, results.name, skipped)
 
 
 def write(results: Results) -> RunReport:
-    """Write ``junit.xml`` and ``report.html`` of a run from its event log and return the report.
+    """Write ``junit.xml``, ``report.html`` and ``run.json`` of a run from its event log and return the report.
 
     Raises:
         UsageError: the log is missing or is none.
@@ -34,4 +39,5 @@ def write(results: Results) -> RunReport:
     report = load(results)
     files.write(results.junit, render_junit(report))
     files.write(results.html, render_html(report))
+    files.write(results.document, json.dumps(document(report), indent=2) + "\n")
     return report

@@ -7,7 +7,8 @@ from importlib.resources import files
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
 
-from harness.report.model import ProbeRow, RunReport, ScenarioRow
+from harness.report.document import proof
+from harness.report.rows import ProbeRow, RunReport, ScenarioRow
 from harness.report.table import gap_text
 
 _WIDTH = 720.0
@@ -39,7 +40,9 @@ def render_html(report: RunReport) -> str:
     environment.filters["gap"] = gap_text
     source = (files("harness.report") / "report.html.j2").read_text(encoding="utf-8")
     lanes = {scenario.id: timeline(scenario) for scenario in report.scenarios}
-    return environment.from_string(source).render(report=report, lanes=lanes, width=_WIDTH)
+    return environment.from_string(source).render(
+        report=report, lanes=lanes, width=_WIDTH, proof=proof(report)
+    )
 
 
 def timeline(scenario: ScenarioRow) -> tuple[Lane, ...]:
@@ -60,11 +63,18 @@ def timeline(scenario: ScenarioRow) -> tuple[Lane, ...]:
         return tuple(bar(a, b, f"{(b - a) * 1000:.0f} ms from {a:.3f} s") for a, b in probe.gaps)
 
     steps = tuple(
-        bar(step.t, step.t + step.seconds, f"{step.name}: {step.seconds:.3f} s")
+        bar(step.t, step.t + step.seconds, f"{step.title}: {step.seconds:.3f} s")
         for step in scenario.steps
         if step.seconds is not None and step.t + step.seconds >= start and step.t <= start + span
     )
+    said = tuple(
+        bar(t, t, f"script: {line}")
+        for patch in scenario.patches
+        for t, line in patch.said
+        if start <= t <= start + span
+    )
     return (
         Lane("steps", steps, "step"),
+        *((Lane("script's log", said, "said"),) if said else ()),
         *(Lane(probe.name, gaps(probe), "gap") for probe in scenario.probes),
     )

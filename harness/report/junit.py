@@ -1,14 +1,20 @@
-"""The JUnit view: one suite a scenario, one case a check, and one case for the scenario itself."""
+"""The JUnit view: one suite a scenario, one case a check, and one case for the scenario itself.
+
+CI systems know a case by file, class and name, and drop all but one of those that have the same: a check that is made
+after each of two patches says after which.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from xml.etree import ElementTree as ET
 
-from harness.report.model import RunReport, ScenarioRow, Verdict
+from bundle.sink import escape
+from harness.report.rows import CheckRow, RunReport, ScenarioRow, Verdict
 
-# What XML 1.0 cannot carry, not even escaped; a guest's output may hold all of it.
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 cannot carry, not even escaped, and no terminal would obey either.
+_ILLEGAL = re.compile("[\ufffe\uffff]")
 
 
 def render_junit(report: RunReport) -> str:
@@ -27,6 +33,7 @@ def render_junit(report: RunReport) -> str:
 def _run_itself(report: RunReport) -> ScenarioRow:
     return ScenarioRow(
         "run",
+        at=report.started_at,
         seconds=report.seconds,
         verdict=report.verdict,
         reason=report.reason,
@@ -40,19 +47,18 @@ def _suite(scenario: ScenarioRow, report: RunReport) -> ET.Element:
         "testsuite",
         name=_clean(scenario.id),
         time=f"{scenario.seconds or 0:.3f}",
-        timestamp=report.started_at[:19],
+        timestamp=(scenario.at or report.started_at)[:19],
     )
     properties = ET.SubElement(suite, "properties")
-    for name, value in {**report.facts, **_facts(scenario)}.items():
+    for name, value in {**report.facts, **_digests(report), **_facts(scenario)}.items():
         ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
-    own = ET.SubElement(
-        suite, "testcase", classname=_clean(scenario.id), name="scenario", time=f"{scenario.seconds or 0:.3f}"
-    )
-    _outcome(own, scenario.verdict or "error", scenario.reason, _timeline(scenario))
+    own = _case(suite, scenario, "scenario", scenario.seconds or 0)
+    _outcome(own, scenario.verdict or "error", scenario.reason, _story(scenario))
+    if said := _output(scenario):
+        ET.SubElement(own, "system-out").text = _clean(said)
+    taken = Counter({"scenario": 1})
     for check in scenario.checks:
-        case = ET.SubElement(
-            suite, "testcase", classname=_clean(scenario.id), name=_clean(check.name), time="0"
-        )
+        case = _case(suite, scenario, _name(check, taken), check.seconds)
         _outcome(case, check.verdict, check.reason, "\n".join(check.details))
     for attribute, tag in {"failures": "failure", "errors": "error", "skipped": "skipped"}.items():
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
@@ -60,10 +66,38 @@ def _suite(scenario: ScenarioRow, report: RunReport) -> ET.Element:
     return suite
 
 
+def _case(suite: ET.Element, scenario: ScenarioRow, name: str, seconds: float) -> ET.Element:
+    case = ET.SubElement(
+        suite, "testcase", classname=_clean(scenario.id), name=_clean(name), time=f"{seconds:.3f}"
+    )
+    if scenario.file:
+        case.set("file", _clean(scenario.file))
+    return case
+
+
+def _name(check: CheckRow, taken: Counter[str]) -> str:
+    """Return a case's name that no other of the suite has: the check, its occasion, and a number if need be."""
+    name = f"{check.name} ({check.occasion})" if check.occasion else check.name
+    taken[name] += 1
+    return name if taken[name] == 1 else f"{name} #{taken[name]}"
+
+
 def _outcome(case: ET.Element, verdict: Verdict, reason: str, details: str) -> None:
     tag = {"failed": "failure", "error": "error", "skipped": "skipped"}.get(verdict)
     if tag is not None:
         ET.SubElement(case, tag, message=_clean(reason)).text = _clean(f"{reason}\n{details}".strip())
+
+
+def _digests(report: RunReport) -> dict[str, str]:
+    """Return the digests of what was tested; several bundles of one run stand side by side."""
+    found: dict[str, list[str]] = {}
+    for subject in report.subjects:
+        bundle = subject.get("bundle")
+        files = bundle.get("files") if isinstance(bundle, dict) else None
+        for name, digest in (files if isinstance(files, dict) else {}).items():
+            values = found.setdefault(f"bundle.{name}", [])
+            values += [str(digest)] if str(digest) not in values else []
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _facts(scenario: ScenarioRow) -> dict[str, str]:
@@ -80,13 +114,29 @@ def _facts(scenario: ScenarioRow) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _timeline(scenario: ScenarioRow) -> str:
-    lines = []
+def _story(scenario: ScenarioRow) -> str:
+    """Return what happened, in its order, and what the script logged of each patch that failed."""
+    rows = []
     for step in scenario.steps:
         took = "did not end" if step.seconds is None else f"{step.seconds:.3f} s"
-        lines.append(f"{step.t:10.3f}  {step.name}  {took}  {step.verdict or ''} {step.reason}".rstrip())
-    return "\n".join(lines)
+        rows.append((step.t, f"{step.title}  {took}  {step.verdict or ''} {step.reason}".rstrip()))
+    rows += [(t, f"script: {said}") for patch in scenario.patches for t, said in patch.said]
+    told = [f"{t:10.3f}  {line}" for t, line in sorted(rows, key=lambda row: row[0])]
+    for patch in scenario.patches:
+        if not patch.success and patch.log:
+            told += [
+                f"log of the script, {patch.occasion or 'failed patch'}:",
+                *(f"    {x}" for x in patch.log),
+            ]
+    return "\n".join(told)
+
+
+def _output(scenario: ScenarioRow) -> str:
+    """Return the logs, as CI systems find attachments; and the script's words, which failed on purpose or not."""
+    failed = [patch for patch in scenario.patches if not patch.success and patch.log]
+    said = [line for patch in failed for line in (f"log of the script, {patch.occasion}:", *patch.log)]
+    return "\n".join([*said, *(f"[[ATTACHMENT|{name}]]" for name in scenario.logs)])
 
 
 def _clean(text: str) -> str:
-    return _ILLEGAL.sub("�", text)
+    return _ILLEGAL.sub("�", escape(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundle.errors import UsageError
-from harness.report.model import RunReport, ScenarioRow
+from harness.report.rows import RunReport, ScenarioRow
 
 # Options of a run that a repetition takes over as they are; the cell's own are taken from the scenario.
 OPTIONS = (

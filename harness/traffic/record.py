@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
-# A pause between two answers that is longer than this many periods is drawn as a gap in the report.
+# A pause between two answers that is longer than this many periods is drawn in the report, as its gap.
 _DRAWN = 3.0
 
 
@@ -28,7 +28,7 @@ class ProbeResult:
         lost: requests without an answer, or with a wrong one.
         longest_gap_ms: longest time without an answer, less the time between two requests.
         broken_streams: long-lived connections that ended before the probe did.
-        gaps: begin and end of each time without answers that is worth drawing.
+        gaps: begin and end of each gap that is worth drawing; the longest of them is ``longest_gap_ms`` long.
         first_loss: when the first lost request was sent; None without one.
         last_loss: when the last one was.
         lag_ms: how late the harness itself was at worst; a gap of this size may be its own.
@@ -139,16 +139,18 @@ class Recorder:
             answers, losses = sorted(self._answers), sorted(self._losses)
             marks = [self.started, *(min(answer, end) for answer in answers if answer > self.started), end]
             pauses = list(itertools.pairwise(marks))
-            longest = max((after - before for before, after in pauses), default=0.0)
+            # One definition for the number and for what is drawn: the pause, less the time between two requests.
+            gaps = [(min(before + self.period, after), after) for before, after in pauses]
+            longest = max((after - begin for begin, after in gaps), default=0.0)
             return ProbeResult(
                 name=self.name,
                 started=self.started,
                 ended=end,
                 sent=self._sent,
                 lost=len(losses),
-                longest_gap_ms=round(max(longest - self.period, 0.0) * 1000, 1),
+                longest_gap_ms=round(longest * 1000, 1),
                 broken_streams=self._broken,
-                gaps=tuple(pause for pause in pauses if pause[1] - pause[0] > _DRAWN * self.period),
+                gaps=tuple(gap for gap in gaps if gap[1] - gap[0] > (_DRAWN - 1) * self.period),
                 first_loss=losses[0] if losses else None,
                 last_loss=losses[-1] if losses else None,
                 lag_ms=round(self._lag * 1000, 1),

@@ -6,7 +6,13 @@ import json
 import shutil
 import xml.etree.ElementTree as ET
 
+import jsonschema
+
 from bundle import catalogue
+from harness.record import results
+from harness.report import load
+from harness.report.document import schema
+from harness.report.html import timeline
 
 
 def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_left):
@@ -29,11 +35,36 @@ def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_lef
     assert len(list(suites.iter("testcase"))) >= 2
     assert not list(suites.iter("failure"))
     assert "router-from" in (latest / "report.html").read_text()
+    _proved(latest, patched, rolled_back)
     kinds = [json.loads(line)["kind"] for line in (latest / "events.jsonl").read_text().splitlines()]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_finished"
     assert "r-10-VM login:" in (latest / "logs" / "golden" / "boot-console.log").read_text()
     assert (latest / "logs" / f"router-from-{before}-S01-rollback" / "livepatch.log").stat().st_size > 0
+
+
+def _proved(latest, patched, rolled_back):
+    """What the views make of a genuine log: steps with VM, patches with the script's words, digests, unique names."""
+    document = json.loads((latest / "run.json").read_text())
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    assert all(subject["bundle"]["content_digest"] for subject in document["subjects"])
+    for row in (patched, rolled_back):
+        assert {"observe before", "live patch", "prove the rules"} <= {
+            step["name"] for step in row["steps"] if step["vm"] == "r-10-VM"
+        }
+        assert row["logs"]
+        assert row["seconds"] > 1
+    failed = rolled_back["patches"][0]
+    assert not failed["success"]
+    assert any("rolling back" in text for _, text in failed["said"])
+    report = load(results.find(latest))
+    for row in report.scenarios:
+        steps = next(lane for lane in timeline(row) if lane.label == "steps")
+        assert len(steps.bars) >= 1
+    cases = [
+        (case.get("classname"), case.get("name")) for case in ET.parse(latest / "junit.xml").iter("testcase")
+    ]
+    assert len(set(cases)) == len(cases)
 
 
 def test_a_vm_that_booted_from_cd_on_an_older_debian_is_patched(sysvm, nothing_left):

@@ -177,3 +177,40 @@ def test_check_lets_a_pipeline_stop(
     asked = ("matrix", "--from", template, "--to", target, "--script", script)
     assert sysvm(*asked, "--check").returncode == status
     assert sysvm(*asked).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["4.21-foo", "4.21foo", "4.21.x", "4.21.", "4.21 ", "4.21,4.22", "4.21..4.22"]
+)
+def test_a_release_is_read_in_full(name: str) -> None:
+    with pytest.raises(UsageError, match="invalid release"):
+        number_of(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("4.21", ["4.21"]),
+        ("4.14..4.16", ["4.14", "4.15", "4.16"]),
+        ("4.20,4.14..4.15,4.20", ["4.20", "4.14", "4.15"]),
+        ("all", list(CATALOGUE.releases)),
+    ],
+)
+def test_lists_and_ranges_of_releases_are_real(text: str, names: list[str]) -> None:
+    assert CATALOGUE.releases_in(text) == names
+
+
+@pytest.mark.parametrize(
+    "text", ["4.22..4.14", "4.14..", "..4.14", "4.14..9.9", "9.9", "", "4.14,", "4.14...4.16"]
+)
+def test_a_range_that_cannot_be_meant_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"invalid|unknown"):
+        CATALOGUE.releases_in(text)
+
+
+def test_the_command_answers_for_real_names_and_ranges_only(sysvm: Callable) -> None:
+    for arguments in (["--from", "4.21-foo"], ["--to", "4.22..4.20"], ["--to", "4.20..9.9"]):
+        done = sysvm("matrix", *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+    told = json.loads(sysvm("matrix", "--from", "4.19..4.21", "--to", "4.22", "--json").stdout)
+    assert [row["template"] for row in told] == ["4.19", "4.20", "4.21"]

@@ -173,5 +173,5 @@ def test_a_vm_of_somebody_else_is_judged_on_request_only(
     told = json.loads(call("patch", *vms(2), *options, "--judge", "--json").stdout)
     assert names == ["r-2-VM"]
     assert told["vms"][0]["checks"] == [
-        {"name": "answer.protocol", "verdict": "passed", "reason": "", "details": []}
+        {"name": "answer.protocol", "verdict": "passed", "reason": "", "details": [], "seconds": 0.0}
     ]

@@ -1,0 +1,112 @@
+"""JUnit as CI systems read it: no case hides another, and a failure shows when and of what it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from xml.etree import ElementTree as ET
+
+from harness.record.events import Event
+from harness.report import build, render_html, render_junit
+from harness.report.html import timeline
+
+SCENARIO = "router-from-4.21-live-patch"
+LOG = [
+    "2026-01-31T00:00:03+0000 [619] restarting haproxy",
+    "[ALERT] config : unknown keyword 'balanc', did you mean 'balance'?",
+    "2026-01-31T00:00:04+0000 [619] rolling back, cannot bring service haproxy up",
+]
+
+
+def rows() -> list[Event]:
+    def check(
+        occasion: str, verdict: str = "passed", name: str = "services.up"
+    ) -> tuple[str, dict[str, object]]:
+        return "check", {
+            "scenario": SCENARIO, "name": name, "verdict": verdict, "occasion": occasion, "seconds": 0.25,
+        }  # fmt: skip
+
+    told: list[tuple[str, dict[str, object]]] = [
+        ("subject", {"subject": {"bundle": {"files": {"cloud-scripts.tgz": "ab" * 32}}}}),
+        ("scenario_started", {"scenario": SCENARIO, "type": "router", "file": "harness/scenarios/test_x.py"}),
+        ("step_started", {"scenario": SCENARIO, "name": "live patch", "vm": "r-10-VM"}),
+        ("step_finished", {"scenario": SCENARIO, "name": "live patch", "seconds": 2.0, "verdict": "passed"}),
+        ("patch", {"scenario": SCENARIO, "success": False, "occasion": "second patch", "log": LOG}),
+        check("first patch"),
+        check("second patch", "failed"),
+        check("", name="patch.ran"),
+        check("", name="patch.ran"),
+        check("", name="scenario"),
+        ("logs", {"scenario": SCENARIO, "files": ["logs/a/livepatch.log"]}),
+        ("scenario_finished", {"scenario": SCENARIO, "verdict": "failed", "reason": "x", "seconds": 9.5}),
+        ("run_finished", {"verdict": "failed"}),
+    ]
+    return [
+        Event(float(second), f"2026-01-31T00:00:{second:02}+00:00", kind, fields)
+        for second, (kind, fields) in enumerate(told)
+    ]
+
+
+def suite() -> ET.Element:
+    found = ET.fromstring(render_junit(build(rows()))).find("testsuite")
+    assert found is not None
+    return found
+
+
+def test_no_case_is_dropped_by_the_rule_of_ci_systems() -> None:
+    keys = Counter(
+        (case.get("file"), case.get("classname"), case.get("name")) for case in suite().iter("testcase")
+    )
+    assert set(keys.values()) == {1}
+    assert {name for _, _, name in keys} == {
+        "scenario", "services.up (first patch)", "services.up (second patch)", "patch.ran", "patch.ran #2",
+        "scenario #2",
+    }  # fmt: skip
+
+
+def test_the_failure_of_the_second_patch_is_that_of_the_second_patch() -> None:
+    failed = [case.get("name") for case in suite().iter("testcase") if case.find("failure") is not None]
+    assert failed == ["scenario", "services.up (second patch)"]
+
+
+def test_times_files_and_starts_are_real() -> None:
+    found = suite()
+    assert (found.get("time"), found.get("timestamp")) == ("9.500", "2026-01-31T00:00:01")
+    times = {case.get("name"): case.get("time") for case in found.iter("testcase")}
+    assert times["scenario"] == "9.500"
+    assert times["services.up (first patch)"] == "0.250"
+    assert {case.get("file") for case in found.iter("testcase")} == {"harness/scenarios/test_x.py"}
+
+
+def test_the_digest_of_the_bundle_is_a_property() -> None:
+    properties = {row.get("name"): row.get("value") for row in suite().iter("property")}
+    assert properties["bundle.cloud-scripts.tgz"] == "ab" * 32
+
+
+def test_the_words_of_the_failed_service_and_the_logs_are_with_the_scenario() -> None:
+    own = suite().find("testcase[@name='scenario']")
+    assert own is not None
+    story, output = own.findtext("failure") or "", own.findtext("system-out") or ""
+    assert "r-10-VM: live patch  2.000 s" in story
+    assert "script: restarting haproxy" in story
+    for text in (story, output):
+        assert "did you mean 'balance'?" in text
+    assert "[[ATTACHMENT|logs/a/livepatch.log]]" in output
+
+
+def test_the_scripts_own_lines_are_on_the_clock_of_the_run() -> None:
+    (row,) = build(rows()).scenarios
+    assert row.patches[0].said == ((3.0, "restarting haproxy"), (4.0, LOG[2].partition("] ")[2]))
+
+
+def test_the_page_shows_the_words_of_the_failed_service_and_draws_the_scripts_lines() -> None:
+    probe = {
+        "scenario": SCENARIO, "name": "http", "started": 2.0, "ended": 6.0, "sent": 9, "lost": 0, "longest_gap_ms": 1,
+    }  # fmt: skip
+    told = [*rows()[:-1], Event(12.5, "2026-01-31T00:00:12+00:00", "probe", probe), rows()[-1]]
+    report = build(told)
+    page = render_html(report)
+    assert "What the script logged of the second patch, which failed" in page
+    assert "did you mean &#39;balance&#39;?" in page
+    lanes = {lane.label: lane for lane in timeline(report.scenarios[0])}
+    assert [bar.label for bar in lanes["steps"].bars] == ["r-10-VM: live patch: 2.000 s"]
+    assert len(lanes["script's log"].bars) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -118,4 +119,6 @@ def _reason(report: pytest.TestReport) -> str:
         return str(told[2]).removeprefix("Skipped: ")
     crash = getattr(told, "reprcrash", None)
     text = str(getattr(crash, "message", None) or told or "")
-    return next((line.removeprefix("Failed: ") for line in text.strip().splitlines() if line), "")
+    first = next((line for line in text.strip().splitlines() if line), "")
+    # The kind of our own errors says nothing to a person.
+    return re.sub(r"^(Failed|bundle\.errors\.\w+): ", "", first)

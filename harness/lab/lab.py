@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bundle import catalogue, layout
 from bundle.archive.digest import file_digest
@@ -164,19 +165,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
         events.emit("run", facts=_facts(wish, template, host, answer))
-        events.emit(
-            "subject",
-            subject={
-                "cell": f"{wish.vm_type}-from-{old.name}",
-                "bundle": tested.bundle_facts(new_bundle),
-                "boot": tested.bundle_facts(old_bundle),
-                "template": {
-                    "label": template.label(), "digest": template.digest, "stand_in": template.stand_in,
-                },
-                "tool": tested.tool_facts(),
-                "host": tested.host_facts(host, answer.accelerator.name),
-            },
-        )  # fmt: skip
+        events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
         maker = Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
@@ -216,4 +205,22 @@ def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.An
         "template": f"{base}, {template.digest[:12]}",
         "libvirt": host.uri,
         "accelerator": answer.reason,
+    }
+
+
+def _subject(
+    wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer, old: Path, new: Path
+) -> dict[str, Any]:
+    """Return what is tested in this cell, with which tool and where: what makes the report a proof."""
+    return {
+        "cell": f"{wish.vm_type}-from-{wish.from_release}",
+        "bundle": tested.bundle_facts(new),
+        "boot": tested.bundle_facts(old),
+        "template": {
+            "label": template.label(),
+            "digest": template.digest,
+            "stand_in": template.stand_in,
+        },
+        "tool": tested.tool_facts(),
+        "host": tested.host_facts(host, answer.accelerator.name),
     }

@@ -63,7 +63,7 @@ class Trial:
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
     proof_deadline: float = proofs.DEADLINE
-    _patches: int = 0
+    _patches: int = field(default=0, init=False)
 
     @property
     def occasion(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bundle.errors import UsageError
+from bundle.errors import SysvmError, UsageError
 from harness.checks import Outcome
 from harness.cli import sysvm
 from harness.lab.judged import Judged
@@ -175,3 +176,66 @@ def test_a_vm_of_somebody_else_is_judged_on_request_only(
     assert told["vms"][0]["checks"] == [
         {"name": "answer.protocol", "verdict": "passed", "reason": "", "details": [], "seconds": 0.0}
     ]
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e\ud800"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["status", "--json"],
+        ["patch"],
+        ["patch", "--json"],
+        ["patch", "--judge"],
+        ["patch", "--judge", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_a_hostile_guest_moves_no_terminal(
+    arguments: list[str], cloud: Cloud, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for guest in cloud.guests.values():
+        guest.template = f"Cloudstack Release 4.21.0{EVIL}"
+        guest.fails = f"haproxy says {EVIL}"
+        guest.record = EVIL
+    monkeypatch.setattr(
+        "harness.lab.judged.patch_and_judge",
+        lambda guest, _files, _act: Judged(None, EVIL, (Outcome("a.b", "failed", EVIL, (EVIL,)),)),
+    )
+    outcome = call(*arguments, *vms(1, 2), *options)
+    assert outcome.exception is None or isinstance(outcome.exception, SysvmError)
+    assert outcome.stdout + outcome.stderr
+    for text in (outcome.stdout, outcome.stderr):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800]", text)
+
+
+@pytest.mark.parametrize("arguments", [["exec", "a", "ls"], ["logs", "a"]], ids=" ".join)
+def test_a_hostile_guest_of_ones_own_moves_no_terminal_either(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Guest(SimulatedVm):
+        def run(self, *_: object, **__: object) -> Any:
+            return type("Done", (), {"stdout": EVIL, "stderr": EVIL, "status": 0})
+
+        def __enter__(self) -> Guest:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    class Kept:
+        console_log = tmp_path / "console.log"
+
+        def guest(self) -> Guest:
+            return Guest("a", [])
+
+    Kept.console_log.write_bytes(EVIL.encode(errors="replace"))
+    monkeypatch.setattr("harness.kept.record.find", lambda _name: Kept())
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
+    outcome = call("vm", *arguments)
+    assert outcome.exception is None
+    assert "\\x1b]0;title\\x07" in outcome.stdout
+    for text in (outcome.stdout, outcome.stderr):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)

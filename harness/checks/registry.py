@@ -12,7 +12,9 @@ from harness.checks.case import Case, Expectation
 from harness.record.events import Emitter
 
 # The modules that define checks, in the order in which people read them.
-_MODULES = ("answer", "services", "files", "rules", "network", "identity", "logs", "traffic")
+_MODULES = (
+    "answer", "services", "units", "processes", "files", "kernel", "rules", "network", "identity", "logs", "traffic",
+)  # fmt: skip
 _BOTH: tuple[Expectation, ...] = ("patched", "kept")
 
 
@@ -29,6 +31,10 @@ class Skip:
     """Why a check cannot be made."""
 
     reason: str
+
+
+class CannotLook(Exception):  # noqa: N818 - it says what happened
+    """The guest did not say what a check has to look at: that is an error, never a pass."""
 
 
 Result: TypeAlias = Finding | Skip | None
@@ -104,6 +110,8 @@ def judge(case: Case, only: Iterable[str] | None = None) -> tuple[Outcome, ...]:
 def _outcome(known: Check, case: Case) -> Outcome:
     try:
         result = known.judge(case)
+    except CannotLook as error:
+        return Outcome(known.name, "error", str(error))
     except Exception as error:  # one that breaks must not hide what the others found
         return Outcome(known.name, "error", f"the check itself broke: {type(error).__name__}: {error}")
     if isinstance(result, Finding):

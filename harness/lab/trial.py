@@ -132,13 +132,13 @@ class Trial:
         with step(f"{self.vm.name}: live patch"), self._watched() as (traffic, link):
             answer = act()
         with step(f"{self.vm.name}: observe after the patch"):
-            patched = after = observation.observe(self.vm.guest, before.journal.cursor)
+            patched = after = observation.observe(self.vm.guest, before)
         told, well = self._result(answer, files, expected)
         if well and self.lab.network is not None and rules == "send":
             with step(f"{self.vm.name}: send the rules again"):
                 orders = network.Orders(self.lab.network, self.lab.new.name, int(time.time() * 1000))
                 network.deliver(self.vm.guest, orders.reapply())
-                after = observation.observe(self.vm.guest, before.journal.cursor)
+                after = observation.observe(self.vm.guest, before)
         case = Case(
             vm_type=self.lab.wish.vm_type,
             expected=expected,

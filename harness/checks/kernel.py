@@ -34,7 +34,9 @@ def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[s
             yield f"{called} was {before.get(name, 'absent')} and is {after.get(name, 'absent')}"
 
 
-@check("kernel.modules", "a module that is gone takes its filter or its tunnel along; a new one opens something")
+@check(
+    "kernel.modules", "a module that is gone takes its filter or its tunnel along; a new one opens something"
+)
 def modules(case: Case) -> Result:
     """The loaded modules are those from before."""
     wrong = []

@@ -33,7 +33,10 @@ def none_new(case: Case) -> Result:
     return _finding("somebody listens now on", opened)
 
 
-@check("sockets.same", "a socket that nobody asked for is a way in; one that is gone is a service that does not answer")
+@check(
+    "sockets.same",
+    "a socket that nobody asked for is a way in; one that is gone is a service that does not answer",
+)
 def other_sockets(case: Case) -> Result:
     """The UNIX, raw and packet sockets that wait for somebody are the ones from before."""
     before = case.before.other_sockets

@@ -24,12 +24,19 @@ def none_new(case: Case) -> Result:
     return _finding(wrong)
 
 
-@check("processes.on-disk", "a process that runs what is no longer on the disk was not patched, or not rolled back")
+@check(
+    "processes.on-disk",
+    "a process that runs what is no longer on the disk was not patched, or not rolled back",
+)
 def on_disk(case: Case) -> Result:
     """Every process runs the files that are on the disk, if it did before."""
     wrong = []
     for when, moment in case.moments():
-        before = {(program.pid, program.start, file) for program in _known(case.before.processes) for file in program.gone}
+        before = {
+            (program.pid, program.start, file)
+            for program in _known(case.before.processes)
+            for file in program.gone
+        }
         wrong += [
             f"{program.word} still runs {file} as it was before the patch ({when})"
             for program in _known(moment.processes)

@@ -33,7 +33,7 @@ class Skip:
     reason: str
 
 
-class CannotLook(Exception):  # noqa: N818 - it says what happened
+class CannotLook(Exception):
     """The guest did not say what a check has to look at: that is an error, never a pass."""
 
 

@@ -1,4 +1,4 @@
-"""Units of every type: systemd was told nothing but what the bundle says, has read it, and each one stands as before."""
+"""Units of every type: systemd was told nothing but what the bundle says, has read it, each stands as before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def _changes(before: Unit, after: Unit) -> Iterator[str]:
             yield f"{name} was {_short(old)} and is {_short(new)}"
 
 
-@check("units.read", "a unit that was changed and not read again changes at the next reboot, when nobody looks")
+@check(
+    "units.read", "a unit that was changed and not read again changes at the next reboot, when nobody looks"
+)
 def read(case: Case) -> Result:
     """Systemd has read the newest files of every unit, if it had before."""
     if not case.after.services.units:

@@ -1,8 +1,8 @@
 """The full state of a guest's disk: each path's type, mode, owner, links, size, times, content and flags.
 
 Commands in the guest make it (``find``, ``sha256sum``, and ``lsattr`` and ``getfattr`` where they are installed), so it
-works in a guest without Python. Every path is listed. To read the content of all would take a minute under emulation; so
-content is read of what a live patch may touch, and of what changed since an earlier snapshot: a file whose inode,
+works in a guest without Python. Every path is listed. To read the content of all would take a minute under emulation;
+so content is read of what a live patch may touch, and of what changed since an earlier snapshot: a file whose inode,
 size, modification and change times are the same was not written. Two snapshots give a diff that a person can read.
 """
 
@@ -28,13 +28,15 @@ FOLDERS = (
 EVERYWHERE = ("/",)
 # File systems that are no disk: views of the kernel, and what other machines keep.
 _VIEWS = (
-    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "securityfs", "debugfs", "tracefs", "configfs", "pstore",
-    "bpf", "mqueue", "hugetlbfs", "fusectl", "fuse", "binfmt_misc", "autofs", "rpc_pipefs", "nfsd", "efivarfs", "ramfs",
-    "nfs", "nfs4", "cifs", "ceph",
+    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "securityfs", "debugfs", "tracefs", "configfs",
+    "pstore", "bpf", "mqueue", "hugetlbfs", "fusectl", "fuse", "binfmt_misc", "autofs", "rpc_pipefs", "nfsd",
+    "efivarfs", "ramfs", "nfs", "nfs4", "cifs", "ceph",
 )  # fmt: skip
 _TYPES = {
     "f": "file", "d": "folder", "l": "link", "p": "pipe", "s": "socket", "b": "block device", "c": "device"
 }  # fmt: skip
+# The array that a command's shell makes of the folders that are there.
+_ROOTS = '"${roots[@]}"'
 _FIELDS = 11
 _UNKNOWN_HASH = "unreadable"
 # A file of a gigabyte takes minutes to read under emulation; one that changed differs by its time stamps, too.
@@ -133,20 +135,21 @@ def commands(
         roots: what is listed; without them the folders.
         earlier: a snapshot of the same guest: only what changed since then is read again.
     """
+    listed = roots or folders
     views = " -o ".join(f"-fstype {view}" for view in _VIEWS)
     prune = rf"\( {views} \) -prune"
     fields = r"%y\0%m\0%u\0%g\0%n\0%i\0%s\0%T@\0%C@\0%p\0%l\0"
     read, where = "-type f", folders
     if earlier is not None:
         # Two seconds earlier: the clock of a file system lags behind by a tick, and a clock may be set a little.
-        read, where = f"-type f -newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}", roots or folders
+        read, where = f"-type f -newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}", listed
     unread = " ".join(f"! -path {shlex.quote(pattern)}" for pattern in reviewed.patterns("path"))
     flags = "lsattr -aR \"${roots[@]}\" 2>/dev/null | grep -E '^-*[^ ]*[ia][^ ]* /'"
     return {
         "state.clock": "date +%s.%N",
-        "state.paths": f"{_present(roots or folders)}find \"${{roots[@]}}\" -ignore_readdir_race {prune} -o -printf '{fields}'",
+        "state.paths": f"{_present(listed)}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{fields}'",
         "state.hashes": (
-            f"{_present(where)}find \"${{roots[@]}}\" -ignore_readdir_race {prune} -o {read} {unread} -print0 | "
+            f'{_present(where)}find "${{roots[@]}}" -ignore_readdir_race {prune} -o {read} {unread} -print0 | '
             "xargs -0 -r sha256sum -z --"
         ),
         "state.xattrs": f'{_present(folders)}getfattr -R -P -h -d -m - -e hex --absolute-names -- "${{roots[@]}}"',

@@ -44,9 +44,7 @@ class Observation:
     other_sockets: frozenset[str] | None
 
 
-def commands(
-    earlier: Observation | None = None, folders: Sequence[str] = files.FOLDERS
-) -> dict[str, str]:
+def commands(earlier: Observation | None = None, folders: Sequence[str] = files.FOLDERS) -> dict[str, str]:
     """Return every command of an observation by the name of its section."""
     since = earlier.journal.cursor if earlier else ""
     return {

@@ -59,9 +59,7 @@ def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads, with ``services.stat`` and ``services.groups``."""
     return {
         "processes.self": "echo $$",
-        "processes.files": (
-            r"find /proc/[0-9]*/exe -maxdepth 0 -printf '%p\0%u\0%l\0' 2>/dev/null; true"
-        ),
+        "processes.files": (r"find /proc/[0-9]*/exe -maxdepth 0 -printf '%p\0%u\0%l\0' 2>/dev/null; true"),
         "processes.commands": "grep -sazH '' /proc/[0-9]*/cmdline | tr '\\0' '\\n'; true",
         "processes.gone": "grep -sH ' r-xp .*(deleted)$' /proc/[0-9]*/maps; true",
     }

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# What is configuration, reviewed: all other properties are counters, times, numbers of processes, or follow from these.
+# What is configuration, reviewed: all others are counters, times, numbers of processes, or follow from these.
 SETTINGS = (
-    "FragmentPath", "DropInPaths", "UnitFileState", "Type", "User", "Group", "ExecStartPre", "ExecStart", "ExecStartPost",
-    "ExecReload", "ExecStop", "ExecStopPost", "Environment", "EnvironmentFiles", "WorkingDirectory", "RootDirectory",
+    "FragmentPath", "DropInPaths", "UnitFileState", "Type", "User", "Group", "ExecStartPre", "ExecStart",
+    "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "Environment", "EnvironmentFiles", "WorkingDirectory",
+    "RootDirectory",
     "Restart", "RestartUSec", "TimeoutStartUSec", "TimeoutStopUSec", "WatchdogUSec", "KillMode", "KillSignal",
     "CPUQuotaPerSecUSec", "CPUWeight", "CPUShares", "AllowedCPUs", "IOWeight", "MemoryMin", "MemoryHigh", "MemoryMax",
     "MemorySwapMax", "MemoryLimit", "TasksMax", "LimitNOFILE", "LimitNPROC", "LimitCORE", "LimitMEMLOCK", "LimitAS",

@@ -137,14 +137,16 @@ class Moment:
                 if pid
             )
             + "".join(
-                f"/proc/{row.pid}/cgroup:0::/system.slice/{row.unit or 'session-1.scope'}\n" for row in self.programs
+                f"/proc/{row.pid}/cgroup:0::/system.slice/{row.unit or 'session-1.scope'}\n"
+                for row in self.programs
             ),
             "processes.self": "999\n",
             "processes.files": "".join(
                 f"/proc/{row.pid}/exe\0root\0{row.file}\0" for row in self._all_programs()
             ),
             "processes.commands": "".join(
-                f"/proc/{row.pid}/cmdline:{row.command.replace(' ', chr(10))}\n\n" for row in self._all_programs()
+                f"/proc/{row.pid}/cmdline:{row.command.replace(' ', chr(10))}\n\n"
+                for row in self._all_programs()
             ),
             "processes.gone": "",
             "sockets.unix": UNIX,

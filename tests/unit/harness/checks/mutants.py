@@ -159,7 +159,9 @@ DAMAGES: dict[str, tuple[Mutation, str, str]] = {
         "process python3.11 /tmp/miner.py runs outside services as root, it did not before (right after",
     ),
     "runs on with the old program": (
-        change_text("processes.gone", "/proc/251/maps:55d0-55e0 r-xp 00000000 fe:01 77 /usr/sbin/apache2 (deleted)\n"),
+        change_text(
+            "processes.gone", "/proc/251/maps:55d0-55e0 r-xp 00000000 fe:01 77 /usr/sbin/apache2 (deleted)\n"
+        ),
         "processes.on-disk",
         "apache2 still runs /usr/sbin/apache2 as it was before the patch",
     ),
@@ -235,7 +237,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "answer.outcome",
         "nothing was patched: No change",
     ),
-    "drops a public address": (change_text("rules.addresses", "[]"), "rules.addresses", "1 gone, 0 new"),
+    "drops a public address": (
+        change_text("rules.addresses", "[]"),
+        "rules.addresses",
+        "1 gone, 0 new: - interface eth2 has address 192.0.2.10",
+    ),
     "drops a route": (change_text("rules.routes", ""), "rules.routes", "- default via 192.0.2.1 dev eth2"),
     "resets the load balancer": (
         change_text("rules.haproxy", haproxy(STAT.replace("192_0_2_20-80", "cloud-default")), "patched"),
@@ -535,5 +541,22 @@ ROLLBACK_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         change_text("rules.haproxy", haproxy(STAT.splitlines()[0] + "\n")),
         "rules.haproxy",
         "2 gone, 0 new",
+    ),
+    "leaves a program of the new release running": (
+        change_text(
+            "processes.gone", "/proc/201/maps:1-2 r-xp 0 fe:01 77 /usr/lib/apache2/mod_new.so (deleted)\n"
+        ),
+        "processes.on-disk",
+        "apache2 still runs /usr/lib/apache2/mod_new.so as it was before the patch",
+    ),
+    "leaves a limit on a service": (
+        change_unit("haproxy.service", settings={"LimitNOFILE": "16"}),
+        "units.settings",
+        "haproxy.service: LimitNOFILE was nothing and is 16 (right after the patch)",
+    ),
+    "leaves a file far from its own": (
+        change_file("/usr/lib/x/left", content="x"),
+        "files.kept",
+        "/usr/lib/x/left: added",
     ),
 }

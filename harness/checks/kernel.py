@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.checks.case import Case
-from harness.checks.registry import CannotLook, Finding, Result, check
+from harness.checks.registry import CannotLook, Finding, Result, check, found
 from harness.observe import reviewed
 from harness.observe.kernel import Mount
 
@@ -24,7 +24,7 @@ def settings(case: Case) -> Result:
         if before is None or after is None:
             raise CannotLook("the VM did not say how its kernel is set")
         wrong += [f"{line} ({when})" for line in _settings(before, after)]
-    return _finding(wrong)
+    return found(wrong)
 
 
 def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
@@ -46,7 +46,7 @@ def modules(case: Case) -> Result:
             raise CannotLook("the VM did not say which modules its kernel has")
         wrong += [f"module {name} is loaded, it was not before ({when})" for name in _new(before, after)]
         wrong += [f"module {name} is not loaded any more ({when})" for name in _new(after, before)]
-    return _finding(wrong)
+    return found(wrong)
 
 
 def _new(one: frozenset[str], other: frozenset[str]) -> list[str]:
@@ -62,7 +62,7 @@ def mounts(case: Case) -> Result:
         if before is None or after is None:
             raise CannotLook("the VM did not say what is mounted")
         wrong += [f"{line} ({when})" for line in _mounts(before, after)]
-    return _finding(wrong)
+    return found(wrong)
 
 
 def _mounts(before: Mapping[str, tuple[Mount, ...]], after: Mapping[str, tuple[Mount, ...]]) -> Iterator[str]:
@@ -86,7 +86,7 @@ def swap(case: Case) -> Result:
             raise CannotLook("the VM did not say where it swaps to")
         wrong += [f"memory is swapped to {name} ({when})" for name in sorted(after - before)]
         wrong += [f"memory is no longer swapped to {name} ({when})" for name in sorted(before - after)]
-    return _finding(wrong)
+    return found(wrong)
 
 
 @check("kernel.clock", "with a clock that is off, certificates are not valid yet or no more")
@@ -101,10 +101,3 @@ def clock(case: Case) -> Result:
             way = "forward" if moved > 0 else "back"
             return Finding(f"the clock was set {way} by {abs(moved):.0f} s ({when})")
     return None
-
-
-def _finding(lines: list[str]) -> Result:
-    if not lines:
-        return None
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return Finding(f"{lines[0]}{more}", tuple(lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.checks.case import Case
-from harness.checks.registry import CannotLook, Finding, Result, check
+from harness.checks.registry import CannotLook, Result, check, found
 from harness.observe import reviewed
 from harness.observe.processes import Program
 
@@ -21,7 +21,7 @@ def none_new(case: Case) -> Result:
             for program in _known(moment.processes)
             if _kind(program) not in before and not _may(program) and not _is_new_service(case, program)
         ]
-    return _finding(wrong)
+    return found(wrong)
 
 
 @check(
@@ -43,7 +43,7 @@ def on_disk(case: Case) -> Result:
             for file in program.gone
             if (program.pid, program.start, file) not in before
         ]
-    return _finding(list(dict.fromkeys(wrong)))
+    return found(list(dict.fromkeys(wrong)))
 
 
 def _known(programs: tuple[Program, ...] | None) -> Iterable[Program]:
@@ -68,10 +68,3 @@ def _is_new_service(case: Case, program: Program) -> bool:
     """Whether its service did not run before: that is what services.not-started looks at."""
     service = case.before.services.by_name.get(program.unit)
     return program.unit.endswith(".service") and not (service and service.is_active)
-
-
-def _finding(lines: list[str]) -> Result:
-    if not lines:
-        return None
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return Finding(f"{lines[0]}{more}", tuple(lines))

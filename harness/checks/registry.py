@@ -33,6 +33,14 @@ class Skip:
     reason: str
 
 
+def found(lines: Sequence[str]) -> Finding | None:
+    """Return a finding of all lines that tells the first one and how many more there are; None without any."""
+    if not lines:
+        return None
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return Finding(f"{lines[0]}{more}", tuple(lines))
+
+
 class CannotLook(Exception):
     """The guest did not say what a check has to look at: that is an error, never a pass."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.checks.case import Case
-from harness.checks.registry import Finding, Result, Skip, check
+from harness.checks.registry import Result, Skip, check, found
 from harness.observe import reviewed
 from harness.observe.units import Unit
 
@@ -23,7 +23,7 @@ def settings(case: Case) -> Result:
         for name, before, after in _pairs(case.before.services.units, moment.services.units):
             if before and after and before.load == after.load == "loaded" and not _ships(case, before, after):
                 wrong += [f"{name}: {line} ({when})" for line in _changes(before, after)]
-    return _finding(wrong)
+    return found(wrong)
 
 
 def _changes(before: Unit, after: Unit) -> Iterator[str]:
@@ -46,7 +46,7 @@ def read(case: Case) -> Result:
         for name, before, after in _pairs(case.before.services.units, moment.services.units)
         if after and after.stale and not (before and before.stale)
     ]
-    return _finding(wrong)
+    return found(wrong)
 
 
 @check("units.same", "a timer that is gone rotates no log; a mount or a socket that is new serves somebody")
@@ -60,7 +60,7 @@ def same(case: Case) -> Result:
             old, new = _state(before), _state(after)
             if old != new and not name.endswith(".service") and not _ships(case, before, after):
                 wrong.append(f"{name} was {old} and is {new} ({when})")
-    return _finding(wrong)
+    return found(wrong)
 
 
 def _pairs(
@@ -85,10 +85,3 @@ def _state(unit: Unit | None) -> str:
 
 def _short(value: str) -> str:
     return value if len(value) <= 160 else f"{value[:160]}…"
-
-
-def _finding(lines: list[str]) -> Result:
-    if not lines:
-        return None
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return Finding(f"{lines[0]}{more}", tuple(lines))

@@ -8,6 +8,7 @@ size, modification and change times are the same was not written. Two snapshots 
 
 from __future__ import annotations
 
+import glob
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ _TYPES = {
 }  # fmt: skip
 # The array that a command's shell makes of the folders that are there.
 _ROOTS = '"${roots[@]}"'
+_FORMAT = r"%y\0%m\0%U\0%G\0%n\0%i\0%s\0%T@\0%C@\0%p\0%l\0"
 _FIELDS = 11
 _UNKNOWN_HASH = "unreadable"
 # A file of a gigabyte takes minutes to read under emulation; one that changed differs by its time stamps, too.
@@ -135,24 +137,28 @@ def commands(
         roots: what is listed; without them the folders.
         earlier: a snapshot of the same guest: only what changed since then is read again.
     """
-    listed = roots or folders
     views = " -o ".join(f"-fstype {view}" for view in _VIEWS)
     prune = rf"\( {views} \) -prune"
-    fields = r"%y\0%m\0%u\0%g\0%n\0%i\0%s\0%T@\0%C@\0%p\0%l\0"
-    read, where = "-type f", folders
     if earlier is not None:
         # Two seconds earlier: the clock of a file system lags behind by a tick, and a clock may be set a little.
-        read, where = f"-type f -newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}", listed
+        read = f"-newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}"
+    elif roots is not None:
+        below = " -o ".join(f"-path {shlex.quote(glob.escape(folder) + '/*')}" for folder in folders)
+        read = rf"\( {below or '-false'} \)"
+    else:
+        read = ""
     unread = " ".join(f"! -path {shlex.quote(pattern)}" for pattern in reviewed.patterns("path"))
-    flags = "lsattr -aR \"${roots[@]}\" 2>/dev/null | grep -E '^-*[^ ]*[ia][^ ]* /'"
+    flags = f"lsattr -aR {_ROOTS} 2>/dev/null | grep -E '^-*[^ ]*[ia][^ ]* /'"
     return {
         "state.clock": "date +%s.%N",
-        "state.paths": f"{_present(listed)}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{fields}'",
-        "state.hashes": (
-            f'{_present(where)}find "${{roots[@]}}" -ignore_readdir_race {prune} -o {read} {unread} -print0 | '
-            "xargs -0 -r sha256sum -z --"
+        # One walk lists all and notes what to read. To ask for a name of each owner would take thrice as long.
+        "state.owners": "getent passwd; echo; getent group",
+        "state.paths": (
+            f"{_present(roots or folders)}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
+            f'-type f {read} {unread} -fprint0 "$folder/read"'
         ),
-        "state.xattrs": f'{_present(folders)}getfattr -R -P -h -d -m - -e hex --absolute-names -- "${{roots[@]}}"',
+        "state.hashes": '[ ! -e "$folder/read" ] || xargs -0 -r -a "$folder/read" sha256sum -z --; rm -f "$folder/read"',
+        "state.xattrs": f"{_present(folders)}getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}",
         "state.flags": f"command -v lsattr >/dev/null || exit 127; {_present(folders)}{flags}; true",
     }
 
@@ -195,9 +201,10 @@ def parse(
     attributes, flagged = sections["state.xattrs"], sections["state.flags"]
     xattrs, flags = parse_xattrs(attributes.text), dict(_flags(flagged.text))
     hashes = dict(_hashes(sections["state.hashes"].text))
+    users, groups = map(_names, sections["state.owners"].text.partition("\n\n")[::2])
     entries = {}
     for row in zip(*(values[i:-1:_FIELDS] for i in range(_FIELDS)), strict=True):
-        entry = _entry(row)
+        entry = _entry(row, users, groups)
         known = _content(entry, hashes, folders, earlier) if entry.type == "file" else ""
         entries[entry.path] = replace(
             entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, "")
@@ -209,10 +216,17 @@ def parse(
     )  # fmt: skip
 
 
-def _entry(row: tuple[str, ...]) -> Entry:
+def _names(text: str) -> dict[str, str]:
+    """Return names by number, from lines such as those of ``/etc/passwd``; of several names, the first."""
+    rows = (line.split(":") for line in reversed(text.splitlines()) if line.count(":") > 1)
+    return {fields[2]: fields[0] for fields in rows}
+
+
+def _entry(row: tuple[str, ...], users: Mapping[str, str], groups: Mapping[str, str]) -> Entry:
     kind, mode, owner, group, links, inode, size, modified, changed, path, link = row
     return Entry(
-        path=path, type=_TYPES.get(kind, kind), mode=int(mode, 8), owner=owner, group=group, link=link,
+        path=path, type=_TYPES.get(kind, kind), mode=int(mode, 8), owner=users.get(owner, owner),
+        group=groups.get(group, group), link=link,
         links=int(links), stamp=Stamp(inode, size, modified, changed),
     )  # fmt: skip
 

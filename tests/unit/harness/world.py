@@ -118,6 +118,7 @@ class Moment:
                 f"{sha(f.content)}  {p}\0" for p, f in self.files.items() if f.kind == "f" and is_read(p)
             ),
             "state.xattrs": "",
+            "state.owners": "",
             "state.clock": "2000.5\n",
             "state.flags": "".join(f"----{f.flags}---- {p}\n" for p, f in self.files.items() if f.flags),
             "services.units": "\n\n".join(map(show, units)),

@@ -16,7 +16,7 @@ from harness.observe import files, reviewed
 if TYPE_CHECKING:
     from harness.guest.protocols import Guest
 
-SILENT = {name: Section(name, 0, b"") for name in ("state.clock", "state.flags")}
+SILENT = {name: Section(name, 0, b"") for name in ("state.clock", "state.flags", "state.owners")}
 OWNER = f"{Path.home().owner()}:{Path.home().group()}"
 
 

@@ -11,6 +11,8 @@ from harness.guest.collect import Section
 _EPHEMERAL = 32768
 # The flag of a UNIX socket that accepts connections.
 _ACCEPTS = 0x10000
+# What services append to a socket's path: the number of their process (haproxy renames it, apache2 does not).
+_BY_NUMBER = re.compile(r"\.\d+(\.(tmp|bak))?$")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def parse_others(sections: Mapping[str, Section]) -> frozenset[str] | None:
     for line in sections["sockets.unix"].text.splitlines()[1:]:
         fields = line.split(None, 7)
         if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:
-            found.add(f"UNIX socket {fields[7]}")
+            found.add(f"UNIX socket {_BY_NUMBER.sub('', fields[7])}")
     for line in sections["sockets.raw"].text.splitlines():
         fields = line.split()
         if fields and fields[0].endswith(":"):

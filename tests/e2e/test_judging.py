@@ -190,7 +190,7 @@ DAMAGES = {
     "a process of its own": (
         "cp /bin/sleep /usr/bin/miner; setsid /usr/bin/miner 600 </dev/null >/dev/null 2>&1 &",
         "processes.none-new",
-        "process miner runs outside services as root",
+        "process miner runs ",
     ),
     "an open port": (
         "cat >/opt/open.py <<'X'\nimport socket,time\ns=socket.socket();s.bind(('',40000));s.listen()\n"

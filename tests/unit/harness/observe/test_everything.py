@@ -122,7 +122,9 @@ def test_arguments_are_never_told() -> None:
 
 
 def test_sockets_of_other_kinds_are_told_in_words() -> None:
-    unix = "Num\nff: 2 0 00010000 1 01 7 /run/a b\nff: 2 0 00000000 1 01 7 /run/c\nff: 2 0 10000 1 1 8\n"
+    unix = (
+        "Num\nff: 2 0 00010000 1 01 7 /run/a b.375.tmp\nff: 2 0 00000000 1 01 7 /run/c\nff: 2 0 10000 1 1 8\n"
+    )
     found = sockets.parse_others(
         sections(
             sockets__unix=unix,

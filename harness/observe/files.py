@@ -157,7 +157,7 @@ def commands(
             f"{_present(roots or folders)}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
             f'-type f {read} {unread} -fprint0 "$folder/read"'
         ),
-        "state.hashes": '[ ! -e "$folder/read" ] || xargs -0 -r -a "$folder/read" sha256sum -z --; rm -f "$folder/read"',
+        "state.hashes": 'n="$folder/read"; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z --; rm -f "$n"',
         "state.xattrs": f"{_present(folders)}getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}",
         "state.flags": f"command -v lsattr >/dev/null || exit 127; {_present(folders)}{flags}; true",
     }

@@ -19,6 +19,8 @@ _TRACES = {
     "/etc/systemd/system/cloud-livepatch-recover.service": "finishes or undoes a patch after a power cut",
     "/etc/systemd/system/sysinit.target.wants/cloud-livepatch-recover.service": "starts that unit at boot",
     "/etc/systemd/system/sysinit.target.wants": "holds that link",
+    "/var/lib/cloud-livepatch/installed.manifest": "what of the agent this release installed, for the next patch",
+    "/var/lib/cloud-livepatch/installed.signature": "which release that list is of",
 }
 # Files in which the release and the VM both have lines: identity.agent-properties looks at their content.
 _MERGED = frozenset({"/usr/local/cloud/systemvm/conf/agent.properties"})

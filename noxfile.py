@@ -79,6 +79,12 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Run the mutants of a set (script), or of the rows of it that are named: every one has to be killed."""
+    session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks named in the arguments (all without one); prints ratios against rivals."""
     names = session.posargs or ["all"]

@@ -18,17 +18,20 @@ from bundle.archive.measure import measure
 from bundle.archive.members import Archive, Item, Member
 from bundle.archive.modes import ModeRule
 from bundle.archive.output import write
-from bundle.archive.packer import Packer
-from bundle.archive.store import Store, cache_root, configured_limit
+from bundle.archive.packer import Compress, Packer
+from bundle.archive.store import Store, configured_limit
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
 from bundle.errors import UsageError
-from bundle.seal import ecdsa
+from bundle.paths import cache_place
+from bundle.seal import provenance
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Facts, Manifest, member_rows
 from bundle.seal.seal import Parts, file_facts, seal
+from bundle.seal.signer import Signer, choose
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
+from bundle.source.line_ends import check_line_ends, mend_line_ends
 from bundle.source.payload import Payload
 
 _ALGORITHMS: dict[Archive, tuple[str, ...]] = {
@@ -53,13 +56,18 @@ class BuildOptions:
             payload.
         modes: the mode rules.
         agent_jars: where the jars of a checkout's agent are.
-        key: private key that signs the bundle.
+        key: private key that signs the bundle, when there is no other signer.
+        signer: who signs the bundle.
         script: a foreign patch script in place of ours.
         restart: how our script restarts services.
         architecture: ``all``, ``amd64`` or ``arm64``.
         minimum_template: overrides the oldest template that may be patched.
+        newest: whether the newest row of the catalogue stands in for a release that is newer than all of them.
+        build: number of the build, which grows; 0 takes ``SOURCE_DATE_EPOCH``, or says none.
+        compress: ``fast`` stores what is compressed already, ``small`` deflates whatever shrinks.
         workers: threads that read and compress; 0 takes one a core.
         cache: whether packed members are kept for the next build.
+        mend_line_ends: whether text with CR LF is packed with LF; such scripts are refused otherwise.
     """
 
     output: Path
@@ -68,12 +76,17 @@ class BuildOptions:
     modes: ModeRule = "careful"
     agent_jars: Path | None = None
     key: Path | None = None
+    signer: Signer | None = None
     script: Path | None = None
     restart: Literal["graceful", "always"] = "graceful"
     architecture: str = "all"
     minimum_template: str | None = None
+    newest: bool = False
+    build: int = 0
+    compress: Compress = "fast"
     workers: int = 0
     cache: bool = True
+    mend_line_ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,28 +118,45 @@ def _epoch_of(members: dict[Archive, tuple[Member, ...]]) -> int:
     return _EPOCH_FROM + int.from_bytes(digest[:4], "big") % _EPOCH_SPAN // 2 * 2
 
 
-def _facts(payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]]) -> Facts:
+def _script_digest(payload: Payload, options: BuildOptions, script: bytes | None) -> str:
+    if script is not None:
+        return hashlib.sha256(script).hexdigest()
+    from bundle.seal.script import program_digest
+
+    return program_digest(payload.release, options.restart)
+
+
+def _facts(
+    payload: Payload, options: BuildOptions, members: dict[Archive, tuple[Member, ...]], script: bytes | None
+) -> Facts:
     epoch = source_date_epoch()
     if options.minimum_template is not None:
         catalogue.number_of(options.minimum_template)
     return Facts(
         release=payload.release.name,
+        row=payload.row,
         version=payload.version,
+        label=payload.label,
+        build=options.build or epoch or 0,
         architecture=options.architecture,
         minimum_template=options.minimum_template or payload.minimum_template,
         origin=payload.origin,
         modes=options.modes,
         digest=payload.release.signature,
         epoch=_epoch_of(members) if epoch is None else epoch,
-        script="foreign" if options.script else "rendered",
-        restart=options.restart,
+        script="rendered" if script is None else "foreign",
+        script_digest=_script_digest(payload, options, script),
+        restart=options.restart if script is None else "unknown",
     )
 
 
 class _Archiver:
     """Writes both archives with one pool of threads and one cache."""
 
-    def __init__(self, pool: ThreadPoolExecutor, store: Store | None, workers: int, epoch: int) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, store: Store | None, workers: int, epoch: int, compress: Compress
+    ) -> None:
+        self._compress: Compress = compress
         self._pool = pool
         self._store = store
         self._depth = 2 * workers + 2
@@ -135,7 +165,7 @@ class _Archiver:
     def _recipe(self, name: Archive, members: tuple[Member, ...]) -> str:
         """Return a key for everything that the bytes of an archive depend on."""
         rows = "\n".join(f"{row.kind} {row.mode:o} {row.size} {row.sha256} {row.path}" for row in members)
-        return f"{name} {FLAVOUR} {self._epoch} {hashlib.sha256(rows.encode()).hexdigest()}"
+        return f"{name} {FLAVOUR} {self._compress} {self._epoch} {hashlib.sha256(rows.encode()).hexdigest()}"
 
     def write(self, name: Archive, path: Path, members: tuple[Member, ...]) -> Packed:
         """Write one archive and return its size, its digests and its members."""
@@ -168,7 +198,7 @@ class _Archiver:
         follower: TrailingDigest,
     ) -> int:
         if name == "agent.zip":
-            packer = Packer(self._pool, self._store, self._depth)
+            packer = Packer(self._pool, self._store, self._depth, self._compress)
             return write_zip(file, members, self._epoch, packer, self._store, follower)
         kept = self._store.open(f"stream {recipe}") if self._store is not None else None
         size = 0
@@ -228,12 +258,15 @@ def build(options: BuildOptions) -> Built:
         InfrastructureError: the output cannot be written.
     """
     workers = options.workers or len(os.sched_getaffinity(0))
-    key = ecdsa.load_private(options.key) if options.key is not None else None
+    signer = options.signer or choose(options.key, None, None, None, None)
     script = _foreign_script(options.script)
-    store = Store(cache_root() / "bundle", configured_limit()) if options.cache else None
+    store = Store(cache_place() / "bundle", configured_limit()) if options.cache else None
     with output.folder(options.output, layout.is_bundle) as folder:
         jars = Jars(options.agent_jars, folder.parent / "jars") if options.agent_jars else None
-        payload = find_payload(options.source, options.release, catalogue.load(), jars)
+        payload = find_payload(options.source, options.release, catalogue.load(), jars, newest=options.newest)
+        if options.mend_line_ends:
+            payload = mend_line_ends(payload, folder.parent / "mended")
+        check_line_ends(payload)
 
         def measured(items: dict[str, Item], name: Archive) -> tuple[Member, ...]:
             return tuple(measure(items.values(), name, options.modes, workers))
@@ -242,13 +275,14 @@ def build(options: BuildOptions) -> Built:
             "agent.zip": measured(payload.agent, "agent.zip"),
             "cloud-scripts.tgz": measured(payload.scripts, "cloud-scripts.tgz"),
         }
-        facts = _facts(payload, options, members)
+        facts = _facts(payload, options, members, script)
         with ThreadPoolExecutor(workers) as pool:
-            archiver = _Archiver(pool, store, workers, facts.epoch)
+            archiver = _Archiver(pool, store, workers, facts.epoch, options.compress)
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
         content = Manifest(facts, members)
         write(folder / layout.SBOM, _bill(store, content, archives, folder))
-        manifest = seal(folder, Parts(content, archives, script), key)
+        made_of = provenance.dependencies(facts, content.content_digest, payload.checkout)
+        manifest = seal(folder, Parts(content, archives, script, made_of), signer)
     if store is not None:
         store.trim()
     return Built(options.output, manifest, payload.notes)

@@ -12,9 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bundle import services as service_tables
 from bundle import vm_types
 from bundle.errors import UsageError
 from bundle.paths import payload_root
+from bundle.services import ServiceRow
+from bundle.version import Span, spans
 from bundle.vm_types import Family, Part, Served, VmType
 
 
@@ -71,7 +74,7 @@ class Services:
 
 @dataclass(frozen=True)
 class Release:
-    """One CloudStack release as its system VMs see it. ``name`` is ``"major.minor"``."""
+    """One CloudStack release as its system VMs see it. ``name`` is ``"major.minor"``, ``points`` its point releases."""
 
     name: str
     template: str
@@ -86,6 +89,7 @@ class Release:
     disk_mib: int
     var_mib: int = 0
     remark: str = ""
+    points: tuple[str, ...] = ()
 
     @property
     def number(self) -> tuple[int, int]:
@@ -130,10 +134,17 @@ class CheckoutRule:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """One statement about live patches between two ranges of releases; the ends of a range belong to it."""
+    """One statement about live patches between two ranges of releases; the ends of a range belong to it.
 
-    templates: tuple[tuple[int, int], tuple[int, int]]
-    targets: tuple[tuple[int, int], tuple[int, int]]
+    Attributes:
+        templates: range of the templates.
+        targets: ranges of the releases patched to.
+        script: ``ours`` or ``upstream`` when it is about one patch script only; else empty.
+    """
+
+    templates: Span
+    targets: tuple[Span, ...]
+    script: Literal["", "ours", "upstream"]
     verdict: Literal["yes", "caveat", "no", "note"]
     reason: str
     source: str
@@ -150,12 +161,14 @@ class Catalogue:
     debians: dict[int, Debian]
     types: dict[str, VmType]
     services: dict[str, Services]
+    service_rows: dict[str, ServiceRow]
     live_paths: tuple[str, ...]
     packages: PackageSets
     units: Units
     reference_minimum_template: str
     checkout_agent: tuple[CheckoutRule, ...]
     matrix: tuple[MatrixRow, ...]
+    upstream_scripts: dict[str, tuple[str, ...]]
 
     def release(self, name: str) -> Release:
         """Return the row of a release; ``4.22``, ``4.22.1.0`` and ``4.22.0.0-SNAPSHOT`` name the same row.
@@ -206,10 +219,10 @@ class Catalogue:
             and (family is None or row.family == family)
         )
 
-
-def _range(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    first, _, last = text.partition("..")
-    return number_of(first) if first else (0, 0), number_of(last) if last else (999, 999)
+    @property
+    def newest(self) -> Release:
+        """The newest release that there is a row for."""
+        return max(self.releases.values(), key=lambda row: row.number)
 
 
 def _checkout_rule(row: dict[str, Any]) -> CheckoutRule:
@@ -222,8 +235,9 @@ def _matrix_row(row: dict[str, Any], types: dict[str, VmType]) -> MatrixRow:
         if name not in types:
             raise UsageError(f"the catalogue's matrix speaks of a VM type {name!r} that has no row")
     return MatrixRow(
-        templates=_range(row["from"]),
-        targets=_range(row["to"]),
+        templates=spans(row["from"]),
+        targets=tuple(spans(text) for text in ([row["to"]] if isinstance(row["to"], str) else row["to"])),
+        script=row.get("script", ""),
         verdict=row["verdict"],
         reason=row["reason"],
         source=row["source"],
@@ -240,13 +254,21 @@ def parse(document: dict[str, Any]) -> Catalogue:
     types = vm_types.parse(document["type"])
     debians = {int(number): Debian(number=int(number), **row) for number, row in document["debian"].items()}
     releases = {
-        name: Release(name=name, **{**row, "debian": debians[row["debian"]]})
+        name: Release(
+            name=name, **{**row, "debian": debians[row["debian"]], "points": tuple(row.get("points", ()))}
+        )
         for name, row in document["release"].items()
     }
     services = {
         name: Services(tuple(row["enabled"]), tuple(row["disabled"]))
         for name, row in document["services"].items()
     }
+    service_rows = service_tables.parse(document["service"])
+    for row in service_rows.values():
+        if strange := set(row.types) - types.keys():
+            raise UsageError(
+                f"service {row.name!r} of the catalogue is of a VM type {min(strange)!r} that has no row"
+            )
     for name in types:
         if name not in services:
             raise UsageError(f"VM type {name!r} of the catalogue has no table [services.{name}]")
@@ -260,6 +282,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         debians=debians,
         types=types,
         services=services,
+        service_rows=service_rows,
         live_paths=tuple(document["live"]["paths"]),
         packages=_package_sets(document["image"]),
         units=Units(
@@ -268,6 +291,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         reference_minimum_template=document["reference"]["minimum_template"],
         checkout_agent=tuple(_checkout_rule(row) for row in document["checkout"]["agent"]),
         matrix=tuple(_matrix_row(row, types) for row in document["matrix"]),
+        upstream_scripts={row["sha256"]: tuple(row["releases"]) for row in document["upstream_script"]},
     )
 
 

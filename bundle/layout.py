@@ -13,6 +13,7 @@ SIGNATURE = "cloud-scripts-signature"
 SUMS = "SHA512SUMS"
 SBOM = "sbom.cdx.json"
 PROVENANCE = "provenance.json"
+ENVELOPE = "provenance.dsse.json"
 
 PAYLOAD = (AGENT, SCRIPTS, SCRIPT)
 # What the manifest lists, and so what its signature covers.
@@ -20,7 +21,7 @@ LISTED = (*PAYLOAD, SIGNATURE, SBOM, PROVENANCE)
 REQUIRED = (*LISTED, MANIFEST, SUMS)
 # What `sysvm bundle sign --openpgp` adds, as the ASF publishes it.
 DETACHED = tuple(name + ending for name in (*PAYLOAD, MANIFEST) for ending in (".asc", ".sha512"))
-OPTIONAL = (MANIFEST_SIGNATURE, *DETACHED)
+OPTIONAL = (MANIFEST_SIGNATURE, ENVELOPE, *DETACHED)
 
 
 def mode_of(name: str) -> int:

@@ -1,8 +1,8 @@
 """Permission bits from rules: of path and content, never of the checkout.
 
 ``careful`` is what a packager would set. ``upstream`` is what CloudStack's own build sets: everything in
-cloud-scripts.tgz 0755 except names that begin with ``log``, everything unpacked from agent.zip
-0555 except jars and packages.
+cloud-scripts.tgz 0755 except names that begin with ``log``, files of agent.zip 0555 except jars and packages,
+its folders 0755.
 """
 
 from __future__ import annotations
@@ -74,12 +74,11 @@ def _upstream_scripts(path: str, kind: Kind) -> int:
 
 
 def _upstream_agent(path: str, kind: Kind) -> int:
-    by_default = (
-        path.startswith("packages/") or path == "packages" or ("/" not in path and path.endswith(".jar"))
-    )
-    if by_default:
-        return FOLDER if kind == "dir" else DATA
-    return 0o555
+    # Maven's assembly makes the folders before it copies files into them, with its own mode.
+    if kind == "dir":
+        return FOLDER
+    by_default = path.startswith("packages/") or ("/" not in path and path.endswith(".jar"))
+    return DATA if by_default else 0o555
 
 
 def mode_of(rule: ModeRule, archive: Archive, path: str, kind: Kind, head: bytes = b"") -> int:

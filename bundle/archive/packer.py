@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from bundle.archive.deflate import FLAVOUR, deflate, in_order, submit_chunks
 from bundle.archive.measure import checked_blocks
@@ -20,9 +21,19 @@ _GROUP = 128
 _WORTH_A_TASK = 256 * 1024
 _CACHE_FROM = 32 * 1024
 _SAMPLE = 32 * 1024
-# A member is stored when three samples of it shrink by less than this share (docs/adr/0012 has the
-# measurement).
+# Under "fast" a member is stored when it would shrink by less than this share: when three samples of it do, or when
+# less than this of a jar is not deflated inside (docs/adr/0012 has the measurement).
 _WORTH_IT = 0.10
+# Of a zip archive's end record: entries, size and offset of the directory. Of a directory's row: method, packed size,
+# lengths of name, extra field and comment; what follows them before the name.
+_END = struct.Struct("<10xHLL2x")
+_ROW = struct.Struct("<10xH8xL4xHHH")
+_ROW_REST = 12
+_END_AT_MOST = 22 + 0xFFFF
+_LARGEST_DIRECTORY = 64 << 20
+
+Compress = Literal["fast", "small"]
+COMPRESS: tuple[Compress, ...] = ("fast", "small")
 _BLOCK = 1 << 20
 
 
@@ -45,11 +56,44 @@ class Part:
     missing: bool = False
 
 
-def _shrinks(member: Member) -> bool:
-    """Say whether deflate is worth it: tried at the lowest level on the begin, the middle and the end."""
+def _is_packed(file: BinaryIO) -> bool:
+    """Say whether a file is a zip archive, such as a jar, whose content is deflated: its own directory says so."""
+    if file.read(4) != b"PK\x03\x04":
+        return False
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _END_AT_MOST))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _END.size:
+        return False
+    count, length, offset = _END.unpack_from(tail, at)
+    if offset + length > size or length > _LARGEST_DIRECTORY:
+        return False
+    file.seek(offset)
+    return _stored_bytes(file.read(length), count) <= _WORTH_IT * size
+
+
+def _stored_bytes(directory: bytes, count: int) -> int:
+    """Return the size of the members that a zip archive stores as they are; of a broken directory, of those before."""
+    stored = at = 0
+    for _ in range(count):
+        if at + _ROW.size > len(directory):
+            break
+        method, packed, name, extra, comment = _ROW.unpack_from(directory, at)
+        stored += 0 if method else packed
+        at += _ROW.size + name + extra + comment + _ROW_REST
+    return stored
+
+
+def _shrinks(member: Member, compress: Compress) -> bool:
+    """Say whether deflate is worth it: for a zip archive as its directory says, else as three samples do."""
     if member.source is None:
         return False
+    if compress == "small":
+        return True
     with member.source.open("rb") as file:
+        if _is_packed(file):
+            return False
         sample = b""
         for at in (0, member.size // 2, max(0, member.size - _SAMPLE)):
             file.seek(at)
@@ -74,8 +118,9 @@ def _groups(members: Iterable[Member]) -> Iterator[list[Member]]:
 class Packer:
     """Packs members with a pool of threads and a cache."""
 
-    def __init__(self, pool: Executor, store: Store | None, depth: int) -> None:
+    def __init__(self, pool: Executor, store: Store | None, depth: int, compress: Compress = "fast") -> None:
         """Compress in ``pool`` with at most ``depth`` pieces under way; ``store`` is the cache, if any."""
+        self._compress: Compress = compress
         self._pool = pool
         self._store = store
         self._depth = depth
@@ -140,9 +185,8 @@ class Packer:
             self.keep(self._key(member), (packed,))
         return Part(DEFLATED, (packed,))
 
-    @staticmethod
-    def _key(member: Member) -> str:
-        return f"zip-member {member.sha256} {FLAVOUR} {_WORTH_IT}"
+    def _key(self, member: Member) -> str:
+        return f"zip-member {member.sha256} {FLAVOUR} {self._compress} {_WORTH_IT}"
 
     def _known(self, member: Member) -> Part | None:
         """Return a member that the cache has, or that is stored as it is; None when it must be compressed."""
@@ -150,10 +194,10 @@ class Packer:
         if member.kind == "dir" or member.size == 0:
             return stored
         if self._store is None or member.size < _CACHE_FROM:
-            return None if member.size < _CACHE_FROM or _shrinks(member) else stored
+            return None if member.size < _CACHE_FROM or _shrinks(member, self._compress) else stored
         if (file := self._store.open(self._key(member))) is not None:
             return _cached(file) or stored
-        if _shrinks(member):
+        if _shrinks(member, self._compress):
             return None
         self._store.put(self._key(member), b"")
         return stored

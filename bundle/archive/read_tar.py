@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bundle.archive.entries import Entry, EntryKind
 from bundle.archive.limits import Limits, Meter
+from bundle.archive.text import HEAD
 from bundle.errors import CheckFailed
 
 _BLOCK = 512
@@ -200,7 +201,7 @@ class _Reader:
             block = self._stream.read(min(left, _PIECE))
             if not block:
                 raise self._stream.fail(f"the archive is cut within {path!r}")
-            head = head or block[:64]
+            head = head or block[:HEAD]
             digest.update(block)
             left -= len(block)
             self._meter.content(len(block))

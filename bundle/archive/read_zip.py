@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from bundle.archive.entries import Entry, EntryKind
 from bundle.archive.limits import Limits, Meter
+from bundle.archive.text import HEAD
 from bundle.errors import CheckFailed
 
 _PIECE = 1 << 18
@@ -239,7 +240,7 @@ def read_zip(path: Path, limits: Limits | None = None) -> Iterator[Entry]:
             digest, head, link = hashlib.sha256(), b"", b""
             kind = _kind(row)
             for block in archive.content(row):
-                head = head or block[:64]
+                head = head or block[:HEAD]
                 link = block[:4096] if kind == "symlink" and not link else link
                 digest.update(block)
             spans.append((row.offset, archive.data_start(row) + row.packed))

@@ -26,15 +26,6 @@ _TOUCH_AFTER = 3600.0
 DEFAULT_LIMIT = 2048 << 20
 
 
-def cache_root() -> Path:
-    """Return the folder of all caches: ``SYSVM_CACHE``, or where the system keeps them for this user."""
-    if chosen := os.environ.get("SYSVM_CACHE"):
-        return Path(chosen)
-    if os.geteuid() == 0:
-        return Path("/var/cache/sysvm-livepatch")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysvm-livepatch"
-
-
 def configured_limit() -> int:
     """Return the size limit in bytes; ``SYSVM_BUNDLE_CACHE_MIB`` overrides the default of 2 GiB.
 

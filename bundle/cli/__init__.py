@@ -8,6 +8,7 @@ import click
 
 # Help texts stand here so that `sysvm bundle --help` imports no command.
 _COMMANDS = {
+    "adopt": "Make a bundle of three files that others made.",
     "build": "Build a bundle from a source tree.",
     "diff": "Say what differs between two bundles, and what it means on a VM.",
     "inspect": "Judge a foreign archive.",

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from bundle.seal.signer import Signer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 PATH: click.Path = click.Path(path_type=Path)
+_PASSPHRASE = "SYSVM_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def bundle_argument(function: _F) -> _F:
@@ -27,3 +34,73 @@ def json_option(function: _F) -> _F:
 def print_json(document: object) -> None:
     """Print a document as indented JSON."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the options say about signing."""
+
+    key: Path | None
+    passphrase_file: Path | None
+    sign_with: str | None
+    signatures: Path | None
+    public: Path | None
+
+    def _passphrase(self) -> bytes | None:
+        from bundle.errors import UsageError
+
+        if self.passphrase_file is None:
+            said = os.environ.get(_PASSPHRASE)
+            return said.encode() if said else None
+        try:
+            return self.passphrase_file.read_bytes().rstrip(b"\r\n")
+        except OSError as error:
+            raise UsageError(f"{self.passphrase_file}: {error.strerror}") from error
+
+    def signer(self) -> Signer | None:
+        """Return who signs; None when nobody does."""
+        if self.key is None and self.sign_with is None and self.signatures is None:
+            return None
+        from bundle.seal.signer import choose
+
+        return choose(self.key, self._passphrase(), self.sign_with, self.signatures, self.public)
+
+
+_KEY_OPTIONS = (
+    click.option("--key", type=PATH, metavar="KEY", help="Sign with this private key."),
+    click.option(
+        "--passphrase-file", type=PATH, metavar="FILE", help=f"Passphrase of KEY; ${_PASSPHRASE} without it."
+    ),
+    click.option(
+        "--sign-with",
+        metavar="CMD",
+        help="Sign with a program: data on its input, a DER signature on its output.",
+    ),
+    click.option(
+        "--signatures",
+        type=PATH,
+        metavar="DIR",
+        help="Attach signatures made elsewhere; says what is to be signed.",
+    ),
+    click.option("--public", type=PATH, metavar="PUBKEY", help="Public key of --sign-with or --signatures."),
+)
+
+
+def key_options(function: _F) -> Callable[..., Any]:
+    """Add the options that say who signs, and pass them as ``keys``."""
+
+    @functools.wraps(function)
+    def run(
+        *args: Any,
+        key: Path | None,
+        passphrase_file: Path | None,
+        sign_with: str | None,
+        signatures: Path | None,
+        public: Path | None,
+        **options: Any,
+    ) -> Any:
+        return function(*args, keys=Keys(key, passphrase_file, sign_with, signatures, public), **options)
+
+    for option in reversed(_KEY_OPTIONS):
+        run = option(run)
+    return run

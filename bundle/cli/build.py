@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bundle.cli._options import PATH, json_option, print_json
+from bundle.cli._options import PATH, Keys, json_option, key_options, print_json
+
+if TYPE_CHECKING:
+    from bundle.build import Built
 
 
 @click.command("build")
@@ -28,7 +31,7 @@ from bundle.cli._options import PATH, json_option, print_json
 @click.option(
     "--agent-jars", type=PATH, metavar="DIR", help="Jars of the agent: a Maven target or cloudstack-common."
 )
-@click.option("--key", type=PATH, metavar="KEY", help="Sign with this private key.")
+@key_options
 @click.option("--script", type=PATH, metavar="FILE", help="Ship this patch script in place of ours.")
 @click.option(
     "--restart",
@@ -41,7 +44,27 @@ from bundle.cli._options import PATH, json_option, print_json
     "--architecture", type=click.Choice(["all", "amd64", "arm64"]), default="all", show_default=True
 )
 @click.option("--minimum-template", metavar="R", help="Override the oldest template that may be patched.")
+@click.option(
+    "--next",
+    "newest",
+    is_flag=True,
+    help="Let the newest known release stand in for a newer one, and say so.",
+)
+@click.option(
+    "--build-number",
+    type=click.IntRange(1, 1 << 52),
+    metavar="N",
+    help="A number that grows with every build; SOURCE_DATE_EPOCH without it.",
+)
+@click.option(
+    "--compress",
+    type=click.Choice(["fast", "small"]),
+    default="fast",
+    show_default=True,
+    help="fast: store what is compressed already; small: deflate jars again, for some 9 % of the size.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Threads; one a core without it.")
+@click.option("--mend-line-ends", is_flag=True, help="Pack text that has CR LF line ends with LF.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of packed members.")
 @json_option
 def command(
@@ -50,18 +73,23 @@ def command(
     release: str | None,
     modes: Literal["careful", "upstream"],
     agent_jars: Path | None,
-    key: Path | None,
     script: Path | None,
     restart: Literal["graceful", "always"],
     architecture: str,
     minimum_template: str | None,
+    newest: bool,
+    build_number: int | None,
+    compress: Literal["fast", "small"],
     workers: int | None,
+    mend_line_ends: bool,
     no_cache: bool,
     as_json: bool,
+    keys: Keys,
 ) -> None:
     """Build a bundle from a source tree: the same bytes from the same source, wherever and whenever."""
     from bundle.build import BuildOptions, build
 
+    signer = keys.signer()
     built = build(
         BuildOptions(
             output=output,
@@ -69,20 +97,29 @@ def command(
             release=release,
             modes=modes,
             agent_jars=agent_jars,
-            key=key,
+            signer=signer,
             script=script,
             restart=restart,
             architecture=architecture,
             minimum_template=minimum_template,
+            newest=newest,
+            build=build_number or 0,
+            compress=compress,
             workers=workers or 0,
             cache=not no_cache,
+            mend_line_ends=mend_line_ends,
         )
     )
+    _tell(built, signed=signer is not None, as_json=as_json)
+
+
+def _tell(built: Built, *, signed: bool, as_json: bool) -> None:
+    """Print what was built."""
     manifest = built.manifest
     if as_json:
         files = {name: vars(fact) for name, fact in manifest.files.items()}
         summary = {**vars(manifest.facts), "content_digest": manifest.content_digest, "files": files}
-        print_json({"folder": str(output), **summary, "signed": key is not None, "notes": list(built.notes)})
+        print_json({"folder": str(built.folder), **summary, "signed": signed, "notes": list(built.notes)})
         return
     for note in built.notes:
         click.echo(f"note: {note}", err=True)
@@ -91,6 +128,6 @@ def command(
         for name, rows in sorted(manifest.members.items())
     )
     click.echo(
-        f"{output}: CloudStack {manifest.facts.version}, {counts}, {'signed' if key else 'not signed'}"
+        f"{built.folder}: CloudStack {manifest.facts.name}, {counts}, {'signed' if signed else 'not signed'}"
     )
     click.echo(f"content digest sha256:{manifest.content_digest}")

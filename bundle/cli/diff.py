@@ -3,89 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from bundle.cli._options import PATH, json_option, print_json
-
-if TYPE_CHECKING:
-    from bundle.inspect.diff import Difference, Place
-
-
-def _place(place: Place) -> str:
-    return f"{place[0]}: {place[1]}"
-
-
-def _document(found: Difference, old: Path, new: Path) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    def rows(places: tuple[Place, ...]) -> list[dict[str, str]]:
-        return [{"archive": archive, "path": path} for archive, path in places]
-
-    return {
-        "old": str(old),
-        "new": str(new),
-        "added": rows(found.added),
-        "removed": rows(found.removed),
-        "changed": rows(found.changed),
-        "modes": [
-            {"archive": row.place[0], "path": row.place[1], "old": f"{row.old:04o}", "new": f"{row.new:04o}"}
-            for row in found.modes
-        ],
-        "services": [asdict(row) for row in found.services],
-        "live_configuration": list(found.live),
-        "packages": [{"name": name, "debian": debian, "file": file} for name, debian, file in found.packages],
-        "base_image": {"suffices": not found.base_image, "reason": found.base_image},
-        "verdict": asdict(found.verdict) if found.verdict is not None else None,
-        "downtime": {"class": found.downtime_class, "by_type": found.downtime},
-    }
-
-
-def _print_members(found: Difference) -> None:
-    for sign, places in (("+", found.added), ("-", found.removed), ("~", found.changed)):
-        for place in places:
-            click.echo(f"{sign} {_place(place)}")
-    for row in found.modes:
-        click.echo(f"m {_place(row.place)} {row.old:04o} -> {row.new:04o}")
-
-
-def _print_meaning(found: Difference) -> None:
-    from bundle.inspect.impact import MOMENTS
-
-    click.echo("\nOn a VM:")
-    for row in found.services:
-        what = f"read {MOMENTS[row.service]}" if row.service in MOMENTS else row.effect
-        more = f" and {len(row.why) - 3} more" if len(row.why) > 3 else ""
-        click.echo(f"  {row.service}: {what} on {', '.join(row.types) or 'no type'}")
-        click.echo(f"      because of {', '.join(row.why[:3])}{more}")
-    for path in found.live:
-        click.echo(f"  live configuration, the VM keeps its own: {path}")
-    for name, debian, file in found.packages:
-        click.echo(f"  package {name} ({file}) is installed on Debian {debian or 'any'}")
-    if found.base_image:
-        click.echo(f"  the base image does not suffice: {found.base_image}")
-    elif found.verdict is not None:
-        click.echo(f"  the base image of {found.verdict.template} suffices")
-    by_type = ", ".join(f"{name} {effect}" for name, effect in found.downtime.items() if effect != "none")
-    click.echo(f"  downtime class: {found.downtime_class}{f' ({by_type})' if by_type else ''}")
 
 
 @click.command("diff")
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @json_option
-def command(old: Path, new: Path, as_json: bool) -> None:
-    """Say what differs between two bundles, archives or source trees, and what that means on a VM."""
+@click.option(
+    "--markdown", "form", flag_value="markdown", help="Print one page of Markdown, with the changed lines."
+)
+@click.option("--html", "form", flag_value="html", help="Print one page of HTML, with the changed lines.")
+@click.option(
+    "--lines",
+    type=click.IntRange(0, 100_000),
+    default=200,
+    show_default=True,
+    help="The most changed lines of a file that --markdown and --html show.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when anything differs.")
+def command(old: Path, new: Path, as_json: bool, form: str | None, lines: int, exit_code: bool) -> int:
+    """Say what differs between two bundles, archives, source trees or folders with the three files.
+
+    And what that means on a VM: what the script restarts in any case, and who reads what changed.
+    """
     from bundle import catalogue
+    from bundle.errors import Exit, UsageError
+    from bundle.inspect import report
     from bundle.inspect.contents import take
     from bundle.inspect.diff import compare
+    from bundle.inspect.lines import changed_lines
 
-    found = compare(take(old), take(new), catalogue.load())
+    if form and as_json:
+        raise UsageError(f"--json and --{form} are two forms", hint="choose one")
+    before, after = take(old), take(new)
+    found = compare(before, after, catalogue.load())
+    places = (*found.added, *found.removed, *found.changed)
+    texts = changed_lines(before, after, places, lines) if form else ()
+    said = report.document(found, str(old), str(new), texts)
     if as_json:
-        print_json(_document(found, old, new))
-    elif found.empty:
-        click.echo("no difference")
+        print_json(said)
     else:
-        _print_members(found)
-        _print_meaning(found)
+        render = {"markdown": report.markdown, "html": report.html}.get(form or "", report.text)
+        click.echo(render(said), nl=False)
+    return Exit.FAILED if exit_code and not found.empty else Exit.OK

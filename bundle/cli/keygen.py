@@ -11,10 +11,22 @@ from bundle.cli._options import PATH
 
 @click.command("keygen")
 @click.argument("path", metavar="KEY", type=PATH)
-def command(path: Path) -> None:
+@click.option(
+    "--passphrase-file", type=PATH, metavar="FILE", help="Encrypt the private key with this passphrase."
+)
+def command(path: Path, passphrase_file: Path | None) -> None:
     """Make a P-384 key pair: KEY is the private key, KEY.pub the public one that hosts and guests trust."""
+    from bundle.errors import UsageError
     from bundle.seal.ecdsa import generate
 
-    public = generate(path)
+    passphrase = None
+    if passphrase_file is not None:
+        try:
+            passphrase = passphrase_file.read_bytes().rstrip(b"\r\n")
+        except OSError as error:
+            raise UsageError(f"{passphrase_file}: {error.strerror}") from error
+        if not passphrase:
+            raise UsageError(f"{passphrase_file}: the passphrase is empty")
+    public = generate(path, passphrase)
     click.echo(f"{path}: private key, keep it secret")
     click.echo(f"{public}: public key, for 'sysvm bundle verify --trust'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from bundle.catalogue import Catalogue
     from bundle.matrix import Verdict
 
-_STYLES = {"yes": "green", "caveat": "yellow", "no": "red"}
+_STYLES = {"yes": "green", "caveat": "yellow", "unknown": "magenta", "no": "red"}
 
 
 def _explain(verdict: Verdict) -> None:
-    click.echo(f"{verdict.template} -> {verdict.target}: {verdict.word} ({verdict.action})")
+    from bundle.matrix import WHOSE
+
+    whose = WHOSE[verdict.script]
+    click.echo(f"{verdict.template} -> {verdict.target}: {verdict.word} ({verdict.action}), with {whose}")
     for reason in verdict.reasons:
-        about = f" [{', '.join(reason.types)}]" if 0 < len(reason.types) < 7 else ""
+        about = f" [{', '.join(reason.types)}]" if reason.types else ""
         click.echo(f"  {reason.verdict}{about}: {reason.text}")
         click.echo(f"      source: {reason.source}")
 
@@ -27,14 +30,17 @@ def _table(verdicts: list[Verdict], names: list[str], catalogue: Catalogue) -> N
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="live patch from template (row) to release (column)")
-    table.add_column("template")
+    from bundle.matrix import WHOSE
+
+    whose = WHOSE[verdicts[0].script]
+    table = Table(title=f"live patch from template (row) to release (column), with {whose}")
+    table.add_column("template", no_wrap=True)
     table.add_column("Debian")
     for name in names:
         table.add_column(name, justify="center")
     words = {(row.template, row.target): row.word for row in verdicts}
     for template in dict.fromkeys(row.template for row in verdicts):
-        release = catalogue.releases.get(template)
+        release = catalogue.releases.get(".".join(template.split(".")[:2]))
         cells = [f"[{_STYLES[words[template, name]]}]{words[template, name]}[/]" for name in names]
         table.add_row(template, str(release.debian.number) if release else "9", *cells)
     Console().print(table)
@@ -44,18 +50,35 @@ def _table(verdicts: list[Verdict], names: list[str], catalogue: Catalogue) -> N
 @click.command("matrix")
 @click.option("--from", "template", metavar="R", help="Release of the template that the VM was made from.")
 @click.option("--to", "target", metavar="R", help="Release to patch to.")
+@click.option(
+    "--script",
+    type=click.Choice(["ours", "upstream"]),
+    default="ours",
+    show_default=True,
+    help="Whose patch-sysvms.sh does it: ours, or CloudStack's own of that release.",
+)
+@click.option("--points", is_flag=True, help="Show every point release.")
+@click.option("--check", is_flag=True, help="Exit with 1 when an answer is 'no' or 'unknown'.")
 @json_option
-def matrix(template: str | None, target: str | None, as_json: bool) -> None:
+def matrix(
+    template: str | None,
+    target: str | None,
+    script: Literal["ours", "upstream"],
+    points: bool,
+    check: bool,
+    as_json: bool,
+) -> int:
     """Say which template may be live patched to which release, why, and when it must be replaced instead."""
     from dataclasses import asdict
 
     from bundle import catalogue as catalogue_module
+    from bundle.errors import Exit
     from bundle.matrix import judge, targets, templates
 
     catalogue = catalogue_module.load()
-    rows = [template] if template else templates(catalogue)
-    columns = [target] if target else targets(catalogue)
-    verdicts = [judge(row, column, catalogue) for row in rows for column in columns]
+    rows = [template] if template else templates(catalogue, points=points)
+    columns = [target] if target else targets(catalogue, points=points)
+    verdicts = [judge(row, column, catalogue, script) for row in rows for column in columns]
     if as_json:
         print_json([asdict(verdict) for verdict in verdicts])
     elif template or target:
@@ -63,3 +86,4 @@ def matrix(template: str | None, target: str | None, as_json: bool) -> None:
             _explain(verdict)
     else:
         _table(verdicts, columns, catalogue)
+    return Exit.FAILED if check and any(row.word in {"no", "unknown"} for row in verdicts) else Exit.OK

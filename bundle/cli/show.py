@@ -17,8 +17,14 @@ def command(folder: Path, as_json: bool) -> None:
     import json
 
     from bundle import layout
+    from bundle.errors import CheckFailed
+    from bundle.inspect.trio import is_bare
     from bundle.seal import manifest
 
+    if is_bare(folder):
+        raise CheckFailed(
+            f"{folder}: no {layout.MANIFEST}", hint="'sysvm bundle adopt' makes a bundle of these three files"
+        )
     found = manifest.load(folder / layout.MANIFEST)
     if as_json:
         print_json(json.loads(found.to_bytes()))

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from bundle.cli._options import PATH, bundle_argument
+from bundle.cli._options import Keys, bundle_argument, key_options
 
 
 @click.command("sign")
 @bundle_argument
-@click.option("--key", type=PATH, metavar="KEY", help="Private key of 'sysvm bundle keygen'.")
+@key_options
 @click.option(
     "--openpgp", metavar="USER", help="Also make .asc (with gpg) and .sha512 files, as the ASF does."
 )
-def command(folder: Path, key: Path | None, openpgp: str | None) -> None:
+def command(folder: Path, openpgp: str | None, keys: Keys) -> None:
     """Sign a bundle in its place, after verifying it."""
     from bundle.ship.resign import sign
 
-    found = sign(folder, key, openpgp)
+    found = sign(folder, None, openpgp, keys.signer())
     click.echo(f"{folder}: signed, content digest sha256:{found.content_digest}")

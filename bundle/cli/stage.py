@@ -24,25 +24,43 @@ from bundle.cli._options import PATH, bundle_argument
 )
 @click.option("--deb", type=PATH, metavar="FILE", help="Make a Debian package of the same content.")
 @click.option("--rpm", type=PATH, metavar="FILE", help="Make an RPM package of the same content.")
-@click.option("--trust", type=PATH, metavar="PUBKEY", help="The public key that must have signed the bundle.")
+@click.option(
+    "--trust",
+    type=PATH,
+    metavar="PUBKEY",
+    help="The public key, or a folder of keys, that must have signed it.",
+)
+@click.option(
+    "--allow-downgrade", is_flag=True, help="Let an older release or build take the place of a newer one."
+)
 def command(
-    folder: Path, layout_name: str, root: Path | None, deb: Path | None, rpm: Path | None, trust: Path | None
+    folder: Path,
+    layout_name: str,
+    root: Path | None,
+    deb: Path | None,
+    rpm: Path | None,
+    trust: Path | None,
+    allow_downgrade: bool,
 ) -> None:
-    """Verify a bundle and put its three files where a host expects them, or into packages that do."""
+    """Verify a bundle and put its files where a host of its release expects them, or into packages that do."""
     from bundle.errors import UsageError
     from bundle.ship.packages import make_deb, make_rpm
     from bundle.ship.stage import stage
 
     if root is None and deb is None and rpm is None:
         raise UsageError("nothing to do", hint="say where: --root DEST, --deb FILE or --rpm FILE")
-    if deb is not None:
-        make_deb(folder, layout_name, deb, trust)
-        click.echo(str(deb))
-    if rpm is not None:
-        make_rpm(folder, layout_name, rpm, trust)
-        click.echo(str(rpm))
+    for make, place in ((make_deb, deb), (make_rpm, rpm)):
+        if place is not None:
+            found = make(folder, layout_name, place, trust)
+            click.echo(str(place))
+            if not found.facts.build:
+                click.echo(
+                    f"warning: {place}: without a build number packages do not order by time"
+                    " (build with --build-number or SOURCE_DATE_EPOCH)",
+                    err=True,
+                )
     if root is not None:
-        staged = stage(folder, layout_name, root, trust)
+        staged = stage(folder, layout_name, root, trust, allow_downgrade=allow_downgrade)
         for path in staged.files:
             click.echo(str(path))
         if staged.backup is not None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from bundle.archive.entries import Entry
 from bundle.archive.modes import is_secret
+from bundle.archive.text import breaks_in_guest
 
 Level = Literal["danger", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("danger", "warning", "note")
@@ -80,11 +81,16 @@ def _mode(entry: Entry) -> Iterator[tuple[Level, str, str]]:
         )
 
 
+def _content(entry: Entry) -> Iterator[tuple[Level, str, str]]:
+    if entry.kind == "file" and breaks_in_guest(entry.path, entry.head):
+        yield "danger", "cr-lf", "CR LF line ends: no system VM can run it"
+
+
 def judge(entries: Iterable[Entry]) -> Iterator[Finding]:
     """Yield the findings about the entries of one archive, in their order."""
     seen: dict[str, str] = {}
     for entry in entries:
-        for level, code, message in (*_name(entry), *_kind(entry), *_mode(entry)):
+        for level, code, message in (*_name(entry), *_kind(entry), *_mode(entry), *_content(entry)):
             yield Finding(level, code, entry.path, message)
         plain = entry.path.removeprefix("./")
         if plain in seen and (entry.kind != "dir" or seen[plain] != "dir"):

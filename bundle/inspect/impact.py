@@ -1,146 +1,179 @@
-"""What a change of files means on a running VM: services, live configuration, downtime."""
+"""What a patch means on a running VM: what its script renews in any case, and who reads what changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from bundle.archive.members import Archive
 from bundle.catalogue import Catalogue
+from bundle.inspect.readers import Reader, reader_of, types_of, unit_of
+from bundle.services import reloaded
 
 # From harmless to worst. "later" takes effect at the next boot, rule or cron run.
 Effect = Literal["none", "later", "reload", "restart", "failover"]
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
 
+Kind = Literal["ours", "upstream", "foreign", ""]
+
 
 @dataclass(frozen=True)
-class _Rule:
-    """Files that a service reads, and what it takes to make it read them again."""
+class Script:
+    """The patch script of a bundle, as far as it is known.
+
+    Attributes:
+        kind: ``ours``; ``upstream`` for CloudStack's own; ``foreign``; empty when there is none to look at.
+        digest: SHA-256 of its program; empty when it is not known.
+        policy: how ours renews services: ``graceful``, ``always`` or ``changed``.
+        releases: the releases of CloudStack that have this script.
+    """
+
+    kind: Kind = ""
+    digest: str = ""
+    policy: str = ""
+    releases: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return what the script does to services, in a few words."""
+        if self.kind == "upstream":
+            return "CloudStack's own script restarts every active service, but of no dhcpsrvr, ilbvm or elbvm"
+        if self.kind == "foreign":
+            return "a foreign script: taken to restart every active service"
+        if self.policy == "always":
+            return "our script restarts every active service"
+        if self.policy == "changed":
+            return "our script renews the active services that read a changed file"
+        assumed = "" if self.kind else " (assumed: there is no script to look at)"
+        return f"our script renews every active service, by a reload where one suffices{assumed}"
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What the script does to a service that is active: ``effect``, on which VM types."""
 
     service: str
-    patterns: tuple[str, ...]
-    graceful: Effect
-    always: Effect
-
-
-_RULES = (
-    _Rule(
-        "haproxy",
-        ("etc/haproxy/*", "opt/cloud/templates/haproxy*", "etc/systemd/system/haproxy.service*"),
-        "reload",
-        "restart",
-    ),
-    _Rule(
-        "apache2", ("etc/apache2/*", "var/www/*", "etc/systemd/system/apache2.service*"), "reload", "restart"
-    ),
-    _Rule(
-        "dnsmasq",
-        ("etc/dnsmasq*", "etc/vpcdnsmasq.conf", "etc/systemd/system/dnsmasq.service*"),
-        "restart",
-        "restart",
-    ),
-    _Rule("keepalived", ("opt/cloud/templates/keepalived*", "etc/keepalived/*"), "failover", "failover"),
-    _Rule("conntrackd", ("opt/cloud/templates/conntrackd*", "etc/conntrackd/*"), "later", "later"),
-    _Rule("radvd", ("etc/radvd*",), "restart", "restart"),
-    _Rule("strongswan-starter", ("etc/ipsec*",), "later", "later"),
-    _Rule("xl2tpd", ("etc/xl2tpd/*", "etc/ppp/*"), "later", "later"),
-    _Rule("ssh", ("etc/ssh/*",), "later", "later"),
-    _Rule("rsyslog", ("etc/rsyslog*",), "later", "later"),
-    _Rule(
-        "cloud-password-server@",
-        ("etc/systemd/system/cloud-password-server*", "opt/cloud/bin/passwd_server*"),
-        "later",
-        "later",
-    ),
-    _Rule("cloud", ("etc/systemd/system/cloud.service*",), "restart", "restart"),
-    _Rule(
-        "boot",
-        (
-            "etc/systemd/system/cloud-*",
-            "opt/cloud/bin/setup/*",
-            "etc/iptables/*",
-            "etc/sysctl*",
-            "etc/modprobe.d/*",
-            "etc/cloud-nic.rules",
-        ),
-        "later",
-        "later",
-    ),
-    _Rule("cron", ("etc/cron*", "etc/logrotate*", "root/*"), "later", "later"),
-    _Rule("rules", ("opt/cloud/bin/*",), "later", "later"),
-)
-# Not services that can be restarted: names for a moment at which the files are read.
-MOMENTS = {"boot": "at the next boot", "cron": "at the next cron run", "rules": "with the next rule"}
-_EVERYWHERE = ("ssh", "rsyslog", *MOMENTS)
-_ON_ROUTERS = ("radvd", "strongswan-starter", "xl2tpd", "cloud-password-server@", "conntrackd")
+    effect: Effect
+    types: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Affected:
-    """One service, what happens to it, on which VM types, and the files that are the reason."""
+    """One reader of changed files.
 
-    service: str
+    Attributes:
+        reader: a word of ``enabled_svcs``, or who else reads them.
+        when: when the new content counts.
+        effect: what that does to the reader.
+        types: on which VM types.
+        why: the changed files.
+    """
+
+    reader: str
+    when: str
     effect: Effect
     types: tuple[str, ...]
     why: tuple[str, ...]
 
 
-def types_of(service: str, catalogue: Catalogue) -> tuple[str, ...]:
-    """Return the VM types that run a service."""
-    if service in _EVERYWHERE:
-        return tuple(catalogue.types)
-    if service in _ON_ROUTERS:
-        return catalogue.types_that(have="rules")
-    return tuple(
-        name for name in catalogue.types if any(service in row.enabled for row in catalogue.services_of(name))
-    )
-
-
 def is_live(path: str, catalogue: Catalogue) -> bool:
-    """Say whether boot or rules rewrite a file, so that a patch keeps what it finds."""
+    """Say whether boot or rules rewrite a file, so that our script keeps what it finds."""
     return any(path.startswith(live) if live.endswith("/") else path == live for live in catalogue.live_paths)
 
 
-def _service(archive: Archive, path: str) -> _Rule | None:
-    if archive == "agent.zip":
-        return _Rule("cloud", (), "restart", "restart")
-    return next((rule for rule in _RULES if any(fnmatchcase(path, row) for row in rule.patterns)), None)
+def _upstream_restarts(vm_type: str, catalogue: Catalogue) -> bool:
+    """Say whether CloudStack's own script restarts services of a VM type: agent VMs, and what is called router."""
+    return catalogue.vm_type(vm_type).family == "agent" or vm_type.endswith("router")
 
 
-def affected(
-    changed: Iterable[tuple[Archive, str]], catalogue: Catalogue, *, graceful: bool
-) -> tuple[Affected, ...]:
-    """Return the services that read changed files, the worst effect first.
+def _effect(service: str, script: Script, units: set[str], catalogue: Catalogue) -> Effect:
+    if (
+        script.kind in {"ours", ""}
+        and script.policy != "always"
+        and service in reloaded(catalogue.service_rows)
+        and service not in units
+    ):
+        return "reload"
+    return "failover" if service == "keepalived" else "restart"
+
+
+def renewals(
+    script: Script, changed: Iterable[tuple[Archive, str]], catalogue: Catalogue
+) -> tuple[Renewal, ...]:
+    """Return what the script does to services when a patch runs, the worst first.
 
     Args:
-        changed: archive and path of every file that was added, removed or changed.
-        catalogue: says which VM type runs what.
-        graceful: whether the patch script reloads services where it can.
+        script: the script of the new bundle.
+        changed: archive and path of every file that differs; live files that are kept left out.
+        catalogue: says which VM type has which services.
     """
-    why: dict[str, list[str]] = {}
-    effects: dict[str, Effect] = {}
-    for archive, path in changed:
-        rule = _service(archive, path)
-        if rule is None:
+    places = tuple(changed)
+    units = {unit_of(path) for archive, path in places if archive == "cloud-scripts.tgz"} - {""}
+    found = (reader_of(archive, path, catalogue) for archive, path in places)
+    read = {row.name for row in found if row is not None and row.service} | units
+    words = dict.fromkeys(word for row in catalogue.services.values() for word in row.enabled)
+    rows = []
+    for word in words:
+        if script.policy == "changed" and word not in read:
             continue
-        effect = rule.graceful if graceful else rule.always
-        why.setdefault(rule.service, []).append(
-            path if archive == "cloud-scripts.tgz" else f"{archive}: {path}"
-        )
-        effects[rule.service] = max(effects.get(rule.service, "none"), effect, key=EFFECTS.index)
-    rows = [
-        Affected(name, effects[name], types_of(name, catalogue), tuple(sorted(paths)))
-        for name, paths in why.items()
-    ]
+        types = types_of(word, catalogue)
+        if script.kind == "upstream":
+            types = tuple(name for name in types if _upstream_restarts(name, catalogue))
+        if types:
+            rows.append(Renewal(word, _effect(word, script, units, catalogue), types))
     return tuple(sorted(rows, key=lambda row: (-EFFECTS.index(row.effect), row.service)))
 
 
-def downtime(services: Iterable[Affected], catalogue: Catalogue) -> dict[str, Effect]:
+def affected(
+    changed: Iterable[tuple[Archive, str]], renewed: tuple[Renewal, ...], catalogue: Catalogue
+) -> tuple[tuple[Affected, ...], tuple[str, ...]]:
+    """Return who reads changed files, the worst effect first, and the files that nobody is known to read.
+
+    Args:
+        changed: archive and path of every file that was added, removed or changed.
+        renewed: what the script renews.
+        catalogue: says which VM type runs what.
+    """
+    why: dict[tuple[str, str, Effect, tuple[str, ...]], list[str]] = {}
+    strangers = []
+    for archive, path in changed:
+        shown = path if archive == "cloud-scripts.tgz" else f"{archive}: {path}"
+        reader = reader_of(archive, path, catalogue)
+        if reader is None:
+            strangers.append(shown)
+            continue
+        for key in _moments(reader, renewed):
+            why.setdefault(key, []).append(shown)
+    rows = [Affected(*key, tuple(sorted(paths))) for key, paths in why.items()]
+    rows.sort(key=lambda row: (-EFFECTS.index(row.effect), row.reader, row.types))
+    return tuple(rows), tuple(sorted(strangers))
+
+
+def _moments(
+    reader: Reader, renewed: tuple[Renewal, ...]
+) -> Iterator[tuple[str, str, Effect, tuple[str, ...]]]:
+    """Yield when a reader sees the new content, the effect and the VM types: where it is renewed, and where not."""
+    if not reader.service:
+        effect: Effect = "later" if reader.types and reader.when != "at once" else "none"
+        yield reader.name, reader.when, effect, reader.types
+        return
+    row: Renewal | None = next((row for row in renewed if row.service == reader.name), None)
+    if row is not None:
+        yield reader.name, f"at its {row.effect}", row.effect, row.types
+    rest = tuple(name for name in reader.types if row is None or name not in row.types)
+    if rest:
+        yield reader.name, "its next start", "later", rest
+
+
+def downtime(
+    renewed: Iterable[Renewal], readers: Iterable[Affected], catalogue: Catalogue
+) -> dict[str, Effect]:
     """Return the worst effect for every VM type of a catalogue."""
     worst: dict[str, Effect] = dict.fromkeys(catalogue.types, "none")
-    for row in services:
-        for name in row.types:
-            worst[name] = max(worst[name], row.effect, key=EFFECTS.index)
+    # A service counts where the script renews it; what else reads a file is not down for it.
+    rows = [(row.effect, row.types) for row in renewed]
+    rows += [(row.effect, row.types) for row in readers if row.effect == "later"]
+    for effect, types in rows:
+        for name in types:
+            worst[name] = max(worst[name], effect, key=EFFECTS.index)
     return worst

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle import layout
@@ -13,9 +13,12 @@ from bundle.archive.entries import Entry
 from bundle.archive.members import Archive, Member
 from bundle.archive.read_tar import read_tgz
 from bundle.archive.read_zip import read_zip
+from bundle.archive.text import breaks_in_guest
 from bundle.errors import CheckFailed, UsageError
-from bundle.seal import ecdsa, manifest, sums
+from bundle.inspect.trio import effective, is_bare
+from bundle.seal import dsse, manifest, sums
 from bundle.seal.manifest import ARCHIVES, FileFact, Manifest, file_fact
+from bundle.seal.trust import load as load_trust
 
 # These are read as streams, or have limits of their own; all others are read at once.
 _LARGE = frozenset({*layout.PAYLOAD, layout.MANIFEST, layout.SBOM})
@@ -38,7 +41,8 @@ def _file_names(folder: Path) -> set[str]:
         raise UsageError(f"{folder}: {error.strerror}") from error
     names = {path.name for path in entries}
     if layout.MANIFEST not in names:
-        raise CheckFailed(f"{folder}: no {layout.MANIFEST}: not a bundle")
+        hint = "'sysvm bundle adopt' makes a bundle of these three files" if is_bare(folder) else ""
+        raise CheckFailed(f"{folder}: no {layout.MANIFEST}: not a bundle", hint=hint)
     if missing := sorted(set(layout.REQUIRED) - names):
         raise CheckFailed(f"{folder}: {missing[0]} is missing")
     if odd := sorted(names - {*layout.REQUIRED, *layout.OPTIONAL}):
@@ -116,6 +120,8 @@ def check_members(name: Archive, entries: Iterator[Entry], members: tuple[Member
             raise CheckFailed(f"{name}: member {entry.path!r} is not in the manifest")
         if difference := _difference(entry, member):
             raise CheckFailed(f"{name}: member {entry.path!r} {difference}")
+        if entry.kind == "file" and breaks_in_guest(entry.path, entry.head):
+            raise CheckFailed(f"{name}: member {entry.path!r} has CR LF line ends: no system VM can run it")
     if missing := sorted(expected.keys() - seen):
         raise CheckFailed(f"{name}: member {missing[0]!r} is missing")
 
@@ -127,11 +133,56 @@ def _check_signature_file(folder: Path, found: Manifest) -> None:
 
 
 def _check_trust(folder: Path, names: set[str], trust: Path) -> None:
-    key = ecdsa.load_public(trust)
+    trusted = load_trust(trust)
     if layout.MANIFEST_SIGNATURE not in names:
         raise CheckFailed(f"{folder}: {layout.MANIFEST_SIGNATURE} is missing: the bundle is not signed")
     signature = (folder / layout.MANIFEST_SIGNATURE).read_bytes()
-    ecdsa.check(key, signature, (folder / layout.MANIFEST).read_bytes(), layout.MANIFEST_SIGNATURE)
+    trusted.check(signature, (folder / layout.MANIFEST).read_bytes(), layout.MANIFEST_SIGNATURE)
+
+
+def _check_envelope(folder: Path, names: set[str], trust: Path | None) -> None:
+    if layout.ENVELOPE in names:
+        trusted = load_trust(trust) if trust is not None else None
+        statement = (folder / layout.PROVENANCE).read_bytes()
+        dsse.check((folder / layout.ENVELOPE).read_bytes(), statement, trusted, layout.ENVELOPE)
+
+
+def _check_archives(folder: Path, found: Manifest) -> None:
+    for name in ARCHIVES:
+        reader = read_zip if name == layout.AGENT else read_tgz
+        entries = reader(folder / name)
+        if found.facts.origin == "adopted":
+            # Others' archives may name a file twice; the last one wins, and is what the manifest describes.
+            entries = (replace(row, path=path) for path, row in effective(list(entries)).items())
+        check_members(name, entries, found.members[name])
+
+
+def verify_installed(folder: Path, trust: Path | None = None) -> Verified:
+    """Prove the three files where ``stage`` put them, by the manifest beside them.
+
+    Args:
+        folder: the folder of the host.
+        trust: the public key, or the folder of keys, one of which must have signed the manifest; None checks no
+            signature.
+
+    Raises:
+        CheckFailed: something does not match; the line names the file or member.
+        UsageError: a file or the key cannot be read.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+        if trust is not None:
+            _check_trust(folder, names, trust)
+        found = manifest.load(folder / layout.MANIFEST)
+        for name in layout.PAYLOAD:
+            if name not in names:
+                raise CheckFailed(f"{folder}: {name} is missing")
+            if file_fact(folder / name) != found.files.get(name):
+                raise CheckFailed(f"{folder}: {name} does not match {layout.MANIFEST}")
+        _check_archives(folder, found)
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: {error.strerror}") from error
+    return Verified(found, layout.MANIFEST_SIGNATURE in names, trust is not None)
 
 
 def verify(folder: Path, trust: Path | None = None) -> Verified:
@@ -139,7 +190,8 @@ def verify(folder: Path, trust: Path | None = None) -> Verified:
 
     Args:
         folder: the bundle.
-        trust: the public key that must have signed the manifest; None checks no signature.
+        trust: the public key, or the folder of keys, one of which must have signed the manifest; None checks no
+            signature.
 
     Raises:
         CheckFailed: something does not match; the line names the file or member.
@@ -155,9 +207,8 @@ def verify(folder: Path, trust: Path | None = None) -> Verified:
         _check_files(folder, found, facts)
         _check_detached_sums(folder, names)
         _check_signature_file(folder, found)
-        for name in ARCHIVES:
-            reader = read_zip if name == layout.AGENT else read_tgz
-            check_members(name, reader(folder / name), found.members[name])
+        _check_envelope(folder, names, trust)
+        _check_archives(folder, found)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from error
     return Verified(found, layout.MANIFEST_SIGNATURE in names, trust is not None)

@@ -1,8 +1,9 @@
-"""Find out what a jar or a Debian package is, from its own metadata, else from its file name."""
+"""Find out what a jar, a Debian package or a script library is, from its own metadata, else from its file name."""
 
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import re
 import tarfile
@@ -12,46 +13,62 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from bundle.archive.jar import BROKEN, Coordinates, by_name, coordinates
+
 _METADATA_LIMIT = 1 << 20
-_POM = re.compile(r"META-INF/maven/[^/]+/[^/]+/pom\.properties")
-_JAR = re.compile(
-    r"(?P<name>.+?)-(?P<version>\d[^-]*(?:-(?:SNAPSHOT|RELEASE|M\d+|RC\d+|jre|GA))?)(?:-[a-z]\w*)?\.jar"
-)
+# The console's web page in agent.zip.
+_NOVNC = "noVNC/package.json"
+_JQUERY_FILE = re.compile(r"js/jquery[\w.-]*\.js")
+_JQUERY = re.compile(r"jQuery(?: JavaScript Library)? v(\d+\.\d+(?:\.\d+)?)")
 _DEB = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+)_(?P<version>[^_]+)_(?P<architecture>[a-z0-9]+)\.deb")
 
 
 @dataclass(frozen=True)
 class Component:
-    """One piece of third-party software: ``kind`` is ``maven``, ``deb`` or ``generic``."""
+    """One piece of third-party software: ``kind`` is ``maven``, ``deb``, ``npm`` or ``generic``."""
 
     kind: str
     name: str
     version: str = ""
     group: str = ""
     architecture: str = ""
+    classifier: str = ""
+    licences: tuple[str, ...] = ()
 
 
-def _properties(text: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith(("#", "!")))
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _jar_metadata(path: Path, stem: str) -> Component | None:
-    """Return what ``pom.properties`` says; of several (a shaded jar) the one of its own name counts."""
+def _jar(name: str, path: Path) -> Component:
+    """Return what a jar is; without a known group it is no Maven artifact that others could look up."""
     try:
         with zipfile.ZipFile(path) as jar:
-            entries = [row for row in jar.infolist() if _POM.fullmatch(row.filename)]
-            own = [row for row in entries if stem.startswith(row.filename.split("/")[3])]
-            chosen = own if own else entries if len(entries) == 1 else []
-            for entry in sorted(chosen, key=lambda row: -len(row.filename)):
-                if entry.file_size > _METADATA_LIMIT:
-                    continue
-                found = _properties(jar.read(entry).decode("utf-8", "replace"))
-                if found.get("artifactId") and found.get("version"):
-                    return Component("maven", found["artifactId"], found["version"], found.get("groupId", ""))
-    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError):
+            found = coordinates(name, jar)
+    except BROKEN:
+        found = by_name(name.removesuffix(".jar")) or Coordinates(name)
+    kind = "maven" if found.group and found.version else "generic"
+    return Component(
+        kind, found.name, found.version, found.group, classifier=found.classifier, licences=found.licences
+    )
+
+
+def _javascript(path: str, source: Path) -> Component | None:
+    """Return the library that a file of the console's web page names."""
+    if path != _NOVNC and not _JQUERY_FILE.fullmatch(path):
         return None
-    return None
+    with source.open("rb") as file:
+        text = file.read(_METADATA_LIMIT).decode("utf-8", "replace")
+    if match := _JQUERY.search(text[:2000]):
+        return Component("npm", "jquery", match[1])
+    if path != _NOVNC:
+        return None
+    try:
+        said = json.loads(text)
+        group, _, name = str(said["name"]).rpartition("/")
+        licence = said.get("license")
+        return Component(
+            *("npm", name, str(said["version"]), group),
+            licences=(licence,) if isinstance(licence, str) else (),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _ar_member(file: BinaryIO, prefix: str) -> tuple[str, bytes] | None:
@@ -88,6 +105,11 @@ def _deb_metadata(path: Path) -> Component | None:
     return Component("deb", fields["Package"], fields["Version"], "debian", fields.get("Architecture", ""))
 
 
+def is_component(path: str) -> bool:
+    """Say whether a member of this path may be a component, so that its content has to be looked at."""
+    return path.endswith((".jar", ".deb")) or path == _NOVNC or bool(_JQUERY_FILE.fullmatch(path))
+
+
 def identify(path: str, source: Path) -> Component | None:
     """Return the component that a member is; None for an ordinary file.
 
@@ -97,14 +119,11 @@ def identify(path: str, source: Path) -> Component | None:
     """
     name = PurePosixPath(path).name
     if name.endswith(".jar"):
-        if found := _jar_metadata(source, name.removesuffix(".jar")):
-            return found
-        match = _JAR.fullmatch(name)
-        return Component("maven", match["name"], match["version"]) if match else Component("generic", name)
+        return _jar(name, source)
     if name.endswith(".deb"):
         if found := _deb_metadata(source):
             return found
         if match := _DEB.fullmatch(name):
             return Component("deb", match["name"], match["version"], "debian", match["architecture"])
         return Component("generic", name)
-    return None
+    return _javascript(path, source)

@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 
-def generate(path: Path) -> Path:
+def generate(path: Path, passphrase: bytes | None = None) -> Path:
     """Make a key pair: the private key at ``path`` (mode 0600), the public one at the returned path.
+
+    Args:
+        path: where the private key goes; the public one has ``.pub`` behind its name.
+        passphrase: encrypts the private key; None leaves it in the clear.
 
     Raises:
         UsageError: one of the files exists.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
         Encoding,
         NoEncryption,
         PrivateFormat,
@@ -33,30 +38,41 @@ def generate(path: Path) -> Path:
                 f"{place}: exists already", hint="a key is never overwritten; choose another name"
             )
     key = ec.generate_private_key(ec.SECP384R1())
+    secret = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with output.file(path, 0o600) as new:
         new.touch(0o600)
-        new.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        new.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
     with output.file(public_path) as new:
         new.write_bytes(public)
     return public_path
 
 
-def load_private(path: Path) -> EllipticCurvePrivateKey:
+def load_private(path: Path, passphrase: bytes | None = None) -> EllipticCurvePrivateKey:
     """Read a private key.
 
+    Args:
+        path: the key in PEM.
+        passphrase: opens an encrypted key; one that is not encrypted needs none.
+
     Raises:
-        UsageError: the file is not an unencrypted P-384 private key in PEM.
+        UsageError: the file is not a P-384 private key in PEM, or the passphrase does not open it.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        data = path.read_bytes()
+        locked = b"ENCRYPTED" in data
+        if locked and passphrase is None:
+            raise UsageError(
+                f"{path}: the key is encrypted", hint="give --passphrase-file, or $SYSVM_KEY_PASSPHRASE"
+            )
+        key = load_pem_private_key(data, passphrase if locked else None)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{path}: not an unencrypted private key in PEM ({error})") from error
+        raise UsageError(f"{path}: not a private key in PEM that can be opened ({error})") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
         raise UsageError(f"{path}: not a P-384 key", hint="make one with 'sysvm bundle keygen'")
     return key

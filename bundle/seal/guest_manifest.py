@@ -26,7 +26,14 @@ def _line(letter: str, member: Member) -> str:
 
 
 def render_guest_manifest(
-    *, version: str, architecture: str, minimum_template: str, digest: str, archives: dict[Archive, Packed]
+    *,
+    version: str,
+    architecture: str,
+    minimum_template: str,
+    digest: str,
+    archives: dict[Archive, Packed],
+    build: int = 0,
+    key: str = "",
 ) -> str:
     """Return the text: a header, one line an archive, one line a member.
 
@@ -36,6 +43,8 @@ def render_guest_manifest(
         minimum_template: the oldest template that may be patched.
         digest: algorithm of the signature file, ``md5`` or ``sha512``.
         archives: the two archives.
+        build: number of the build, which grows; 0 leaves it out.
+        key: name of the key that signs it; empty leaves it out.
     """
     lines = [
         "format\t1",
@@ -43,6 +52,8 @@ def render_guest_manifest(
         f"architecture\t{architecture}",
         f"minimum_template\t{minimum_template}",
         f"digest\t{digest}",
+        *([f"build\t{build}"] if build else []),
+        *([f"key\t{key}"] if key else []),
     ]
     for name in sorted(archives, reverse=True, key=lambda name: LETTERS[name]):
         packed = archives[name]

@@ -1,7 +1,7 @@
 """``manifest.json``: what a bundle is and what is inside, in the one canonical form of RFC 8785.
 
-docs/bundle.md documents the schema. The content digest covers everything but the wrappers (the finished
-files), so that it is the same wherever the same source is built, also with another zlib.
+docs/bundle.md documents the schema. The content digest covers everything but the wrappers (the finished files), and
+the patch script by its program, so that it is the same wherever the same source is built, also with another zlib.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any, Literal, NoReturn
 from bundle.archive import canonical
 from bundle.archive.members import Archive, Member
 from bundle.errors import CheckFailed
+from bundle.version import named
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "manifest.json"
 ARCHIVES: tuple[Archive, ...] = ("agent.zip", "cloud-scripts.tgz")
 _LARGEST = 512 << 20
@@ -53,19 +54,28 @@ class Facts:
 
     Attributes:
         release: row of the catalogue, ``major.minor``.
-        version: full version of CloudStack.
+        row: ``own`` when that row is the version's own, ``newest`` when the version is newer than the catalogue.
+        version: full version of CloudStack, four numbers.
+        label: what the version has beside its numbers, for instance ``SNAPSHOT`` or a fork's name; often empty.
+        build: number of the build, which grows; 0 when nobody gave one.
         architecture: ``all``, ``amd64`` or ``arm64``.
         minimum_template: the oldest template that may be patched.
-        origin: ``reference`` or ``checkout``.
-        modes: the mode rules, ``careful`` or ``upstream``.
+        origin: ``reference``, ``checkout``, or ``adopted`` for archives that others made.
+        modes: the mode rules, ``careful`` or ``upstream``; ``found`` for adopted archives.
         digest: algorithm of ``cloud-scripts-signature``.
         epoch: time stamp of all members, seconds since 1970.
         script: ``rendered`` for our patch script, ``foreign`` for one that was given.
-        restart: how the rendered script restarts services, ``graceful`` or ``always``.
+        script_digest: SHA-256 of a foreign script; of a rendered one without what travels inside it, the guest
+            manifest and its signature, so that it is the same for the same program.
+        restart: how the rendered script restarts services, ``graceful``, ``always`` or ``changed``; ``unknown`` for a
+            foreign one.
     """
 
     release: str
+    row: str
     version: str
+    label: str
+    build: int
     architecture: str
     minimum_template: str
     origin: str
@@ -73,7 +83,13 @@ class Facts:
     digest: Literal["md5", "sha512"]
     epoch: int
     script: str
+    script_digest: str
     restart: str
+
+    @property
+    def name(self) -> str:
+        """Version and label, as CloudStack writes them."""
+        return named(self.version, self.label)
 
 
 @dataclass(frozen=True)
@@ -215,7 +231,10 @@ class _Reader:
         )
 
 
-_TEXTS = ("release", "version", "architecture", "minimum_template", "origin", "modes", "script", "restart")
+_TEXTS = (
+    *("release", "row", "version", "architecture", "minimum_template", "origin", "modes", "script"),
+    *("script_digest", "restart"),
+)
 
 
 def parse(data: bytes, where: str = NAME) -> Manifest:
@@ -233,14 +252,20 @@ def parse(data: bytes, where: str = NAME) -> Manifest:
         reader.fail(f"not canonical JSON: {error}")
     if expected != data:
         reader.fail("not in canonical form (RFC 8785)")
-    keys = {"schema", "digest", "epoch", "members", "files", "content_digest", *_TEXTS}
+    keys = {"schema", "label", "build", "digest", "epoch", "members", "files", "content_digest", *_TEXTS}
+    said = reader.table(document, "the manifest").get("schema")
+    if said != SCHEMA or isinstance(said, bool):
+        reader.fail(
+            f"schema {said!r} is unknown (expected {SCHEMA}); 'sysvm bundle adopt' makes a new manifest"
+        )
     table = reader.table(document, "the manifest", keys)
-    if table["schema"] != SCHEMA or isinstance(table["schema"], bool):
-        reader.fail(f"schema {table['schema']!r} is unknown (expected {SCHEMA})")
-    texts = {name: reader.word(table[name], name) for name in _TEXTS}
+    plain: dict[str, Any] = {name: reader.word(table[name], name) for name in _TEXTS}
+    label = "" if table["label"] == "" else reader.word(table["label"], "label")
+    reader.hexadecimal(table["script_digest"], "script_digest", "sha256")
     digest: Literal["md5", "sha512"] = "md5" if table["digest"] == "md5" else "sha512"
     reader.choice(table["digest"], "digest", "md5", "sha512")
-    facts = Facts(**texts, digest=digest, epoch=reader.number(table["epoch"], "epoch"))
+    plain |= {name: reader.number(table[name], name) for name in ("epoch", "build")}
+    facts = Facts(**plain, label=label, digest=digest)
     files = {name: reader.file(name, row) for name, row in reader.table(table["files"], "files").items()}
     manifest = Manifest(facts, reader.members(table["members"]), files)
     if table["content_digest"] != manifest.content_digest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ def render(spec: ScriptSpec) -> str:
         vm_types=" ".join(facts.types),
         agent_types=" ".join(facts.types_that(have="agent")),
         console_types=" ".join(facts.types_that(have="console")),
+        services=list(facts.service_rows.values()),
         agent_on_routers=spec.release.agent_on_routers,
         restart=spec.restart,
         live_paths=" ".join(spec.live_paths),
@@ -77,6 +79,12 @@ def render(spec: ScriptSpec) -> str:
         unit=_encode((payload_root() / RECOVERY_UNIT).read_bytes()),
     )
     return _condense(text)
+
+
+def program_digest(release: Release, restart: Literal["graceful", "always"]) -> str:
+    """Return the SHA-256 of our script without what travels in it: the same for every bundle of one program."""
+    spec = ScriptSpec(release=release, guest_manifest="format\t1\n", restart=restart)
+    return hashlib.sha256(render(spec).encode()).hexdigest()
 
 
 def _condense(text: str) -> str:

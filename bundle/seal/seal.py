@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Any, Literal, cast
 
 from bundle import catalogue, layout
 from bundle.archive.members import Archive
 from bundle.archive.output import write
-from bundle.seal import ecdsa, provenance, sums
+from bundle.seal import dsse, provenance, sums
 from bundle.seal.guest_manifest import Packed, render_guest_manifest
 from bundle.seal.manifest import FileFact, Manifest, file_fact
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from bundle.seal.signer import Signer
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is sealed from: its content, its two archives, and a foreign script in place of ours."""
+    """What a bundle is sealed from: content, archives, a foreign script in place of ours, and what it was made of."""
 
     content: Manifest
     archives: dict[Archive, Packed]
     script: bytes | None = None
+    made_of: list[dict[str, Any]] | None = None
 
 
-def guest_manifest(parts: Parts) -> str:
+def guest_manifest(parts: Parts, signer: Signer | None = None) -> str:
     """Return the text that travels inside the script and that its signature covers."""
     facts = parts.content.facts
     return render_guest_manifest(
@@ -35,19 +34,21 @@ def guest_manifest(parts: Parts) -> str:
         minimum_template=facts.minimum_template,
         digest=facts.digest,
         archives=parts.archives,
+        build=facts.build,
+        key=signer.key_id if signer is not None else "",
     )
 
 
-def _script(parts: Parts, key: EllipticCurvePrivateKey | None) -> bytes:
+def _script(parts: Parts, signer: Signer | None) -> bytes:
     if parts.script is not None:
         return parts.script
     from bundle.seal.script import ScriptSpec, render
 
-    text = guest_manifest(parts)
+    text = guest_manifest(parts, signer)
     spec = ScriptSpec(
         release=catalogue.load().release(parts.content.facts.release),
         guest_manifest=text,
-        signature=ecdsa.sign(key, text.encode()) if key is not None else None,
+        signature=signer.sign(text.encode()) if signer is not None else None,
         restart=cast(Literal["graceful", "always"], parts.content.facts.restart),
     )
     text = render(spec)
@@ -63,26 +64,30 @@ def file_facts(folder: Path, archives: dict[Archive, Packed], names: tuple[str, 
     return facts | {name: file_fact(folder / name) for name in names if name not in facts}
 
 
-def seal(folder: Path, parts: Parts, key: EllipticCurvePrivateKey | None) -> Manifest:
-    """Write everything that depends on the finished archives and on the key; returns the manifest.
+def seal(folder: Path, parts: Parts, signer: Signer | None) -> Manifest:
+    """Write everything that depends on the finished archives and on who signs; returns the manifest.
 
     Args:
         folder: the bundle folder with both archives and the bill of materials.
         parts: what the bundle is made of.
-        key: signs the manifest and the guest manifest; None leaves the bundle unsigned.
+        signer: signs the manifest and the guest manifest; None leaves the bundle unsigned.
     """
     content, archives = parts.content, parts.archives
     facts = content.facts
-    write(folder / layout.SCRIPT, _script(parts, key), layout.mode_of(layout.SCRIPT))
+    write(folder / layout.SCRIPT, _script(parts, signer), layout.mode_of(layout.SCRIPT))
     digest = archives["cloud-scripts.tgz"].digests[facts.digest]
     write(folder / layout.SIGNATURE, f"{digest}\n".encode())
     subjects = file_facts(folder, archives, layout.PAYLOAD)
-    write(folder / layout.PROVENANCE, provenance.statement(facts, content.content_digest, subjects))
+    made_of = parts.made_of or provenance.dependencies(facts, content.content_digest, None)
+    statement = provenance.statement(facts, subjects, made_of)
+    write(folder / layout.PROVENANCE, statement)
+    if signer is not None:
+        write(folder / layout.ENVELOPE, dsse.wrap(statement, signer))
     manifest = content.with_files(file_facts(folder, archives, layout.LISTED))
     data = manifest.to_bytes()
     write(folder / layout.MANIFEST, data)
-    if key is not None:
-        write(folder / layout.MANIFEST_SIGNATURE, ecdsa.sign(key, data))
+    if signer is not None:
+        write(folder / layout.MANIFEST_SIGNATURE, signer.sign(data))
     write_sums(folder, manifest)
     return manifest
 

@@ -12,6 +12,7 @@ from bundle import catalogue, layout
 from bundle.archive import output
 from bundle.errors import UsageError
 from bundle.inspect.verify import verify
+from bundle.seal.manifest import Manifest
 
 # The names that mkisofs -r gives: ISO 9660's own, and Rock Ridge's, which is what the guest sees.
 _FILES = ((layout.AGENT, "/AGENT.ZIP;1"), (layout.SCRIPTS, "/CLOUD_SC.TGZ;1"))
@@ -48,12 +49,13 @@ def _clock_stands_at(epoch: int) -> Iterator[None]:
             vars(module)["time"] = time
 
 
-def make_iso(folder: Path, place: Path) -> None:
+def make_iso(folder: Path, place: Path, proven: Manifest | None = None) -> None:
     """Write the ISO image of a bundle; the same bundle gives the same bytes.
 
     Args:
         folder: the bundle, which is verified first.
         place: the image that is to appear.
+        proven: the manifest, when the bundle was verified already.
 
     Raises:
         CheckFailed: the bundle does not verify.
@@ -62,7 +64,7 @@ def make_iso(folder: Path, place: Path) -> None:
     """
     import pycdlib
 
-    facts = verify(folder).manifest.facts
+    facts = (proven or verify(folder).manifest).facts
     if catalogue.load().release(facts.release).transport != "iso":
         raise UsageError(f"{folder}: system VMs of {facts.release} read no systemvm.iso; it ended with 4.16")
     with output.file(place) as new, _clock_stands_at(facts.epoch), contextlib.ExitStack() as stack:

@@ -12,10 +12,12 @@ from bundle.archive import output
 from bundle.archive.digest import file_digest
 from bundle.errors import InfrastructureError, UsageError
 from bundle.inspect.verify import verify
-from bundle.seal import ecdsa, sums
+from bundle.seal import sums
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import ARCHIVES, Manifest
+from bundle.seal.provenance import recorded
 from bundle.seal.seal import Parts, seal, write_sums
+from bundle.seal.signer import Signer, choose
 
 _GPG_DEADLINE = 120
 
@@ -37,7 +39,8 @@ def _parts(folder: Path, found: Manifest) -> Parts:
             digests["md5"] = file_digest(folder / name, "md5")
         archives[name] = Packed(fact.size, digests, found.members[name])
     foreign = found.facts.script == "foreign"
-    return Parts(found, archives, (folder / layout.SCRIPT).read_bytes() if foreign else None)
+    script = (folder / layout.SCRIPT).read_bytes() if foreign else None
+    return Parts(found, archives, script, recorded((folder / layout.PROVENANCE).read_bytes()))
 
 
 def _openpgp(folder: Path, user: str) -> None:
@@ -61,27 +64,27 @@ def _openpgp(folder: Path, user: str) -> None:
         output.write(folder / f"{name}.sha512", sums.render_one(path).encode())
 
 
-def sign(folder: Path, key: Path | None, openpgp: str | None) -> Manifest:
+def sign(folder: Path, key: Path | None, openpgp: str | None, signer: Signer | None = None) -> Manifest:
     """Sign a bundle in its place; the signed bundle appears by one rename. The bundle is verified first.
 
     Args:
         folder: the bundle.
-        key: our private key, which signs the manifest and what travels in the script; None keeps what is
-            there.
+        key: our private key, which signs the manifest and what travels in the script.
         openpgp: user of the OpenPGP key that signs the published files with gpg; None makes no such files.
+        signer: who signs in place of ``key``; without either, our signatures stay as they are.
 
     Raises:
         CheckFailed: the bundle does not verify.
         UsageError: neither key was given, or a key cannot be used.
     """
-    if key is None and openpgp is None:
-        raise UsageError("nothing to sign with", hint="give --key or --openpgp")
-    private = ecdsa.load_private(key) if key is not None else None
+    private = signer or choose(key, None, None, None, None)
+    if private is None and openpgp is None:
+        raise UsageError("nothing to sign with", hint="give --key, --sign-with, --signatures or --openpgp")
     found = verify(folder).manifest
     with output.folder(folder, layout.is_bundle) as new:
         kept = {*ARCHIVES, layout.SBOM}
         if private is None:
-            kept |= {*layout.REQUIRED, layout.MANIFEST_SIGNATURE} - {layout.SUMS}
+            kept |= {*layout.REQUIRED, layout.MANIFEST_SIGNATURE, layout.ENVELOPE} - {layout.SUMS}
         for name in sorted(kept):
             if (folder / name).exists():
                 _copy(folder / name, new / name)

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from bundle.archive.members import Item, with_parents
-from bundle.catalogue import Catalogue, CheckoutRule, Release, full_version
+from bundle.catalogue import Catalogue, CheckoutRule, Release, full_version, number_of
 from bundle.errors import UsageError
 from bundle.matrix import minimum_template
-from bundle.source.jars import collect_jars
+from bundle.source.jars import check_jars, collect_jars
 from bundle.source.payload import Payload
 from bundle.source.walk import walk
+from bundle.version import label_of
 
 # Newest layout first.
 _SCRIPT_FOLDERS = ("systemvm/debian", "systemvm/patches/debian/config")
@@ -58,10 +60,31 @@ def _keystore_scripts(root: Path) -> Iterator[Item]:
             yield Item(_KEYSTORE_INTO + name, item.source)
 
 
-def _scripts(root: Path, release: Release) -> dict[str, Item]:
+def check_tree(root: Path) -> Path:
+    """Return the folder of the guest scripts.
+
+    Raises:
+        UsageError: the tree has none, and so is not CloudStack's.
+    """
     folder = _first_folder(root, _SCRIPT_FOLDERS)
     if folder is None:
-        raise UsageError(f"{root}: not a CloudStack source tree (it has no {_SCRIPT_FOLDERS[0]})")
+        raise UsageError(
+            f"{root}: not a CloudStack source tree: it has no {_SCRIPT_FOLDERS[0]}",
+            hint="name the root of a checkout, or of a copy of the reference payload",
+        )
+    return folder
+
+
+def _versions(root: Path, said: str) -> tuple[str, ...]:
+    """Return how jars of this tree may call their version: as the tree does, or as the release that was named."""
+    try:
+        return tuple(dict.fromkeys((tree_version(root), said)))
+    except UsageError:
+        return (said,)
+
+
+def _scripts(root: Path, release: Release) -> dict[str, Item]:
+    folder = check_tree(root)
     items = {item.path: item for item in walk(folder, boundary=root) if item.source is not None}
     keystore = {item.path: item for item in _keystore_scripts(root)}
     if not keystore:
@@ -100,13 +123,31 @@ def _agent(root: Path, release: Release, catalogue: Catalogue) -> dict[str, Item
 
 @dataclass(frozen=True)
 class Jars:
-    """Where the jars of the agent are, and a folder for those that have to be unpacked."""
+    """Where the jars of the agent are (a folder or an archive), and a folder for those that have to be unpacked."""
 
     folder: Path
     scratch: Path
 
 
-def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalogue: Catalogue) -> Payload:
+def _row(said: str, catalogue: Catalogue, newest: bool) -> tuple[Release, Literal["own", "newest"]]:
+    """Return the row of a release, and whether it is its own; ``newest`` lets the newest one stand in."""
+    try:
+        return catalogue.release(said), "own"
+    except UsageError as error:
+        last = catalogue.newest
+        if number_of(said) <= last.number:
+            raise
+        if newest:
+            return last, "newest"
+        raise UsageError(
+            str(error),
+            hint=f"--next builds it by the rules of {last.name}; --release {last.name} calls it {last.name}",
+        ) from None
+
+
+def checkout_payload(
+    root: Path, release: str | None, jars: Jars | None, catalogue: Catalogue, *, newest: bool = False
+) -> Payload:
     """Return what CloudStack's own build packs from a source tree.
 
     Args:
@@ -114,27 +155,34 @@ def checkout_payload(root: Path, release: str | None, jars: Jars | None, catalog
         release: overrides the version that the tree says.
         jars: where the jars of the agent are; None leaves them out and says so.
         catalogue: the release catalogue.
+        newest: whether the newest row of the catalogue stands in for a release that is newer than all of them.
 
     Raises:
         UsageError: the folder is no such tree, or something in it cannot be shipped.
     """
+    check_tree(root)
     said = release or tree_version(root)
-    row = catalogue.release(said)
+    row, whose = _row(said, catalogue, newest)
     scripts = _scripts(root, row)
     agent = _agent(root, row, catalogue)
     notes = []
+    if whose == "newest":
+        notes.append(f"{said} is newer than the catalogue: built by the rules of {row.name}")
     if jars is None:
         notes.append(
             "agent.zip has no jars: the agent of SSVM and CPVM cannot start (--agent-jars adds them)"
         )
     else:
         found = collect_jars(jars.folder, jars.scratch)
-        agent |= {name: Item(name, path) for name, path in found.items()}
-        notes.append(f"{len(found)} jars from {jars.folder}")
+        check_jars(found, _versions(root, said))
+        agent |= {name: Item(name, path) for name, path in found.jars.items()}
+        notes.append(f"{len(found.jars)} jars from {found.place}")
     return Payload(
         release=row,
         version=full_version(said),
-        minimum_template=minimum_template(row.name, catalogue),
+        label=label_of(said),
+        row=whose,
+        minimum_template=minimum_template(full_version(said) if whose == "own" else row.name, catalogue),
         origin="checkout",
         scripts=with_parents(scripts),
         agent=with_parents(agent),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bundle.archive.members import Item, with_parents
 from bundle.catalogue import Catalogue, Release, full_version
 from bundle.errors import UsageError
 from bundle.source.walk import walk
+from bundle.version import label_of
+
+if TYPE_CHECKING:
+    from bundle.source.version_control import Checkout
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,9 @@ class Payload:
     Attributes:
         release: the row of the catalogue.
         version: full version, for instance ``4.22.0.0``.
+        label: what the version has beside its numbers, for instance ``SNAPSHOT``.
+        checkout: what git knows about the source; None when it is in no checkout.
+        row: ``own`` when ``release`` is the version's own row, ``newest`` when it stands in for one.
         minimum_template: the oldest template that the payload runs on.
         origin: ``reference`` or ``checkout``.
         scripts: items of cloud-scripts.tgz, relative to ``/``.
@@ -34,6 +41,9 @@ class Payload:
     scripts: dict[str, Item]
     agent: dict[str, Item]
     notes: tuple[str, ...] = ()
+    label: str = ""
+    row: Literal["own", "newest"] = "own"
+    checkout: Checkout | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ def reference_payload(root: Path, name: str, catalogue: Catalogue) -> Payload:
     return Payload(
         release=release,
         version=full_version(name),
+        label=label_of(name),
         minimum_template=catalogue.reference_minimum_template,
         origin="reference",
         scripts=with_parents(items | _keystore_programs(agent)),

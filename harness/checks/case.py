@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from bundle import catalogue
+from bundle.services import reloaded
 from harness.checks.shipped import Payload
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe.observation import Observation
@@ -17,8 +19,9 @@ from harness.traffic.record import Budget
 Expectation: TypeAlias = Literal["patched", "kept"]
 
 
-# Services that may keep their main process when it starts new workers (declared policy of the patch script).
-GRACEFUL = frozenset({"haproxy", "apache2", "keepalived"})
+def _graceful() -> frozenset[str]:
+    """Return the services that may keep their main process when it starts new workers: the catalogue's rows say so."""
+    return frozenset(reloaded(catalogue.load().service_rows))
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Case:
     budgets: tuple[Budget, ...] = ()
     agent: AgentLink | None = None
     trouble: tuple[str, ...] = ()
-    graceful: frozenset[str] = GRACEFUL
+    graceful: frozenset[str] = field(default_factory=_graceful)
 
     def moments(self) -> list[tuple[str, Observation]]:
         """Return the observations after the patch, each with when it was made."""

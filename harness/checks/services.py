@@ -14,8 +14,8 @@ _PASSING = re.compile(
     r"(user@\d+|user-runtime-dir@\d+|(serial-)?getty@.*|systemd-(timedated|hostnamed|tmpfiles-clean)"
     r"|cloud-livepatch-recover)\.service"
 )
-# Services whose workers are logins, which come and go: only their main process counts.
-_SESSIONS = frozenset({"ssh.service", "sshd.service"})
+# Services whose workers are logins or jobs, which come and go: only their main process counts.
+_SESSIONS = frozenset({"ssh.service", "sshd.service", "cron.service"})
 _NONE_KNOWN = Skip("the VM names no service at all")
 # What sending rules again starts or renews by itself.
 _BY_RULES = re.compile(

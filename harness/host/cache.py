@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
+from bundle.paths import cache_place
 from harness.host import locks
 
 # Folders that more than one module knows: golden snapshots, those of a person, and the overlays of running machines.
@@ -31,12 +32,7 @@ def cache_root() -> Path:
 
     ``SYSVM_CACHE`` overrides. Root's is below ``/var/cache``, readable by all, since QEMU runs as another user.
     """
-    if override := os.environ.get("SYSVM_CACHE"):
-        root = Path(override).absolute()
-    elif os.geteuid() == 0:
-        root = Path("/var/cache/sysvm-livepatch")
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysvm-livepatch"
+    root = cache_place()
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:

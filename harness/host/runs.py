@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import files
 from harness.host import locks
 
 
@@ -69,9 +70,7 @@ def open_run() -> Iterator[RunDir]:
 
 def keep(path: Path, facts: dict[str, object]) -> None:
     """Mark a run folder as kept by a person, with the facts that a later command needs."""
-    temporary = path / "kept.json.new"
-    temporary.write_text(json.dumps(facts, indent=1))
-    temporary.replace(path / "kept.json")
+    files.write(path / "kept.json", json.dumps(facts, indent=1))
 
 
 def kept(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bundle import files as whole
 from bundle.errors import InfrastructureError
 from harness.image import cpio
 
@@ -28,6 +29,4 @@ def write(path: Path, files: dict[str, bytes]) -> None:
         ) from None
     executable = tuple(name for name in members if name == "init" or name.startswith("bin/"))
     archive = cpio.archive(members, folders=("dev", "proc", "sys", "tmp", "etc"), executable=executable)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(archive)
-    temporary.replace(path)
+    whole.write(path, archive)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle import programs
+from bundle import files, programs
 from bundle.errors import InfrastructureError
 from harness.host import locks
 from harness.host.cache import cache_root
@@ -129,9 +129,7 @@ def find(kernel: Path, uid: int, groups: tuple[int, ...]) -> Answer:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             return _load(path)
         answer = _probe(kernel, closed)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(answer), indent=1))
-        temporary.replace(path)
+        files.write(path, json.dumps(asdict(answer), indent=1))
     return answer
 
 

@@ -99,6 +99,10 @@ class DomainSpec:
         arguments = ["-object", backend, "-machine", f"memory-backend={RAM_ID}"]
         for index, nic in enumerate(self.nics):
             arguments += nic.arguments(index)
+        if self.accelerator.domain_type == "qemu" and self.arch == "x86_64":
+            # A system VM asks virt-what, and waits for its command line only where that says kvm: emulation hides its
+            # CPUID leaf, and the chassis says KVM. Else a genuine VM boots with what is there by chance.
+            arguments += ["-global", f"{self.accelerator.cpu}-{self.arch}-cpu.tcg-cpuid=off"]
         if self.incoming:
             # Else QEMU makes the guest send gratuitous ARPs, as after a move; nobody here knew it elsewhere.
             arguments += ["-incoming", "defer", "-global", "migration.announce-rounds=0"]

@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any, Literal, get_args
 
-from bundle import programs
+from bundle import files, programs
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import cache
 from harness.machine.domain import EMULATOR
@@ -42,9 +42,7 @@ def find(version: str, emulator: str = EMULATOR) -> Technique:
     except FileNotFoundError:
         shared = _can_share(emulator)
         known.parent.mkdir(parents=True, exist_ok=True)
-        temporary = known.with_suffix(f".{os.getpid()}")
-        temporary.write_text("shared-ram" if shared else "full-copy")
-        temporary.replace(known)
+        files.write(known, "shared-ram" if shared else "full-copy")
     return "shared-ram" if shared else "full-copy"
 
 

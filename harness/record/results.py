@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bundle import files
 from bundle.errors import InfrastructureError, UsageError
 
 
@@ -89,13 +89,8 @@ def _made(folder: Path) -> bool:
 
 def point_latest(root: Path, run: str) -> None:
     """Switch ``root/latest`` to a run by rename, so that a reader finds either the old one or the new one."""
-    beside = root / f".latest-{os.getpid()}-{secrets.token_hex(4)}"
-    beside.symlink_to(run)
-    try:
-        beside.replace(root / "latest")
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InfrastructureError(f"cannot switch {root / 'latest'}: {error.strerror}") from None
+    with files.appearing(root / "latest") as beside:
+        beside.symlink_to(run)
 
 
 def find(run: str | Path = "latest", root: Path = Path("results")) -> Results:
@@ -108,14 +103,3 @@ def find(run: str | Path = "latest", root: Path = Path("results")) -> Results:
         if (folder / "events.jsonl").is_file():
             return Results(folder.resolve())
     raise UsageError(f"no run {str(run)!r} (looked for events.jsonl in {root / run} and {run})")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it appears complete or not at all."""
-    beside = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InfrastructureError(f"cannot write {path}: {error.strerror}") from None

@@ -5,8 +5,9 @@ All are made from ``events.jsonl`` alone, so they can be made again at any time 
 
 from __future__ import annotations
 
+from bundle import files
 from harness.record.events import read
-from harness.record.results import Results, write_whole
+from harness.record.results import Results
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.model import RunReport, build
@@ -31,6 +32,6 @@ def write(results: Results) -> RunReport:
         InfrastructureError: a file cannot be written.
     """
     report = load(results)
-    write_whole(results.junit, render_junit(report))
-    write_whole(results.html, render_html(report))
+    files.write(results.junit, render_junit(report))
+    files.write(results.html, render_html(report))
     return report

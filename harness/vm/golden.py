@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle import programs
+from bundle import files, programs
 from harness.host import locks
 from harness.host.cache import GOLDEN, GOLDEN_FACTS, cache_root
 
@@ -104,9 +104,7 @@ def _fingerprints(folder: Path) -> dict[str, list[int]]:
 
 
 def _record(folder: Path, facts: dict[str, Any]) -> None:
-    temporary = folder / f"{GOLDEN_FACTS}.new"
-    temporary.write_text(json.dumps({"facts": facts, "files": _fingerprints(folder)}, indent=1))
-    temporary.replace(folder / GOLDEN_FACTS)
+    files.write(folder / GOLDEN_FACTS, json.dumps({"facts": facts, "files": _fingerprints(folder)}, indent=1))
 
 
 def _believable(folder: Path) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ def boot_again(lab, vm):
 def stop_at(guest, bundle, point):
     """Upload a bundle, and let its patch kill itself at a crash point."""
     boot.upload(guest, bundle)
-    knobs = f"LIVEPATCH_SOAK=1 LIVEPATCH_TRACE={TRACE} LIVEPATCH_CRASH_AT={point}"
+    knobs = f"LIVEPATCH_SOAK=1 LIVEPATCH_TRACE={TRACE} LIVEPATCH_CRASH_WHOLE=1 LIVEPATCH_CRASH_AT={point}"
     done = guest.run(f"{knobs} {SCRIPT}", deadline=300, check=False)
     number, phase, label = guest.run(f"tail -n 1 {TRACE}").stdout.rstrip("\n").split("\t")
     assert (done.status, int(number)) == (1, point), f"it ended at point {number} with {done}"

@@ -18,6 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("live patch")
     group.addoption("--full", action="store_true", help="every case instead of the seeded sample")
     group.addoption("--crash-walk", action="store_true", help="only the crash walk")
+    group.addoption("--helper-walk", action="store_true", help="only the helper walk, whole")
+    group.addoption("--pair-walk", action="store_true", help="only the walk of two deaths, whole")
     group.addoption("--interrupts", type=int, default=200, help="number of random interrupts")
     group.addoption("--seed", type=int, default=20260722, help="seed of samples and random interrupts")
 
@@ -27,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "scenario(*ids): rows of the table of field scenarios that a test plays"
     )
     config.addinivalue_line("markers", "crash_walk: stops the patch script at its crash points")
+    config.addinivalue_line("markers", "helper_walk: lets each program that the patch script calls fail once")
+    config.addinivalue_line("markers", "pair_walk: kills a patch, and the recovery that follows")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,8 +38,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reason = pytest.mark.skip(reason="the lab needs root for namespaces and chroot")
         for item in items:
             item.add_marker(reason)
-    if config.getoption("--crash-walk"):
-        chosen = [item for item in items if item.get_closest_marker("crash_walk")]
+    walks = [name for name in ("crash", "helper", "pair") if config.getoption(f"--{name}-walk")]
+    if walks:
+        chosen = [item for item in items if any(item.get_closest_marker(f"{name}_walk") for name in walks)]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
 

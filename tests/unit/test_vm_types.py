@@ -15,7 +15,7 @@ import pytest
 from bundle import catalogue
 from bundle.build import BuildOptions, build
 from bundle.errors import UsageError
-from bundle.inspect.impact import affected, downtime
+from bundle.inspect.impact import Script, affected, downtime, renewals
 from bundle.paths import payload_root
 from bundle.seal.script import ScriptSpec, render
 from harness import network
@@ -133,8 +133,10 @@ def test_the_script_knows_a_new_type_and_what_it_has(add: Catalogued) -> None:
 
 def test_a_change_is_said_to_matter_to_a_new_type(add: Catalogued) -> None:
     facts = add(ROUTER.format("edge", "haproxy"))
-    changed = affected([("cloud-scripts.tgz", "etc/haproxy/haproxy.cfg")], facts, graceful=True)
-    assert downtime(changed, facts)["edge"] == "reload"
+    changed = [("cloud-scripts.tgz", "etc/haproxy/haproxy.cfg")]
+    renewed = renewals(Script("ours", policy="graceful"), changed, facts)
+    readers, _strangers = affected(changed, renewed, facts)
+    assert downtime(renewed, readers, facts)["edge"] == "reload"
 
 
 def test_a_broken_bundle_breaks_the_service_of_a_new_type_or_refuses(add: Catalogued) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from bundle.catalogue import load
+from bundle.seal import script
 from bundle.seal.script import ScriptSpec, render
+
+# Templates with a mutant in them: see tests/mutants.
+if "LIVEPATCH_TEMPLATES" in os.environ:
+    script._TEMPLATES = Path(os.environ["LIVEPATCH_TEMPLATES"])
 
 # path -> (content, mode)
 Tree = dict[str, tuple[bytes, int]]

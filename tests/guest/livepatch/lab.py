@@ -306,7 +306,12 @@ class Lab:
         return Run(done.returncode, stdout.decode(), stderr.decode())
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a command in the VM; the end of the process ends everything that it left behind."""
+        """Start a command in the VM; the end of the process ends everything that it left behind.
+
+        A crash point stands for the death of the whole run, unless ``LIVEPATCH_CRASH_WHOLE`` says otherwise.
+        """
+        if "LIVEPATCH_CRASH_AT" in environment:
+            environment = {"LIVEPATCH_CRASH_WHOLE": "1"} | environment
         return subprocess.Popen(
             [
                 "/usr/bin/unshare",

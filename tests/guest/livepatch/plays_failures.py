@@ -237,7 +237,7 @@ def nothing_is_lost_in_a_power_cut_right_after_success(world: World) -> None:
 
 @scenario("S39")
 def a_rollback_that_fails_stays_marked_and_is_resumed(world: World) -> None:
-    for resume in ("boot", "run"):
+    for resume in ("boot", "by hand"):
         with world.vm() as lab:
             before = lab.state()
             _write(lab, "run/lab/units/dnsmasq.service/fails", "99\n")
@@ -246,12 +246,18 @@ def a_rollback_that_fails_stays_marked_and_is_resumed(world: World) -> None:
             expect_same("stuck", lab.status()["state"], "the answer to --status")
             restarts = lab.systemctl_log().count("restart dnsmasq.service")
             expect(restarts <= 3, f"the rollback was tried more than once: {restarts} restarts")
+            again = lab.patch(bundles.new())
+            expect(again.status == 2 and "--recover" in again.output, f"a later run ended with {again}")
+            expect_same(restarts, lab.systemctl_log().count("restart dnsmasq.service"), "the restarts")
+            expect("--force" in lab.status()["way_out"], "--status names no way out")
             if resume == "boot":
                 lab.recover_at_boot()
                 expect_same(before, lab.state(), "the state after the boot")
                 expect_same("rolled-back", lab.status()["state"], "the answer to --status")
             else:
                 _write(lab, "run/lab/units/dnsmasq.service/fails", "0\n")
+                expect_same(0, lab.run("--recover").status, "the status of the recovery")
+                expect_same(before, lab.state(), "the state after the recovery")
             expect_patched(lab.patch(bundles.new()), bundles.new(), lab)
 
 

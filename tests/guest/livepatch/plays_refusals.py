@@ -88,8 +88,12 @@ def small_disk(world: World, options: str, at: str = "") -> Iterator[Lab]:
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", target], check=True)
         try:
             subprocess.run(["cp", "-a", "--", f"{origin.root}/.", folder], check=True)
+            # As on a VM, /run is a file system of its own.
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "run"], check=True)
+            subprocess.run(["cp", "-a", "--", f"{origin.root}/run/.", folder / "run"], check=True)
             yield Lab(folder, "router")
         finally:
+            subprocess.run(["umount", folder / "run"], check=False)
             subprocess.run(["umount", target], check=True)
             subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)
 

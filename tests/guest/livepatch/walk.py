@@ -142,21 +142,22 @@ def judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
     elif not (new := differences(stage.new[lab.type], lab.state(times=False))):
         verdict = "new"
     else:
-        raise Mixed(f"{what}: differs from old in {old[:4]}, from new in {new[:4]}; {_log(lab)}")
+        raise Mixed(f"{what}: differs from old in {old[:4]}, from new in {new[:4]}; {log_of(lab)}")
     state = lab.status()["state"]
     if state not in {"old": ("rolled-back", "none", "failed"), "new": ("committed",)}[verdict]:
-        raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {_log(lab)}")
+        raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {log_of(lab)}")
     left = [
         path for path in (".cloud-livepatch", "var/lib/cloud-livepatch/attempt") if (lab.root / path).exists()
     ]
     if left:
-        raise Mixed(f"{what}: {left} remain; {_log(lab)}")
+        raise Mixed(f"{what}: {left} remain; {log_of(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():
-        raise Mixed(f"{what}: services are {lab.active()}; {_log(lab)}")
+        raise Mixed(f"{what}: services are {lab.active()}; {log_of(lab)}")
     return verdict
 
 
-def _log(lab: Lab) -> str:
+def log_of(lab: Lab) -> str:
+    """Return the end of the log of a VM, in one line."""
     log = lab.root / "var/log/livepatchsystemvm.log"
     return " | ".join(log.read_text().splitlines()[-8:]) if log.exists() else "no log"
 
@@ -189,14 +190,14 @@ def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
         if case.cut == "kill":
             run = lab.run("--recover")
             if run.status:
-                raise Mixed(f"{case}: recovery ended with {run}; {_log(lab)}")
+                raise Mixed(f"{case}: recovery ended with {run}; {log_of(lab)}")
         else:
             lab.power_cut(case.cut)
             if _needs_unit(lab) and not lab.unit_is_armed():
                 raise Mixed(f"{case}: the next boot would not start the recovery")
             run = lab.recover_at_boot()
             if run.status:
-                raise Mixed(f"{case}: recovery at boot ended with {run}; {_log(lab)}")
+                raise Mixed(f"{case}: recovery at boot ended with {run}; {log_of(lab)}")
         verdict = judge(lab, stage, str(case), services=True)
         converge(lab, stage, str(case), second=second)
         return verdict
@@ -216,6 +217,6 @@ def converge(lab: Lab, stage: Stage, what: str, *, second: bool) -> None:
     for _ in range(2 if second else 1):
         run = lab.patch(bundles.new())
         if run.status != 0 or run.output != f"version:{bundles.new().signature} \n":
-            raise Mixed(f"{what}: a healthy patch afterwards ended with {run}; {_log(lab)}")
+            raise Mixed(f"{what}: a healthy patch afterwards ended with {run}; {log_of(lab)}")
         if judge(lab, stage, f"{what}, patched again", services=True) != "new":
             raise Mixed(f"{what}: a healthy patch afterwards left the old state")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab, Run
+from tests.guest.livepatch.lab import JOURNAL, Lab, Run
 from tests.guest.livepatch.walk import Stage
 
 LEGACY = Path(__file__).resolve().parents[2] / "legacy" / "patch-sysvms.sh"
@@ -98,7 +98,7 @@ def expect_patched(run: Run, bundle: bundles.Bundle, lab: Lab) -> None:
 
 @contextlib.contextmanager
 def expect_refused(lab: Lab, reason: str) -> Iterator[Callable[[Run], None]]:
-    """The run inside is refused for this reason; nothing changes and the inputs stay."""
+    """The run inside is refused for this reason; nothing changes, and the inputs lie where no boot finds them."""
     before, active, rules = lab.state(), lab.active(), lab.filter_rules()
     landed: set[str] = set()
 
@@ -113,7 +113,10 @@ def expect_refused(lab: Lab, reason: str) -> Iterator[Callable[[Run], None]]:
     expect_same(active, lab.active(), "the services")
     expect_same(rules, lab.filter_rules(), "the packet filter")
     for name in landed:
-        expect((lab.root / "var/cache/cloud" / name).exists(), f"{name} was removed")
+        expect(not (lab.root / "var/cache/cloud" / name).exists(), f"a boot would install {name}")
+        expect(
+            (lab.root / JOURNAL / "landed" / name).exists(), f"{name} is gone, a second try cannot find it"
+        )
 
 
 def expect_rolled_back(lab: Lab, run: Run, before: object, reason: str = "") -> None:

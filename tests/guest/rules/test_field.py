@@ -1,6 +1,5 @@
 """What was reported from the field, one test a report: the number in the name is that of the report."""
 
-import json
 import ssl
 import subprocess
 
@@ -424,17 +423,3 @@ def test_f42_a_removed_connection_leaves_nothing(vpc):
     assert vpc.router.sh("ls /etc/ipsec.d/ipsec.vpn-* 2>/dev/null || true").stdout == ""
     vpc.send("site2sitevpn", **{**SITE, "peer_gateway_ip": "192.0.2.99", "create": False})
     assert vpc.bag("site2sitevpn") == {"id": "site2sitevpn"}
-
-
-@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1c", "\x85"])
-def test_security_a_password_row_sets_no_password_but_its_own(lab, get, end):
-    vm, other = lab.vm(VM1, "10.1.1.50"), lab.vm(SECOND, "10.1.1.60")
-    rows = [["password", "vm-password", f"mine{end}10.1.1.60=stolen"]]
-    done = lab.send("vmdata", check=False, vm_ip_address="10.1.1.50", vm_metadata=rows)
-    assert done.status == 1
-    assert "vmdata: vm_metadata: [0] not one line of text" in done.stderr
-    lab.send("vmdata", vm_ip_address="10.1.1.50", vm_metadata=[["password", "vm-password", "min=e ü"]])
-    ask = ("http://10.1.1.1:8080/", "-H", "DomU_Request: send_my_password")
-    assert get(other, *ask) == "saved_password"
-    assert get(vm, *ask) == "min=e ü"
-    assert "min=e" not in json.dumps(lab.bag("vmdata"))

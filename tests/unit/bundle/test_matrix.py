@@ -31,12 +31,60 @@ CATALOGUE = catalogue.load()
         ("4.22", "4.22", "yes", "supported"),
         ("4.22", "4.21", "no", "never leads back"),
         ("4.14", "4.16", "no", "came with CloudStack 4.17"),
+        ("4.22", "4.23", "unknown", "does not know 4.23; nearest row: 4.21 -> 4.22: yes"),
+        ("4.21", "4.23", "unknown", "nearest row: 4.21 -> 4.22: yes"),
+        ("5.0", "5.1", "unknown", "does not know 5.0 and 5.1; nearest row: 4.21 -> 4.22: yes"),
+        ("4.13", "4.23", "no", "OpenJDK 8"),
+        ("4.23", "4.22", "no", "never leads back"),
+        ("4.20.2", "4.20.0", "no", "never leads back"),
+        ("4.20.2.0", "4.20.2.1", "yes", "supported"),
+        ("4.19.3", "4.18.2", "no", "never leads back"),
+        ("4.18.1", "4.18.1", "caveat", "iptables-restore refuses the file"),
+        ("4.18.1", "4.18.2", "yes", "supported"),
+        ("4.18", "4.19.0", "caveat", "iptables-restore refuses the file"),
+        ("4.18", "4.19.1", "yes", "supported"),
+        ("4.19", "4.20", "caveat", "has no frr"),
     ],
 )
 def test_every_known_pair(template: str, target: str, word: str, because: str) -> None:
     verdict = judge(template, target, CATALOGUE)
     assert verdict.word == word
     assert any(because in reason.text for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("template", "target", "ours", "upstream", "because"),
+    [
+        ("4.19.1", "4.19.2", "yes", "no", "cannot read the version"),
+        ("4.20.0", "4.20.1", "yes", "no", "cannot read the version"),
+        ("4.20.2", "4.21.0", "yes", "no", "cannot read the version"),
+        ("4.21", "4.22", "yes", "yes", "supported"),
+        ("4.20.1", "4.20.2", "yes", "yes", "supported"),
+        ("4.17.0", "4.17.2", "yes", "caveat", "key store is reset"),
+        ("4.19.2", "4.20.0", "caveat", "caveat", "key store is reset"),
+        ("4.19", "4.19", "caveat", "caveat", "for some of these point releases not at all"),
+    ],
+)
+def test_our_script_and_upstreams_are_told_apart(
+    template: str, target: str, ours: str, upstream: str, because: str
+) -> None:
+    found = judge(template, target, CATALOGUE, "upstream")
+    assert (judge(template, target, CATALOGUE).word, found.word) == (ours, upstream)
+    assert any(because in reason.text for reason in found.reasons)
+
+
+def test_every_release_names_its_point_releases() -> None:
+    names = templates(CATALOGUE, points=True)
+    assert {"4.14.1", "4.18.2", "4.19.3", "4.22.0"} <= set(names)
+    assert len(targets(CATALOGUE, points=True)) == 15
+    for name, row in CATALOGUE.releases.items():
+        assert all(point.startswith(f"{name}.") for point in row.points)
+
+
+def test_every_known_script_of_upstream_has_a_digest_of_its_own() -> None:
+    named = [name for names in CATALOGUE.upstream_scripts.values() for name in names]
+    assert len(named) == len(set(named)) == 15
+    assert all(len(digest) == 64 for digest in CATALOGUE.upstream_scripts)
 
 
 def test_the_decisive_reason_comes_first() -> None:
@@ -59,6 +107,8 @@ def test_it_says_when_a_template_must_be_replaced() -> None:
     )
     assert judge("4.20", "4.22", CATALOGUE).action == "live patch"
     assert judge("4.22", "4.20", CATALOGUE).action == "keep the newer release"
+    assert judge("4.20", "4.21.0", CATALOGUE, "upstream").action.startswith("patch with another script")
+    assert judge("4.20", "4.21.0", CATALOGUE, "foreign").word == "yes"
 
 
 def test_a_caveat_names_the_vm_types_that_it_is_about() -> None:
@@ -106,3 +156,24 @@ def test_the_command_explains_and_prints_json(sysvm: Callable) -> None:
     assert "4.13" in table
     assert "caveat" in table
     assert sysvm("matrix", "--from", "x").returncode == 2
+    points = sysvm("matrix", "--points", "--to", "4.22", "--script", "upstream").stdout
+    assert "4.19.3 -> 4.22: caveat" in points
+    assert "with CloudStack's own script" in points
+
+
+@pytest.mark.parametrize(
+    ("template", "target", "script", "status"),
+    [
+        ("4.21", "4.22", "ours", 0),
+        ("4.16", "4.20", "ours", 0),
+        ("4.15", "4.22", "ours", 1),
+        ("4.20.2", "4.21.0", "upstream", 1),
+        ("4.22", "4.23", "ours", 1),
+    ],
+)
+def test_check_lets_a_pipeline_stop(
+    template: str, target: str, script: str, status: int, sysvm: Callable
+) -> None:
+    asked = ("matrix", "--from", template, "--to", target, "--script", script)
+    assert sysvm(*asked, "--check").returncode == status
+    assert sysvm(*asked).returncode == 0

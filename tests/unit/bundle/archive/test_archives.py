@@ -29,6 +29,7 @@ from bundle.archive.tar import entry_header, tgz_stream
 from bundle.archive.zip import write_zip
 from bundle.archive.zip_format import dos_time, end_record
 from bundle.inspect.verify import verify
+from bundle.seal.manifest import load
 from bundle.source.walk import walk
 
 Tree = Callable[[Path, dict[str, bytes]], Path]
@@ -235,3 +236,61 @@ def test_every_name_survives_the_tar_header(parts: list[str]) -> None:
     data = entry_header(Member(name, "file", 0o644, 0, ""), 0) + bytes(1024)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert [row.name for row in archive] == [name.rstrip("/")]
+
+
+def jar_bytes(method: int, *, pieces: int = 40) -> bytes:
+    """Return a jar of compressible members, packed with one method; its directory and headers shrink well."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as jar:
+        for number in range(pieces):
+            chance = random.Random(number)
+            data = bytes(chance.choice(b"abcdefgh") for _ in range(4000))
+            jar.writestr(f"org/example/a/rather/long/name/for/a/package/Class{number:04}.class", data)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("method", "compress", "packed"),
+    [
+        (zipfile.ZIP_DEFLATED, "fast", zipfile.ZIP_STORED),
+        (zipfile.ZIP_DEFLATED, "small", zipfile.ZIP_DEFLATED),
+        (zipfile.ZIP_STORED, "fast", zipfile.ZIP_DEFLATED),
+        (zipfile.ZIP_STORED, "small", zipfile.ZIP_DEFLATED),
+    ],
+)
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_jar_is_deflated_again_when_its_directory_or_the_user_says_so(
+    method: int, compress: str, packed: int, cache: bool, source: Path, make: Make, tmp_path: Path
+) -> None:
+    data = jar_bytes(method)
+    (source / "systemvm/agent/library-1.0.jar").write_bytes(data)
+    for _ in range(2 if cache else 1):
+        out = make(source, tmp_path / "out", compress=compress, cache=cache)
+        with zipfile.ZipFile(out / "agent.zip") as archive:
+            assert archive.getinfo("library-1.0.jar").compress_type == packed
+            assert archive.read("library-1.0.jar") == data
+
+
+def test_how_it_is_packed_is_no_content(source: Path, make: Make, tmp_path: Path) -> None:
+    (source / "systemvm/agent/library-1.0.jar").write_bytes(jar_bytes(zipfile.ZIP_DEFLATED))
+    fast, small = (make(source, tmp_path / name, compress=name) for name in ("fast", "small"))
+    sizes = [(out / "agent.zip").stat().st_size for out in (fast, small)]
+    assert sizes[1] < sizes[0]
+    assert load(fast / "manifest.json").content_digest == load(small / "manifest.json").content_digest
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"PK\x03\x04" + bytes(60_000),
+        b"PK\x03\x04" + bytes(60_000) + b"PK\x05\x06" + b"\xff" * 18,
+        b"PK\x03\x04" + bytes(60_000) + b"PK\x05\x06" + bytes(6) + b"\xff\x00" + bytes(10),
+    ],
+    ids=["no end", "an end beyond the file", "no directory"],
+)
+def test_what_only_begins_like_a_jar_is_packed_all_the_same(
+    data: bytes, source: Path, make: Make, tmp_path: Path
+) -> None:
+    (source / "systemvm/agent/odd-1.jar").write_bytes(data)
+    with zipfile.ZipFile(make(source, tmp_path / "out") / "agent.zip") as archive:
+        assert archive.read("odd-1.jar") == data

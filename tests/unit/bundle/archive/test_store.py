@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bundle.archive.store import DEFAULT_LIMIT, Store, cache_root, configured_limit
+from bundle.archive.store import DEFAULT_LIMIT, Store, configured_limit
 from bundle.errors import UsageError
 from bundle.inspect.verify import verify
+from bundle.paths import cache_place
 
 Make = Callable[..., Path]
 
@@ -112,7 +113,7 @@ def test_damage_of_every_entry_does_not_reach_a_bundle(
     source: Path, make: Make, bundle_dir: Path, tmp_path: Path
 ) -> None:
     make(source, tmp_path / "one", cache=True)
-    found = [path for path in cache_root().rglob("*") if path.is_file()]
+    found = [path for path in cache_place().rglob("*") if path.is_file()]
     assert found
     for path in found:
         data = bytearray(path.read_bytes())
@@ -133,7 +134,7 @@ def test_the_folders_of_the_cache_are_open_to_all_whatever_the_umask(store: Stor
 
 def test_no_cache_writes_none(source: Path, make: Make, tmp_path: Path) -> None:
     make(source, tmp_path / "out", cache=False)
-    assert list(cache_root().iterdir()) == []
+    assert list(cache_place().iterdir()) == []
 
 
 def test_the_place_and_the_limit_come_from_the_environment(
@@ -145,9 +146,9 @@ def test_the_place_and_the_limit_come_from_the_environment(
     monkeypatch.delenv("SYSVM_CACHE")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_root() == tmp_path / "sysvm-livepatch"
+    assert cache_place() == tmp_path / "sysvm-livepatch"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert cache_root() == Path("/var/cache/sysvm-livepatch")
+    assert cache_place() == Path("/var/cache/sysvm-livepatch")
 
 
 def test_an_impossible_limit_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,7 @@ def test_a_manifest_in_another_form_is_caught(bundle_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("schema", 2, "schema 2 is unknown"),
+        ("schema", 1, "schema 1 is unknown"),
         ("digest", "crc32", "digest is 'crc32'"),
         ("epoch", -1, "epoch is not a whole number"),
         ("release", 4, "release is not a string"),

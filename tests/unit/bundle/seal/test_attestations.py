@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -15,17 +16,23 @@ from pathlib import Path
 
 import pytest
 import rfc8785
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given
 from hypothesis import strategies as st
+from securesystemslib.signer import Signature
 
 from bundle import layout
 from bundle.archive import canonical
-from bundle.errors import UsageError
+from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.verify import verify
+from bundle.seal import dsse
 from bundle.seal.components import Component, identify
 from bundle.seal.ecdsa import generate, load_private, load_public
 from bundle.seal.manifest import load
+from bundle.seal.trust import load as load_trust
 from bundle.ship.resign import sign
+from tests.unit.bundle.source.jar_sets import write_jar
 
 Make = Callable[..., Path]
 
@@ -215,13 +222,97 @@ def deb(path: Path, packer: Callable[[bytes], bytes], ending: str) -> Path:
     return path
 
 
+def test_the_signed_provenance_is_an_envelope_that_others_verify(
+    source: Path, make: Make, tmp_path: Path
+) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import SSlibKey
+
+    public = generate(tmp_path / "K")
+    out = make(source, tmp_path / "out", key=tmp_path / "K")
+    document = json.loads((out / layout.ENVELOPE).read_bytes())
+    key = SSlibKey.from_crypto(load_pem_public_key(public.read_bytes()), document["signatures"][0]["keyid"])
+    document["signatures"][0]["sig"] = base64.b64decode(document["signatures"][0]["sig"]).hex()
+    document["payload"] = base64.b64decode(document["payload"])
+    envelope = Envelope(
+        document["payload"],
+        document["payloadType"],
+        {row["keyid"]: Signature(row["keyid"], row["sig"]) for row in document["signatures"]},
+    )
+    assert list(envelope.verify([key], 1)) == [key.keyid]
+    assert envelope.payload == (out / layout.PROVENANCE).read_bytes()
+    assert envelope.payload_type == "application/vnd.in-toto+json"
+
+
+def test_an_envelope_of_another_statement_or_key_is_caught(source: Path, make: Make, tmp_path: Path) -> None:
+    public = generate(tmp_path / "K")
+    out = make(source, tmp_path / "out", key=tmp_path / "K")
+    payload = (out / layout.PROVENANCE).read_bytes()
+    data = (out / layout.ENVELOPE).read_bytes()
+    dsse.check(data, payload, load_trust(public), "x")
+    other = load_trust(generate(tmp_path / "other"))
+    with pytest.raises(CheckFailed, match="not made with the trusted key"):
+        dsse.check(data, payload, other, "x")
+    with pytest.raises(CheckFailed, match="not an envelope of the statement"):
+        dsse.check(data, payload + b" ", None, "x")
+    for broken in (b"", b"[]", b'{"payloadType": 1}', b"{" * 100_000):
+        with pytest.raises(CheckFailed, match="x: not a"):
+            dsse.check(broken, payload, None, "x")
+
+
+def test_a_shaded_pom_is_not_the_jar_and_a_classifier_is_kept(tmp_path: Path) -> None:
+    shaded = write_jar(tmp_path / "wrapper-1.0.jar", ("org.inner", "inner", "9"))
+    assert identify("wrapper-1.0.jar", shaded) == Component("generic", "wrapper", "1.0")
+    native = write_jar(tmp_path / "epoll-4.1.9.Final-linux-x86_64.jar", ("io.netty", "epoll", "4.1.9.Final"))
+    found = identify(native.name, native)
+    assert found is not None
+    assert (found.group, found.version, found.classifier) == ("io.netty", "4.1.9.Final", "linux-x86_64")
+    vendor = write_jar(tmp_path / "x-2.jar", manifest="Implementation-Vendor-Id: org.example.group\r\n")
+    assert identify("x-2.jar", vendor) == Component("maven", "x", "2", "org.example.group")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "pom", "licences"),
+    [
+        (
+            "",
+            "<licenses><license><name>MIT License</name><url>u</url></license></licenses>",
+            ("MIT License",),
+        ),
+        ("Bundle-License: https://www.apache.org/licenses/LICENSE-2.0.txt\r\n", "", None),
+        ('Bundle-License: "Apache-2.0";link="https://x, y",MIT\r\n', "", ("Apache-2.0", "MIT")),
+        ("Bundle-License: a-very-lo\r\n ng-name\r\n", "", ("a-very-long-name",)),
+    ],
+)
+def test_licences_are_those_that_the_jar_says(
+    manifest: str, pom: str, licences: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    jar = write_jar(tmp_path / "a-1.jar", ("org.a", "a", "1"), manifest=manifest, pom=pom)
+    found = identify("a-1.jar", jar)
+    assert found is not None
+    assert found.licences == (licences or ("https://www.apache.org/licenses/LICENSE-2.0.txt",))
+
+
+def test_the_libraries_of_the_console_page_are_named(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text(
+        '{"name": "@novnc/novnc", "version": "1.6.0", "license": "MPL-2.0"}'
+    )
+    found = identify("noVNC/package.json", tmp_path / "package.json")
+    assert found == Component("npm", "novnc", "1.6.0", "@novnc", licences=("MPL-2.0",))
+    (tmp_path / "jquery.js").write_text("/*\n * jQuery JavaScript Library v1.3.2\n */\n")
+    assert identify("js/jquery.js", tmp_path / "jquery.js") == Component("npm", "jquery", "1.3.2")
+    (tmp_path / "broken").write_text("{")
+    assert identify("noVNC/package.json", tmp_path / "broken") is None
+
+
 def test_jars_are_identified_by_their_own_metadata_else_by_name(tmp_path: Path) -> None:
     one = jar(tmp_path / "gson-2.10.1.jar", ("com.google.code.gson", "gson", "2.10.1"))
     assert identify("gson-2.10.1.jar", one) == Component("maven", "gson", "2.10.1", "com.google.code.gson")
     shaded = jar(tmp_path / "b-1.jar", ("org.a", "a", "9"), ("org.b", "b", "1.0"))
     assert identify("b-1.jar", shaded) == Component("maven", "b", "1.0", "org.b")
     bare = jar(tmp_path / "cloud-utils-4.22.0.0-SNAPSHOT.jar")
-    assert identify(bare.name, bare) == Component("maven", "cloud-utils", "4.22.0.0-SNAPSHOT")
+    assert identify(bare.name, bare) == Component("generic", "cloud-utils", "4.22.0.0-SNAPSHOT")
     (tmp_path / "broken.jar").write_bytes(b"no zip")
     assert identify("broken.jar", tmp_path / "broken.jar") == Component("generic", "broken.jar")
 
@@ -250,18 +341,26 @@ def test_ordinary_files_are_no_components(tmp_path: Path) -> None:
 def test_the_bill_of_materials_is_valid_cyclonedx(source: Path, make: Make, tmp_path: Path) -> None:
     agent = source / "systemvm/agent"
     (agent / "packages").mkdir()
-    jar(agent / "gson-2.10.1.jar", ("com.google.code.gson", "gson", "2.10.1"))
+    licence = "<licenses><license><name>Apache License, Version 2.0</name></license></licenses>"
+    write_jar(agent / "gson-2.10.1.jar", ("com.google.code.gson", "gson", "2.10.1"), pom=licence)
+    write_jar(agent / "odd-1.jar", manifest="Bundle-License: A licence of our own\r\n")
     deb(agent / "packages/python3-netaddr_0.7.19-5_all.deb", gzip.compress, ".gz")
     out = make(source, tmp_path / "out")
     data = (out / layout.SBOM).read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(data) is None
     document = json.loads(data)
-    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     assert "timestamp" not in document["metadata"]
     purls = {row["purl"] for row in document["components"] if "purl" in row}
     assert purls == {
         "pkg:maven/com.google.code.gson/gson@2.10.1",
+        "pkg:generic/odd@1",
         "pkg:deb/debian/python3-netaddr@0.7.19-5?arch=all",
     }
+    licences = {
+        row["name"]: row["licenses"][0]["license"] for row in document["components"] if "licenses" in row
+    }
+    assert licences == {"gson": {"id": "Apache-2.0"}, "odd": {"name": "A licence of our own"}}
     files = {
         row["name"]: row["hashes"][0]["content"] for row in document["components"] if row["type"] == "file"
     }
@@ -269,4 +368,4 @@ def test_the_bill_of_materials_is_valid_cyclonedx(source: Path, make: Make, tmp_
     assert files == {name: manifest.files[name].sha256 for name in ("agent.zip", "cloud-scripts.tgz")}
     from cyclonedx.model.bom import Bom
 
-    assert len(Bom.from_json(document).components) == 4
+    assert len(Bom.from_json(document).components) == 5

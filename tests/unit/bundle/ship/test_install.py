@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from bundle import layout
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from bundle.seal.ecdsa import generate
 from bundle.ship.iso import make_iso
+from bundle.ship.layouts import KINDS, layout_of
 from bundle.ship.packages import make_deb, make_rpm
-from bundle.ship.stage import BACKUP, LAYOUTS, stage
+from bundle.ship.stage import BACKUP, stage
 
 Make = Callable[..., Path]
 VMS = Path("usr/share/cloudstack-common/vms")
@@ -40,19 +40,57 @@ def newer(source: Path, make: Make, tmp_path: Path) -> Path:
     return make(source, tmp_path / "newer")
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_files_get_the_place_and_mode_of_the_layout(name: str, bundle_dir: Path, host: Path) -> None:
     old = os.umask(0o077)
     try:
         staged = stage(bundle_dir, name, host)
     finally:
         os.umask(old)
-    place = host / LAYOUTS[name].folder
+    place = host / layout_of(name, "4.22").folder
     assert digests(place) == digests(bundle_dir)
     assert {(place / file).stat().st_mode & 0o7777 for file in layout.PAYLOAD} == {0o644}
     assert place.stat().st_mode & 0o7777 == 0o755
     assert staged.backup is None
-    assert sorted(path.name for path in place.iterdir()) == sorted(layout.PAYLOAD)
+    assert sorted(path.name for path in place.iterdir()) == sorted([*layout.PAYLOAD, layout.MANIFEST])
+
+
+OLD = {
+    "management": "usr/share/cloudstack-common/vms",
+    "kvm": "usr/share/cloudstack-common/vms",
+    "xenserver": "opt/xensource/packages/iso",
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("release", ["4.14", "4.16"])
+def test_hosts_of_releases_with_a_cd_get_the_image_only(
+    name: str, release: str, source: Path, make: Make, host: Path, tmp_path: Path
+) -> None:
+    out = make(source, tmp_path / "out", release=release)
+    staged = stage(out, name, host)
+    assert staged.files == (host.resolve() / OLD[name] / "systemvm.iso",)
+    found = read_iso(staged.files[0])
+    assert found == {row: (out / row).read_bytes() for row in ("agent.zip", "cloud-scripts.tgz")}
+    assert [path.name for path in (host / OLD[name]).iterdir()] == ["systemvm.iso"]
+    assert stage(out, name, host).backup is None
+
+
+def test_what_is_installed_can_be_proven_where_it_lies(
+    source: Path, make: Make, newer: Path, host: Path, tmp_path: Path, sysvm: Callable
+) -> None:
+    public = generate(tmp_path / "K")
+    signed = make(source, tmp_path / "signed", key=tmp_path / "K")
+    stage(signed, "kvm", host)
+    done = sysvm("bundle", "verify", host / VMS, "--trust", public)
+    assert (done.returncode, "verified, signed by the trusted key" in done.stdout) == (0, True)
+    assert sysvm("bundle", "diff", host / VMS, signed).stdout == "no difference\n"
+    stage(newer, "kvm", host)
+    assert not (host / VMS / layout.MANIFEST_SIGNATURE).exists()
+    assert sysvm("bundle", "verify", host / VMS, "--trust", public).returncode == 1
+    (host / VMS / "agent.zip").write_bytes(b"other")
+    broken = sysvm("bundle", "verify", host / VMS)
+    assert (broken.returncode, "agent.zip" in broken.stderr) == (1, True)
 
 
 def test_the_former_files_are_kept(bundle_dir: Path, newer: Path, host: Path) -> None:
@@ -60,6 +98,7 @@ def test_the_former_files_are_kept(bundle_dir: Path, newer: Path, host: Path) ->
     staged = stage(newer, "kvm", host)
     assert staged.backup == host / VMS / BACKUP
     assert digests(staged.backup) == digests(bundle_dir)
+    assert (staged.backup / layout.MANIFEST).read_bytes() == (bundle_dir / layout.MANIFEST).read_bytes()
     assert digests(host / VMS) == digests(newer)
 
 
@@ -92,63 +131,6 @@ def test_a_link_that_leads_out_of_the_root_is_refused(bundle_dir: Path, host: Pa
     with pytest.raises(UsageError, match="leads out of"):
         stage(bundle_dir, "kvm", host)
     assert not list((tmp_path / "outside").iterdir())
-
-
-def test_the_deb_holds_the_same_content(bundle_dir: Path, tmp_path: Path) -> None:
-    make_deb(bundle_dir, "management", tmp_path / "x.deb")
-    subprocess.run(["dpkg", "-x", tmp_path / "x.deb", tmp_path / "root"], check=True)
-    assert digests(tmp_path / "root" / VMS) == digests(bundle_dir)
-    listing = subprocess.run(
-        ["dpkg", "-c", tmp_path / "x.deb"], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line for line in listing.splitlines() if not line.endswith("/")]
-    assert len(rows) == 3
-    assert all(row.startswith("-rw-r--r-- root/root") for row in rows)
-    control = subprocess.run(
-        ["dpkg", "-f", tmp_path / "x.deb"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "Package: cloudstack-systemvm-patch\n" in control
-    assert "Version: 4.22.0.0+sysvm." in control
-
-
-def test_the_deb_installs_over_cloudstack_common_and_gives_its_files_back(
-    bundle_dir: Path, host: Path
-) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("dpkg --root installs for root only")
-    admin = host / "var/lib/dpkg"
-    for name in ("info", "updates"):
-        (admin / name).mkdir(parents=True)
-    (admin / "status").touch()
-    (host / VMS).mkdir(parents=True)
-    for name in layout.PAYLOAD:
-        (host / VMS / name).write_text("from cloudstack-common\n")
-    package = host.parent / "x.deb"
-    make_deb(bundle_dir, "management", package)
-    dpkg = ["dpkg", f"--root={host}", "--force-script-chrootless", "--force-not-root", "--log=/dev/null"]
-    subprocess.run([*dpkg, "--install", package], check=True, capture_output=True)
-    assert digests(host / VMS) == digests(bundle_dir)
-    subprocess.run([*dpkg, "--purge", "cloudstack-systemvm-patch"], check=True, capture_output=True)
-    assert (host / VMS / "agent.zip").read_text() == "from cloudstack-common\n"
-    assert sorted(path.name for path in (host / VMS).iterdir()) == sorted(layout.PAYLOAD)
-
-
-def test_the_rpm_holds_the_same_content(bundle_dir: Path, tmp_path: Path) -> None:
-    make_rpm(bundle_dir, "xenserver", tmp_path / "x.rpm")
-    listing = subprocess.run(
-        ["rpm", "-qlvp", tmp_path / "x.rpm"], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split() for line in listing.splitlines()]
-    assert [(row[0], row[2], row[3], row[-1]) for row in rows] == [
-        ("-rw-r--r--", "root", "root", f"/opt/xensource/packages/resources/{name}") for name in layout.PAYLOAD
-    ]
-    sums = subprocess.run(
-        ["rpm", "-qp", "--qf", "[%{FILEDIGESTS} %{FILENAMES}\n]", tmp_path / "x.rpm"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert {Path(line.split()[1]).name: line.split()[0] for line in sums.splitlines()} == digests(bundle_dir)
 
 
 @pytest.mark.parametrize(("make_package", "name"), [(make_deb, "x.deb"), (make_rpm, "x.rpm")])
@@ -235,9 +217,33 @@ def test_only_a_bundle_of_the_trusted_key_is_installed(bundle_dir: Path, host: P
 
 def test_the_commands_print_what_they_made(bundle_dir: Path, host: Path, sysvm: Callable) -> None:
     done = sysvm("bundle", "stage", bundle_dir, "--layout", "kvm", "--root", host)
-    assert done.stdout.splitlines() == [str(host / VMS / name) for name in layout.PAYLOAD]
-    assert sysvm("bundle", "stage", bundle_dir, "--deb", "x.deb", "--rpm", "x.rpm").stdout == "x.deb\nx.rpm\n"
+    assert done.stdout.splitlines() == [str(host / VMS / name) for name in (*layout.PAYLOAD, layout.MANIFEST)]
+    packages = sysvm("bundle", "stage", bundle_dir, "--deb", "x.deb", "--rpm", "x.rpm")
+    assert packages.stdout == "x.deb\nx.rpm\n"
+    assert packages.stderr.count("without a build number packages do not order by time") == 2
     nothing = sysvm("bundle", "stage", bundle_dir)
     assert nothing.returncode == 2
     assert "--root DEST, --deb FILE or --rpm FILE" in nothing.stderr
     assert sysvm("bundle", "iso", bundle_dir, "-o", "x.iso").returncode == 2
+
+
+def test_an_older_build_or_release_takes_the_place_of_a_newer_one_only_on_demand(
+    source: Path, make: Make, host: Path, tmp_path: Path, sysvm: Callable
+) -> None:
+    bundles = {
+        (release, build): make(source, tmp_path / f"{release}-{build}", release=release, build=build)
+        for release, build in (("4.21", 9), ("4.22", 5), ("4.22", 7))
+    }
+    stage(bundles["4.21", 9], "kvm", host)
+    stage(bundles["4.22", 7], "kvm", host)
+    for older, words in (
+        (("4.22", 5), "build 5 of 4.22.0.0 is older"),
+        (("4.21", 9), "release 4.21.0.0 is older"),
+    ):
+        with pytest.raises(CheckFailed, match=words) as caught:
+            stage(bundles[older], "kvm", host)
+        assert "--allow-downgrade" in caught.value.hint
+        assert digests(host / VMS) == digests(bundles["4.22", 7])
+    done = sysvm("bundle", "stage", bundles["4.22", 5], "--root", host, "--allow-downgrade")
+    assert done.returncode == 0
+    assert digests(host / VMS) == digests(bundles["4.22", 5])

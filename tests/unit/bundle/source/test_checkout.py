@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,34 +142,6 @@ def test_building_without_jars_is_said(checkout: Path, script: Path, sysvm: Call
     assert "note: agent.zip has no jars" in done.stderr
 
 
-def test_jars_come_from_a_maven_target(checkout: Path, make: Make, tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    (target / "dependencies").mkdir(parents=True)
-    (target / "cloud-systemvm-4.22.0.0.jar").write_bytes(b"PK\x05\x06" + bytes(18))
-    (target / "dependencies" / "gson-2.10.1.jar").write_bytes(b"PK\x05\x06" + bytes(18))
-    (target / "cloud-systemvm-4.22.0.0-sources.jar").write_bytes(b"never shipped")
-    out = make(checkout, tmp_path / "out", agent_jars=target)
-    with zipfile.ZipFile(out / "agent.zip") as archive:
-        jars = [name for name in archive.namelist() if name.endswith(".jar")]
-    assert jars == ["cloud-systemvm-4.22.0.0.jar", "gson-2.10.1.jar"]
-
-
-@pytest.mark.parametrize("place", ["vms/agent.zip", "agent.zip"])
-def test_jars_come_out_of_the_agent_zip_of_an_installed_package(
-    place: str, checkout: Path, make: Make, tmp_path: Path
-) -> None:
-    archive = tmp_path / "cloudstack-common" / place
-    archive.parent.mkdir(parents=True)
-    with zipfile.ZipFile(archive, "w") as file:
-        for name in ("gson-2.10.1.jar", "run.sh", "../evil.jar", "packages/inner.jar", "x-sources.jar"):
-            file.writestr(name, name)
-    out = make(checkout, tmp_path / "place" / "out", agent_jars=tmp_path / "cloudstack-common")
-    with zipfile.ZipFile(out / "agent.zip") as file:
-        assert [name for name in file.namelist() if name.endswith(".jar")] == ["gson-2.10.1.jar"]
-        assert file.read("gson-2.10.1.jar") == b"gson-2.10.1.jar"
-    assert [path.name for path in (tmp_path / "place").iterdir()] == ["out"]
-
-
 def test_a_broken_agent_zip_is_refused(checkout: Path, make: Make, tmp_path: Path) -> None:
     (tmp_path / "agent.zip").write_bytes(b"PK broken")
     with pytest.raises(UsageError, match="not a sound zip archive"):
@@ -242,3 +213,35 @@ def test_the_version_is_cloudstacks_and_not_the_parents(checkout: Path) -> None:
 )
 def test_versions_are_four_numbers(name: str, full: str) -> None:
     assert full_version(name) == full
+
+
+def test_a_tree_that_is_newer_than_the_catalogue_is_built_on_demand_and_marked(
+    tmp_path: Path, script: Path, sysvm: Callable
+) -> None:
+    tree = checkout_tree.make_checkout(tmp_path / "tree", "4.23.0.0-SNAPSHOT")
+    build = ("bundle", "build", "--source", tree, "--script", script, "-o", "out")
+    refused = sysvm(*build)
+    assert (refused.returncode, "--next builds it by the rules of 4.22" in refused.stderr) == (2, True)
+    done = sysvm(*build, "--next")
+    assert (done.returncode, "built by the rules of 4.22" in done.stderr) == (0, True)
+    facts = load(tmp_path / "out/manifest.json").facts
+    assert (facts.release, facts.row, facts.version, facts.label) == (
+        "4.22",
+        "newest",
+        "4.23.0.0",
+        "SNAPSHOT",
+    )
+    assert "newer than the catalogue was" in sysvm("bundle", "verify", "out").stdout
+    known = checkout_tree.make_checkout(tmp_path / "known")
+    text = sysvm("bundle", "diff", known, "out").stdout
+    assert "verdict: unknown" in text
+    assert "it is not known whether the base image of 4.22.0.0 suffices" in text
+
+
+def test_next_is_for_newer_trees_only(tmp_path: Path, make: Make) -> None:
+    facts = load(
+        make(checkout_tree.make_checkout(tmp_path / "tree"), tmp_path / "out", newest=True) / "manifest.json"
+    ).facts
+    assert (facts.row, facts.release, facts.label) == ("own", "4.22", "SNAPSHOT")
+    with pytest.raises(UsageError, match="unknown release"):
+        make(checkout_tree.make_checkout(tmp_path / "old", "3.0.0.0"), tmp_path / "x", newest=True)

@@ -157,7 +157,7 @@ def test_the_mode_rules_of_the_scripts(
     ("path", "kind", "mode"),
     [
         ("run.sh", "file", 0o555),
-        ("certs", "dir", 0o555),
+        ("certs", "dir", 0o755),
         ("gson-2.10.1.jar", "file", 0o644),
         ("packages", "dir", 0o755),
         ("packages/packages.ini", "file", 0o644),

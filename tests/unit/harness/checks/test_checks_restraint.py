@@ -32,7 +32,15 @@ from tests.unit.harness.world import (
     world,
 )
 
+
+def _job_of_cron(made: World) -> None:
+    """Let cron run before, and a job of it at the moment that is looked at."""
+    for moment, workers in ((made.before, ()), (made.patched, ((411, 8000),)), (made.after, ())):
+        moment.units["cron.service"] = Unit("cron.service", 410, 910, workers)
+
+
 HARMLESS: dict[str, Mutation] = {
+    "a job of cron": _job_of_cron,
     "counters and dates of iptables": change_text(
         "rules.iptables",
         IPTABLES.replace("[5:300]", "[99:9]").replace("00:00:00", "11:11:11").replace("[1:60]", "[7:7]"),

@@ -78,7 +78,17 @@ def test_a_golden_machine_writes_its_ram_to_the_file_and_a_restore_does_not(spec
     arguments = restored.qemu_arguments()
     assert any("mem-path=/g/system.ram,share=off" in argument for argument in arguments)
     assert arguments[-4:] == ["-incoming", "defer", "-global", "migration.announce-rounds=0"]
-    assert "-global" not in frozen.qemu_arguments()
+    assert "migration.announce-rounds=0" not in frozen.qemu_arguments()
+
+
+def test_an_emulated_guest_takes_itself_for_one_of_kvm_and_waits_for_its_command_line(spec):
+    emulated = replace(spec, accelerator=accel.TCG)
+    assert "qemu64-x86_64-cpu.tcg-cpuid=off" in emulated.qemu_arguments()
+    root = ET.fromstring(domain.render(emulated))
+    assert root.findtext("sysinfo/chassis/entry[@name='manufacturer']") == "KVM"
+    real = replace(spec, accelerator=accel.KVM_CANDIDATES[0])
+    assert not any("tcg-cpuid" in argument for argument in real.qemu_arguments())
+    assert ET.fromstring(domain.render(real)).find("sysinfo/chassis") is None
 
 
 def test_nics_come_in_the_order_of_the_topology(spec):

@@ -135,11 +135,15 @@ def test_volatile_paths_are_left_out_with_a_reason() -> None:
     def snapshot(*paths: str) -> files.Snapshot:
         return files.Snapshot(("/",), {p: files.Entry(p, "file", 0o644, "root", "root") for p in paths})
 
-    volatile = "/opt/cloud/bin/cs/__pycache__/x.pyc", "/var/cache/cloud/agent.zip"
+    volatile = (
+        "/opt/cloud/bin/cs/__pycache__/x.pyc", "/var/cache/cloud/agent.zip",
+        "/root/basic_monitor_results.json", "/root/advanced_failing_health_checks",
+    )  # fmt: skip
     differences = files.diff(snapshot(*volatile), snapshot("/etc/new"))
     assert [str(d) for d in differences] == ["/etc/new: added (file, 0644, root:root)"]
     assert all(reviewed.reason("path", path) for path in volatile)
     assert reviewed.reason("path", "/var/cache/cloud/cloud-scripts-signature") is None
+    assert reviewed.reason("path", "/root/health_checks_data.json") is None
 
 
 def test_attributes_are_compared_when_both_sides_have_them() -> None:

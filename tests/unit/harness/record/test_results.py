@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bundle import files
 from bundle.errors import InfrastructureError, UsageError
 from harness.record import results
 
@@ -56,7 +57,7 @@ def test_a_taken_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_place_of_latest_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "latest").mkdir()
-    with pytest.raises(InfrastructureError, match=r"cannot switch .*latest"):
+    with pytest.raises(InfrastructureError, match=r"cannot write .*latest"):
         results.create(tmp_path, "one")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".latest")]
 
@@ -74,12 +75,12 @@ def test_a_log_stays_inside_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_appears_whole_and_replaces(tmp_path: Path) -> None:
-    results.write_whole(tmp_path / "x", "one")
-    results.write_whole(tmp_path / "x", "two")
+    files.write(tmp_path / "x", "one")
+    files.write(tmp_path / "x", "two")
     assert (tmp_path / "x").read_text() == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_file_in_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match=r"cannot write .*No such file"):
-        results.write_whole(tmp_path / "no" / "x", "one")
+        files.write(tmp_path / "no" / "x", "one")

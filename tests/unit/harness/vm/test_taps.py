@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from bundle.errors import InfrastructureError, UsageError
 from harness import network
 from harness.cli import run as run_command
-from harness.machine import domain
+from harness.machine import accel, domain
 from harness.machine.domain import Nic
 from harness.vm import backends, taps
 from harness.vm.around import around
@@ -48,7 +48,7 @@ def test_the_guest_has_the_same_devices_as_on_loopback():
     for backend in (Loopback(), Taps()):
         ends, _ = nics_of(plan, backend)
         nics = tuple(Nic(nic.mac, end, 0x10) for nic, end in zip(plan.nics, ends, strict=True))
-        spec = domain.DomainSpec("d", "u", None, None, None, nics=nics)
+        spec = domain.DomainSpec("d", "u", accel.TCG, None, None, nics=nics)
         devices.append([word for word in spec.qemu_arguments() if word.startswith("virtio-net-pci")])
     assert devices[0] == devices[1] != []
 

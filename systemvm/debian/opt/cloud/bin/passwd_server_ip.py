@@ -5,14 +5,18 @@ The protocol is that of the guest's password script: a GET with the header ``Dom
 """
 
 import sys
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
+from threading import Lock
 
 sys.dont_write_bytecode = True
 
 from cloudrules import passwordfile  # noqa: E402 (byte code is switched off first)
 
 PORT = 8080
+# One machine of a tenant must not keep the others from their passwords.
+MOST_CONNECTIONS, MOST_OF_ONE_CLIENT = 256, 8
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,6 +50,32 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     """A server that does not ask DNS for its own name before it listens, as the base class would."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments):
+        """Start with nobody connected."""
+        self._lock = Lock()
+        self._clients = Counter()
+        super().__init__(*arguments)
+
+    def verify_request(self, _request, client_address):
+        """Refuse a client that is one too many; its connection is closed without an answer."""
+        client = client_address[0]
+        with self._lock:
+            if sum(self._clients.values()) >= MOST_CONNECTIONS or self._clients[client] >= MOST_OF_ONE_CLIENT:
+                return False
+            self._clients[client] += 1
+        return True
+
+    def process_request_thread(self, request, client_address):
+        """Serve a client, and forget it."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._clients[client_address[0]] -= 1
+                self._clients += Counter()  # without those that have no connection left
 
     def server_bind(self):
         """Bind, and call the server by its address."""

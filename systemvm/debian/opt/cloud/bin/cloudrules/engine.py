@@ -9,6 +9,7 @@ those are left out and named, and the others are in force (docs/adr/0036-a-messa
 from __future__ import annotations
 
 import fcntl
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -22,18 +23,51 @@ from .state import State, make
 from .topology import read
 
 LOCK = Path("/run/cloud/rules.lock")
+# A live patch holds the lock from its plan to its end. Management waits 600 s for a set of rules.
+LOCK_LIMIT = 560.0
+# The journal of a live patch: once the lock is free, it belongs to one that died half way.
+JOURNAL = Path("/var/lib/cloud-livepatch/attempt/phase")
+RECOVER = "/var/lib/cloud-livepatch/patch-sysvms.sh --recover"
 
 # A message that is not in force, and why.
 Trouble = Tuple[Message, str]
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    """Let one program at a time change the rules."""
+def _locked(limit: float = LOCK_LIMIT) -> Iterator[None]:
+    """Let one program at a time change the rules; a live patch is one, too.
+
+    Raises:
+        Failed: another program kept the lock for ``limit`` seconds.
+    """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + limit
     with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not _try(lock.fileno()):
+            if time.monotonic() >= deadline:
+                raise Failed(
+                    f"{LOCK} was held for {limit:.0f} s by a live patch or other rules; try again later"
+                )
+            time.sleep(0.05)
         yield
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _refuse_half_patched() -> None:
+    """Refuse what the end of an interrupted patch would write over.
+
+    Raises:
+        Failed: a live patch has begun to change this VM and was neither finished nor undone.
+    """
+    if JOURNAL.exists():
+        raise Failed(f"an interrupted live patch has to be finished or undone first: run {RECOVER}")
 
 
 def process(messages: Sequence[Message]) -> List[Trouble]:
@@ -41,9 +75,15 @@ def process(messages: Sequence[Message]) -> List[Trouble]:
 
     Returns:
         The messages that are not in force, in their order, each with the reason; the others are in force.
+
+    Raises:
+        Failed: other rules or a live patch keep the lock, or an interrupted patch is in the way; nothing was touched.
     """
     with _locked():
-        return _settle(list(messages)) if messages else []
+        if not messages:
+            return []
+        _refuse_half_patched()
+        return _settle(list(messages))
 
 
 def _settle(messages: List[Message]) -> List[Trouble]:

@@ -49,19 +49,20 @@ def _metadata_row(value: Any) -> List[Any]:
     if text is not None:
         text = fields.content(text)
         if folder == "userdata":
-            _decoded(text)
+            decode_user_data(text)
     return [folder, fields.file_name(value[1]), text]
 
 
-def _decoded(text: str) -> bytes:
-    """Return user data without its base64, whose padding may be missing."""
+def decode_user_data(text: str) -> bytes:
+    """Return user data without its base64, whose padding may be missing.
+
+    Raises:
+        Refused: it is not base64.
+    """
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (ValueError, binascii.Error):
         raise Refused("the user data is not base64") from None
-
-
-decode_user_data = _decoded
 
 
 def _rule_keys(networks: Shape, *more: Key) -> Shape:

@@ -93,13 +93,16 @@ def commands(
 
 
 def _named(state: State) -> Set[str]:
-    """Return the interfaces that the messages speak of."""
+    """Return the interfaces that the messages speak of; those of the command line are its own alone."""
     addresses = {
         row["public_ip"] for message in state.of("ips") for row in message["ip_address"] if row["add"]
     }
     addresses |= {message["router_guest_ip"] for message in state.of("guestnetwork") if message["add"]}
     rows = [row for found in state.topology.addresses.values() for row in found]
-    return {row["device"] for row in rows if row["public_ip"] in addresses}
+    named = {row["device"] for row in rows if row["public_ip"] in addresses}
+    if state.everything:
+        named |= {row["device"] for row in rows if state.topology.config.get(row["device"] + "ip")}
+    return named
 
 
 def check(state: State) -> None:
@@ -110,7 +113,7 @@ def check(state: State) -> None:
     plugged = system.devices()
     target = wanted(state.topology, state.primary)
     missing = sorted(device for device in target if device not in plugged)
-    refused = missing if state.everything else sorted(set(missing) & _named(state))
+    refused = sorted(set(missing) & _named(state))
     if refused:
         raise Refused(f"no interface {' '.join(refused)} is plugged (there are {' '.join(plugged)})")
     if missing:

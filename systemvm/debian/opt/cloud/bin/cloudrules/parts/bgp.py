@@ -39,7 +39,8 @@ def render(name: str, peers: Dict[str, Dict[str, Any]], own_id: str = "") -> str
         lines += [f"router bgp {number}", " no bgp ebgp-requires-policy"]
         if own_id:
             lines.append(f" bgp router-id {own_id}")
-        lines += [line for row in own for line in _neighbours(row)]
+        # A peer of several guest networks comes once for each.
+        lines += list(dict.fromkeys(line for row in own for line in _neighbours(row)))
         for family, key in (("ipv4", "guest_ip4_cidr"), ("ipv6", "guest_ip6_cidr")):
             networks = sorted({row[key] for row in own if row.get(key)})
             if networks:

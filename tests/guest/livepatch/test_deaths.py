@@ -1,0 +1,90 @@
+"""The worker dies alone: the caller's side finishes or undoes at once; and it dies again while that goes on."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.guest.livepatch import walk
+from tests.guest.livepatch.lab import JOURNAL
+
+CHUNKS = 4
+SAMPLE = 8  # a chunk
+TYPES = ("router", "secstorage", "consoleproxy", "ilbvm")
+
+
+def _die_alone(stage, type_, story, point, again=""):
+    """Kill the worker at a point, and the recovery that follows at another; returns what was wrong."""
+    what = f"{type_}, {story}, killed at {point}, then at {again or 'no'} point"
+    with stage.clone(type_) as lab:
+        run = lab.patch(
+            walk.BUNDLE[story](),
+            LIVEPATCH_CRASH_AT=str(point),
+            LIVEPATCH_CRASH_WHOLE="",
+            LIVEPATCH_CRASH_AGAIN=str(again),
+        )
+        try:
+            if again and (lab.root / JOURNAL / "attempt").exists():
+                done = lab.run("--recover")
+                if done.status:
+                    return f"{what}: the recovery ended with {done}"
+                walk.judge(lab, stage, what, services=True)
+            else:
+                # Before anybody calls again.
+                verdict = walk.judge(lab, stage, what, services=True)
+                if (run.status == 0) != (verdict == "new") or run.output.count(":") != (run.status == 0):
+                    return f"{what}: the VM is {verdict}, the answer {run}"
+            walk.converge(lab, stage, what, second=False)
+        except walk.Mixed as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_the_vm_is_old_or_new_at_once_when_the_worker_alone_dies(stage, tally, request, chunk):
+    full = request.config.getoption("--full")
+    draw = random.Random(f"{request.config.getoption('--seed')} deaths {chunk}")
+    rows = []
+    for type_ in TYPES if full else [TYPES[chunk % len(TYPES)]]:
+        stage.prepare(type_)
+        for story in ("patch", "rollback"):
+            rows += [(type_, story, n) for n in range(1, len(walk.points(stage, type_, story)) + 1)]
+    rows = rows[chunk::CHUNKS] if full else draw.sample(rows, SAMPLE)
+    mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
+    tally("death of the worker", len(rows), len(mixed))
+    assert not mixed, "\n".join(mixed)
+
+
+@pytest.mark.pair_walk
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
+    draw = random.Random(f"{request.config.getoption('--seed')} pairs {chunk}")
+    whole = request.config.getoption("--pair-walk")
+    rows = []
+    for type_ in TYPES if whole else [TYPES[chunk % len(TYPES)]]:
+        stage.prepare(type_)
+        for story in ("patch", "rollback"):
+            count = len(walk.points(stage, type_, story))
+            rows += [(type_, story, first, again) for first in range(1, count + 1) for again in range(1, 33)]
+    rows = rows[chunk::CHUNKS] if whole else draw.sample(rows, SAMPLE)
+    mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
+    tally("pair walk", len(rows), len(mixed))
+    assert not mixed, "\n".join(mixed)
+
+
+def test_somebody_stays_when_the_caller_goes(lab):
+    """The session is lost, and then the worker is killed: what stayed behind undoes the patch, and nobody calls."""
+    before = lab.state()
+    (lab.unit("dnsmasq") / "delay").write_text("2\n")
+    lab.land(walk.BUNDLE["patch"]())
+    process = lab.start(
+        "-c",
+        "bash /var/cache/cloud/patch-sysvms.sh & front=$!; until [[ -e /run/lab/restarted ]]; do sleep 0.01; done;"
+        "kill -HUP $front; wait $front; echo $?; read -r worker </run/cloud-livepatch.lock; kill -KILL $worker;"
+        f"for i in {{1..400}}; do [[ -d /{JOURNAL}/attempt ]] || break; sleep 0.05; done",
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert stdout == b"129\n", (stdout, stderr)
+    assert lab.state() == before
+    assert lab.status()["state"] == "rolled-back"

@@ -1,0 +1,281 @@
+"""What belongs to somebody else: an operator's files and links, other people's archives, locks and keys."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.guest.livepatch import bundles, plays_refusals
+from tests.guest.livepatch.lab import AGENT, JOURNAL, LANDING, differences
+
+SETUP = Path(__file__).resolve().parents[3] / "systemvm/debian/opt/cloud/bin/setup"
+ARCHIVES = LANDING[:2]
+LOG = "var/log/livepatchsystemvm.log"
+
+
+def _landed(lab):
+    return [name for name in ARCHIVES if (lab.root / "var/cache/cloud" / name).exists()]
+
+
+# -- the landing folder and the boot -------------------------------------------------------------------------------
+
+
+def test_no_boot_finds_what_a_run_rolled_back_failed_or_died_with(stage):
+    """Boot installs whatever lies in the landing folder, unchecked where the template is an old one."""
+    with stage.clone("router") as lab:
+        assert lab.patch(bundles.broken()).status == 1
+        assert _landed(lab) == []
+    with stage.clone("router") as lab:
+        (lab.root / "usr/local/sbin/install").write_text("#!/bin/sh\nexit 1\n")
+        (lab.root / "usr/local/sbin/install").chmod(0o755)
+        assert "nothing changed" in lab.patch(bundles.new()).output
+        assert _landed(lab) == []
+    for point in (2, 6, 20):
+        with stage.clone("router") as lab:
+            lab.patch(bundles.new(), LIVEPATCH_CRASH_AT=str(point))
+            assert _landed(lab) == []
+
+
+def test_a_refused_bundle_is_found_by_a_second_try_by_hand(lab):
+    older = bundles.make(replace(bundles.new_content(), version="4.20.2.0", release="4.20"))
+    assert lab.patch(older).status == 2
+    assert _landed(lab) == []
+    assert lab.run("--allow-downgrade").output == f"version:{older.signature} \n"
+    assert not (lab.root / JOURNAL / "landed").exists()
+
+
+def _boot_takes(lab, bundle):
+    """Ask the boot's own check about a landed bundle."""
+    target = lab.root / "opt/cloud/bin/setup"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("common.sh", "trust.sh"):
+        shutil.copy(SETUP / name, target / name)
+    (target / "trust.sh").write_text(
+        (target / "trust.sh").read_text().replace("SCRIPT_WAIT=30", "SCRIPT_WAIT=0")
+    )
+    lab.land(bundle)
+    code = (
+        "set -eu; cd /opt/cloud/bin/setup; . ./common.sh; . ./trust.sh; mkdir -p /run/cloud; bundle_trusted"
+    )
+    process = lab.start("-c", code)
+    process.communicate(timeout=60)
+    return process.returncode == 0
+
+
+def test_the_boot_trusts_nothing_that_a_live_patch_would_refuse(stage):
+    key, other = plays_refusals._key(), plays_refusals._key()
+    good = plays_refusals.signed(bundles.new_content(), key)
+    foreign = plays_refusals.signed(bundles.new_content(), other)
+    arm = plays_refusals.signed(replace(bundles.new_content(), architecture="arm64"), key)
+    newer = plays_refusals.signed(replace(bundles.new_content(), minimum_template="4.99"), key)
+    cases = {
+        "signed": (good, True),
+        "unsigned": (bundles.new(), False),
+        "signed by another": (foreign, False),
+        "another agent": (replace(good, agent=bundles.old().agent), False),
+        "other scripts": (replace(good, scripts=bundles.broken().scripts), False),
+        "a script of CloudStack": (replace(good, script="#!/bin/bash\nexit 0\n"), False),
+        "another architecture": (arm, False),
+        "a newer template": (newer, False),
+    }
+    with stage.clone("router") as lab:
+        plays_refusals._trust(key)(lab)
+        assert {name: _boot_takes(lab, bundle) for name, (bundle, _) in cases.items()} == {
+            name: taken for name, (_, taken) in cases.items()
+        }
+
+
+def test_the_boot_takes_what_cloudstack_uploads_where_no_key_is_installed(lab):
+    assert _boot_takes(lab, replace(bundles.new(), script="#!/bin/bash\nexit 0\n"))
+    assert _boot_takes(lab, bundles.new())
+    assert not _boot_takes(lab, bundles.make(replace(bundles.new_content(), architecture="arm64")))
+
+
+def test_the_boot_fails_closed_for_a_key_that_is_a_dangling_link(lab):
+    key = lab.root / "etc/cloudstack/livepatch-trust.pem"
+    key.parent.mkdir(exist_ok=True)
+    key.symlink_to("/nowhere")
+    assert not _boot_takes(lab, bundles.new())
+
+
+# -- an operator's files -------------------------------------------------------------------------------------------
+
+NEW_PATHS = ("opt/cloud/bin/added.sh", "etc/cloud.d/secret")
+
+
+@pytest.mark.parametrize("path", NEW_PATHS)
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("there", ["the release's", "the operator's", "a link"])
+def test_a_file_where_the_release_ships_its_first_is_kept_beside(lab, path, strict, there):
+    file, shipped = lab.root / path, bundles.new_content().scripts[path][0]
+    file.parent.mkdir(exist_ok=True)
+    if there == "a link":
+        file.symlink_to("/etc/hostname")
+    else:
+        file.write_bytes(shipped if there == "the release's" else b"the operator's\n")
+    before = lab.state()
+    run = lab.patch(bundles.new(), *(["--strict"] if strict else []))
+    kept = file.with_name(file.name + ".dist-old")
+    if there == "the release's":
+        assert run.status == 0 and not os.path.lexists(kept), run
+    elif strict:
+        assert run.status == 2 and f"/{path} was changed" in run.output, run
+        assert lab.state() == before
+    else:
+        assert run.status == 0 and file.read_bytes() == shipped, run
+        assert f"/{path} was changed" in lab.read(LOG)
+        assert kept.is_symlink() if there == "a link" else kept.read_bytes() == b"the operator's\n"
+
+
+@pytest.mark.parametrize("archive", ["missing", "damaged"])
+def test_unknown_is_not_unchanged(lab, archive):
+    (lab.root / JOURNAL / "installed.manifest").unlink()
+    kept = lab.root / "usr/share/cloud/cloud-scripts.tgz"
+    if archive == "missing":
+        kept.unlink()
+    else:
+        kept.write_bytes(kept.read_bytes()[:200])
+    (lab.root / "etc/cron.hourly/watch").write_text("the operator's\n")
+    assert lab.patch(bundles.new(), "--strict").status == 2
+    assert lab.patch(bundles.new()).status == 0
+    assert lab.read("etc/cron.hourly/watch.dist-old") == "the operator's\n"
+    assert "what the installed release shipped is unknown" in lab.read(LOG)
+
+
+def test_links_and_empty_folders_of_the_agent_stay(stage):
+    with stage.clone("consoleproxy") as lab:
+        conf = lab.root / AGENT / "conf"
+        keep = lab.root / "root/keep"
+        keep.mkdir()
+        for name in ("cloud.jks", "agent.properties", "log4j-cloud.xml"):
+            (conf / name).rename(keep / name)
+            (conf / name).symlink_to(f"/root/keep/{name}")
+        (lab.root / AGENT / "spool/empty").mkdir(parents=True)
+        before = {path.name: path.read_bytes() for path in keep.iterdir()}
+        assert lab.patch(bundles.new()).status == 0
+        assert {path.name: path.read_bytes() for path in keep.iterdir()} == before
+        for name in ("cloud.jks", "agent.properties", "log4j-cloud.xml.dist-old"):
+            assert str((conf / name).readlink()) == f"/root/keep/{name.removesuffix('.dist-old')}"
+        assert (conf / "log4j-cloud.xml").read_text() == "log4j of 4.22\n"
+        assert (lab.root / AGENT / "spool/empty").is_dir()
+
+
+def test_nothing_is_written_through_a_link_in_a_patch_that_fails(stage):
+    with stage.clone("consoleproxy") as lab:
+        properties = lab.root / AGENT / "conf/agent.properties"
+        properties.rename(lab.root / "root/own.properties")
+        properties.symlink_to("/root/own.properties")
+        # A line is missing, so there is something to write.
+        (lab.root / "root/own.properties").write_text("host=10.0.0.5\n")
+        before = lab.state()
+        assert lab.patch(bundles.broken()).status == 1
+        assert differences(before, lab.state()) == []
+
+
+def test_forty_thousand_files_in_the_agent_folder_are_no_obstacle(stage):
+    with stage.clone("consoleproxy") as lab:
+        folder = lab.root / AGENT / "conf" / ("long" * 12)
+        folder.mkdir()
+        for number in range(40_000):
+            (folder / f"{number}").touch()
+        assert lab.patch(bundles.new()).status == 0
+        assert sum(1 for _ in folder.iterdir()) == 40_000
+
+
+# -- other people's archives, keys and locks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.SYMTYPE])
+def test_an_archive_with_something_else_than_files_is_refused(lab, kind):
+    """A pipe would be waited for as soon as it is opened."""
+    data = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(bundles.new().scripts)) as source,
+        tarfile.open(fileobj=data, mode="w:gz") as target,
+    ):
+        for member in source:
+            if member.name == "opt/cloud/bin/added.sh":
+                member.type, member.size, member.linkname = kind, 0, "x" if kind == tarfile.SYMTYPE else ""
+            target.addfile(member, source.extractfile(member) if member.isreg() else None)
+    scripts = data.getvalue()
+    content = bundles.new_content()
+    text = bundles.manifest(content, scripts, bundles.new().agent)
+    spec = bundles.ScriptSpec(release=bundles.load().release("4.22"), guest_manifest=text)
+    run = lab.patch(replace(bundles.new(), scripts=scripts, script=bundles.render(spec)))
+    assert run.status == 2 and "which is neither file nor folder" in run.output, run
+
+
+@pytest.mark.parametrize(
+    "path", ["etc/cloudstack/livepatch-trust.pem", "etc/cloudstack/livepatch-trust.pem/x", "etc/cloudstack"]
+)
+def test_a_bundle_says_nothing_about_who_may_sign(lab, path):
+    content = bundles.new_content()
+    run = lab.patch(bundles.make(replace(content, scripts=content.scripts | {path: (b"key\n", 0o644)})))
+    assert run.status == 2 and "outside the owned paths" in run.output, run
+
+
+def test_a_key_that_is_a_dangling_link_is_a_key(lab):
+    key = lab.root / "etc/cloudstack/livepatch-trust.pem"
+    key.parent.mkdir(exist_ok=True)
+    key.symlink_to("/nowhere")
+    run = lab.patch(bundles.new())
+    assert run.status == 2 and "unsigned" in run.output, run
+
+
+def test_nobody_but_root_can_hold_the_lock(lab):
+    lab.patch(bundles.new())
+    assert (lab.root / "run/cloud-livepatch.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_posixly_correct_environment_changes_nothing(lab):
+    run = lab.patch(bundles.new(), POSIXLY_CORRECT="1")
+    assert run.output == f"version:{bundles.new().signature} \n", run
+
+
+def test_the_log_has_a_cap(lab):
+    (lab.root / "run/lab/noise").write_text("noise " * 2_000_000)
+    run = lab.patch(bundles.new())
+    assert run.status == 0, run
+    assert (lab.root / LOG).stat().st_size < 30_000_000 and "the log was cut" in lab.read(LOG)
+
+
+# -- services ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["activating", "reloading", "deactivating"])
+def test_a_service_on_its_way_is_waited_for_and_then_refused(lab, state):
+    (lab.unit("dnsmasq") / "state").write_text(f"{state}\n")
+    before = lab.state()
+    run = lab.patch(bundles.new(), LIVEPATCH_SERVICE_LIMIT="1")
+    assert run.status == 2 and f"service dnsmasq is {state} since more than" in run.output, run
+    assert lab.state() == before and "restart dnsmasq.service" not in lab.systemctl_log()
+
+
+def test_a_service_that_ends_its_reload_is_renewed_like_the_others(lab):
+    (lab.unit("haproxy") / "busy").write_text("3\n")
+    assert lab.patch(bundles.new()).status == 0
+    assert "reload haproxy.service" in lab.systemctl_log()
+
+
+def test_the_log_holds_why_a_service_did_not_come_back(lab):
+    """The service's own words: the rollback wipes the trace, and its unit checks quietly."""
+    assert lab.patch(bundles.broken()).status == 1
+    log = lab.read(LOG)
+    assert "haproxy says, asked by haproxy -c -f" in log and "unknown keyword 'broken'" in log
+    assert "haproxy says, asked by systemctl status" in log and "haproxy says, asked by journalctl" in log
+    assert log.index("haproxy says") < log.index("clear the way back")
+
+
+def test_the_log_tells_when_each_phase_began(lab):
+    lab.patch(bundles.new())
+    rows = [line.split(" ", 2) for line in lab.read(LOG).splitlines() if line.startswith("@")]
+    times = [float(time[1:]) for time, _, _ in rows]
+    assert times == sorted(times)
+    entered = [label.removeprefix("enter phase ") for _, _, label in rows if label.startswith("enter phase ")]
+    assert entered == ["apply", "restart", "commit"]

@@ -1,0 +1,1 @@
+"""Mutants: one-line faults that some test has to notice."""

@@ -1,0 +1,108 @@
+"""Runs the mutants of a set: ``python -m tests.mutants script [row...]``; exit 1 when one survives.
+
+Each mutant is one changed line of a template of the patch script. The lab renders its bundles from the changed
+templates and runs the tests that the mutant's row names; a mutant is killed when they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+TEMPLATES = ROOT / "bundle" / "templates" / "patch-sysvms"
+LIMIT = 300  # seconds for the tests of one mutant
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One changed line: the row that it belongs to, the template, both texts, and which tests have to fail."""
+
+    row: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+def load(name: str) -> list[Mutant]:
+    """Return the mutants of a set."""
+    with (HERE / name / "mutants.toml").open("rb") as file:
+        return [Mutant(**row) for row in tomllib.load(file)["mutant"]]
+
+
+def apply(mutant: Mutant, folder: Path) -> None:
+    """Change one line of the templates in a folder.
+
+    Raises:
+        ValueError: the text is not there exactly once, or spans lines.
+    """
+    path = folder / f"{mutant.file}.sh.j2"
+    text = path.read_text()
+    if text.count(mutant.old) != 1 or "\n" in mutant.old:
+        raise ValueError(f"{path.name}: {mutant.old!r} is there {text.count(mutant.old)} times")
+    path.write_text(text.replace(mutant.old, mutant.new))
+
+
+def is_killed(mutant: Mutant) -> bool:
+    """Run the tests of a mutant; pytest's status 1 says that tests failed, any other is no answer.
+
+    Raises:
+        RuntimeError: no test ran, or pytest itself failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        templates = Path(folder) / "templates"
+        shutil.copytree(TEMPLATES, templates)
+        apply(mutant, templates)
+        environment = os.environ | {"LIVEPATCH_TEMPLATES": str(templates)}
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "tests/guest/livepatch",
+        ]
+        try:
+            done = subprocess.run(
+                [*command, "-k", mutant.tests],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return True
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant}: pytest ended with {done.returncode}: {done.stdout[-500:]}")
+    return done.returncode == 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run a set, or the rows of it that are named."""
+    mutants = [row for row in load(arguments[0]) if not arguments[1:] or row.row in arguments[1:]]
+    survivors = []
+    for number, mutant in enumerate(mutants, 1):
+        killed = is_killed(mutant)
+        print(
+            f"{number}/{len(mutants)} {mutant.row} {'killed' if killed else 'SURVIVED'}: {mutant.new}",
+            flush=True,
+        )
+        survivors += [] if killed else [mutant]
+    print(f"{len(mutants)} mutants, {len(survivors)} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

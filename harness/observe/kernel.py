@@ -56,9 +56,11 @@ class Kernel:
 def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads."""
     return {
-        # binfmt_misc is mounted by looking at it. Some values are only for writing, or not for everybody.
+        # binfmt_misc is mounted by looking at it. Some values are only for writing, or not for everybody. Of two the
+        # kernel warns whoever reads them; each has a twin in milliseconds.
         "kernel.settings": (
-            "find /proc/sys -path /proc/sys/fs/binfmt_misc -prune -o -type f -print0 | xargs -0 grep -sH ''; true"
+            "find /proc/sys -path /proc/sys/fs/binfmt_misc -prune -o "
+            "-type f ! -name base_reachable_time ! -name retrans_time -print0 | xargs -0 grep -sH ''; true"
         ),
         "kernel.modules": "cat /proc/modules",
         "kernel.mounts": "cat /proc/mounts",

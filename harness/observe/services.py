@@ -98,9 +98,10 @@ class Services:
 def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads."""
     properties = ",".join((*_PROPERTIES, *units.PROPERTIES))
+    kinds = " ".join(f"'*.{kind}'" for kind in units.KINDS)
     words = f"$(for s in $(cat {_LISTS} 2>/dev/null); do echo $s.service; done)"
     return {
-        "services.units": f"systemctl show --no-pager --property={properties} '*' {words}",
+        "services.units": f"systemctl show --no-pager --property={properties} {kinds} {words}",
         "services.enabled": "cat /var/cache/cloud/enabled_svcs",
         "services.disabled": "cat /var/cache/cloud/disabled_svcs",
         "services.failed": "systemctl list-units --no-pager --no-legend --plain --state=failed",

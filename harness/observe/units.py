@@ -6,6 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# Every type but devices, which are the kernel's and have no settings.
+KINDS = (
+    "service", "timer", "socket", "mount", "automount", "swap", "path", "slice", "scope", "target",
+)  # fmt: skip
 # What is configuration, reviewed: all others are counters, times, numbers of processes, or follow from these.
 SETTINGS = (
     "FragmentPath", "DropInPaths", "UnitFileState", "Type", "User", "Group", "ExecStartPre", "ExecStart",
@@ -20,7 +24,9 @@ SETTINGS = (
 )  # fmt: skip
 PROPERTIES = (*SETTINGS, "NeedDaemonReload")
 # Within a value: when a command last ran and how it ended; when a timer elapses next.
-_PASSING = re.compile(r" ; (start_time|stop_time|pid|code|status|next_elapse)=[^;}]*")
+_PASSING = re.compile(r"\s*;\s*(start_time|stop_time|pid|code|status|next_elapse)=[^;}]*")
+# Sets, which systemd tells in whatever order.
+_SETS = frozenset({"Wants", "Requires", "Conflicts", "OnFailure"})
 _SPACE = re.compile(r"\s+")
 
 
@@ -50,9 +56,11 @@ def unit(values: Mapping[str, str]) -> Unit:
         active=values.get("ActiveState", ""),
         sub=values.get("SubState", ""),
         stale=values.get("NeedDaemonReload") == "yes",
-        settings={name: _plain(values[name]) for name in SETTINGS if values.get(name)},
+        settings={name: _plain(name, values[name]) for name in SETTINGS if values.get(name)},
     )
 
 
-def _plain(value: str) -> str:
+def _plain(name: str, value: str) -> str:
+    if name in _SETS:
+        return " ".join(sorted(value.split()))
     return _SPACE.sub(" ", _PASSING.sub("", value)).strip()

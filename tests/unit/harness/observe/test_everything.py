@@ -78,10 +78,17 @@ def test_when_a_command_ran_is_no_setting_of_a_unit() -> None:
     ran = (
         f"{{ path=/bin/x ; {told} ; start_time=[Mon] ; stop_time=[n/a] ; pid=7 ; code=(null) ; status=0/0 }}"
     )
-    again = ran.replace("Mon", "Tue").replace("pid=7", "pid=9")
+    again = ran.replace("Mon", "Tue").replace("n/a", "Wed").replace("pid=7", "pid=9").replace("0/0", "1/0")
     one, other = (units.unit({"Id": "x.service", "ExecStart": text}) for text in (ran, again))
     assert one == other
     assert told in one.settings["ExecStart"]
+
+
+def test_the_order_of_a_set_of_units_is_no_setting() -> None:
+    one, other = (
+        units.unit({"Id": "x.service", "Requires": text}) for text in ("a.mount b.slice", "b.slice a.mount")
+    )
+    assert one == other
 
 
 STAT = "{pid} (x) S {parent} " + " ".join(["0"] * 17) + " {start} 0\n"

@@ -104,7 +104,8 @@ def commands() -> dict[str, str]:
         "services.units": f"systemctl show --no-pager --property={properties} {kinds} {words}",
         "services.enabled": "cat /var/cache/cloud/enabled_svcs",
         "services.disabled": "cat /var/cache/cloud/disabled_svcs",
-        "services.failed": "systemctl list-units --no-pager --no-legend --plain --state=failed",
+        # Targets have a state and no settings: to be shown each one would take as long as all the rest.
+        "services.states": "systemctl list-units --no-pager --no-legend --plain --all",
         "services.stat": "cat /proc/[0-9]*/stat",
         "services.groups": "grep -s '' /proc/[0-9]*/cgroup",
     }
@@ -124,13 +125,16 @@ def parse(sections: Mapping[str, Section]) -> Services:
         if name and name.endswith(".service"):
             by_name[name] = _service(values, processes.get(values.get("ControlGroup", ""), frozenset()))
             aliases |= dict.fromkeys(values.get("Names", name).split(), name)
-    failed = sections["services.failed"].text.splitlines()
+    states = [line.lstrip("●* ").split() for line in sections["services.states"].text.splitlines()]
+    for row in states:
+        if len(row) > 3 and row[0].endswith(".target"):
+            every[row[0]] = units.Unit(row[0], row[1], row[2], row[3], stale=False, settings={})
     return Services(
         by_name=by_name,
         aliases=aliases,
         enabled=_words(sections["services.enabled"]),
         disabled=_words(sections["services.disabled"]),
-        failed=frozenset(line.lstrip("●* ").split()[0] for line in failed if line.strip("●* ")),
+        failed=frozenset(row[0] for row in states if len(row) > 3 and row[2] == "failed"),
         units=every,
     )
 

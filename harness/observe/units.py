@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Every type but devices, which are the kernel's and have no settings.
+# Every type that has settings; targets have only a state, and devices are the kernel's.
 KINDS = (
-    "service", "timer", "socket", "mount", "automount", "swap", "path", "slice", "scope", "target",
+    "service", "timer", "socket", "mount", "automount", "swap", "path", "slice", "scope",
 )  # fmt: skip
 # What is configuration, reviewed: all others are counters, times, numbers of processes, or follow from these.
 SETTINGS = (

@@ -159,7 +159,7 @@ class Moment:
             "kernel.swaps": "Filename Type Size Used Priority\n",
             "kernel.clock": "2003.5\n",
             HOST_CLOCK: "2000.0 2004.0",
-            "services.failed": "".join(
+            "services.states": "".join(
                 f"{unit.name} loaded failed failed text\n" for unit in units if unit.active == "failed"
             ),
             "sockets": "Netid State Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n"

@@ -105,6 +105,19 @@ def test_services_of_an_old_systemd_without_restart_counter() -> None:
     assert found.enabled == ()
 
 
+def test_a_target_has_a_state_and_whatever_failed_is_named() -> None:
+    sections = {name: Section(name, 0, b"") for name in services.commands()}
+    text = (
+        b"network.target loaded active active Network\n"
+        b"* x.mount loaded failed failed X\n"
+        b"dev-a.device loaded active plugged A\n"
+    )
+    sections["services.states"] = Section("x", 0, text)
+    found = services.parse(sections)
+    assert {name: row.active for name, row in found.units.items()} == {"network.target": "active"}
+    assert found.failed == {"x.mount"}
+
+
 def test_a_journal_that_cannot_be_read_is_no_quiet_journal() -> None:
     sections = {name: Section(name, 1, b"") for name in journal.commands("s=1")}
     with pytest.raises(InfrastructureError, match="r-10-VM: its journal cannot be read"):

@@ -69,6 +69,13 @@ class Case:
     log: tuple[str, ...] = ()
     graceful: frozenset[str] = field(default_factory=_graceful)
 
+    def moments(self) -> list[tuple[str, Observation]]:
+        """Return the observations after the patch, each with when it was made."""
+        found = [("right after the patch", self.patched)]
+        if self.after is not self.patched:
+            found.append(("after the rules were sent again", self.after))
+        return found
+
     def is_on_purpose(self, line: str) -> bool:
         """Return whether the scenario causes such a line of console or journal itself."""
         return any(re.search(pattern, line, re.IGNORECASE) for pattern in self.trouble)

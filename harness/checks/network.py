@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.checks.case import Case
-from harness.checks.registry import Finding, Result, Skip, check
+from harness.checks.registry import CannotLook, Finding, Result, Skip, check
+from harness.observe import reviewed
 from harness.observe.observation import Observation
 from harness.observe.sockets import Listener
 
@@ -22,10 +23,32 @@ def still_open(case: Case) -> Result:
 def none_new(case: Case) -> Result:
     """No port is open that was not, also not on another address."""
     before = {listener.where for listener in case.before.listeners}
-    if not _lasting(case.after):
+    if not case.after.listeners:
         return Skip("nobody listens on any port")
-    opened = [listener for listener in _lasting(case.after) if listener.where not in before]
+    opened = [
+        listener
+        for listener in dict.fromkeys(case.patched.listeners + case.after.listeners)
+        if listener.where not in before and (listener.is_lasting or not _is_drawn(listener))
+    ]
     return _finding("somebody listens now on", opened)
+
+
+@check(
+    "sockets.same",
+    "a socket that nobody asked for is a way in; one that is gone is a service that does not answer",
+)
+def other_sockets(case: Case) -> Result:
+    """The UNIX, raw and packet sockets that wait for somebody are the ones from before."""
+    before = case.before.other_sockets
+    wrong = []
+    for when, moment in case.moments():
+        after = moment.other_sockets
+        if before is None or after is None:
+            raise CannotLook("the VM did not say which UNIX, raw and packet sockets it has")
+        wrong += [f"{name} was not there before ({when})" for name in sorted(after - before)]
+        wrong += [f"{name} is gone ({when})" for name in sorted(before - after)]
+    wrong = [line for line in wrong if not reviewed.may_differ("socket", line.rpartition(" (")[0])]
+    return Finding(wrong[0], tuple(wrong)) if wrong else None
 
 
 @check("sshd.control-only", "sshd on the public side lets the whole world try")
@@ -54,6 +77,12 @@ def host_keys(case: Case) -> Result:
 
 def _lasting(moment: Observation) -> list[Listener]:
     return [listener for listener in moment.listeners if listener.is_lasting]
+
+
+def _is_drawn(listener: Listener) -> bool:
+    """Whether its programs are known to take whatever port the kernel gives them."""
+    programs = listener.programs or ("the kernel",)
+    return all(reviewed.may_differ("socket", f"{listener.protocol} {name}") for name in programs)
 
 
 def _is_ssh_port(case: Case, listener: Listener) -> bool:

@@ -13,7 +13,9 @@ from harness.checks.case import Case, Expectation
 from harness.record.events import Emitter
 
 # The modules that define checks, in the order in which people read them.
-_MODULES = ("answer", "services", "files", "rules", "network", "identity", "logs", "traffic")
+_MODULES = (
+    "answer", "services", "units", "processes", "files", "kernel", "rules", "network", "identity", "logs", "traffic",
+)  # fmt: skip
 _BOTH: tuple[Expectation, ...] = ("patched", "kept")
 
 
@@ -30,6 +32,18 @@ class Skip:
     """Why a check cannot be made."""
 
     reason: str
+
+
+def found(lines: Sequence[str]) -> Finding | None:
+    """Return a finding of all lines that tells the first one and how many more there are; None without any."""
+    if not lines:
+        return None
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return Finding(f"{lines[0]}{more}", tuple(lines))
+
+
+class CannotLook(Exception):
+    """The guest did not say what a check has to look at: that is an error, never a pass."""
 
 
 Result: TypeAlias = Finding | Skip | None
@@ -112,6 +126,8 @@ def _timed(known: Check, case: Case) -> Outcome:
 def _outcome(known: Check, case: Case) -> Outcome:
     try:
         result = known.judge(case)
+    except CannotLook as error:
+        return Outcome(known.name, "error", str(error))
     except Exception as error:  # one that breaks must not hide what the others found
         return Outcome(known.name, "error", f"the check itself broke: {type(error).__name__}: {error}")
     if isinstance(result, Finding):

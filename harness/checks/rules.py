@@ -44,10 +44,7 @@ def _compare(name: str) -> Callable[[Case], Result]:
         before = case.before.rules.get(name)
         if before is None or (before.lines is None and case.after.rules[name].lines is None):
             return Skip("this VM has no such rule set")
-        moments = [("right after the patch", case.patched)]
-        if case.after is not case.patched:
-            moments.append(("after the rules were sent again", case.after))
-        for when, moment in moments:
+        for when, moment in case.moments():
             changes = rules.compare(before, moment.rules[name])
             if changes:
                 return Finding(f"{when}: {_told(name, before, moment.rules[name], changes)}", tuple(changes))

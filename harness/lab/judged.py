@@ -60,7 +60,7 @@ def patch_and_judge(guest: Guest, files: BundleFiles, act: Callable[[], Patched]
         patched = act()
     except SysvmError as error:
         problem = error.diagnostics()
-    after = observation.observe(guest, before.journal.cursor)
+    after = observation.observe(guest, before)
     expected: Expectation = "patched" if patched is not None and patched.changed else "kept"
     case = Case(
         vm_type=vm_type, expected=expected, before=before, patched=after, after=after, signature=files.signature,

@@ -144,13 +144,13 @@ class Trial:
         self._patches += 1
         log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
         with step("observe after the patch", self.vm.topology.vm_name):
-            patched = after = observation.observe(self.vm.guest, before.journal.cursor)
+            patched = after = observation.observe(self.vm.guest, before)
         told, well = self._result(answer, files, expected)
         if well and self.lab.network is not None and rules == "send":
             with step("send the rules again", self.vm.topology.vm_name):
                 orders = network.Orders(self.lab.network, self.lab.new.name, int(time.time() * 1000))
                 network.deliver(self.vm.guest, orders.reapply())
-                after = observation.observe(self.vm.guest, before.journal.cursor)
+                after = observation.observe(self.vm.guest, before)
         case = Case(
             vm_type=self.lab.wish.vm_type,
             expected=expected,

@@ -1,40 +1,73 @@
-"""The full state of folders in a guest: each path's type, mode, owner, link target, content and attributes.
+"""The full state of a guest's disk: each path's type, mode, owner, links, size, times, content and flags.
 
-One command in the guest makes it (``find``, ``sha256sum``, and ``getfattr`` where it is installed), so it
-works in a guest without Python. Two snapshots give a diff that a person can read.
+Commands in the guest make it (``find``, ``sha256sum``, and ``lsattr`` and ``getfattr`` where they are installed), so it
+works in a guest without Python. Every path is listed. To read the content of all would take a minute under emulation;
+so content is read of what a live patch may touch, and of what changed since an earlier snapshot: a file whose inode,
+size, modification and change times are the same was not written. Two snapshots give a diff that a person can read.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import glob
 import re
 import shlex
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect
 from harness.guest.protocols import Guest
+from harness.observe import reviewed
 
-# What a live patch may touch, and where a rollback must leave no trace.
-FOLDERS = ("/etc", "/opt", "/root", "/usr/local/cloud", "/var/cache/cloud", "/usr/share/cloud")
-
+# What a live patch may touch, and where a rollback must leave no trace: the content of these is always known.
+FOLDERS = (
+    "/etc", "/opt", "/root", "/usr/local/cloud", "/var/cache/cloud", "/usr/share/cloud", "/var/www/html",
+)  # fmt: skip
+EVERYWHERE = ("/",)
+# File systems that are no disk: views of the kernel, and what other machines keep.
+_VIEWS = (
+    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "securityfs", "debugfs", "tracefs", "configfs",
+    "pstore", "bpf", "mqueue", "hugetlbfs", "fusectl", "fuse", "binfmt_misc", "autofs", "rpc_pipefs", "nfsd",
+    "efivarfs", "ramfs", "nfs", "nfs4", "cifs", "ceph",
+)  # fmt: skip
 _TYPES = {
     "f": "file", "d": "folder", "l": "link", "p": "pipe", "s": "socket", "b": "block device", "c": "device"
 }  # fmt: skip
+# The array that a command's shell makes of the folders that are there.
+_ROOTS = '"${roots[@]}"'
+_FORMAT = r"%y\0%m\0%U\0%G\0%n\0%i\0%s\0%T@\0%C@\0%p\0%l\0"
+_FIELDS = 11
 _UNKNOWN_HASH = "unreadable"
+# A file of a gigabyte takes minutes to read under emulation; one that changed differs by its time stamps, too.
+_LARGEST_READ = "64M"
+# The flags of a file that nobody may change, or only append to.
+_FLAGS = re.compile(r"^(?=\S*[ia])(\S+) (/.*)$")
 
-Change: TypeAlias = Literal["added", "removed", "type", "content", "mode", "owner", "link", "attributes"]
+Change: TypeAlias = Literal[
+    "added", "removed", "type", "content", "mode", "owner", "link", "hard links", "flags", "attributes"
+]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What moves when a file is written: inode, size in bytes, times of modification and change (seconds, as text)."""
+
+    inode: str
+    size: str
+    modified: str
+    changed: str
+
+    def __str__(self) -> str:
+        written = datetime.fromtimestamp(float(self.modified), UTC)
+        return f"{self.size} bytes of {written:%Y-%m-%d %H:%M:%S}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One path. ``sha256`` is set for files, ``link`` for symbolic links."""
+    """One path. ``link`` is set for symbolic links; ``sha256`` for files whose content is known."""
 
     path: str
     type: str
@@ -44,23 +77,36 @@ class Entry:
     link: str = ""
     sha256: str = ""
     xattrs: tuple[tuple[str, str], ...] = ()
+    flags: str = ""
+    links: int = 1
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of folders at one moment. ``with_xattrs`` says whether the guest could list attributes."""
+    """The state of a disk at one moment.
+
+    Attributes:
+        folders: those whose content is known.
+        entries: every path that was listed.
+        with_xattrs: whether the guest could list attributes.
+        with_flags: whether it could list flags.
+        taken: the guest's clock just before, in seconds.
+    """
 
     folders: tuple[str, ...]
     entries: Mapping[str, Entry]
     with_xattrs: bool = False
+    with_flags: bool = False
+    taken: float = 0.0
 
     def __contains__(self, path: str) -> bool:
         return path in self.entries
 
     def without_volatile(self) -> Snapshot:
-        """Return the snapshot without the paths of ``volatile.toml``."""
-        kept = {path: entry for path, entry in self.entries.items() if volatile_reason(path) is None}
-        return Snapshot(self.folders, kept, self.with_xattrs)
+        """Return the snapshot without the paths that may differ."""
+        kept = {p: entry for p, entry in self.entries.items() if not reviewed.may_differ("path", p)}
+        return replace(self, entries=kept)
 
 
 @dataclass(frozen=True)
@@ -79,43 +125,50 @@ class Difference:
         return f"{self.path}: {self.change} {self.before} -> {self.after}"
 
 
-@dataclass(frozen=True)
-class Volatile:
-    """A pattern of ``volatile.toml`` with its reason."""
+def commands(
+    folders: Sequence[str] = FOLDERS,
+    roots: Sequence[str] | None = None,
+    earlier: Snapshot | None = None,
+) -> dict[str, str]:
+    """Return the commands that :func:`parse` reads; they may be part of a larger collection.
 
-    pattern: str
-    reason: str
-    regex: re.Pattern[str] = field(repr=False)
+    Args:
+        folders: whose content must be known.
+        roots: what is listed; without them the folders.
+        earlier: a snapshot of the same guest: only what changed since then is read again.
+    """
+    views = " -o ".join(f"-fstype {view}" for view in _VIEWS)
+    prune = rf"\( {views} \) -prune"
+    if earlier is not None:
+        # Two seconds earlier: the clock of a file system lags behind by a tick, and a clock may be set a little.
+        read = f"-newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}"
+    elif roots is not None:
+        below = " -o ".join(f"-path {shlex.quote(glob.escape(folder) + '/*')}" for folder in folders)
+        read = rf"\( {below or '-false'} \)"
+    else:
+        read = ""
+    unread = " ".join(f"! -path {shlex.quote(pattern)}" for pattern in reviewed.patterns("path"))
+    flags = f"lsattr -aR {_ROOTS} 2>/dev/null | grep -E '^-*[^ ]*[ia][^ ]* /'"
+    return {
+        "state.clock": "date +%s.%N",
+        # One walk lists all and notes what to read. To ask for a name of each owner would take thrice as long.
+        "state.owners": "getent passwd; echo; getent group",
+        "state.paths": (
+            f"{_present(roots or folders)}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
+            f'-type f {read} {unread} -fprint0 "$folder/read"'
+        ),
+        "state.hashes": 'n="$folder/read"; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z --; rm -f "$n"',
+        "state.xattrs": f"{_present(folders)}getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}",
+        "state.flags": f"command -v lsattr >/dev/null || exit 127; {_present(folders)}{flags}; true",
+    }
 
 
-@cache
-def volatile() -> tuple[Volatile, ...]:
-    """Return the reviewed list of paths that may differ."""
-    document = tomllib.loads((files("harness.observe") / "volatile.toml").read_text(encoding="utf-8"))
-    return tuple(
-        Volatile(row["pattern"], row["reason"], re.compile(fnmatch.translate(row["pattern"])))
-        for row in document["path"]
-    )
-
-
-def volatile_reason(path: str) -> str | None:
-    """Return why a path may differ, or None when it may not."""
-    return next((row.reason for row in volatile() if row.regex.match(path)), None)
-
-
-def commands(folders: Sequence[str] = FOLDERS) -> dict[str, str]:
-    """Return the commands that :func:`parse` reads; they may be part of a larger collection."""
-    roots = " ".join(shlex.quote(folder) for folder in folders)
-    present = (
-        f'roots=(); for r in {roots}; do [ -e "$r" ] && roots+=("$r"); done; '
+def _present(folders: Sequence[str]) -> str:
+    names = " ".join(shlex.quote(folder) for folder in folders)
+    return (
+        f'roots=(); for r in {names}; do [ -e "$r" ] && roots+=("$r"); done; '
         '[ "${#roots[@]}" -gt 0 ] || exit 0; '
     )
-    fields = r"%y\0%m\0%u\0%g\0%p\0%l\0"
-    return {
-        "state.paths": f"{present}find \"${{roots[@]}}\" -printf '{fields}'",
-        "state.hashes": f'{present}find "${{roots[@]}}" -type f -print0 | xargs -0 -r sha256sum -z --',
-        "state.xattrs": f'{present}getfattr -R -P -h -d -m - -e hex --absolute-names -- "${{roots[@]}}"',
-    }
 
 
 def take(guest: Guest, folders: Sequence[str] = FOLDERS, *, deadline: float = 180.0) -> Snapshot:
@@ -128,7 +181,11 @@ def take(guest: Guest, folders: Sequence[str] = FOLDERS, *, deadline: float = 18
 
 
 def parse(
-    sections: Mapping[str, Section], folders: Sequence[str] = FOLDERS, *, name: str = "guest"
+    sections: Mapping[str, Section],
+    folders: Sequence[str] = FOLDERS,
+    *,
+    earlier: Snapshot | None = None,
+    name: str = "guest",
 ) -> Snapshot:
     """Turn the outputs of :func:`commands` into a snapshot.
 
@@ -139,24 +196,60 @@ def parse(
     """
     listing = sections["state.paths"].text
     values = listing.split("\0")
-    if (listing and not listing.endswith("\0")) or (len(values) - 1) % 6:
+    if (listing and not listing.endswith("\0")) or (len(values) - 1) % _FIELDS:
         raise InfrastructureError(f"{name}: the listing of {', '.join(folders)} is incomplete")
+    attributes, flagged = sections["state.xattrs"], sections["state.flags"]
+    xattrs, flags = parse_xattrs(attributes.text), dict(_flags(flagged.text))
     hashes = dict(_hashes(sections["state.hashes"].text))
-    attributes = sections["state.xattrs"]
-    xattrs = parse_xattrs(attributes.text)
+    users, groups = map(_names, sections["state.owners"].text.partition("\n\n")[::2])
     entries = {}
-    for kind, mode, owner, group, path, link in zip(*(values[i:-1:6] for i in range(6)), strict=True):
-        entries[path] = Entry(
-            path=path,
-            type=_TYPES.get(kind, kind),
-            mode=int(mode, 8),
-            owner=owner,
-            group=group,
-            link=link,
-            sha256=hashes.get(path, _UNKNOWN_HASH) if kind == "f" else "",
-            xattrs=xattrs.get(path, ()),
+    for row in zip(*(values[i:-1:_FIELDS] for i in range(_FIELDS)), strict=True):
+        entry = _entry(row, users, groups)
+        known = _content(entry, hashes, folders, earlier) if entry.type == "file" else ""
+        entries[entry.path] = replace(
+            entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, "")
         )
-    return Snapshot(tuple(folders), entries, with_xattrs=attributes.status != 127)
+    clock = sections["state.clock"].text.strip()
+    return Snapshot(
+        tuple(folders), entries, with_xattrs=attributes.status != 127, with_flags=flagged.status == 0,
+        taken=float(clock) if clock else 0.0,
+    )  # fmt: skip
+
+
+def _names(text: str) -> dict[str, str]:
+    """Return names by number, from lines such as those of ``/etc/passwd``; of several names, the first."""
+    rows = (line.split(":") for line in reversed(text.splitlines()) if line.count(":") > 1)
+    return {fields[2]: fields[0] for fields in rows}
+
+
+def _entry(row: tuple[str, ...], users: Mapping[str, str], groups: Mapping[str, str]) -> Entry:
+    kind, mode, owner, group, links, inode, size, modified, changed, path, link = row
+    return Entry(
+        path=path, type=_TYPES.get(kind, kind), mode=int(mode, 8), owner=users.get(owner, owner),
+        group=groups.get(group, group), link=link,
+        links=int(links), stamp=Stamp(inode, size, modified, changed),
+    )  # fmt: skip
+
+
+def _content(
+    entry: Entry, hashes: Mapping[str, str], folders: Sequence[str], earlier: Snapshot | None
+) -> str:
+    """Return the digest of a file: as read, else as read before if it was not written since; "" if nobody asked."""
+    path = entry.path
+    if path in hashes:
+        return hashes[path]
+    before = earlier.entries.get(path) if earlier else None
+    if before is not None and before.stamp == entry.stamp:
+        return before.sha256
+    asked = any(path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
+    return _UNKNOWN_HASH if asked and not reviewed.may_differ("path", path) else ""
+
+
+def _flags(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        if match := _FLAGS.match(line):
+            path = match[2].removesuffix("/.") or "/"
+            yield path, "".join(letter for letter in match[1] if letter in "ia")
 
 
 def _hashes(text: str) -> Iterator[tuple[str, str]]:
@@ -188,37 +281,57 @@ def _unescape(text: str) -> str:
 def diff(before: Snapshot, after: Snapshot) -> tuple[Difference, ...]:
     """Return every difference between two snapshots, sorted by path, volatile paths left out.
 
-    Attributes are compared only when both guests could list them.
+    Attributes and flags are compared only when both guests could list them.
     """
     with_xattrs = before.with_xattrs and after.with_xattrs
+    with_flags = before.with_flags and after.with_flags
     old, new = before.without_volatile().entries, after.without_volatile().entries
-    return tuple(
-        difference
-        for path in sorted(old.keys() | new.keys())
-        for difference in _compare(old.get(path), new.get(path), with_xattrs)
-    )
+    found: list[Difference] = []
+    for path in sorted(old.keys() | new.keys()):
+        one, other = old.get(path), new.get(path)
+        found += _presence(one, other) if one is None or other is None else _compare(one, other)
+        if one is not None and other is not None:
+            if with_flags and one.flags != other.flags:
+                found.append(Difference(path, "flags", _flag_words(one), _flag_words(other)))
+            if with_xattrs and one.xattrs != other.xattrs:
+                found.append(Difference(path, "attributes", _attributes(one), _attributes(other)))
+    return tuple(found)
 
 
-def _compare(old: Entry | None, new: Entry | None, with_xattrs: bool) -> Iterator[Difference]:
-    if old is None or new is None:
-        if old is not None:
-            yield Difference(old.path, "removed", before=_describe(old))
-        elif new is not None:
-            yield Difference(new.path, "added", after=_describe(new))
-        return
+def _presence(old: Entry | None, new: Entry | None) -> Iterator[Difference]:
+    if old is not None:
+        yield Difference(old.path, "removed", before=_describe(old))
+    if new is not None:
+        yield Difference(new.path, "added", after=_describe(new))
+
+
+def _compare(old: Entry, new: Entry) -> Iterator[Difference]:
     path = new.path
     if old.type != new.type:
         yield Difference(path, "type", old.type, new.type)
-    elif old.sha256 != new.sha256 or _UNKNOWN_HASH in {old.sha256, new.sha256}:
-        yield Difference(path, "content", old.sha256[:12], new.sha256[:12])
+    elif old.type == "file":
+        yield from _compare_content(old, new)
     if old.link != new.link:
         yield Difference(path, "link", old.link or "none", new.link or "none")
     if old.mode != new.mode:
         yield Difference(path, "mode", f"{old.mode:04o}", f"{new.mode:04o}")
     if (old.owner, old.group) != (new.owner, new.group):
         yield Difference(path, "owner", f"{old.owner}:{old.group}", f"{new.owner}:{new.group}")
-    if with_xattrs and old.xattrs != new.xattrs:
-        yield Difference(path, "attributes", _attributes(old), _attributes(new))
+    if old.type == new.type == "file" and old.links != new.links:
+        yield Difference(path, "hard links", str(old.links), str(new.links))
+
+
+def _compare_content(old: Entry, new: Entry) -> Iterator[Difference]:
+    if old.sha256 and new.sha256:
+        if old.sha256 != new.sha256 or _UNKNOWN_HASH in {old.sha256, new.sha256}:
+            yield Difference(new.path, "content", old.sha256[:12], new.sha256[:12])
+    elif old.stamp != new.stamp:  # nobody read it before: that it was written is all that can be said
+        yield Difference(new.path, "content", str(old.stamp), str(new.stamp))
+
+
+def _flag_words(entry: Entry) -> str:
+    words = {"i": "immutable", "a": "append only"}
+    return " and ".join(words[letter] for letter in entry.flags) or "none"
 
 
 def _describe(entry: Entry) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.guest.collect import Section, collect
 from harness.guest.protocols import Guest
-from harness.observe import files, identity, journal, rules, services, sockets
+from harness.observe import files, identity, journal, kernel, processes, rules, services, sockets
 
 _CACHE = "/var/cache/cloud"
 
@@ -29,7 +30,7 @@ class Scripts:
 
 @dataclass(frozen=True)
 class Observation:
-    """A guest at one moment."""
+    """A guest at one moment. ``processes`` and ``other_sockets`` are None where the guest could not say."""
 
     state: files.Snapshot
     services: services.Services
@@ -38,10 +39,14 @@ class Observation:
     journal: journal.Journal
     identity: identity.Identity
     scripts: Scripts
+    kernel: kernel.Kernel
+    processes: tuple[processes.Program, ...] | None
+    other_sockets: frozenset[str] | None
 
 
-def commands(since: str = "", folders: Sequence[str] = files.FOLDERS) -> dict[str, str]:
+def commands(earlier: Observation | None = None, folders: Sequence[str] = files.FOLDERS) -> dict[str, str]:
     """Return every command of an observation by the name of its section."""
+    since = earlier.journal.cursor if earlier else ""
     return {
         "scripts.signature": f"cat {_CACHE}/cloud-scripts-signature",
         "scripts.md5": "md5sum /usr/share/cloud/cloud-scripts.tgz",
@@ -51,42 +56,43 @@ def commands(since: str = "", folders: Sequence[str] = files.FOLDERS) -> dict[st
         **sockets.commands(),
         **rules.commands(),
         **identity.commands(),
-        **files.commands(folders),
+        **files.commands(folders, files.EVERYWHERE, earlier.state if earlier else None),
         **journal.commands(since),
+        **processes.commands(),
+        **kernel.commands(),
     }
 
 
 def observe(
     guest: Guest,
-    since: str = "",
+    earlier: Observation | None = None,
     folders: Sequence[str] = files.FOLDERS,
     *,
-    known: files.Snapshot | None = None,
     deadline: float = 300.0,
 ) -> Observation:
     """Observe a guest.
 
     Args:
         guest: the VM.
-        since: the journal's cursor of an earlier observation; its lines from then on are brought along.
-        folders: what the state digest covers.
-        known: a state digest that still holds; none is taken then, which saves half of the time.
+        earlier: an earlier observation of it: the journal's lines since then are brought along, and only files that
+            changed since then are read again.
+        folders: whose content must be known.
         deadline: seconds.
 
     Raises:
         InfrastructureError: the guest cannot say, or its answer is incomplete.
     """
-    wanted = commands(since, folders)
-    if known is not None:
-        wanted = {name: command for name, command in wanted.items() if not name.startswith("state.")}
-    return parse(collect(guest, wanted, deadline=deadline), folders, known=known, name=guest.name)
+    began = time.time()
+    sections = collect(guest, commands(earlier, folders), deadline=deadline)
+    clocks = Section(kernel.HOST_CLOCK, 0, f"{began} {time.time()}".encode())
+    return parse({**sections, clocks.name: clocks}, folders, earlier=earlier, name=guest.name)
 
 
 def parse(
     sections: Mapping[str, Section],
     folders: Sequence[str] = files.FOLDERS,
     *,
-    known: files.Snapshot | None = None,
+    earlier: Observation | None = None,
     name: str = "guest",
 ) -> Observation:
     """Turn the outputs of :func:`commands` into an observation.
@@ -95,7 +101,7 @@ def parse(
         InfrastructureError: an output is incomplete.
     """
     return Observation(
-        state=known or files.parse(sections, folders, name=name),
+        state=files.parse(sections, folders, earlier=earlier.state if earlier else None, name=name),
         services=services.parse(sections),
         listeners=sockets.parse(sections),
         rules=rules.parse(sections),
@@ -107,4 +113,7 @@ def parse(
             kept_sha512=sections["scripts.sha512"].text.partition(" ")[0],
             template=sections["scripts.template"].text.strip(),
         ),
+        kernel=kernel.parse(sections),
+        processes=processes.parse(sections),
+        other_sockets=sockets.parse_others(sections),
     )

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.guest.collect import Section
@@ -125,21 +125,43 @@ def canonical_iptables(text: str) -> list[str]:
     ]
 
 
-def canonical_json(text: str) -> list[str]:
-    """Return one sorted line an object of what ``ip -j`` prints, values that pass left out; text stays text."""
+def canonical_ip(text: str) -> list[str]:
+    """Return sorted lines in words of what ``ip -j`` prints, values that pass left out; text stays text."""
     try:
         rows = json.loads(text)
     except ValueError:
         return _sorted(re.sub(r"(valid_lft|preferred_lft|expires) \S+", r"\1 -", text))
-    return sorted(json.dumps(_without_passing(row), sort_keys=True) for row in rows if row)
+    return sorted(line for row in rows if row for line in _ip_lines(row))
 
 
-def _without_passing(value: object) -> object:
+def _ip_lines(row: Mapping[str, object]) -> Iterator[str]:
+    """Yield an object of ``ip -j addr``, ``route`` or ``rule`` in words: an interface has a line an address, too."""
+    rest = dict(row)
+    addresses = rest.pop("addr_info", None)
+    if isinstance(addresses, list):
+        name = rest.pop("ifname", "?")
+        if rest:
+            yield f"interface {name}: {_words(rest)}"
+        for address in addresses:
+            local, length = address.pop("local", "?"), address.pop("prefixlen", "?")
+            yield f"interface {name} has address {local}/{length}: {_words(address)}"
+    elif "priority" in rest and "src" in rest:
+        yield f"rule {rest.pop('priority')}: {_words(rest)}"
+    elif "dst" in rest:
+        yield f"route to {rest.pop('dst')}: {_words(rest)}"
+    else:
+        yield _words(rest)
+
+
+def _words(value: object) -> str:
     if isinstance(value, dict):
-        return {key: _without_passing(item) for key, item in value.items() if key not in _PASSING}
+        known = sorted(
+            (key, item) for key, item in value.items() if key not in _PASSING and item not in ([], {})
+        )
+        return ", ".join(key if item is None else f"{key} {_words(item)}" for key, item in known)
     if isinstance(value, list):
-        return [_without_passing(item) for item in value]
-    return value
+        return " and ".join(map(_words, value))
+    return str(value)
 
 
 def split_haproxy(text: str) -> tuple[str, str]:
@@ -207,9 +229,9 @@ _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "ip6tables": canonical_iptables,
     "ipset": canonical_ipset,
     "nft": _in_order,
-    "addresses": canonical_json,
-    "routes": canonical_json,
-    "policy": canonical_json,
+    "addresses": canonical_ip,
+    "routes": canonical_ip,
+    "policy": canonical_ip,
     "haproxy": canonical_stat,
     "haproxy-servers": canonical_servers,
     "leases": canonical_leases,

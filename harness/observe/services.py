@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from harness.guest.collect import Section
+from harness.observe import units
 from harness.observe.sockets import Listener
 
 _PROPERTIES = (
@@ -76,7 +77,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Services:
-    """All services of a guest, the words of its two lists, and the units that have failed.
+    """All units of a guest, its services among them, the words of its two lists, and the units that have failed.
 
     ``enabled`` and ``disabled`` are None where the guest has no such list.
     """
@@ -86,6 +87,7 @@ class Services:
     enabled: tuple[str, ...] | None
     disabled: tuple[str, ...] | None
     failed: frozenset[str]
+    units: Mapping[str, units.Unit] = field(default_factory=dict)
 
     def get(self, word: str) -> Service | None:
         """Return the service that a word of ``enabled_svcs`` means, aliases resolved."""
@@ -95,13 +97,15 @@ class Services:
 
 def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads."""
-    properties = ",".join(_PROPERTIES)
+    properties = ",".join((*_PROPERTIES, *units.PROPERTIES))
+    kinds = " ".join(f"'*.{kind}'" for kind in units.KINDS)
     words = f"$(for s in $(cat {_LISTS} 2>/dev/null); do echo $s.service; done)"
     return {
-        "services.units": f"systemctl show --no-pager --property={properties} '*.service' {words}",
+        "services.units": f"systemctl show --no-pager --property={properties} {kinds} {words}",
         "services.enabled": "cat /var/cache/cloud/enabled_svcs",
         "services.disabled": "cat /var/cache/cloud/disabled_svcs",
-        "services.failed": "systemctl list-units --no-pager --no-legend --plain --state=failed",
+        # Targets have a state and no settings: to be shown each one would take as long as all the rest.
+        "services.states": "systemctl list-units --no-pager --no-legend --plain --all",
         "services.stat": "cat /proc/[0-9]*/stat",
         "services.groups": "grep -s '' /proc/[0-9]*/cgroup",
     }
@@ -112,19 +116,26 @@ def parse(sections: Mapping[str, Section]) -> Services:
     processes = _processes(sections["services.stat"].text, sections["services.groups"].text)
     by_name: dict[str, Service] = {}
     aliases: dict[str, str] = {}
+    every: dict[str, units.Unit] = {}
     for block in sections["services.units"].text.split("\n\n"):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
         name = values.get("Id")
         if name:
+            every[name] = units.unit(values)
+        if name and name.endswith(".service"):
             by_name[name] = _service(values, processes.get(values.get("ControlGroup", ""), frozenset()))
             aliases |= dict.fromkeys(values.get("Names", name).split(), name)
-    failed = sections["services.failed"].text.splitlines()
+    states = [line.lstrip("●* ").split() for line in sections["services.states"].text.splitlines()]
+    for row in states:
+        if len(row) > 3 and row[0].endswith(".target"):
+            every[row[0]] = units.Unit(row[0], row[1], row[2], row[3], stale=False, settings={})
     return Services(
         by_name=by_name,
         aliases=aliases,
         enabled=_words(sections["services.enabled"]),
         disabled=_words(sections["services.disabled"]),
-        failed=frozenset(line.lstrip("●* ").split()[0] for line in failed if line.strip("●* ")),
+        failed=frozenset(row[0] for row in states if len(row) > 3 and row[2] == "failed"),
+        units=every,
     )
 
 

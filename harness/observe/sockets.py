@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from harness.guest.collect import Section
 
 _EPHEMERAL = 32768
+# The flag of a UNIX socket that accepts connections.
+_ACCEPTS = 0x10000
+# What services append to a socket's path: the number of their process (haproxy renames it, apache2 does not).
+_BY_NUMBER = re.compile(r"\.\d+(\.(tmp|bak))?$")
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,36 @@ class Listener:
 
 
 def commands() -> dict[str, str]:
-    """Return the commands that :func:`parse` reads."""
-    return {"sockets": "ss -ltunp"}
+    """Return the commands that :func:`parse` and :func:`parse_others` read.
+
+    ``ss`` would load a kernel module for each further kind; the kernel's own tables do without.
+    """
+    return {
+        "sockets": "ss -ltunp",
+        "sockets.unix": "cat /proc/net/unix",
+        "sockets.raw": "cat /proc/net/raw /proc/net/raw6",
+        "sockets.packet": "cat /proc/net/packet",
+    }
+
+
+def parse_others(sections: Mapping[str, Section]) -> frozenset[str] | None:
+    """Return in words the sockets of other kinds that wait for somebody; None when the guest could not say."""
+    if any(sections[f"sockets.{kind}"].status for kind in ("unix", "packet")):
+        return None
+    found = set()
+    for line in sections["sockets.unix"].text.splitlines()[1:]:
+        fields = line.split(None, 7)
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:
+            found.add(f"UNIX socket {_BY_NUMBER.sub('', fields[7])}")
+    for line in sections["sockets.raw"].text.splitlines():
+        fields = line.split()
+        if fields and fields[0].endswith(":"):
+            found.add(f"raw socket of protocol {int(fields[1].rpartition(':')[2], 16)}")
+    for line in sections["sockets.packet"].text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 4:
+            found.add(f"packet socket for protocol {fields[3]} on interface {fields[4]}")
+    return frozenset(found)
 
 
 def parse(sections: Mapping[str, Section]) -> tuple[Listener, ...]:

@@ -16,12 +16,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from zlib import crc32
 
 from harness.checks import Case, failed, judge
 from harness.checks.shipped import Shipped
 from harness.guest.collect import Section
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe import files
+from harness.observe.kernel import HOST_CLOCK
 from harness.observe.observation import commands, parse
 
 OLD_SIGNATURE = "1" * 32
@@ -42,6 +44,9 @@ class File:
     owner: str = "root"
     kind: str = "f"
     link: str = ""
+    written: int = 1000
+    links: int = 1
+    flags: str = ""
 
 
 @dataclass
@@ -56,6 +61,18 @@ class Unit:
     sub: str = "running"
     enabled: str = "enabled"
     restarts: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Program:
+    """A process outside services, or one of theirs."""
+
+    pid: int
+    file: str
+    command: str = ""
+    unit: str = ""
+    parent: int = 1
 
 
 @dataclass
@@ -65,43 +82,84 @@ class Moment:
     files: dict[str, File] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     listeners: list[tuple[str, str, str, int]] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)
+    sysctls: dict[str, str] = field(default_factory=dict)
+    mounts: list[str] = field(default_factory=list)
     texts: dict[str, str | None] = field(default_factory=dict)
     journal: list[dict[str, Any]] = field(default_factory=list)
     signature: str = OLD_SIGNATURE
     kept: str = OLD_SIGNATURE
 
     def observation(self) -> Any:
-        outputs = {name: Section(name, 1, b"") for name in commands("cursor")}
+        outputs = {name: Section(name, 1, b"") for name in (*commands(), HOST_CLOCK)}
         for name, text in self._all_texts().items():
             if text is not None:
                 outputs[name] = Section(name, 0, text.encode("utf-8", "surrogateescape"))
         return parse(outputs, FOLDERS, name="r-10-VM")
 
+    def _all_programs(self) -> list[Program]:
+        """Return the programs outside services, and one a process of a service, named after it."""
+        return self.programs + [
+            Program(pid, f"/usr/sbin/{unit.name.removesuffix('.service')}")
+            for unit in self.units.values()
+            for pid, _ in ((unit.main, 0), *unit.workers)
+            if pid
+        ]
+
     def _all_texts(self) -> Mapping[str, str | None]:
         units = self.units.values()
         return {
             "state.paths": "".join(
-                f"{file.kind}\0{file.mode:o}\0{file.owner}\0{file.owner}\0{path}\0{file.link}\0"
+                f"{file.kind}\0{file.mode:o}\0{file.owner}\0{file.owner}\0{file.links}\0{crc32(path.encode())}\0{len(file.content)}\0"
+                f"{file.written}.0\0{file.written}.0\0{path}\0{file.link}\0"
                 for path, file in self.files.items()
             ),
             "state.hashes": "".join(
-                f"{sha(f.content)}  {p}\0" for p, f in self.files.items() if f.kind == "f"
+                f"{sha(f.content)}  {p}\0" for p, f in self.files.items() if f.kind == "f" and is_read(p)
             ),
             "state.xattrs": "",
+            "state.owners": "",
+            "state.clock": "2000.5\n",
+            "state.flags": "".join(f"----{f.flags}---- {p}\n" for p, f in self.files.items() if f.flags),
             "services.units": "\n\n".join(map(show, units)),
             "services.stat": "".join(
                 f"{pid} (a b) c) S {' '.join(['0'] * 18)} {start} 0 0\n"
                 for unit in units
                 for pid, start in ((unit.main, unit.start), *unit.workers)
                 if pid
+            )
+            + "".join(
+                f"{row.pid} (x) S {row.parent} {' '.join(['0'] * 17)} 7000 0 0\n" for row in self.programs
             ),
             "services.groups": "".join(
                 f"/proc/{pid}/cgroup:0::/system.slice/{unit.name}\n"
                 for unit in units
                 for pid, _ in ((unit.main, 0), *unit.workers)
                 if pid
+            )
+            + "".join(
+                f"/proc/{row.pid}/cgroup:0::/system.slice/{row.unit or 'session-1.scope'}\n"
+                for row in self.programs
             ),
-            "services.failed": "".join(
+            "processes.self": "999\n",
+            "processes.files": "".join(
+                f"/proc/{row.pid}/exe\0root\0{row.file}\0" for row in self._all_programs()
+            ),
+            "processes.commands": "".join(
+                f"/proc/{row.pid}/cmdline:{row.command.replace(' ', chr(10))}\n\n"
+                for row in self._all_programs()
+            ),
+            "processes.gone": "",
+            "sockets.unix": UNIX,
+            "sockets.raw": "  sl  local_address rem_address\n",
+            "sockets.packet": "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n",
+            "kernel.settings": "".join(f"/proc/sys/{name}:{value}\n" for name, value in self.sysctls.items()),
+            "kernel.modules": "ip_tables 28672 1 - Live 0x0000000000000000\n",
+            "kernel.mounts": "".join(f"{row}\n" for row in self.mounts),
+            "kernel.swaps": "Filename Type Size Used Priority\n",
+            "kernel.clock": "2003.5\n",
+            HOST_CLOCK: "2000.0 2004.0",
+            "services.states": "".join(
                 f"{unit.name} loaded failed failed text\n" for unit in units if unit.active == "failed"
             ),
             "sockets": "Netid State Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n"
@@ -120,11 +178,24 @@ class Moment:
         }
 
 
+def is_read(path: str) -> bool:
+    """Return whether an observation reads the content of a file."""
+    return any(path.startswith(f"{folder}/") for folder in FOLDERS)
+
+
+UNIX = (
+    "Num       RefCount Protocol Flags    Type St Inode Path\n"
+    "0000000000000000: 00000002 00000000 00010000 0001 01 15216 /run/systemd/private\n"
+    "0000000000000000: 00000003 00000000 00000000 0001 03 15217 /run/systemd/notify\n"
+)
+
+
 def show(unit: Unit) -> str:
     return (
         f"Id={unit.name}\nNames={unit.name}\nLoadState=loaded\nActiveState={unit.active}\nSubState={unit.sub}\n"
         f"UnitFileState={unit.enabled}\nMainPID={unit.main}\nExecMainStartTimestampMonotonic={unit.start}\n"
         f"InvocationID={unit.start:032x}\nNRestarts={unit.restarts}\nControlGroup=/system.slice/{unit.name}"
+        + "".join(f"\n{name}={value}" for name, value in unit.settings.items())
     )
 
 
@@ -170,13 +241,21 @@ def before() -> Moment:
             "/root/notes": File("the operator's own"),
             "/var/cache/cloud/cloud-scripts-signature": File(OLD_SIGNATURE),
             "/usr/share/cloud/cloud-scripts.tgz": File("old archive"),
+            "/usr/sbin/logrotate": File("logrotate", 0o755),
+            "/boot/vmlinuz": File("kernel"),
+            "/boot/initrd.img": File("initrd"),
+            "/var/lib/dpkg/status": File("Package: bash"),
         },
+        sysctls={"net/ipv4/ip_forward": "1", "kernel/hostname": "r-10-VM", "kernel/random/uuid": "1"},
+        mounts=["/dev/vda1 / ext4 rw,relatime 0 0", "tmpfs /run tmpfs rw,nosuid,size=100k 0 0"],
+        programs=[Program(410, "/sbin/agetty", "/sbin/agetty ttyS0", "serial-getty@ttyS0.service")],
         units={
             "haproxy.service": Unit("haproxy.service", 100, 1000, ((101, 1001),)),
             "apache2.service": Unit("apache2.service", 200, 1000, ((201, 1001), (202, 1001))),
             "dnsmasq.service": Unit("dnsmasq.service", 300, 1000),
             "ssh.service": Unit("ssh.service", 400, 900),
             "cloud.service": Unit("cloud.service", 0, 0, active="inactive", sub="dead", enabled="disabled"),
+            "logrotate.timer": Unit("logrotate.timer", 0, 0, sub="waiting"),
         },
         listeners=[
             ("tcp", "192.0.2.20:80", "haproxy", 101),

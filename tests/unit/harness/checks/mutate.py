@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from tests.unit.harness.world import File, Unit, World
+from tests.unit.harness.world import File, Program, Unit, World
 
 Mutation: TypeAlias = Callable[[World], None]
 
@@ -19,10 +19,11 @@ def change_file(path: str, **changes: object) -> Mutation:
     return act
 
 
-def drop_file(path: str) -> Mutation:
+def drop_file(*paths: str) -> Mutation:
     def act(made: World) -> None:
         for moment in (made.patched, made.after):
-            del moment.files[path]
+            for path in paths:
+                del moment.files[path]
 
     return act
 
@@ -55,6 +56,32 @@ def stop_listening(program: str) -> Mutation:
     def act(made: World) -> None:
         for moment in (made.patched, made.after):
             moment.listeners[:] = [row for row in moment.listeners if row[2] != program]
+
+    return act
+
+
+def set_kernel(**values: str) -> Mutation:
+    """Set what stands under ``/proc/sys``; two underscores in a name stand for a slash."""
+
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.sysctls |= {name.replace("__", "/"): value for name, value in values.items()}
+
+    return act
+
+
+def mount(line: str) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.mounts.append(line)
+
+    return act
+
+
+def run_program(*rows: Program) -> Mutation:
+    def act(made: World) -> None:
+        for moment in (made.patched, made.after):
+            moment.programs.extend(rows)
 
     return act
 

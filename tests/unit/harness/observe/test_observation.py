@@ -105,6 +105,19 @@ def test_services_of_an_old_systemd_without_restart_counter() -> None:
     assert found.enabled == ()
 
 
+def test_a_target_has_a_state_and_whatever_failed_is_named() -> None:
+    sections = {name: Section(name, 0, b"") for name in services.commands()}
+    text = (
+        b"network.target loaded active active Network\n"
+        b"* x.mount loaded failed failed X\n"
+        b"dev-a.device loaded active plugged A\n"
+    )
+    sections["services.states"] = Section("x", 0, text)
+    found = services.parse(sections)
+    assert {name: row.active for name, row in found.units.items()} == {"network.target": "active"}
+    assert found.failed == {"x.mount"}
+
+
 def test_a_journal_that_cannot_be_read_is_no_quiet_journal() -> None:
     sections = {name: Section(name, 1, b"") for name in journal.commands("s=1")}
     with pytest.raises(InfrastructureError, match="r-10-VM: its journal cannot be read"):
@@ -120,7 +133,7 @@ def test_every_reviewed_line_has_a_reason_and_is_no_blank_cheque() -> None:
 
 
 def test_the_commands_of_an_observation_are_sound_shell() -> None:
-    for name, command in observation.commands("s=1;i=2").items():
+    for name, command in observation.commands(before().observation()).items():
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), name
 
@@ -136,18 +149,6 @@ def test_a_rule_set_that_the_guest_cannot_show_is_none() -> None:
     found = rules.parse({"rules.nft": Section("rules.nft", 127, b"")})
     assert found["nft"].lines is None
     assert rules.compare(found["nft"], found["nft"]) == []
-
-
-def test_a_known_state_is_not_taken_again() -> None:
-    class Asked:
-        name = "r-10-VM"
-
-        def run(self, command: str, *, stdin: bytes = b"", **_: object) -> object:
-            assert b"state." not in stdin
-            raise InfrastructureError("asked for the rest")
-
-    with pytest.raises(InfrastructureError, match="asked for the rest"):
-        observation.observe(Asked(), known=before().observation().state)
 
 
 def test_an_observation_holds_everything_at_once() -> None:

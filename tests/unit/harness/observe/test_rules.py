@@ -53,3 +53,36 @@ def test_a_client_that_one_side_does_not_know_is_no_other_client(before: str, af
 )
 def test_another_client_address_or_name_is_told(after: str, told: str) -> None:
     assert told in compared("leases", KNOWN, after)
+
+
+ETH2 = """[{"ifname": "eth2", "flags": ["UP", "LOWER_UP"], "mtu": 1500, "addr_info": [
+    {"family": "inet", "local": "192.0.2.10", "prefixlen": 24, "scope": "global", "valid_life_time": 7}]}]"""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "told"),
+    [
+        (
+            "addresses", ETH2, ETH2.replace("192.0.2.10", "192.0.2.11"),
+            ["- interface eth2 has address 192.0.2.10/24: family inet, scope global",
+             "+ interface eth2 has address 192.0.2.11/24: family inet, scope global"],
+        ),
+        (
+            "addresses", ETH2, ETH2.replace("1500", "576"),
+            ["- interface eth2: flags UP and LOWER_UP, mtu 1500", "+ interface eth2: flags UP and LOWER_UP, mtu 576"],
+        ),
+        ("addresses", ETH2, ETH2.replace(": 7", ": 5"), []),
+        (
+            "routes", '[{"dst": "default", "gateway": "192.0.2.1", "dev": "eth2", "flags": []}]', "[]",
+            ["- route to default: dev eth2, gateway 192.0.2.1"],
+        ),
+        (
+            "policy", "[]", '[{"priority": 9, "src": "10.1.1.0", "srclen": 24, "table": "T2"}]',
+            ["+ rule 9: src 10.1.1.0, srclen 24, table T2"],
+        ),
+    ],
+)  # fmt: skip
+def test_interfaces_addresses_and_routes_are_told_in_words(
+    name: str, before: str, after: str, told: list[str]
+) -> None:
+    assert compared(name, before, after) == told

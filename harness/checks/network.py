@@ -53,13 +53,14 @@ def other_sockets(case: Case) -> Result:
 
 @check("sshd.control-only", "sshd on the public side lets the whole world try")
 def control_only(case: Case) -> Result:
-    """The SSH daemon listens on the control address and nowhere else."""
+    """The SSH daemon listens on the control address and nowhere else, or where it listened before the patch."""
     if not case.control_address:
         return Skip("the control address is not known")
-    own = [row for row in case.after.listeners if "sshd" in row.programs or _is_ssh_port(case, row)]
+    own = [row for row in case.after.listeners if _is_sshd(case, row)]
     if not own:
         return Finding(f"nobody listens on port {case.ssh_port}: the next login will fail")
-    strange = [row for row in own if row.address != case.control_address]
+    before = {row.where for row in case.before.listeners if _is_sshd(case, row)}
+    strange = [row for row in own if row.address != case.control_address and row.where not in before]
     if strange:
         return Finding(f"sshd listens on {strange[0].where}, not only on {case.control_address}")
     return None
@@ -83,6 +84,10 @@ def _is_drawn(listener: Listener) -> bool:
     """Whether its programs are known to take whatever port the kernel gives them."""
     programs = listener.programs or ("the kernel",)
     return all(reviewed.may_differ("socket", f"{listener.protocol} {name}") for name in programs)
+
+
+def _is_sshd(case: Case, listener: Listener) -> bool:
+    return "sshd" in listener.programs or _is_ssh_port(case, listener)
 
 
 def _is_ssh_port(case: Case, listener: Listener) -> bool:

@@ -40,9 +40,14 @@ class Fault:
 
 def _haproxy(contents: Edited) -> None:
     scripts = contents[_SCRIPTS]
-    # The reference payload has a part of its own that no rule rewrites; other payloads ship the one file.
-    path = next(p for p in ("etc/haproxy/conf.d/00-cloud.cfg", "etc/haproxy/haproxy.cfg") if p in scripts)
-    scripts.write(path, scripts.read(path) + b"\nglobal\n    this-is-no-keyword of haproxy\n")
+    path = "etc/haproxy/conf.d/00-cloud.cfg"
+    if path not in scripts:
+        # Other payloads than the reference one ship the one file that rules rewrite, and a script that keeps live
+        # configuration never installs it: there the unit is broken as well.
+        path = "etc/haproxy/haproxy.cfg"
+        _unit("haproxy")(contents)
+    if path in scripts:
+        scripts.write(path, scripts.read(path) + b"\nglobal\n    this-is-no-keyword of haproxy\n")
 
 
 def _dnsmasq(contents: Edited) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from bundle.cli._group import Entry, LazyGroup
 
 # Help texts stand here so that `sysvm bundle --help` imports no command.
 _COMMANDS = {
@@ -21,26 +21,9 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
-        return sorted(_COMMANDS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command, or None for an unknown name."""
-        if cmd_name not in _COMMANDS:
-            return None
-        command = importlib.import_module(f"bundle.cli.{cmd_name}").command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"bundle.cli.{cmd_name}.command is not a command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command table from the names and help texts above."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
+_ENTRIES = {name: Entry(f"bundle.cli.{name}", "command", text) for name, text in _COMMANDS.items()}
 
 
-@click.group(cls=_LazyGroup)
+@click.group(cls=LazyGroup, entries=_ENTRIES)
 def bundle() -> None:
     """Build, verify, compare, sign and install patch bundles."""

@@ -3,79 +3,45 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import sys
-from typing import NamedTuple
 
 import click
 
 from bundle import __version__
+from bundle.cli._group import Entry, LazyGroup
 from bundle.errors import Exit, InfrastructureError, SysvmError
 from bundle.sink import tell
 
-
-class _Entry(NamedTuple):
-    module: str
-    attribute: str
-    help: str
-
-
-# The one table of subcommands. Help texts stand here so that ``sysvm --help`` imports none of them.
-COMMANDS: dict[str, _Entry] = {
-    "bundle": _Entry("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
-    "cache": _Entry("harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."),
-    "checks": _Entry("harness.cli.checks", "checks", "List the checks that judge a live patch."),
-    "completion": _Entry(
+COMMANDS: dict[str, Entry] = {
+    "bundle": Entry("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
+    "cache": Entry("harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."),
+    "checks": Entry("harness.cli.checks", "checks", "List the checks that judge a live patch."),
+    "completion": Entry(
         "harness.cli.completion", "completion", "Print what makes a shell complete the words of sysvm."
     ),
-    "doctor": _Entry(
+    "doctor": Entry(
         "harness.cli.doctor", "doctor", "Explain what this machine lacks, and mend what is safe."
     ),
-    "image": _Entry("harness.cli.image", "image", "Build, import and list system VM template images."),
-    "matrix": _Entry(
+    "image": Entry("harness.cli.image", "image", "Build, import and list system VM template images."),
+    "matrix": Entry(
         "bundle.cli.matrix", "matrix", "Say which template may be live patched to which release."
     ),
-    "patch": _Entry("harness.cli.patch", "patch", "Live patch running system VMs with a bundle."),
-    "report": _Entry("harness.cli.report", "report", "Make the reports of a run again from its events."),
-    "repro": _Entry(
+    "patch": Entry("harness.cli.patch", "patch", "Live patch running system VMs with a bundle."),
+    "report": Entry("harness.cli.report", "report", "Make the reports of a run again from its events."),
+    "repro": Entry(
         "harness.cli.repro", "repro", "Repeat a scenario, with a shell in its VM before and after."
     ),
-    "run": _Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
-    "scenarios": _Entry(
+    "run": Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
+    "scenarios": Entry(
         "harness.cli.scenarios", "scenarios", "List the acceptance scenarios, and what each is about."
     ),
-    "status": _Entry(
-        "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."
-    ),
-    "vm": _Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
+    "status": Entry("harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."),
+    "vm": Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
 }
 _EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto")
 
 
-class LazyGroup(click.Group):
-    """A click group whose commands are named in ``COMMANDS`` and imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all subcommands, without importing one."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one subcommand, or None for an unknown name."""
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        command = getattr(importlib.import_module(entry.module), entry.attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command table from ``COMMANDS``."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sysvm")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context

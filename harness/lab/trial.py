@@ -146,35 +146,30 @@ class Trial:
         with step("observe after the patch", self.vm.topology.vm_name):
             patched = after = observation.observe(self.vm.guest, before)
         told, well = self._result(answer, files, expected)
-        if well and self.lab.network is not None and rules == "send":
-            with step("send the rules again", self.vm.topology.vm_name):
-                orders = network.Orders(self.lab.network, self.lab.new.name, int(time.time() * 1000))
-                network.deliver(self.vm.guest, orders.reapply())
-                after = observation.observe(self.vm.guest, before)
+        if well and rules == "send" and self.send_rules():
+            after = observation.observe(self.vm.guest, before)
         case = Case(
-            vm_type=self.lab.wish.vm_type,
-            expected=expected,
-            before=before,
-            patched=patched,
-            after=after,
-            answer=answer,
-            recorded=told,
-            signature=files.signature,
+            vm_type=self.lab.wish.vm_type, expected=expected, before=before, patched=patched, after=after,
+            answer=answer, recorded=told, signature=files.signature,
             old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
-            new=shipped.read(files, self.lab.wish.vm_type),
-            live_paths=catalogue.load().live_paths,
-            control_address=self.vm.topology.control.address,
-            console=self._printed_since(printed),
-            budgets=traffic.budgets(self._limits()),
-            agent=link.state,
-            trouble=trouble,
-            log=log,
-        )
+            new=shipped.read(files, self.lab.wish.vm_type), live_paths=catalogue.load().live_paths,
+            control_address=self.vm.topology.control.address, console=self._printed_since(printed),
+            budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble, log=log,
+        )  # fmt: skip
         traffic.record(self.lab.events, self.scenario, self._limits())
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
         return case
+
+    def send_rules(self) -> bool:
+        """Send the rules again, as a server of the new release does after a patch; says whether there are any."""
+        if self.lab.network is None:
+            return False
+        with self.lab.narrator.step("send the rules again", self.vm.topology.vm_name):
+            orders = network.Orders(self.lab.network, self.lab.new.name, int(time.time() * 1000))
+            network.deliver(self.vm.guest, orders.reapply())
+        return True
 
     def _result(
         self, answer: PatchAnswer | None, files: BundleFiles, expected: Expectation

@@ -119,9 +119,8 @@ def patch_many(
             index, target = waiting.pop(0)
             running[index] = _Run(target, time.monotonic(), index)
             progress.started(target.name)
-            threading.Thread(
-                target=_work, args=(index, target, work, ends), name=f"patch {target.name}", daemon=True
-            ).start()
+            name, arguments = f"patch {target.name}", (index, target, work, ends)
+            threading.Thread(target=_work, args=arguments, name=name, daemon=True).start()
         if running:
             next_limit = min(run.began for run in running.values()) + time_limit
             try:

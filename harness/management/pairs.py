@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from bundle.errors import CheckFailed
+from harness.host import wait
 from harness.management.health import Role
 from harness.management.inventory import Vm
 
@@ -45,14 +45,19 @@ class Pair:
         Raises:
             CheckFailed: there are two primaries, or the pair does not settle in time.
         """
-        end = time.monotonic() + self._deadline
-        while True:
-            roles = self._roles()
-            if _primaries(roles) == 1 and set(roles.values()) <= {"PRIMARY", "BACKUP"}:
-                return
-            if time.monotonic() >= end:
-                raise CheckFailed(f"the pair did not settle within {self._deadline:g} s: {_readable(roles)}")
-            time.sleep(_TICK)
+        seen: dict[str, Role] = {}
+
+        def settled() -> bool:
+            nonlocal seen
+            seen = self._roles()
+            return _primaries(seen) == 1 and set(seen.values()) <= {"PRIMARY", "BACKUP"}
+
+        try:
+            wait.until(settled, "the pair to settle", self._deadline, tick=_TICK)
+        except wait.DeadlineExceeded:
+            raise CheckFailed(
+                f"the pair did not settle within {self._deadline:g} s: {_readable(seen)}"
+            ) from None
 
     def _roles(self) -> dict[str, Role]:
         roles = {vm.name: self._ask(vm) for vm in self._routers}

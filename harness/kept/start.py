@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bundle.errors import UsageError
@@ -29,6 +29,8 @@ def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, P
         UsageError: the name is taken or unusable.
     """
     check_name(name)
+    # What it may be patched with is nobody's question yet.
+    wish = replace(wish, subject=replace(wish.subject, mixed=True))
     with locks.exclusive(runs.state_root() / "names.lock"):
         if any(kept.name == name for kept in all_kept()):
             raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")

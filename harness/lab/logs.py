@@ -15,7 +15,7 @@ from harness.vm.system import SystemVm
 
 _LIVEPATCH_LOG = "/var/log/livepatchsystemvm.log"
 # Enough for the words of a service that does not start.
-_LINES = 60
+_LINES = 200
 # Each line of the script begins with the time and the number of its process.
 _RUN = re.compile(r"\d{4}-\d\d-\d\dT[\d:]{8}\S* \[(\d+)\] ")
 # What the guest itself logged, by the name among the results.

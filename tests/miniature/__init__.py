@@ -39,7 +39,8 @@ def make(tree: Path, release: str, *, note: str = "") -> Path:
         )
         _copy(item.source, tree / place)
     for path, item in payload.agent.items():
-        _copy(item.source, tree / "systemvm/agent/scripts" / path)
+        if not path.startswith("scripts/util/keystore-"):  # a checkout packs these from scripts/util
+            _copy(item.source, tree / "systemvm/agent/scripts" / path)
     if note:
         _write(tree / "systemvm/debian/opt/cloud/bin/miniature-note", f"{note}\n")
     shutil.copy(LEGACY, tree / "systemvm/patch-sysvms.sh")

@@ -187,7 +187,7 @@ def test_engine_boots_a_template_by_its_own_boot_loader(lab, sysvm, nothing_left
     folder = lab.image.folder.with_name(f"{os.getpid():032x}")
     folder.mkdir()
     try:
-        for name in ("disk.qcow2", "image.json"):
+        for name in ("disk.qcow2", "image.json", "cloud-scripts.tgz"):
             os.link(lab.image.folder / name, folder / name)
         started = sysvm("vm", "start", "--type", "elbvm", "--name", "own", "--template", folder.name)
         assert started.returncode == 0, started.stderr

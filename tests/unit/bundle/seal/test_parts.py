@@ -109,3 +109,12 @@ def test_a_global_with_two_writers_is_named_in_both():
         for part in parts:
             listed = (script._TEMPLATES / f"{part}.sh.j2").read_text(encoding="utf-8").splitlines()[1]
             assert name in listed.split()
+
+
+@pytest.mark.parametrize("part", CODE)
+def test_every_return_says_its_status(part):
+    """In what a trap calls, bash's bare ``return`` has the status of the last command before the trap."""
+    bare = [
+        line.strip() for line in CODE[part].splitlines() if re.search(r"\breturn *($|;|\}|\|\||&&)", line)
+    ]
+    assert bare == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 
 async def run(*command: str, seconds: float) -> str:
@@ -26,6 +27,9 @@ async def run(*command: str, seconds: float) -> str:
     finally:
         if process.returncode is None:
             process.kill()
+            # Reaped, and its pipe closed; a child of it may keep the pipe, and nobody waits for that.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(process.communicate(), 1.0)
     text = output.decode("utf-8", "replace").strip()
     if process.returncode:
         raise OSError(f"{name} ended with status {process.returncode}: {text}")

@@ -71,6 +71,8 @@ def _options(scratch: Path) -> list[str]:
         "Dir::Etc::preferencesparts=/dev/null",
         "Acquire::Languages=none",
         "Acquire::Check-Valid-Until=false",
+        # An index that cannot be fetched is an error: else its packages would count as missing for good.
+        "APT::Update::Error-Mode=any",
     ]
     return [word for setting in settings for word in ("-o", setting)]
 

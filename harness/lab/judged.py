@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundle import catalogue
-from bundle.errors import SysvmError, UsageError
+from bundle.errors import InfrastructureError, SysvmError, UsageError
 from harness import checks
 from harness.checks import Case, Expectation, Outcome, shipped
 from harness.guest.protocols import Guest
@@ -84,9 +84,15 @@ def type_of(guest: Guest) -> str:
 
 def _installed(guest: Guest, files: BundleFiles, vm_type: str) -> shipped.Payload:
     """Return what the installed scripts put into the VM; nothing where it keeps no archive of them."""
-    told = guest.run(f"stat -c %s {_KEPT_SCRIPTS}", check=False).stdout.strip()
-    if not told.isdecimal() or int(told) > _LARGEST:
+    told = guest.run(
+        f"if [ -e {_KEPT_SCRIPTS} ]; then stat -c %s {_KEPT_SCRIPTS}; else echo none; fi"
+    ).stdout.strip()
+    if told == "none":
         return {}
+    if not told.isdecimal() or int(told) > _LARGEST:
+        raise InfrastructureError(
+            f"{guest.name}: {_KEPT_SCRIPTS} is of size {told!r}, which no archive of scripts has"
+        )
     data = base64.b64decode(guest.run(f"base64 -w0 {_KEPT_SCRIPTS}", deadline=120).stdout)
     digest = hashlib.sha512(data).hexdigest()
     return shipped.read(

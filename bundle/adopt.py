@@ -20,9 +20,9 @@ from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.trio import Trio, find_trio, read_script, read_trio
 from bundle.matrix import minimum_template
 from bundle.seal.components import is_component
+from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Facts, Manifest, file_fact
-from bundle.seal.seal import Parts, file_facts, seal
 from bundle.version import label_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _packed(path: Path, members: tuple[Member, ...]) -> Packed:
 
 
 def _release(found: Trio, said: str | None) -> tuple[str, Release]:
-    """Return name and row of the release: as it was said, else as the agent's own jar says."""
+    """Return name and row of the release: as it was said, else as the VM agent's own jar says."""
     name = said or found.version
     if not name:
         raise UsageError(
@@ -107,7 +107,7 @@ def adopt(
     Args:
         folder: the folder with the three files, or one that has them in ``vms`` or ``dist``.
         place: the bundle folder that is to appear.
-        release: the release; None takes what the agent's own jar says.
+        release: the release; None takes what the VM agent's own jar says.
         build: number of the build, which grows; 0 for none.
         signer: signs the manifest.
 

@@ -25,9 +25,9 @@ from bundle.archive.zip import write_zip
 from bundle.errors import UsageError
 from bundle.paths import cache_place
 from bundle.seal import provenance
+from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Facts, Manifest, member_rows
-from bundle.seal.seal import Parts, file_facts, seal
 from bundle.seal.signer import Signer, choose
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
@@ -47,7 +47,7 @@ _EPOCH_FROM, _EPOCH_SPAN = 315532800, 1 << 30
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build.
+    """The wish for one build: source, release, options and output.
 
     Attributes:
         output: the bundle folder that is to appear.

@@ -23,7 +23,7 @@ from bundle.vm_types import Family, Part, Served, VmType
 
 @dataclass(frozen=True)
 class Debian:
-    """What one Debian release brings: versions that the guest scripts meet."""
+    """One Debian release: the versions that the guest scripts meet in it."""
 
     number: int
     codename: str
@@ -65,7 +65,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Services:
+class ServiceLists:
     """The words of ``enabled_svcs`` and ``disabled_svcs`` of one VM type."""
 
     enabled: tuple[str, ...]
@@ -132,7 +132,7 @@ def full_version(name: str) -> str:
 
 @dataclass(frozen=True)
 class CheckoutRule:
-    """What one folder of agent.zip takes from a CloudStack checkout."""
+    """The share of one folder of agent.zip in a CloudStack checkout."""
 
     into: str
     folders: tuple[str, ...]
@@ -168,7 +168,7 @@ class Catalogue:
     releases: dict[str, Release]
     debians: dict[int, Debian]
     types: dict[str, VmType]
-    services: dict[str, Services]
+    services: dict[str, ServiceLists]
     service_rows: dict[str, ServiceRow]
     live_paths: tuple[str, ...]
     packages: PackageSets
@@ -224,7 +224,7 @@ class Catalogue:
         except KeyError:
             raise UsageError(f"unknown VM type {name!r} (there are {', '.join(self.types)})") from None
 
-    def services_of(self, name: str) -> tuple[Services, ...]:
+    def services_of(self, name: str) -> tuple[ServiceLists, ...]:
         """Return the service lists of a VM type: of one by itself, then of one of a redundant pair if there are any.
 
         Raises:
@@ -290,7 +290,7 @@ def parse(document: dict[str, Any]) -> Catalogue:
         for name, row in document["release"].items()
     }
     services = {
-        name: Services(tuple(row["enabled"]), tuple(row["disabled"]))
+        name: ServiceLists(tuple(row["enabled"]), tuple(row["disabled"]))
         for name, row in document["services"].items()
     }
     service_rows = service_tables.parse(document["service"])

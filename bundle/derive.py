@@ -28,9 +28,9 @@ from bundle.archive.packer import Packer
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
 from bundle.errors import CheckFailed, UsageError
+from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import Manifest, load
-from bundle.seal.seal import Parts, file_facts, seal
 
 _EPOCH = 315532800
 _ALGORITHMS = ("sha256", "sha512", "md5")
@@ -39,7 +39,7 @@ _LARGEST = 1 << 30
 
 
 @dataclass
-class Contents:
+class EditableArchive:
     """The members of one archive while they are edited.
 
     Attributes:
@@ -90,7 +90,7 @@ class Contents:
             del self.items[below]
 
 
-Edit = Callable[[dict[Archive, Contents]], None]
+Edit = Callable[[dict[Archive, EditableArchive]], None]
 
 
 def derive(bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sha512"] = "sha512") -> Path:
@@ -142,12 +142,12 @@ def _read(path: Path) -> bytes:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def _contents(bundle: Path, scratch: Path) -> dict[Archive, Contents]:
-    found: dict[Archive, Contents] = {}
+def _contents(bundle: Path, scratch: Path) -> dict[Archive, EditableArchive]:
+    found: dict[Archive, EditableArchive] = {}
     for name in ("agent.zip", "cloud-scripts.tgz"):
         place = scratch / name
         place.mkdir()
-        contents = Contents(place)
+        contents = EditableArchive(place)
         reader = _zip_members if name == "agent.zip" else _tar_members
         try:
             for path, mode, data in reader(bundle / name):

@@ -9,12 +9,12 @@ from typing import Literal
 from bundle.catalogue import Catalogue, MatrixRow, number_of
 from bundle.version import Span, covers, overlap, span
 
-Word = Literal["yes", "caveat", "unknown", "no"]
+SupportWord = Literal["yes", "caveat", "unknown", "no"]
 # Whose patch-sysvms.sh does it: ours, CloudStack's own of the target release, or one that nobody knows.
-Script = Literal["ours", "upstream", "foreign"]
+ScriptOrigin = Literal["ours", "upstream", "foreign"]
 WHOSE = {"ours": "our script", "upstream": "CloudStack's own script", "foreign": "a foreign script"}
 _RANK = {"yes": 0, "note": 0, "caveat": 1, "unknown": 2, "no": 3}
-_WORDS: dict[int, Word] = {0: "yes", 1: "caveat", 2: "unknown", 3: "no"}
+_WORDS: dict[int, SupportWord] = {0: "yes", 1: "caveat", 2: "unknown", 3: "no"}
 _ANCIENT = "4.13"
 
 
@@ -30,7 +30,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SupportVerdict:
     """The answer for one pair of releases and one script.
 
     Attributes:
@@ -44,8 +44,8 @@ class Verdict:
 
     template: str
     target: str
-    script: Script
-    word: Word
+    script: ScriptOrigin
+    word: SupportWord
     action: str
     reasons: tuple[Reason, ...]
 
@@ -58,7 +58,7 @@ _DOWNGRADE = Reason(
 )
 
 
-def _fits(row: MatrixRow, template: Span, target: Span, script: Script) -> bool:
+def _fits(row: MatrixRow, template: Span, target: Span, script: ScriptOrigin) -> bool:
     return (
         row.script in {"", script}
         and overlap(row.templates, template)
@@ -87,7 +87,7 @@ def _nearest(number: tuple[int, int], catalogue: Catalogue) -> str:
 
 
 def _unknown(
-    template: tuple[int, int], target: tuple[int, int], script: Script, catalogue: Catalogue
+    template: tuple[int, int], target: tuple[int, int], script: ScriptOrigin, catalogue: Catalogue
 ) -> Reason | None:
     """Return why nothing is known about a pair, with the nearest pair that something is known about."""
     strange = [number for number in (template, target) if not _is_known(number, catalogue)]
@@ -112,7 +112,7 @@ def _unknown(
     )
 
 
-def _action(word: Word, back: bool, reasons: tuple[Reason, ...]) -> str:
+def _action(word: SupportWord, back: bool, reasons: tuple[Reason, ...]) -> str:
     if word == "no":
         if back:
             return "keep the newer release"
@@ -126,7 +126,7 @@ def _action(word: Word, back: bool, reasons: tuple[Reason, ...]) -> str:
     return "live patch" if word == "yes" else "live patch after reading the caveats"
 
 
-def judge(template: str, target: str, catalogue: Catalogue, script: Script = "ours") -> Verdict:
+def judge(template: str, target: str, catalogue: Catalogue, script: ScriptOrigin = "ours") -> SupportVerdict:
     """Return the verdict for a template, a target release and a patch script.
 
     Args:
@@ -156,7 +156,7 @@ def judge(template: str, target: str, catalogue: Catalogue, script: Script = "ou
     reasons.sort(key=lambda reason: -_RANK[reason.verdict])
     found = tuple(reasons)
     word = _WORDS[_RANK[found[0].verdict]]
-    return Verdict(template, target, script, word, _action(word, back, found), found)
+    return SupportVerdict(template, target, script, word, _action(word, back, found), found)
 
 
 def templates(catalogue: Catalogue, *, points: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the reference payload lies: in a checkout beside the package, in an installation inside it."""
+"""Places of the reference payload: in a checkout beside the package, in an installation inside it."""
 
 from __future__ import annotations
 

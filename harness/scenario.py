@@ -16,34 +16,34 @@ The fixtures (``lab``, ``system_vm``, ``live_patch``, ``tenant``, ``traffic``, â
 from __future__ import annotations
 
 from harness.checks import Expectation
-from harness.guest.connection import Completed, GuestError
-from harness.guest.guest import Guest
-from harness.guest.transfer import Line
+from harness.guest.connection import GuestError, SshCommandResult
+from harness.guest.guest import SshGuest
+from harness.guest.transfer import LineConditions
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
 from harness.lab.lab import Lab
-from harness.lab.pair import Pair, open_pair
+from harness.lab.pair import RouterPair, open_pair
 from harness.lab.trial import Trial
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe.observation import observe
 from harness.traffic import Traffic
-from harness.vm.cables import Forward
+from harness.vm.cables import HostForward
 from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
 __all__ = [
     "BundleFiles",
-    "Completed",
     "Expectation",
-    "Forward",
-    "Guest",
     "GuestError",
+    "HostForward",
     "Inventory",
     "Lab",
-    "Line",
+    "LineConditions",
     "ManagementServer",
     "NetworkRow",
-    "Pair",
     "PatchAnswer",
+    "RouterPair",
+    "SshCommandResult",
+    "SshGuest",
     "SystemVm",
     "Tenant",
     "Traffic",

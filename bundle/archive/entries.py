@@ -1,4 +1,4 @@
-"""What a reader finds in an archive, whoever wrote it."""
+"""Entries of an archive as a reader finds them, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EntryKind = Literal["file", "dir", "symlink", "hardlink", "device", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveEntry:
     """One entry of an archive as it is found there.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a jar says about itself: the Maven coordinates and licences of its own artifact, not of what is shaded in."""
+"""The Maven coordinates and licences that a jar states of its own artifact, not of what is shaded in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a reader takes from an archive before it calls the archive hostile."""
+"""Limits of a reader: the most that it takes from an archive before it calls the archive hostile."""
 
 from __future__ import annotations
 

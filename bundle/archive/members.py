@@ -1,4 +1,4 @@
-"""What goes into an archive: items as they lie in a source, members as they are written."""
+"""Contents of an archive to be written: items as they lie in a source, members as they are written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Archive = Literal["cloud-scripts.tgz", "agent.zip"]
-Kind = Literal["file", "dir"]
+MemberKind = Literal["file", "dir"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Member:
     """
 
     path: str
-    kind: Kind
+    kind: MemberKind
     mode: int
     size: int = 0
     sha256: str = ""

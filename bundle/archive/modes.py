@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal
 
-from bundle.archive.members import Archive, Kind
+from bundle.archive.members import Archive, MemberKind
 
 ModeRule = Literal["careful", "upstream"]
 RULES: tuple[ModeRule, ...] = ("careful", "upstream")
@@ -56,7 +56,7 @@ def is_secret(path: str) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in SECRETS)
 
 
-def _careful(path: str, kind: Kind, head: bytes) -> int:
+def _careful(path: str, kind: MemberKind, head: bytes) -> int:
     if kind == "dir":
         return PRIVATE_FOLDER if path in _PRIVATE_FOLDERS else FOLDER
     if is_secret(path):
@@ -67,13 +67,13 @@ def _careful(path: str, kind: Kind, head: bytes) -> int:
     return PROGRAM if runs else DATA
 
 
-def _upstream_scripts(path: str, kind: Kind) -> int:
+def _upstream_scripts(path: str, kind: MemberKind) -> int:
     pure = PurePosixPath(path)
     logs = pure.name.startswith("log") or "logrotate.d" in pure.parts[:-1]
     return DATA if kind == "file" and logs else PROGRAM
 
 
-def _upstream_agent(path: str, kind: Kind) -> int:
+def _upstream_agent(path: str, kind: MemberKind) -> int:
     # Maven's assembly makes the folders before it copies files into them, with its own mode.
     if kind == "dir":
         return FOLDER
@@ -81,7 +81,7 @@ def _upstream_agent(path: str, kind: Kind) -> int:
     return DATA if by_default else 0o555
 
 
-def mode_of(rule: ModeRule, archive: Archive, path: str, kind: Kind, head: bytes = b"") -> int:
+def mode_of(rule: ModeRule, archive: Archive, path: str, kind: MemberKind, head: bytes = b"") -> int:
     """Return the permission bits of one member.
 
     Args:

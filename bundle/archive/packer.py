@@ -38,7 +38,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PackedPart:
     """A piece of one member's packed data.
 
     Attributes:
@@ -125,7 +125,7 @@ class Packer:
         self._store = store
         self._depth = depth
 
-    def pack(self, members: Iterable[Member]) -> Iterator[tuple[Member, Part]]:
+    def pack(self, members: Iterable[Member]) -> Iterator[tuple[Member, PackedPart]]:
         """Yield every member with its parts, in order.
 
         Raises:
@@ -141,7 +141,7 @@ class Packer:
                 for block in data:
                     writer.write(block)
 
-    def _tasks(self, members: Iterable[Member]) -> Iterator[tuple[list[Member], Future[list[Part]]]]:
+    def _tasks(self, members: Iterable[Member]) -> Iterator[tuple[list[Member], Future[list[PackedPart]]]]:
         for group, ready in self._looked_up(members):
             if group[0].size <= _SMALL or not ready.result()[0].missing:
                 yield group, ready
@@ -149,48 +149,50 @@ class Packer:
             for last, future in submit_chunks(self._pool, checked_blocks(group[0])):
                 yield group, _then(future, last, self._key(group[0]))
 
-    def _looked_up(self, members: Iterable[Member]) -> Iterator[tuple[list[Member], Future[list[Part]]]]:
+    def _looked_up(
+        self, members: Iterable[Member]
+    ) -> Iterator[tuple[list[Member], Future[list[PackedPart]]]]:
         """Start the lookup of members some way ahead; small ones are compressed at once."""
-        ahead: deque[tuple[list[Member], Future[list[Part]]]] = deque()
+        ahead: deque[tuple[list[Member], Future[list[PackedPart]]]] = deque()
         for group in _groups(members):
             ahead.append((group, self._start(group)))
             if len(ahead) > self._depth:
                 yield ahead.popleft()
         yield from ahead
 
-    def _start(self, group: list[Member]) -> Future[list[Part]]:
+    def _start(self, group: list[Member]) -> Future[list[PackedPart]]:
         if group[0].size > _SMALL:
             return self._pool.submit(self._large, group)
         if sum(member.size for member in group) >= _WORTH_A_TASK:
             return self._pool.submit(self._whole, group)
         # Threads would spend more time on handing over than on so little data.
-        done: Future[list[Part]] = Future()
+        done: Future[list[PackedPart]] = Future()
         done.set_result(self._whole(group))
         return done
 
-    def _large(self, group: list[Member]) -> list[Part]:
-        return [self._known(group[0]) or Part(DEFLATED, missing=True)]
+    def _large(self, group: list[Member]) -> list[PackedPart]:
+        return [self._known(group[0]) or PackedPart(DEFLATED, missing=True)]
 
-    def _whole(self, group: list[Member]) -> list[Part]:
+    def _whole(self, group: list[Member]) -> list[PackedPart]:
         return [self._one(member) for member in group]
 
-    def _one(self, member: Member) -> Part:
+    def _one(self, member: Member) -> PackedPart:
         if (known := self._known(member)) is not None:
             return replace(known, blocks=tuple(known.blocks))
         plain = b"".join(checked_blocks(member))
         packed = deflate(plain)
         if len(packed) >= len(plain):
-            return Part(STORED, (plain,))
+            return PackedPart(STORED, (plain,))
         if member.size >= _CACHE_FROM:
             self.keep(self._key(member), (packed,))
-        return Part(DEFLATED, (packed,))
+        return PackedPart(DEFLATED, (packed,))
 
     def _key(self, member: Member) -> str:
         return f"zip-member {member.sha256} {FLAVOUR} {self._compress} {_WORTH_IT}"
 
-    def _known(self, member: Member) -> Part | None:
+    def _known(self, member: Member) -> PackedPart | None:
         """Return a member that the cache has, or that is stored as it is; None when it must be compressed."""
-        stored = Part(STORED, checked_blocks(member))
+        stored = PackedPart(STORED, checked_blocks(member))
         if member.kind == "dir" or member.size == 0:
             return stored
         if self._store is None or member.size < _CACHE_FROM:
@@ -203,22 +205,22 @@ class Packer:
         return stored
 
 
-def _then(future: Future[bytes], last: bool, key: str) -> Future[list[Part]]:
+def _then(future: Future[bytes], last: bool, key: str) -> Future[list[PackedPart]]:
     """Return a future of the part that a compressed chunk becomes."""
-    result: Future[list[Part]] = Future()
+    result: Future[list[PackedPart]] = Future()
 
     def done(finished: Future[bytes]) -> None:
         error = finished.exception()
         if error is not None:
             result.set_exception(error)
         else:
-            result.set_result([Part(DEFLATED, (finished.result(),), last, key)])
+            result.set_result([PackedPart(DEFLATED, (finished.result(),), last, key)])
 
     future.add_done_callback(done)
     return result
 
 
-def _cached(file: BinaryIO) -> Part | None:
+def _cached(file: BinaryIO) -> PackedPart | None:
     """Return the part that a cache entry holds; None for the empty entry, which says 'store it as it is'."""
     first = file.read(_BLOCK)
     if not first:
@@ -231,4 +233,4 @@ def _cached(file: BinaryIO) -> Part | None:
             while block := file.read(_BLOCK):
                 yield block
 
-    return Part(DEFLATED, blocks())
+    return PackedPart(DEFLATED, blocks())

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundle.archive.entries import Entry, EntryKind
+from bundle.archive.entries import ArchiveEntry, EntryKind
 from bundle.archive.limits import Limits, Meter
 from bundle.archive.text import HEAD
 from bundle.errors import CheckFailed
@@ -111,7 +111,7 @@ class _Reader:
         self._meter = Meter(limits, where)
         self._records: dict[str, str] = {}
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArchiveEntry]:
         while True:
             header = self._stream.read(_BLOCK)
             if header == bytes(_BLOCK):
@@ -168,7 +168,7 @@ class _Reader:
             raise self._stream.fail("malformed extended header")
         self._records |= records
 
-    def _entry(self, header: bytes, kind: bytes, size: int) -> Entry:
+    def _entry(self, header: bytes, kind: bytes, size: int) -> ArchiveEntry:
         prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
         path = self._records.get("path") or (f"{prefix}/" if prefix else "") + _text(header[:100])
         self._meter.entry()
@@ -183,7 +183,7 @@ class _Reader:
             what = "dir"
         # Only these carry content; GNU tar says a size for hard links that POSIX forbids.
         sha256, head = self._content(path, size if what in {"file", "other"} else 0)
-        return Entry(
+        return ArchiveEntry(
             path=path.rstrip("/") or path,
             kind=what,
             mode=mode & 0o7777,
@@ -211,7 +211,7 @@ class _Reader:
         return digest.hexdigest(), head
 
 
-def read_tgz(path: Path, limits: Limits | None = None) -> Iterator[Entry]:
+def read_tgz(path: Path, limits: Limits | None = None) -> Iterator[ArchiveEntry]:
     """Yield the entries of a ``.tgz`` in their order, with the digests of their content.
 
     Raises:

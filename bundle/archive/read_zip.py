@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from bundle.archive.entries import Entry, EntryKind
+from bundle.archive.entries import ArchiveEntry, EntryKind
 from bundle.archive.limits import Limits, Meter
 from bundle.archive.text import HEAD
 from bundle.errors import CheckFailed
@@ -226,7 +226,7 @@ def _check_overlap(rows: list[tuple[int, int]], where: str) -> None:
             raise CheckFailed(f"{where}: two entries share the same data")
 
 
-def read_zip(path: Path, limits: Limits | None = None) -> Iterator[Entry]:
+def read_zip(path: Path, limits: Limits | None = None) -> Iterator[ArchiveEntry]:
     """Yield the entries of a ``.zip`` in the order of its directory, with the digests of their content.
 
     Raises:
@@ -245,7 +245,7 @@ def read_zip(path: Path, limits: Limits | None = None) -> Iterator[Entry]:
                 digest.update(block)
             spans.append((row.offset, archive.data_start(row) + row.packed))
             name = _text(row.name)
-            yield Entry(
+            yield ArchiveEntry(
                 path=name.rstrip("/") or name,
                 kind=kind,
                 mode=row.attributes >> 16 & 0o7777 if row.system == _UNIX else 0o644,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundle.archive.entries import Entry
+from bundle.archive.entries import ArchiveEntry
 from bundle.archive.limits import Limits
 from bundle.archive.read_tar import read_tgz
 from bundle.archive.read_zip import read_zip
 from bundle.errors import CheckFailed
 
 
-def read_archive(path: Path, limits: Limits | None = None) -> Iterator[Entry]:
+def read_archive(path: Path, limits: Limits | None = None) -> Iterator[ArchiveEntry]:
     """Yield the entries of a ``.tgz`` or ``.zip``; its first bytes say which it is.
 
     Raises:

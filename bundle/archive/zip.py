@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 from bundle.archive.digest import TrailingDigest
 from bundle.archive.members import Member
-from bundle.archive.packer import Packer, Part
+from bundle.archive.packer import PackedPart, Packer
 from bundle.archive.store import Store, Writer
-from bundle.archive.zip_format import Record, central_header, end_record, local_header
+from bundle.archive.zip_format import CentralHeader, central_header, end_record, local_header
 
 _ANNOUNCE = 4 << 20
 
@@ -23,18 +23,18 @@ class _Zip:
         self._store = store
         self._follower = follower
         self._announced = self._position = 0
-        self._records: list[Record] = []
+        self._records: list[CentralHeader] = []
         self._open: tuple[int, int] | None = None
         self._writer: Writer | None = None
 
     def _write(self, data: bytes) -> None:
         self._position += self._file.write(data)
 
-    def add(self, member: Member, part: Part) -> None:
+    def add(self, member: Member, part: PackedPart) -> None:
         """Write a part of a member; the parts of one member follow each other."""
         if part.last and self._open is None and isinstance(part.blocks, tuple):
             packed = sum(map(len, part.blocks))
-            self._records.append(Record(member, part.method, packed, self._position))
+            self._records.append(CentralHeader(member, part.method, packed, self._position))
             self._write(local_header(member, part.method, packed, self._epoch))
             for block in part.blocks:
                 self._write(block)
@@ -43,7 +43,7 @@ class _Zip:
         if self._open is None and self._position - self._announced > _ANNOUNCE:
             self.announce()
 
-    def _add_piece(self, member: Member, part: Part) -> None:
+    def _add_piece(self, member: Member, part: PackedPart) -> None:
         """Write a part of a member whose packed size is not known yet; the header is mended at the end."""
         if self._open is None:
             offset = self._position
@@ -59,7 +59,7 @@ class _Zip:
         if not part.last:
             return
         packed = self._position - start
-        self._records.append(Record(member, part.method, packed, offset))
+        self._records.append(CentralHeader(member, part.method, packed, offset))
         self._file.seek(offset)
         self._file.write(local_header(member, part.method, packed, self._epoch))
         self._file.seek(self._position)

@@ -19,8 +19,8 @@ _FIRST_DOS_SECOND, _LAST_DOS_SECOND = 315532800, 4354819198
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What the central directory says about one member that was written."""
+class CentralHeader:
+    """The header of one written member in the central directory."""
 
     member: Member
     method: int
@@ -55,7 +55,7 @@ def local_header(member: Member, method: int, packed: int, epoch: int) -> bytes:
     return struct.pack("<LHHHHHLLLHH", *fields, len(name), len(extra)) + name + extra
 
 
-def central_header(record: Record, epoch: int) -> bytes:
+def central_header(record: CentralHeader, epoch: int) -> bytes:
     """Return the entry of a member in the central directory."""
     member, name = record.member, _name(record.member)
     date, clock = dos_time(epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bundle.cli._group import Entry, LazyGroup
+from bundle.cli._group import LazyCommand, LazyGroup
 
 # Help texts stand here so that `sysvm bundle --help` imports no command.
 _COMMANDS = {
@@ -21,7 +21,7 @@ _COMMANDS = {
 }
 
 
-_ENTRIES = {name: Entry(f"bundle.cli.{name}", "command", text) for name, text in _COMMANDS.items()}
+_ENTRIES = {name: LazyCommand(f"bundle.cli.{name}", "command", text) for name, text in _COMMANDS.items()}
 
 
 @click.group(cls=LazyGroup, entries=_ENTRIES)

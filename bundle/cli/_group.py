@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 
-class Entry(NamedTuple):
+class LazyCommand(NamedTuple):
     """A command: the module that has it, its name there, and one line of help."""
 
     module: str
@@ -20,7 +20,7 @@ class Entry(NamedTuple):
 class LazyGroup(click.Group):
     """A click group whose commands are named in a table and imported on use."""
 
-    def __init__(self, *args: Any, entries: Mapping[str, Entry], **options: Any) -> None:
+    def __init__(self, *args: Any, entries: Mapping[str, LazyCommand], **options: Any) -> None:
         """Take the table of commands, and what ``click.Group`` takes."""
         super().__init__(*args, **options)
         self._entries = entries

@@ -32,7 +32,7 @@ def json_option(function: _F) -> _F:
 
 @dataclass(frozen=True)
 class Keys:
-    """What the options say about signing."""
+    """The options about signing."""
 
     key: Path | None
     passphrase_file: Path | None

@@ -33,7 +33,7 @@ def command(old: Path, new: Path, as_json: bool, form: str | None, lines: int, e
     """
     from bundle import catalogue
     from bundle.errors import Exit, UsageError
-    from bundle.inspect import report
+    from bundle.inspect import diff_report
     from bundle.inspect.contents import take
     from bundle.inspect.diff import compare
     from bundle.inspect.lines import changed_lines
@@ -44,10 +44,12 @@ def command(old: Path, new: Path, as_json: bool, form: str | None, lines: int, e
     found = compare(before, after, catalogue.load())
     places = (*found.added, *found.removed, *found.changed)
     texts = changed_lines(before, after, places, lines) if form else ()
-    said = report.document(found, str(old), str(new), texts)
+    said = diff_report.document(found, str(old), str(new), texts)
     if as_json:
         tell_json(said)
     else:
-        render = {"markdown": report.markdown, "html": report.html}.get(form or "", report.text)
+        render = {"markdown": diff_report.markdown, "html": diff_report.html}.get(
+            form or "", diff_report.text
+        )
         tell(render(said).removesuffix("\n"))
     return Exit.FAILED if exit_code and not found.empty else Exit.OK

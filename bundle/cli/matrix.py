@@ -11,12 +11,12 @@ from bundle.sink import show, tell, tell_json
 
 if TYPE_CHECKING:
     from bundle.catalogue import Catalogue
-    from bundle.matrix import Verdict
+    from bundle.matrix import SupportVerdict
 
 _STYLES = {"yes": "green", "caveat": "yellow", "unknown": "magenta", "no": "red"}
 
 
-def _explain(verdict: Verdict) -> None:
+def _explain(verdict: SupportVerdict) -> None:
     from bundle.matrix import WHOSE
 
     whose = WHOSE[verdict.script]
@@ -27,7 +27,7 @@ def _explain(verdict: Verdict) -> None:
         tell(f"      source: {reason.source}")
 
 
-def _table(verdicts: list[Verdict], names: list[str], catalogue: Catalogue) -> None:
+def _table(verdicts: list[SupportVerdict], names: list[str], catalogue: Catalogue) -> None:
     from rich.table import Table
 
     from bundle.matrix import WHOSE

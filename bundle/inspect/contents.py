@@ -1,4 +1,4 @@
-"""What a bundle, any three files, a single archive or a source tree holds, in one form that can be compared."""
+"""Contents of a bundle, of any three files, of a single archive or of a source tree, in one form to compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundle.archive.measure import measure
 from bundle.archive.members import Archive, Member
 from bundle.archive.reader import read_archive
 from bundle.errors import CheckFailed, UsageError
-from bundle.inspect.impact import Script
+from bundle.inspect.impact import PatchScript
 from bundle.inspect.trio import (
     effective,
     find_trio,
@@ -37,8 +37,8 @@ Place = tuple[Archive, str]
 
 
 @dataclass(frozen=True)
-class Row:
-    """What counts about a member when two are compared."""
+class MemberFacts:
+    """The facts about a member that count when two are compared."""
 
     kind: str
     mode: int
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class BundleContents:
     """Members by archive and path, and what is known about the whole.
 
     Attributes:
@@ -68,12 +68,12 @@ class Snapshot:
 
     name: str
     archives: frozenset[Archive]
-    rows: dict[Place, Row]
+    rows: dict[Place, MemberFacts]
     release: str = ""
     version: str = ""
     minimum_template: str = ""
     origin: str = ""
-    script: Script = field(default_factory=Script)
+    script: PatchScript = field(default_factory=PatchScript)
     facts: dict[str, str] = field(default_factory=dict)
     packages: dict[str, tuple[str, str]] = field(default_factory=dict)
     files: dict[Archive, Path] = field(default_factory=dict)
@@ -118,20 +118,20 @@ def _known(**facts: str) -> dict[str, str]:
     return {name.replace("_", " "): value for name, value in facts.items() if value}
 
 
-def _of_bundle(folder: Path, name: str) -> Snapshot:
+def _of_bundle(folder: Path, name: str) -> BundleContents:
     found = manifest.load(folder / layout.MANIFEST)
     facts: Facts = found.facts
     rows = {
-        (archive, row.path): Row(row.kind, row.mode, row.size, row.sha256)
+        (archive, row.path): MemberFacts(row.kind, row.mode, row.size, row.sha256)
         for archive, members in found.members.items()
         for row in members
     }
     if facts.script == "rendered":
-        script = Script("ours", facts.script_digest, facts.restart)
+        script = PatchScript("ours", facts.script_digest, facts.restart)
     else:
         script = know_script(read_script(folder / layout.SCRIPT), catalogue.load())
     notes = (f"built by the rules of {facts.release}: its own release is not in the catalogue",)
-    return Snapshot(
+    return BundleContents(
         name=name,
         archives=frozenset(manifest.ARCHIVES),
         rows=rows,
@@ -156,22 +156,22 @@ def _of_bundle(folder: Path, name: str) -> Snapshot:
     )
 
 
-def _rows_of(path: Path, archive: Archive) -> dict[Place, Row]:
+def _rows_of(path: Path, archive: Archive) -> dict[Place, MemberFacts]:
     found = effective(list(read_archive(path)))
     return {
-        (archive, place): Row(entry.kind, entry.mode, entry.size, entry.sha256)
+        (archive, place): MemberFacts(entry.kind, entry.mode, entry.size, entry.sha256)
         for place, entry in found.items()
     }
 
 
-def _of_trio(folder: Path, name: str, notes: tuple[str, ...] = ()) -> Snapshot:
+def _of_trio(folder: Path, name: str, notes: tuple[str, ...] = ()) -> BundleContents:
     facts = catalogue.load()
     script = folder / layout.SCRIPT
-    known = know_script(read_script(script), facts) if script.is_file() else Script()
+    known = know_script(read_script(script), facts) if script.is_file() else PatchScript()
     label = version_of(folder / layout.AGENT)
     version = catalogue.full_version(label) if label else ""
     row = facts.releases.get(".".join(version.split(".")[:2])) if version else None
-    return Snapshot(
+    return BundleContents(
         name=name,
         archives=frozenset(manifest.ARCHIVES),
         rows=_rows_of(folder / layout.AGENT, "agent.zip")
@@ -192,7 +192,7 @@ def _of_trio(folder: Path, name: str, notes: tuple[str, ...] = ()) -> Snapshot:
     )
 
 
-def _of_installed(folder: Path, name: str) -> Snapshot:
+def _of_installed(folder: Path, name: str) -> BundleContents:
     """Return what is installed: by the manifest beside it, when that is still about these files."""
     found = manifest.load(folder / layout.MANIFEST)
     if all(file_digest(folder / row, "sha512") == found.files[row].sha512 for row in layout.PAYLOAD):
@@ -200,15 +200,15 @@ def _of_installed(folder: Path, name: str) -> Snapshot:
     return _of_trio(folder, name, (f"{layout.MANIFEST} in {folder} is about other files, and is left aside",))
 
 
-def _of_archive(path: Path, name: str) -> Snapshot:
+def _of_archive(path: Path, name: str) -> BundleContents:
     with path.open("rb") as file:
         archive: Archive = "agent.zip" if file.read(2) == b"PK" else "cloud-scripts.tgz"
     rows = _rows_of(path, archive)
     packages = _packages_of_zip(path) if archive == "agent.zip" else {}
-    return Snapshot(name, frozenset({archive}), rows, packages=packages, files={archive: path})
+    return BundleContents(name, frozenset({archive}), rows, packages=packages, files={archive: path})
 
 
-def _of_source(folder: Path, name: str) -> Snapshot:
+def _of_source(folder: Path, name: str) -> BundleContents:
     payload = find_payload(folder, None, catalogue.load(), newest=True)
     workers = len(os.sched_getaffinity(0))
     parts: dict[Archive, list[Member]] = {
@@ -218,10 +218,10 @@ def _of_source(folder: Path, name: str) -> Snapshot:
     members = {(archive, row.path): row for archive, found in parts.items() for row in found}
     listed = payload.agent.get(PACKAGES)
     text = listed.source.read_text(encoding="utf-8", errors="replace") if listed and listed.source else ""
-    return Snapshot(
+    return BundleContents(
         name=name,
         archives=frozenset(manifest.ARCHIVES),
-        rows={place: Row(row.kind, row.mode, row.size, row.sha256) for place, row in members.items()},
+        rows={place: MemberFacts(row.kind, row.mode, row.size, row.sha256) for place, row in members.items()},
         release=payload.release.name,
         version=payload.version,
         minimum_template=payload.minimum_template,
@@ -237,7 +237,7 @@ def _of_source(folder: Path, name: str) -> Snapshot:
     )
 
 
-def take(path: Path) -> Snapshot:
+def take(path: Path) -> BundleContents:
     """Return the snapshot of a bundle, of any folder with the three files, of a ``.tgz`` or ``.zip``, or a source tree.
 
     Raises:

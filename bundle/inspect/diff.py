@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 
 from bundle.archive.members import Archive
 from bundle.catalogue import Catalogue, number_of
-from bundle.inspect.contents import Place, Row, Snapshot
+from bundle.inspect.contents import BundleContents, MemberFacts, Place
 from bundle.inspect.impact import (
     EFFECTS,
     Affected,
     Effect,
+    PatchScript,
     Renewal,
-    Script,
     affected,
     downtime,
     is_live,
     renewals,
 )
-from bundle.matrix import Reason, Verdict, judge
+from bundle.matrix import Reason, SupportVerdict, judge
 from bundle.version import span
 
 
@@ -41,7 +41,7 @@ class FactChange:
 
 
 @dataclass(frozen=True)
-class Difference:
+class BundleDifference:
     """Everything that differs.
 
     Attributes:
@@ -69,21 +69,21 @@ class Difference:
     removed: tuple[Place, ...]
     changed: tuple[Place, ...]
     modes: tuple[ModeChange, ...]
-    script: Script
+    script: PatchScript
     renewals: tuple[Renewal, ...]
     readers: tuple[Affected, ...]
     no_reader: tuple[str, ...]
     live: tuple[str, ...]
     live_kept: bool
     packages: tuple[tuple[str, str, str], ...]
-    verdict: Verdict | None
+    verdict: SupportVerdict | None
     base_image: str
     downtime: dict[str, Effect]
     notes: tuple[str, ...]
 
     @property
     def empty(self) -> bool:
-        """Whether nothing differs."""
+        """True if nothing differs."""
         return not (self.facts or self.added or self.removed or self.changed or self.modes)
 
     @property
@@ -92,11 +92,11 @@ class Difference:
         return max(self.downtime.values(), key=EFFECTS.index)
 
 
-def _files(places: set[Place], rows: dict[Place, Row]) -> set[Place]:
+def _files(places: set[Place], rows: dict[Place, MemberFacts]) -> set[Place]:
     return {place for place in places if rows[place].kind != "dir"}
 
 
-def _verdict(old: Snapshot, new: Snapshot, catalogue: Catalogue) -> Verdict | None:
+def _verdict(old: BundleContents, new: BundleContents, catalogue: Catalogue) -> SupportVerdict | None:
     """Return the support table's answer; its "no" is about CloudStack's own payload, which the reference one is not."""
     if not old.version or not new.version:
         return None
@@ -110,12 +110,12 @@ def _verdict(old: Snapshot, new: Snapshot, catalogue: Catalogue) -> Verdict | No
     return replace(found, word="caveat", action="live patch after reading the caveats", reasons=(own, *rest))
 
 
-def _too_old(old: Snapshot, new: Snapshot) -> bool:
+def _too_old(old: BundleContents, new: BundleContents) -> bool:
     minimum = new.minimum_template
     return bool(minimum and old.version) and number_of(old.version) < number_of(minimum)
 
 
-def _base_image(old: Snapshot, new: Snapshot, verdict: Verdict | None) -> str:
+def _base_image(old: BundleContents, new: BundleContents, verdict: SupportVerdict | None) -> str:
     """Return why templates of the old release do not suffice for the new one."""
     if _too_old(old, new):
         return f"the new bundle asks for a template of {new.minimum_template} or newer"
@@ -123,7 +123,7 @@ def _base_image(old: Snapshot, new: Snapshot, verdict: Verdict | None) -> str:
     return next((row.text for row in reasons if row.verdict == "no" and not row.script), "")
 
 
-def _facts(old: Snapshot, new: Snapshot) -> tuple[FactChange, ...]:
+def _facts(old: BundleContents, new: BundleContents) -> tuple[FactChange, ...]:
     """Return the facts that both know and that differ."""
     shared = [name for name in old.facts if name in new.facts and old.facts[name] != new.facts[name]]
     return tuple(FactChange(name, old.facts[name], new.facts[name]) for name in shared)
@@ -138,7 +138,7 @@ class _Members:
     touched: set[Place]
 
 
-def _members(old: Snapshot, new: Snapshot) -> _Members:
+def _members(old: BundleContents, new: BundleContents) -> _Members:
     both: frozenset[Archive] = old.archives & new.archives
     one = {place: row for place, row in old.rows.items() if place[0] in both}
     two = {place: row for place, row in new.rows.items() if place[0] in both}
@@ -156,7 +156,7 @@ def _members(old: Snapshot, new: Snapshot) -> _Members:
     return _Members(added, removed, changed, rows, touched)
 
 
-def compare(old: Snapshot, new: Snapshot, catalogue: Catalogue) -> Difference:
+def compare(old: BundleContents, new: BundleContents, catalogue: Catalogue) -> BundleDifference:
     """Return what differs between two snapshots; archives that only one of them knows are left out."""
     found = _members(old, new)
     scripts: Archive = "cloud-scripts.tgz"
@@ -166,7 +166,7 @@ def compare(old: Snapshot, new: Snapshot, catalogue: Catalogue) -> Difference:
     renewed = renewals(new.script, effective, catalogue)
     readers, strangers = affected(effective, renewed, catalogue)
     verdict = _verdict(old, new, catalogue)
-    return Difference(
+    return BundleDifference(
         facts=_facts(old, new),
         added=tuple(sorted(found.added)),
         removed=tuple(sorted(found.removed)),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bundle.archive.entries import Entry
+from bundle.archive.entries import ArchiveEntry
 from bundle.archive.modes import is_secret
 from bundle.archive.text import breaks_in_guest
 
@@ -17,7 +17,7 @@ _PRIVATE_FOLDERS = ("root", "root/.ssh")
 
 
 @dataclass(frozen=True)
-class Finding:
+class ArchiveFinding:
     """One observation about one entry."""
 
     level: Level
@@ -26,7 +26,7 @@ class Finding:
     message: str
 
 
-def _name(entry: Entry) -> Iterator[tuple[Level, str, str]]:
+def _name(entry: ArchiveEntry) -> Iterator[tuple[Level, str, str]]:
     parts = entry.path.split("/")
     if entry.path.startswith("/"):
         yield "danger", "absolute-path", "the path is absolute"
@@ -42,7 +42,7 @@ def _name(entry: Entry) -> Iterator[tuple[Level, str, str]]:
         yield "note", "dot-path", "the path begins with '.'"
 
 
-def _kind(entry: Entry) -> Iterator[tuple[Level, str, str]]:
+def _kind(entry: ArchiveEntry) -> Iterator[tuple[Level, str, str]]:
     if entry.kind == "device":
         yield "danger", "device", "a device or pipe"
     elif entry.kind in {"symlink", "hardlink"}:
@@ -53,7 +53,7 @@ def _kind(entry: Entry) -> Iterator[tuple[Level, str, str]]:
         yield "danger", "unknown-kind", "an entry of a kind that system VMs do not know"
 
 
-def _mode(entry: Entry) -> Iterator[tuple[Level, str, str]]:
+def _mode(entry: ArchiveEntry) -> Iterator[tuple[Level, str, str]]:
     if entry.mode & stat.S_ISUID:
         yield "danger", "setuid", f"set-user-id (mode {entry.mode:04o})"
     if entry.mode & stat.S_ISGID:
@@ -81,20 +81,20 @@ def _mode(entry: Entry) -> Iterator[tuple[Level, str, str]]:
         )
 
 
-def _content(entry: Entry) -> Iterator[tuple[Level, str, str]]:
+def _content(entry: ArchiveEntry) -> Iterator[tuple[Level, str, str]]:
     if entry.kind == "file" and breaks_in_guest(entry.path, entry.head):
         yield "danger", "cr-lf", "CR LF line ends: no system VM can run it"
 
 
-def judge(entries: Iterable[Entry]) -> Iterator[Finding]:
+def judge(entries: Iterable[ArchiveEntry]) -> Iterator[ArchiveFinding]:
     """Yield the findings about the entries of one archive, in their order."""
     seen: dict[str, str] = {}
     for entry in entries:
         for level, code, message in (*_name(entry), *_kind(entry), *_mode(entry), *_content(entry)):
-            yield Finding(level, code, entry.path, message)
+            yield ArchiveFinding(level, code, entry.path, message)
         plain = entry.path.removeprefix("./")
         if plain in seen and (entry.kind != "dir" or seen[plain] != "dir"):
-            yield Finding(
+            yield ArchiveFinding(
                 "warning", "duplicate", entry.path, "appears again; the last one wins when it is unpacked"
             )
         seen[plain] = entry.kind

@@ -1,4 +1,4 @@
-"""What a patch means on a running VM: what its script renews in any case, and who reads what changed."""
+"""The impact of a patch on a running VM: services that its script renews in any case, and readers of changed files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bundle.services import reloaded
 Effect = Literal["none", "later", "reload", "restart", "failover"]
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
 
-Kind = Literal["ours", "upstream", "foreign", ""]
+ScriptKind = Literal["ours", "upstream", "foreign", ""]
 
 
 @dataclass(frozen=True)
-class Script:
+class PatchScript:
     """The patch script of a bundle, as far as it is known.
 
     Attributes:
@@ -29,7 +29,7 @@ class Script:
         releases: the releases of CloudStack that have this script.
     """
 
-    kind: Kind = ""
+    kind: ScriptKind = ""
     digest: str = ""
     policy: str = ""
     releases: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Renewal:
-    """What the script does to a service that is active: ``effect``, on which VM types."""
+    """The script's treatment of a service that is active: ``effect``, on which VM types."""
 
     service: str
     effect: Effect
@@ -86,7 +86,7 @@ def _upstream_restarts(vm_type: str, catalogue: Catalogue) -> bool:
     return catalogue.vm_type(vm_type).family == "agent" or vm_type.endswith("router")
 
 
-def _effect(service: str, script: Script, units: set[str], catalogue: Catalogue) -> Effect:
+def _effect(service: str, script: PatchScript, units: set[str], catalogue: Catalogue) -> Effect:
     if (
         script.kind in {"ours", ""}
         and script.policy != "always"
@@ -98,7 +98,7 @@ def _effect(service: str, script: Script, units: set[str], catalogue: Catalogue)
 
 
 def renewals(
-    script: Script, changed: Iterable[tuple[Archive, str]], catalogue: Catalogue
+    script: PatchScript, changed: Iterable[tuple[Archive, str]], catalogue: Catalogue
 ) -> tuple[Renewal, ...]:
     """Return what the script does to services when a patch runs, the worst first.
 

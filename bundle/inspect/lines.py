@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bundle.archive.jar import BROKEN
 from bundle.errors import CheckFailed
-from bundle.inspect.contents import Place, Snapshot
+from bundle.inspect.contents import BundleContents, Place
 
 _LARGEST_TEXT = 512 << 10
 _UNSAFE = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
@@ -25,7 +25,7 @@ class FileLines:
     left_out: int
 
 
-def _of_zip(snapshot: Snapshot, wanted: set[str]) -> dict[Place, bytes]:
+def _of_zip(snapshot: BundleContents, wanted: set[str]) -> dict[Place, bytes]:
     with zipfile.ZipFile(snapshot.files["agent.zip"]) as archive:
         rows = {name: archive.NameToInfo[name] for name in wanted if name in archive.NameToInfo}
         return {
@@ -35,7 +35,7 @@ def _of_zip(snapshot: Snapshot, wanted: set[str]) -> dict[Place, bytes]:
         }
 
 
-def _of_tar(snapshot: Snapshot, wanted: set[str]) -> dict[Place, bytes]:
+def _of_tar(snapshot: BundleContents, wanted: set[str]) -> dict[Place, bytes]:
     found: dict[Place, bytes] = {}
     with tarfile.open(snapshot.files["cloud-scripts.tgz"]) as archive:
         for row in archive:
@@ -50,7 +50,7 @@ def _of_tar(snapshot: Snapshot, wanted: set[str]) -> dict[Place, bytes]:
     return found
 
 
-def _contents(snapshot: Snapshot, places: set[Place]) -> dict[Place, bytes]:
+def _contents(snapshot: BundleContents, places: set[Place]) -> dict[Place, bytes]:
     """Return the content of members that are small enough to be text that a person reads."""
     if snapshot.sources:
         files = {place: snapshot.sources[place] for place in places if place in snapshot.sources}
@@ -80,7 +80,9 @@ def _text(data: bytes | None) -> list[str] | None:
         return None
 
 
-def changed_lines(old: Snapshot, new: Snapshot, places: Iterable[Place], limit: int) -> tuple[FileLines, ...]:
+def changed_lines(
+    old: BundleContents, new: BundleContents, places: Iterable[Place], limit: int
+) -> tuple[FileLines, ...]:
     """Return the changed lines of every text among the members.
 
     Args:

@@ -1,4 +1,4 @@
-"""Who reads a shipped file on a VM, and what has to happen before the new content counts."""
+"""Readers of shipped files on a VM, and what has to happen before the new content counts."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle import layout
-from bundle.archive.entries import Entry
+from bundle.archive.entries import ArchiveEntry
 from bundle.archive.jar import BROKEN, by_name
 from bundle.archive.members import Archive, Member
 from bundle.archive.reader import read_archive
 from bundle.archive.text import breaks_in_guest
 from bundle.catalogue import Catalogue
 from bundle.errors import CheckFailed
-from bundle.inspect.impact import Script
+from bundle.inspect.impact import PatchScript
 
 _LARGEST_SCRIPT = 16 << 20
 _POLICY = re.compile(rb"\bRESTART_POLICY=([a-z]+)\b")
@@ -61,19 +61,19 @@ def read_script(path: Path) -> bytes:
     return data
 
 
-def know_script(data: bytes, catalogue: Catalogue) -> Script:
+def know_script(data: bytes, catalogue: Catalogue) -> PatchScript:
     """Return whose script it is: ours by what it says of itself, CloudStack's by its digest, else a foreign one."""
     digest = hashlib.sha256(data).hexdigest()
     if releases := catalogue.upstream_scripts.get(digest):
-        return Script("upstream", digest, "always", releases)
+        return PatchScript("upstream", digest, "always", releases)
     policy = _POLICY.search(data)
     if policy and b"/run/cloud-livepatch.lock" in data:
-        return Script("ours", digest, policy[1].decode())
-    return Script("foreign", digest, "always")
+        return PatchScript("ours", digest, policy[1].decode())
+    return PatchScript("foreign", digest, "always")
 
 
 def version_of(agent: Path) -> str:
-    """Return the version that the agent's own jar names, for instance ``4.22.0.0-SNAPSHOT``; empty without one.
+    """Return the version that the VM agent's own jar names, for instance ``4.22.0.0-SNAPSHOT``; empty without one.
 
     Raises:
         CheckFailed: the archive cannot be read.
@@ -87,7 +87,7 @@ def version_of(agent: Path) -> str:
     return found.version if found else ""
 
 
-def effective(entries: list[Entry]) -> dict[str, Entry]:
+def effective(entries: list[ArchiveEntry]) -> dict[str, ArchiveEntry]:
     """Return entries by path as they lie on the disk after unpacking: of several with one name, the last."""
     return {entry.path.removeprefix("./"): entry for entry in entries if entry.path not in {"", "."}}
 
@@ -126,7 +126,7 @@ class Trio:
 
     folder: Path
     version: str
-    script: Script
+    script: PatchScript
     members: dict[Archive, tuple[Member, ...]]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bundle import layout
 from bundle.archive.digest import file_digest
-from bundle.archive.entries import Entry
+from bundle.archive.entries import ArchiveEntry
 from bundle.archive.members import Archive, Member
 from bundle.archive.read_tar import read_tgz
 from bundle.archive.read_zip import read_zip
@@ -90,7 +90,7 @@ def _check_files(folder: Path, found: Manifest, facts: dict[str, FileFact]) -> N
             raise CheckFailed(f"{folder}: {name} does not match {layout.MANIFEST}")
 
 
-def _difference(entry: Entry, member: Member) -> str:
+def _difference(entry: ArchiveEntry, member: Member) -> str:
     """Return what differs between an entry and the member it should be, or an empty string."""
     if entry.kind != member.kind:
         return f"is a {entry.kind} instead of a {member.kind}"
@@ -103,7 +103,7 @@ def _difference(entry: Entry, member: Member) -> str:
     return "does not belong to root" if entry.owner != (0, 0) else ""
 
 
-def check_members(name: Archive, entries: Iterator[Entry], members: tuple[Member, ...]) -> None:
+def check_members(name: Archive, entries: Iterator[ArchiveEntry], members: tuple[Member, ...]) -> None:
     """Hold the entries of an archive against the manifest.
 
     Raises:

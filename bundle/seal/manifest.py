@@ -50,7 +50,7 @@ def file_fact(path: Path) -> FileFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the bundle was made from and for.
+    """Facts about a bundle: its sources, its options and its target.
 
     Attributes:
         release: row of the catalogue, ``major.minor``.

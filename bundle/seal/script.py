@@ -24,7 +24,7 @@ _LINE = 8000  # characters of embedded data in a line: a script of few lines, an
 
 @dataclass(frozen=True)
 class ScriptSpec:
-    """What one patch script is rendered from.
+    """The values that one patch script is rendered from.
 
     Attributes:
         release: the row of the release that the bundle brings.

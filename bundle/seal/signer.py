@@ -1,4 +1,4 @@
-"""Who signs: a private key in a file, a program that has the key, or signatures that were made elsewhere."""
+"""Signers: a private key in a file, a program that has the key, or signatures that were made elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a host trusts: one public key, or a folder of keys with their last days and a list of revoked ones."""
+"""Trust of a host: one public key, or a folder of keys with their last days and a list of revoked ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is done with a finished bundle: signed again, staged, packaged, put on an ISO image."""
+"""Work on a finished bundle: it is signed again, staged, packaged, put on an ISO image."""

@@ -1,4 +1,4 @@
-"""Where each kind of host keeps the files of a live patch, which depends on the release."""
+"""Places of the files of a live patch on each kind of host, which depend on the release."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BESIDE = (layout.MANIFEST, layout.MANIFEST_SIGNATURE)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where one kind of host keeps the files of one release.
+class HostLayout:
+    """Places of the files of one release on one kind of host.
 
     Attributes:
         folder: the folder below ``/``.
@@ -38,7 +38,7 @@ class Layout:
     mode: int = 0o644
 
 
-def layout_of(kind: str, release: str) -> Layout:
+def layout_of(kind: str, release: str) -> HostLayout:
     """Return the layout of a kind of host for a release.
 
     Hosts of releases up to 4.16 read ``systemvm.iso`` and never the three files.
@@ -50,13 +50,13 @@ def layout_of(kind: str, release: str) -> Layout:
     image = catalogue.load().release(release).transport == "iso"
     if kind == "xenserver":
         if image:
-            return Layout(_IMAGES, (ISO,), (), "")
-        return Layout(_RESOURCES, layout.PAYLOAD, _BESIDE, "")
+            return HostLayout(_IMAGES, (ISO,), (), "")
+        return HostLayout(_RESOURCES, layout.PAYLOAD, _BESIDE, "")
     names, beside = ((ISO,), ()) if image else (layout.PAYLOAD, _BESIDE)
-    return Layout(_COMMON, names, beside, OWNER)
+    return HostLayout(_COMMON, names, beside, OWNER)
 
 
-def files_for(folder: Path, found: Manifest, target: Layout, scratch: Path) -> dict[str, Path]:
+def files_for(folder: Path, found: Manifest, target: HostLayout, scratch: Path) -> dict[str, Path]:
     """Return the files that a host gets, by name.
 
     Args:

@@ -21,7 +21,7 @@ from bundle.catalogue import number_of
 from bundle.errors import InfrastructureError, UsageError
 from bundle.inspect.verify import verify
 from bundle.seal.manifest import Manifest
-from bundle.ship.layouts import Layout, files_for, layout_of
+from bundle.ship.layouts import HostLayout, files_for, layout_of
 from bundle.version import comes_before
 
 NAME = "cloudstack-systemvm-patch"
@@ -61,7 +61,7 @@ def _revision(found: Manifest) -> str:
     return f"{found.facts.build}.{found.content_digest[:12]}"
 
 
-def _words(found: Manifest, target: Layout, files: dict[str, Path]) -> dict[str, Any]:
+def _words(found: Manifest, target: HostLayout, files: dict[str, Path]) -> dict[str, Any]:
     release = found.facts.version if found.facts.row == "newest" else found.facts.release
     major, minor = number_of(release)
     beside = [name for name in files if name in target.beside]

@@ -13,10 +13,10 @@ from bundle.archive.digest import file_digest
 from bundle.errors import InfrastructureError, UsageError
 from bundle.inspect.verify import verify
 from bundle.seal import sums
+from bundle.seal.finish import Parts, seal, write_sums
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import ARCHIVES, Manifest
 from bundle.seal.provenance import recorded
-from bundle.seal.seal import Parts, seal, write_sums
 from bundle.seal.signer import Signer, choose
 
 _GPG_DEADLINE = 120

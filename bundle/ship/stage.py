@@ -16,7 +16,7 @@ from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.trio import is_installed
 from bundle.inspect.verify import verify
 from bundle.seal.manifest import Manifest, load
-from bundle.ship.layouts import Layout, files_for, layout_of
+from bundle.ship.layouts import HostLayout, files_for, layout_of
 from bundle.version import span
 
 BACKUP = ".sysvm-livepatch-backup"
@@ -24,13 +24,13 @@ BACKUP = ".sysvm-livepatch-backup"
 
 @dataclass(frozen=True)
 class Staged:
-    """What was put where: the installed files, and the folder with the former ones (None when there were none)."""
+    """Files that were staged: the installed ones, and the folder with the former ones (None when there were none)."""
 
     files: tuple[Path, ...]
     backup: Path | None
 
 
-def _place(root: Path, target: Layout) -> Path:
+def _place(root: Path, target: HostLayout) -> Path:
     """Return the folder for the files below ``root``; a link on the way may not lead out of it."""
     limit = root.resolve()
     place = limit / target.folder
@@ -51,7 +51,7 @@ def _keep(place: Path, names: tuple[str, ...]) -> Path | None:
     return backup
 
 
-def _same(files: dict[str, Path], place: Path, target: Layout) -> bool:
+def _same(files: dict[str, Path], place: Path, target: HostLayout) -> bool:
     """Say whether exactly these files are installed already."""
     for name, source in files.items():
         path = place / name
@@ -70,7 +70,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _switch(files: dict[str, Path], place: Path, target: Layout, digests: dict[str, str]) -> None:
+def _switch(files: dict[str, Path], place: Path, target: HostLayout, digests: dict[str, str]) -> None:
     """Copy the files beside their places and rename them; what the host reads comes before what proves it."""
     scratch = Path(tempfile.mkdtemp(prefix=".sysvm-livepatch-new.", dir=place))
     try:

@@ -1,1 +1,1 @@
-"""What a source tree holds, as the items of the two archives."""
+"""Contents of a source tree, as the items of the two archives."""

@@ -123,7 +123,7 @@ def _agent(root: Path, release: Release, catalogue: Catalogue) -> dict[str, Item
 
 @dataclass(frozen=True)
 class Jars:
-    """Where the jars of the agent are (a folder or an archive), and a folder for those that have to be unpacked."""
+    """Jars of the VM agent: their folder or archive, and a folder for those that have to be unpacked."""
 
     folder: Path
     scratch: Path
@@ -153,7 +153,7 @@ def checkout_payload(
     Args:
         root: the source tree.
         release: overrides the version that the tree says.
-        jars: where the jars of the agent are; None leaves them out and says so.
+        jars: where the jars of the VM agent are; None leaves them out and says so.
         catalogue: the release catalogue.
         newest: whether the newest row of the catalogue stands in for a release that is newer than all of them.
 

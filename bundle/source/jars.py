@@ -1,4 +1,4 @@
-"""Find the jars of the agent, and refuse a set that no SSVM or CPVM could start from."""
+"""Find the jars of the VM agent, and refuse a set that no SSVM or CPVM could start from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FOLDERS = (
     *("systemvm/target", "systemvm/target/dependencies"),
 )
 _NOT_RUN = ("-sources.jar", "-javadoc.jar", "-tests.jar")
-# Without one of these the agent of SSVM or CPVM has no program (dependencies of CloudStack's module systemvm).
+# Without one of these the VM agent of SSVM or CPVM has no program (dependencies of CloudStack's module systemvm).
 ROOTS = ("cloud-agent", "cloud-secondary-storage", "cloud-console-proxy")
 _OWN = re.compile(r"cloud-[a-z-]+")
 _FORMS = "an agent.zip, a systemvm.iso, a Maven target, an installed cloudstack-common, or a folder of jars"
@@ -143,7 +143,7 @@ def check_jars(found: Found, versions: tuple[str, ...]) -> None:
         versions: how the source tree calls its version; one of them must be that of CloudStack's own jars.
 
     Raises:
-        UsageError: a jar cannot be read, one of the agent's own is missing or of another release, or there
+        UsageError: a jar cannot be read, one of the VM agent's own is missing or of another release, or there
             are two versions of one artifact.
     """
     seen: dict[tuple[str, str], list[tuple[str, Coordinates]]] = {}

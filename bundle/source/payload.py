@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Payload:
-    """What a source ships for one release.
+    """The files that a source ships for one release.
 
     Attributes:
         release: the row of the catalogue.
@@ -48,7 +48,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Overlay:
-    """How a release differs from the newest one: files beside the tree, absent files, other modes."""
+    """A release's differences from the newest one: files beside the tree, absent files, other modes."""
 
     folder: Path
     absent: frozenset[str]
@@ -113,7 +113,7 @@ def _apply(items: dict[str, Item], overlay: Overlay) -> dict[str, Item]:
 
 
 def _keystore_programs(agent: dict[str, Item]) -> dict[str, Item]:
-    """Return the agent's ``keystore-*`` as CloudStack puts them beside the scripts: management looks for them there."""
+    """Return the VM agent's ``keystore-*`` as CloudStack puts them beside the scripts, where management looks."""
     found = {}
     for item in agent.values():
         if item.path.startswith("scripts/util/keystore-"):

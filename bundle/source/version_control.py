@@ -1,4 +1,4 @@
-"""What git knows about a source tree: where it is from, what differs from its commit, and what it does not know."""
+"""Git's knowledge of a source tree: where it is from, what differs from its commit, and what git does not know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the script answered, what everybody now believes, and whether that is the same."""
+"""The script's answer, everybody's belief afterwards, and whether these are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check looks at: the observations of one patch, and what was expected of it."""
+"""A case as a check sees it: the observations of one patch, and what was expected of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias
 
 from bundle import catalogue
 from bundle.services import reloaded
-from harness.checks.shipped import Payload
+from harness.checks.shipped import ShippedFiles
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe.observation import Observation
-from harness.site.link import AgentLink
-from harness.traffic.record import Budget
+from harness.site.vm_agent_link import VmAgentLink
+from harness.traffic.measurement import Budget
 
 # "patched": it succeeded and changed the VM. "kept": the VM is as before, because the patch failed and was rolled
 # back, was refused, or had nothing to do.
@@ -34,7 +34,7 @@ class Case:
         before: the VM before the patch.
         patched: the VM right after the script ended, before rules were sent again.
         after: the VM after the rules were sent again; the same object as ``patched`` when none were.
-        answer: the agent's answer, None when no patch was run through it.
+        answer: the KVM agent's answer, None when no patch was run through it.
         signature: the bundle's.
         recorded: the signature that the management server now believes, None when no server took part.
         old: what the bundle that was installed before put into the VM.
@@ -44,7 +44,7 @@ class Case:
         ssh_port: port of sshd.
         console: what the serial console printed since ``before``.
         budgets: results of the probes.
-        agent: the agent's connection to the server, None for a VM without one.
+        agent: the VM agent's connection to the server, None for a VM without one.
         trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
         graceful: words of services that may be reloaded instead of restarted.
     """
@@ -57,14 +57,14 @@ class Case:
     signature: str
     answer: PatchAnswer | None = None
     recorded: str | None = None
-    old: Payload = field(default_factory=dict)
-    new: Payload = field(default_factory=dict)
+    old: ShippedFiles = field(default_factory=dict)
+    new: ShippedFiles = field(default_factory=dict)
     live_paths: tuple[str, ...] = ()
     control_address: str = ""
     ssh_port: int = 3922
     console: str = ""
     budgets: tuple[Budget, ...] = ()
-    agent: AgentLink | None = None
+    agent: VmAgentLink | None = None
     trouble: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     graceful: frozenset[str] = field(default_factory=_graceful)

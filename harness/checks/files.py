@@ -9,7 +9,7 @@ from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
 from harness.checks.shipped import Shipped
 from harness.observe import files
-from harness.observe.files import Difference, Entry
+from harness.observe.files import PathDifference, PathState
 
 SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
 # What the patch script itself leaves behind, with the reason.
@@ -201,7 +201,7 @@ def _faults(case: Case, row: Shipped) -> Iterator[str]:
         yield from _compare(row, entry)
 
 
-def _compare(row: Shipped, entry: Entry) -> Iterator[str]:
+def _compare(row: Shipped, entry: PathState) -> Iterator[str]:
     if entry.type != row.kind:
         yield f"{row.path}: a {entry.type}, the bundle has a {row.kind}"
     elif row.kind == "file" and entry.sha256 != row.sha256 and row.path not in _MERGED:
@@ -214,7 +214,7 @@ def _compare(row: Shipped, entry: Entry) -> Iterator[str]:
         yield f"{row.path}: belongs to {entry.owner}:{entry.group}, not to root"
 
 
-def _is_explained(case: Case, difference: Difference) -> bool:
+def _is_explained(case: Case, difference: PathDifference) -> bool:
     path = difference.path
     if difference.change == "flags":  # no bundle has any, and an immutable file makes the next patch fail
         return False
@@ -241,7 +241,7 @@ def _is_folder_of_shipped(case: Case, path: str) -> bool:
     )
 
 
-def _was_shipped(case: Case, difference: Difference) -> bool:
-    """Whether what stood there was just what the old bundle had shipped: nobody has configured anything."""
+def _was_shipped(case: Case, difference: PathDifference) -> bool:
+    """True if what stood there was just what the old bundle had shipped: nobody has configured anything."""
     old, before = case.old.get(difference.path), case.before.state.entries.get(difference.path)
     return old is not None and before is not None and old.sha256 == before.sha256 != ""

@@ -1,4 +1,4 @@
-"""Identity: key store, trust store and the agent's properties survive."""
+"""Identity: key store, trust store and the VM agent's properties survive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
 
-# Properties that say who the agent is and what it serves; another value makes it a stranger.
+# Properties that say who the VM agent is and what it serves; another value makes it a stranger.
 _WHO = ("resource", "instance", "guid", "host", "port", "zone", "pod", "keystore.passphrase", "workers")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.observe import console, journal
+from harness.observe import console_log, journal
 
 
 @check("console.quiet", "a panic, a lockup or a full memory is worse than any failed patch")
 def console_quiet(case: Case) -> Result:
     """The serial console shows no line that a healthy guest never prints."""
-    seen = console.scan(case.console)
+    seen = console_log.scan(case.console)
     lines = tuple(f"{row.meaning}: {row.line}" for row in seen if not case.is_on_purpose(row.line))
     if not lines:
         return None

@@ -1,4 +1,4 @@
-"""Who can reach the VM: its listening ports, and above all sshd."""
+"""The VM's reachability: its listening ports, and above all sshd."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _lasting(moment: Observation) -> list[Listener]:
 
 
 def _is_drawn(listener: Listener) -> bool:
-    """Whether its programs are known to take whatever port the kernel gives them."""
+    """True if its programs are known to take whatever port the kernel gives them."""
     programs = listener.programs or ("the kernel",)
     return all(reviewed.may_differ("socket", f"{listener.protocol} {name}") for name in programs)
 

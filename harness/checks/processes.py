@@ -65,6 +65,6 @@ def _may(program: Program) -> bool:
 
 
 def _is_new_service(case: Case, program: Program) -> bool:
-    """Whether its service did not run before: that is what services.not-started looks at."""
+    """True if its service did not run before: that is what services.not-started looks at."""
     service = case.before.services.by_name.get(program.unit)
     return program.unit.endswith(".service") and not (service and service.is_active)

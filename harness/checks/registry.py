@@ -21,7 +21,7 @@ _BOTH: tuple[Expectation, ...] = ("patched", "kept")
 
 @dataclass(frozen=True)
 class Finding:
-    """Why a check does not hold: one line, and the lines that prove it."""
+    """A reason why a check does not hold: one line, and the lines that prove it."""
 
     reason: str
     details: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Skip:
-    """Why a check cannot be made."""
+    """A reason why a check cannot be made."""
 
     reason: str
 
@@ -69,7 +69,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one check; ``seconds`` is how long it took to make."""
+    """The end of one check; ``seconds`` is how long it took to make."""
 
     name: str
     verdict: Literal["passed", "failed", "error", "skipped"]

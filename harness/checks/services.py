@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.observe.services import Change, Service
+from harness.observe.services import Service, ServiceChange
 
 # Services that come and go by themselves, or with a login.
 _PASSING = re.compile(
@@ -23,7 +23,7 @@ _BY_RULES = re.compile(
 )
 
 
-def renewed(case: Case) -> Iterator[tuple[str, Service, Change]]:
+def renewed(case: Case) -> Iterator[tuple[str, Service, ServiceChange]]:
     """Yield word, service and change of each service that ``enabled_svcs`` names and that was up before."""
     for word in case.before.services.enabled or ():
         before = case.before.services.get(word)

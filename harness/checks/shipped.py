@@ -1,4 +1,4 @@
-"""What a bundle puts into a guest, read from the archives themselves: it works for any bundle, also a foreign one."""
+"""Files that a bundle puts into a guest, read from the archives themselves: of any bundle, also a foreign one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shipped:
     link: str = ""
 
 
-Payload = Mapping[str, Shipped]
+ShippedFiles = Mapping[str, Shipped]
 
 
 def read(bundle: BundleFiles, vm_type: str) -> dict[str, Shipped]:

@@ -72,7 +72,7 @@ def _pairs(
 
 
 def _ships(case: Case, *units: Unit | None) -> bool:
-    """Whether the bundle, this one or the one before, has a file that describes the unit: that may change it."""
+    """True if the bundle, this one or the one before, has a file that describes the unit: that may change it."""
     if case.expected == "kept":
         return False
     return any(path in case.new or path in case.old for unit in units if unit for path in unit.files)

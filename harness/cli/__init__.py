@@ -8,35 +8,39 @@ import sys
 import click
 
 from bundle import __version__
-from bundle.cli._group import Entry, LazyGroup
+from bundle.cli._group import LazyCommand, LazyGroup
 from bundle.errors import Exit, InfrastructureError, SysvmError
 from bundle.sink import tell
 
-COMMANDS: dict[str, Entry] = {
-    "bundle": Entry("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
-    "cache": Entry("harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."),
-    "checks": Entry("harness.cli.checks", "checks", "List the checks that judge a live patch."),
-    "completion": Entry(
+COMMANDS: dict[str, LazyCommand] = {
+    "bundle": LazyCommand("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
+    "cache": LazyCommand(
+        "harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."
+    ),
+    "checks": LazyCommand("harness.cli.checks", "checks", "List the checks that judge a live patch."),
+    "completion": LazyCommand(
         "harness.cli.completion", "completion", "Print what makes a shell complete the words of sysvm."
     ),
-    "doctor": Entry(
+    "doctor": LazyCommand(
         "harness.cli.doctor", "doctor", "Explain what this machine lacks, and mend what is safe."
     ),
-    "image": Entry("harness.cli.image", "image", "Build, import and list system VM template images."),
-    "matrix": Entry(
+    "image": LazyCommand("harness.cli.image", "image", "Build, import and list system VM template images."),
+    "matrix": LazyCommand(
         "bundle.cli.matrix", "matrix", "Say which template may be live patched to which release."
     ),
-    "patch": Entry("harness.cli.patch", "patch", "Live patch running system VMs with a bundle."),
-    "report": Entry("harness.cli.report", "report", "Make the reports of a run again from its events."),
-    "repro": Entry(
+    "patch": LazyCommand("harness.cli.patch", "patch", "Live patch running system VMs with a bundle."),
+    "report": LazyCommand("harness.cli.report", "report", "Make the reports of a run again from its events."),
+    "repro": LazyCommand(
         "harness.cli.repro", "repro", "Repeat a scenario, with a shell in its VM before and after."
     ),
-    "run": Entry("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
-    "scenarios": Entry(
+    "run": LazyCommand("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
+    "scenarios": LazyCommand(
         "harness.cli.scenarios", "scenarios", "List the acceptance scenarios, and what each is about."
     ),
-    "status": Entry("harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."),
-    "vm": Entry("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
+    "status": LazyCommand(
+        "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."
+    ),
+    "vm": LazyCommand("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
 }
 _EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto")
 

@@ -1,4 +1,4 @@
-"""What a shell offers when a person presses Tab; a list is read when it is asked for, and a failure offers nothing."""
+"""Words that a shell offers when a person presses Tab; a list is read when asked for, a failure offers nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _scenarios(_ctx: click.Context) -> Iterable[str]:
 
 
 def _kept(_ctx: click.Context) -> Iterable[str]:
-    from harness.kept.record import all_kept
+    from harness.kept.listing import all_kept
 
     return [row.name for row in all_kept()]
 

@@ -1,4 +1,4 @@
-"""What ``sysvm run`` and ``sysvm repro`` share: run the scenarios with pytest, show the table, end with a status."""
+"""The common part of ``sysvm run`` and ``sysvm repro``: run scenarios by pytest, show the table, end with a status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundle.sink import tell
 from harness.cli._show import show_report
 from harness.plugin.planning import SHIPPED, command_line, plan
 from harness.plugin.recording import SCENARIO
-from harness.plugin.run import Latest, Run
+from harness.plugin.session import Latest, RunSession
 from harness.record import progress
 from harness.report import RunReport, render_junit, write
 
@@ -64,7 +64,7 @@ def judge(arguments: Sequence[str], as_json: bool, junit: Path | None = None, fo
     return _status(ran.run, report, status)
 
 
-def _status(run: Run, report: RunReport, status: int) -> int:
+def _status(run: RunSession, report: RunReport, status: int) -> int:
     if run.interrupted:
         tell("sysvm: interrupted; the report has what was known by then", err=True)
         return Exit.INTERRUPTED

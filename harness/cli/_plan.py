@@ -1,4 +1,4 @@
-"""What a run would do: its scenarios, what they cost the last times, and what has to be made first."""
+"""A run's plan: its scenarios, what they cost the last times, and what has to be made first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands show the report of a run."""
+"""The report of a run, as commands show it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from bundle.errors import UsageError
 from harness.cli import _complete
 
 if TYPE_CHECKING:
-    from harness.guest.guest import Guest
+    from harness.guest.guest import SshGuest
     from harness.kvmagent.patch import BundleFiles
     from harness.management import Target
 
@@ -58,14 +58,14 @@ def find_targets(names: Sequence[str], where: Sequence[str], key: Path | None) -
     return targets
 
 
-def _kept(name: str) -> Guest:
-    from harness.kept import record
+def _kept(name: str) -> SshGuest:
+    from harness.kept import listing
 
-    return record.find(name).guest()
+    return listing.find(name).guest()
 
 
 def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
-    from harness.guest.guest import Guest
+    from harness.guest.guest import SshGuest
     from harness.management import Target
 
     if key is None or not key.is_file():
@@ -77,7 +77,7 @@ def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
                 f"invalid address {text!r} (expected [NAME=]HOST:PORT, such as r-10-VM=10.0.0.7:3922)"
             )
         name = match["name"] or f"{match['host']}:{match['port']}"
-        yield Target(name, Guest(name, match["host"].strip("[]"), int(match["port"]), key))
+        yield Target(name, SshGuest(name, match["host"].strip("[]"), int(match["port"]), key))
 
 
 def load_bundle(folder: Path) -> BundleFiles:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.management.server import Patched
 
 
-class _Lines:
+class _FleetLines:
     """Tells on standard error what happens, one line an event."""
 
     def started(self, name: str) -> None:
@@ -135,7 +135,7 @@ def patch(
     summary = patch_many(
         targets,
         judge.work,
-        _Lines(),
+        _FleetLines(),
         parallel=parallel or 1,
         max_failures=max_failures,
         time_limit=time_limit,

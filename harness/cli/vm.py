@@ -16,7 +16,7 @@ from harness.cli import _complete
 from harness.cli._options import network_backend_option
 
 if TYPE_CHECKING:
-    from harness.kept.record import Kept
+    from harness.kept.listing import KeptVm
 
 
 @click.group()
@@ -73,7 +73,7 @@ def start(
     return _tell(start.start(name or vm_type, wish, start.from_golden), as_json=as_json)
 
 
-def _tell(kept: Kept, *, as_json: bool) -> int:
+def _tell(kept: KeptVm, *, as_json: bool) -> int:
     if as_json:
         tell_json(asdict(kept))
         return Exit.OK
@@ -93,7 +93,7 @@ def _tell(kept: Kept, *, as_json: bool) -> int:
 def snapshot(name: str, snapshot: str | None, as_json: bool) -> int:
     """Take a snapshot of a VM: memory, devices and disk; the VM goes on."""
     from harness.kept import snapshots
-    from harness.kept.record import find
+    from harness.kept.listing import find
 
     taken = snapshots.take(find(name), snapshot)
     if as_json:
@@ -132,7 +132,7 @@ def forget(names: tuple[str, ...]) -> int:
 def list_(as_json: bool) -> int:
     """List the VMs that are kept, and the snapshots that were taken of them."""
     from harness.kept import snapshots
-    from harness.kept.record import all_kept
+    from harness.kept.listing import all_kept
     from harness.kept.stop import alive
 
     rows = all_kept()
@@ -185,7 +185,7 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
     """Run a command in a VM; ends with the command's status."""
     import shlex
 
-    from harness.kept.record import find
+    from harness.kept.listing import find
 
     line = command[0] if len(command) == 1 else shlex.join(command)
     with find(name).guest() as guest:
@@ -200,7 +200,7 @@ def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
 def ssh(name: str) -> None:
     """Open a shell in a VM; the person's known_hosts is left alone."""
     from harness.guest import terminal
-    from harness.kept.record import find
+    from harness.kept.listing import find
 
     kept = find(name)
     command = terminal.ssh_command(kept.ssh_port, Path(kept.ssh_key))
@@ -212,7 +212,7 @@ def ssh(name: str) -> None:
 def console(name: str) -> int:
     """Attach to the serial line of a VM, live; Ctrl-] leaves."""
     from harness.guest import terminal
-    from harness.kept.record import find
+    from harness.kept.listing import find
 
     terminal.attach(find(name).console_socket)
     return Exit.OK
@@ -222,7 +222,7 @@ def console(name: str) -> int:
 @click.argument("name", shell_complete=_complete.kept)
 def logs(name: str) -> int:
     """Print everything that the serial console of a VM has said."""
-    from harness.kept.record import find
+    from harness.kept.listing import find
 
     hand_on(find(name).console_log.read_bytes().decode(errors="replace"))
     return Exit.OK
@@ -234,7 +234,7 @@ def logs(name: str) -> int:
 def stop(names: tuple[str, ...], every: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""
     from harness.kept import stop
-    from harness.kept.record import all_kept, find
+    from harness.kept.listing import all_kept, find
 
     if not names and not every:
         raise click.UsageError("name the VMs to stop, or give --all")

@@ -42,7 +42,7 @@ class CommandDeadline(GuestError):
 class CommandFailed(GuestError):
     """A command ended with a status other than 0."""
 
-    def __init__(self, guest: str, completed: Completed) -> None:
+    def __init__(self, guest: str, completed: SshCommandResult) -> None:
         """Name the guest, the command, its status and the last line it wrote."""
         last = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-1:]
         tail = f": {last[0]}" if last else ""
@@ -51,8 +51,8 @@ class CommandFailed(GuestError):
 
 
 @dataclass(frozen=True)
-class Completed:
-    """What became of one command. ``seconds`` is the harness's wall time."""
+class SshCommandResult:
+    """The result of one command over SSH. ``seconds`` is the harness's wall time."""
 
     command: str
     status: int
@@ -62,7 +62,7 @@ class Completed:
 
 
 class Connection:
-    """A connection to one guest; :class:`harness.guest.guest.Guest` adds what a person asks of it.
+    """A connection to one guest; :class:`harness.guest.guest.SshGuest` adds what a person asks of it.
 
     Args of the constructor:
         name: what the guest is called in messages.
@@ -139,7 +139,7 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now."""
+        """True if there is a connection now."""
         return self._transport is not None and self._transport.is_active()
 
     def channel(self, command: str, deadline: float) -> paramiko.Channel:
@@ -172,7 +172,7 @@ class Connection:
 
     def run(
         self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    ) -> SshCommandResult:
         """Run a shell command once.
 
         Args:
@@ -195,7 +195,7 @@ class Connection:
                 raise ConnectionLost(f"{self.name}: the connection ended during {command!r}")
         finally:
             channel.close()
-        completed = Completed(
+        completed = SshCommandResult(
             command, channel.exit_status, stdout.decode(errors="replace"), stderr.decode(errors="replace"),
             time.monotonic() - started,
         )  # fmt: skip
@@ -246,7 +246,7 @@ class Connection:
         finally:
             channel.close()
         if status != 0:
-            failed = Completed(
+            failed = SshCommandResult(
                 command, status, "", stderr.decode(errors="replace"), time.monotonic() - started
             )
             raise CommandFailed(self.name, failed)

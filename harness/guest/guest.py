@@ -7,7 +7,7 @@ import shlex
 
 from harness.guest import transfer
 from harness.guest.connection import Connection, ConnectionLost, GuestError
-from harness.guest.transfer import CLEAR, Line, Protocol
+from harness.guest.transfer import CLEAR, LineConditions, TransferProtocol
 from harness.host import wait
 
 
@@ -15,12 +15,12 @@ class UnitFailed(GuestError):
     """A systemd unit that was waited for has failed."""
 
 
-class Guest(Connection):
+class SshGuest(Connection):
     """A guest that is reached over SSH; the constructor's arguments are those of :class:`Connection`."""
 
     def put(
         self, data: bytes, path: str, mode: int = 0o644, *, deadline: float = 180.0,
-        protocol: Protocol = "scp", line: Line = CLEAR, resume: bool = False,
+        protocol: TransferProtocol = "scp", line: LineConditions = CLEAR, resume: bool = False,
     ) -> None:  # fmt: skip
         """Upload a file by the legacy SCP protocol, as CloudStack's agents do, or as asked for: ``transfer.send``."""
         transfer.send(self, data, path, mode, deadline, protocol=protocol, line=line, resume=resume)

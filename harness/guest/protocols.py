@@ -1,7 +1,7 @@
-"""What the judging half of the harness needs of the driving half, as protocols.
+"""Protocols: the judging half's needs of the driving half.
 
 Checks, state digests and the management plane import no libvirt and no paramiko: they see a guest only
-through :class:`Guest`, which ``harness.guest.guest.Guest`` fulfils, and so does the simulator of the tests.
+through :class:`Guest`, which ``harness.guest.guest.SshGuest`` fulfils, and so does the simulator of the tests.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Completed(Protocol):
-    """What became of one command."""
+class CommandResult(Protocol):
+    """The result of one command, whichever way it went to the guest."""
 
     @property
     def status(self) -> int:
@@ -38,12 +38,12 @@ class Guest(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call the guest."""
+        """The guest's name in messages."""
         ...
 
     def run(
         self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    ) -> CommandResult:
         """Run a shell command once; with ``check`` a status other than 0 raises a GuestError."""
         ...
 

@@ -7,15 +7,15 @@ from typing import Any
 import testinfra.host
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from harness.guest.guest import Guest
+from harness.guest.guest import SshGuest
 
 
 class GuestBackend(BaseBackend):
-    """Runs testinfra's commands through a ``Guest``: its own paramiko backend repeats them after a reconnect."""
+    """Runs testinfra's commands through a ``SshGuest``: its own paramiko backend repeats them after a reconnect."""
 
     NAME = "sysvm"
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: SshGuest) -> None:
         """Use ``guest`` for every command."""
         super().__init__(guest.name)
         self._guest = guest
@@ -27,6 +27,6 @@ class GuestBackend(BaseBackend):
         return self.result(done.status, self.encode(line), done.stdout, done.stderr)
 
 
-def host_of(guest: Guest) -> testinfra.host.Host:
+def host_of(guest: SshGuest) -> testinfra.host.Host:
     """Return testinfra's view of a guest: a new one each time, so that nothing is remembered across a restore."""
     return testinfra.host.Host(GuestBackend(guest))

@@ -17,15 +17,15 @@ import paramiko
 
 from harness.guest.connection import Connection, ConnectionLost, GuestError
 
-Protocol: TypeAlias = Literal["scp", "sftp"]
+TransferProtocol: TypeAlias = Literal["scp", "sftp"]
 _CHUNK = 1 << 16
 # A slow line carries so many pieces a second.
 _PIECES = 20
 
 
 @dataclass(frozen=True)
-class Line:
-    """What happens to one file on its way.
+class LineConditions:
+    """The conditions under which one file travels.
 
     Attributes:
         rate: bytes a second that get through; None for as many as can be.
@@ -38,7 +38,7 @@ class Line:
     ends_after: int | None = None
 
 
-CLEAR = Line()
+CLEAR = LineConditions()
 
 
 class _Failed(Exception):
@@ -53,7 +53,7 @@ class _Transfer:
     data: bytes
     path: str
     mode: int
-    line: Line
+    line: LineConditions
     end: float
 
     @property
@@ -81,7 +81,7 @@ class _Transfer:
 
 def send(
     guest: Connection, data: bytes, path: str, mode: int, deadline: float, *,
-    protocol: Protocol = "scp", line: Line = CLEAR, resume: bool = False,
+    protocol: TransferProtocol = "scp", line: LineConditions = CLEAR, resume: bool = False,
 ) -> None:  # fmt: skip
     """Send one file.
 

@@ -1,1 +1,1 @@
-"""What this machine lends to a run: the hypervisor, the cache, folders, locks, ports, room and programs."""
+"""This machine's share in a run: the hypervisor, the cache, folders, locks, ports, room and programs."""

@@ -23,7 +23,7 @@ import libvirt
 
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import accounts, locks, wait
-from harness.host.runs import state_root
+from harness.host.runtime import state_root
 
 PREFIX = "sysvm-"
 START_DEADLINE = 15.0

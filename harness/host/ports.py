@@ -9,13 +9,13 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from harness.host import locks
-from harness.host.runs import state_root
+from harness.host.runtime import state_root
 
 # Below the kernel's default range for outgoing connections (32768 up), so no client socket takes one meanwhile.
 FIRST, LAST = 20000, 32000
 
 
-class Ports:
+class PortReservations:
     """A handful of reserved ports; ``release`` gives them back."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from harness.host import locks
-from harness.host.runs import state_root
+from harness.host.runtime import state_root
 from harness.record import progress
 
 TOKEN_MIB = 64
@@ -26,7 +26,7 @@ _TICK = 0.05
 
 @dataclass(frozen=True)
 class Need:
-    """What a group of machines takes: MiB of memory and virtual CPUs."""
+    """The room that a group of machines takes: MiB of memory and virtual CPUs."""
 
     memory_mib: int
     vcpus: int

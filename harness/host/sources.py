@@ -20,7 +20,7 @@ def digest_behind(*modules: str) -> str:
     data files that lie in the folders of these. What lies in ``bundle/`` and ``harness/`` themselves is nobody's.
 
     Args:
-        modules: dotted names, such as ``harness.lab.golden``.
+        modules: dotted names, such as ``harness.lab.golden_maker``.
 
     Raises:
         LookupError: there is no such module.

@@ -1,4 +1,4 @@
-"""Which packages a Debian mirror has: asked once, by apt itself in a folder of its own, and kept in the cache."""
+"""Packages that a Debian mirror has: asked once, by apt itself in a folder of its own, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEADLINE = 300.0
 
 @dataclass(frozen=True)
 class Availability:
-    """What a mirror can install of a list: the names that it has, and the names that it has not."""
+    """A mirror's answer to a list of packages: the names that it has, and the names that it has not."""
 
     there: tuple[str, ...]
     missing: tuple[str, ...]

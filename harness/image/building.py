@@ -8,7 +8,7 @@ from pathlib import Path
 from bundle.errors import InfrastructureError, UsageError
 from bundle.paths import payload_root
 from harness.host import cache, sources
-from harness.image import base, customize, disk, images, kernel, sbom
+from harness.image import base, boot_kernel, customize, disk, images, sbom
 from harness.image.images import Image
 from harness.image.spec import ImageSpec, Plan, resolve
 from harness.record.steps import Progress, Silent
@@ -74,12 +74,12 @@ def _scripts(bundle: Path) -> bytes:
 
 def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, progress: Progress) -> None:
     release = plan.release
-    layout = disk.Layout.of(key, disk_mib=release.disk_mib, var_mib=release.var_mib)
+    layout = disk.DiskLayout.of(key, disk_mib=release.disk_mib, var_mib=release.var_mib)
     objects = folder / "objects"
     with progress.step(f"template {plan.template}: scripts, units, identity"):
         tree = start.tree(objects)
-        found = kernel.find(tree)
-        initrd = kernel.initramfs(tree, found)
+        found = boot_kernel.find(tree)
+        initrd = boot_kernel.initramfs(tree, found)
         status = tree.read("var/lib/dpkg/status").decode()
         customize.apply(tree, plan, layout, found, initrd, scripts)
         signature = tree.read(customize.SIGNATURE).decode().strip()
@@ -92,7 +92,7 @@ def _make(plan: Plan, scripts: bytes, start: base.Base, key: str, folder: Path, 
         (folder / images.INITRD).write_bytes(initrd)
         save_modules(folder, found.modules)
         packages = sbom.packages(status)
-        subject = sbom.Subject(plan.template, plan.debian.number, plan.stand_in)
+        subject = sbom.ImageSubject(plan.template, plan.debian.number, plan.stand_in)
         (folder / images.SBOM).write_text(sbom.render(packages, subject, key, plan.epoch))
         images.save(
             folder,

@@ -1,4 +1,4 @@
-"""What turns a Debian base into a system VM template: a pure function on the tree."""
+"""The road from a Debian base to a system VM template: a pure function on the tree."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bundle.catalogue import Units
 from bundle.errors import UsageError
 from bundle.paths import payload_root
 from harness.image import keystore
-from harness.image.disk import Layout
-from harness.image.kernel import Kernel
+from harness.image.boot_kernel import BootKernel
+from harness.image.disk import DiskLayout
 from harness.image.spec import Plan
 from harness.image.tree import Tree
 
@@ -37,7 +37,9 @@ SIGNATURE = "var/cache/cloud/cloud-scripts-signature"
 BOOT_OPTIONS = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 nomodeset"
 
 
-def apply(tree: Tree, plan: Plan, layout: Layout, kernel: Kernel, initrd: bytes, scripts: bytes) -> None:
+def apply(
+    tree: Tree, plan: Plan, layout: DiskLayout, kernel: BootKernel, initrd: bytes, scripts: bytes
+) -> None:
     """Change the base's tree into the template's."""
     clean(tree)
     _identity(tree, plan)
@@ -75,7 +77,7 @@ def _identity(tree: Tree, plan: Plan) -> None:
         tree.add_file(path, b"")
 
 
-def _mounts(tree: Tree, layout: Layout) -> None:
+def _mounts(tree: Tree, layout: DiskLayout) -> None:
     lines = [f"UUID={layout.root_uuid} / ext4 defaults 0 0"]
     if layout.var_size:
         lines.append(f"UUID={layout.var_uuid} /var ext4 defaults 0 0")
@@ -201,7 +203,7 @@ def _wanted_by(text: str) -> list[str]:
     return targets
 
 
-def _boot(tree: Tree, layout: Layout, kernel: Kernel, initrd: bytes) -> None:
+def _boot(tree: Tree, layout: DiskLayout, kernel: BootKernel, initrd: bytes) -> None:
     """Add what GRUB reads; it loads the kernel by the links that Debian's packages keep."""
     tree.add_file(f"boot/initrd.img-{kernel.version}", initrd)
     menu = (

@@ -26,7 +26,7 @@ _BEYOND_CHS = b"\xfe\xff\xff"
 
 
 @dataclass(frozen=True)
-class Layout:
+class DiskLayout:
     """Sizes of a disk and identifiers of its file systems, both from the image's key."""
 
     size: int
@@ -36,7 +36,7 @@ class Layout:
     disk_id: int
 
     @classmethod
-    def of(cls, key: str, *, disk_mib: int, var_mib: int) -> Layout:
+    def of(cls, key: str, *, disk_mib: int, var_mib: int) -> DiskLayout:
         """Return the layout; a ``var_mib`` of 0 means that /var is no file system of its own."""
         return cls(
             size=disk_mib * MIB,
@@ -53,7 +53,7 @@ class Layout:
         return [(first, root)] + ([(first + root, self.var_size)] if self.var_size else [])
 
 
-def write(tree: Tree, layout: Layout, target: Path) -> None:
+def write(tree: Tree, layout: DiskLayout, target: Path) -> None:
     """Write the disk.
 
     Args:
@@ -82,7 +82,7 @@ def write(tree: Tree, layout: Layout, target: Path) -> None:
     raw.unlink()
 
 
-def first_sector(boot: bytes, layout: Layout) -> bytes:
+def first_sector(boot: bytes, layout: DiskLayout) -> bytes:
     """Return the master boot record: GRUB's boot code, which loads what follows from sector 1, and the partitions."""
     table = b"".join(
         struct.pack(

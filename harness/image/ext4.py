@@ -31,7 +31,7 @@ _TYPE_BITS = {"dir": 0o040000, "file": 0o100000}
 
 @dataclass(frozen=True)
 class Filesystem:
-    """Where and what: a file system inside a disk file.
+    """A file system inside a disk file: its place and its kind.
 
     Attributes:
         disk: the file, which exists and is long enough.

@@ -87,12 +87,12 @@ class Image:
 
     @property
     def direct_boot(self) -> bool:
-        """Whether there is a kernel beside the disk; if not, the disk boots by itself."""
+        """True if there is a kernel beside the disk; if not, the disk boots by itself."""
         return self.kernel.exists()
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What a machine reads about the image."""
+        """The facts about the image that machines read."""
         return {**asdict(self), "folder": str(self.folder), "path": str(self.path)}
 
     def files(self) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bundle import catalogue, programs
 from bundle.errors import CheckFailed, UsageError
 from harness.host import cache
-from harness.image import building, customize, images, kernel, partitions, sbom
+from harness.image import boot_kernel, building, customize, images, partitions, sbom
 from harness.image.extreader import ExtReader
 from harness.image.images import Image
 from harness.record.steps import Progress, Silent
@@ -25,7 +25,7 @@ _DIGITS = {"sha512": 128, "sha256": 64, "md5": 32}
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a template's file systems say."""
+    """The words of a template's file systems about themselves."""
 
     template: str
     debian: int
@@ -106,7 +106,7 @@ def _fill(file: Path, release: catalogue.Release, folder: Path, progress: Progre
     stand_in = contents.debian != release.debian.number
     document = sbom.render(
         contents.packages,
-        sbom.Subject(contents.template, contents.debian, stand_in),
+        sbom.ImageSubject(contents.template, contents.debian, stand_in),
         folder.name,
         catalogue.load().packages.epoch,
     )
@@ -249,9 +249,9 @@ class _Joined:
 def _save_kernel(systems: dict[str, ExtReader], folder: Path) -> str:
     """Put kernel, initramfs and modules beside the disk; without a known kernel the image boots by itself only."""
     files = _Joined(systems)
-    if not kernel.versions(files):
+    if not boot_kernel.versions(files):
         return ""
-    found = kernel.find(files)
+    found = boot_kernel.find(files)
     try:
         initrd = files.read(f"boot/initrd.img-{found.version}")
     except KeyError:

@@ -1,4 +1,4 @@
-"""Where Debian packages come from: the host's own apt configuration, or a mirror that a person names."""
+"""Sources of Debian packages: the host's own apt configuration, or a mirror that a person names."""
 
 from __future__ import annotations
 

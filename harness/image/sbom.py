@@ -10,7 +10,7 @@ _NAMESPACE = uuid.UUID("0d5b8a54-52c5-5f3b-8f5e-2c9a5d0b7a11")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ImageSubject:
     """The image that a bill of materials is about."""
 
     template: str
@@ -41,7 +41,7 @@ def packages(status: str) -> list[Package]:
     return sorted(found, key=lambda p: (p.name, p.architecture))
 
 
-def render(found: list[Package], subject: Subject, key: str, epoch: int) -> str:
+def render(found: list[Package], subject: ImageSubject, key: str, epoch: int) -> str:
     """Return the document; the same arguments give the same bytes."""
     # Imported here: half a second that only a build has to spend.
     from cyclonedx.model import Property

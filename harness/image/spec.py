@@ -1,4 +1,4 @@
-"""What an image is asked to be, and what that means: packages, mirror, base."""
+"""The wish for an image, and its meaning: packages, mirror, base."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.catalogue import Debian, Release, Units
 from bundle.errors import InfrastructureError, UsageError
 from harness.image import appliance, availability, mirror
 
-Type = Literal["slim", "full", "source"]
+ImageType = Literal["slim", "full", "source"]
 # The oldest Debian that every mirror still has stands in for those that only an archive has.
 _STAND_IN = 11
 # Host keys and a TLS key are made at the first boot: the same image has the same bytes.
@@ -31,7 +31,7 @@ _OWN_UNITS = ("ssh-hostkeys.service", "ssl-cert-snakeoil.service")
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a person asks for.
+    """A person's wish for an image.
 
     Attributes:
         release: CloudStack release whose template this is.
@@ -46,14 +46,14 @@ class ImageSpec:
     release: str
     bundle: Path
     debian: int | None = None
-    kind: Type = "slim"
+    kind: ImageType = "slim"
     mirror: str | None = None
     source: Path | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the build works from.
+    """The plan that the build works from.
 
     Attributes:
         stand_in: the base is another Debian than genuine templates of that release have.
@@ -65,7 +65,7 @@ class Plan:
 
     release: Release
     debian: Debian
-    kind: Type
+    kind: ImageType
     packages: tuple[str, ...]
     mirror_lines: tuple[str, ...]
     stand_in: bool

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
-Kind = Literal["dir", "file", "link"]
+NodeKind = Literal["dir", "file", "link"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Node:
         capability: for a file: its capabilities, as the kernel stores them, in hex.
     """
 
-    kind: Kind
+    kind: NodeKind
     mode: int = 0o755
     uid: int = 0
     gid: int = 0

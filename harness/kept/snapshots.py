@@ -18,7 +18,7 @@ from bundle.errors import InfrastructureError, UsageError
 from harness.host import cache
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.kept import start, stop
-from harness.kept.record import Kept, all_kept, check_name
+from harness.kept.listing import KeptVm, all_kept, check_name
 from harness.lab.lab import Lab
 from harness.lab.wish import Wish
 from harness.machine.disks import work_folder
@@ -33,7 +33,7 @@ _COMPANIONS = (KEY_NAME, f"{KEY_NAME}.pub", "tenant-*.initrd", "*.iso", "*.pem")
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class VmSnapshot:
     """One of a person's snapshots.
 
     Attributes:
@@ -41,10 +41,10 @@ class Snapshot:
         vm: the VM that it was taken of.
         vm_type: its type.
         release: what it ran when it was started.
-        debian: as in ``Kept``.
-        network: as in ``Kept``.
-        template: as in ``Kept``.
-        golden: as in ``Kept``.
+        debian: as in ``KeptVm``.
+        network: as in ``KeptVm``.
+        template: as in ``KeptVm``.
+        golden: as in ``KeptVm``.
         taken: when, UTC.
     """
 
@@ -60,11 +60,11 @@ class Snapshot:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The snapshot's place in the cache."""
         return cache.entry(cache.SNAPSHOTS, self.name)
 
 
-def take(kept: Kept, name: str | None = None) -> Snapshot:
+def take(kept: KeptVm, name: str | None = None) -> VmSnapshot:
     """Take a snapshot of a kept VM, which stands still meanwhile and then goes on.
 
     Args:
@@ -84,7 +84,7 @@ def take(kept: Kept, name: str | None = None) -> Snapshot:
         raise UsageError(
             f"a snapshot named {chosen!r} is there already", hint=f"'sysvm vm forget {chosen}' removes it"
         )
-    facts = Snapshot(
+    facts = VmSnapshot(
         chosen, kept.name, kept.vm_type, kept.release, kept.debian, kept.network, kept.template, kept.golden,
         time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )  # fmt: skip
@@ -93,7 +93,7 @@ def take(kept: Kept, name: str | None = None) -> Snapshot:
     return facts
 
 
-def _fill(folder: Path, host: Hypervisor, kept: Kept, facts: Snapshot) -> None:
+def _fill(folder: Path, host: Hypervisor, kept: KeptVm, facts: VmSnapshot) -> None:
     run = Path(kept.folder).parent
     machines = {SYSTEM: attach(host, kept.domain(), Path(kept.folder))}
     for tenant in kept.tenants:
@@ -131,9 +131,9 @@ def _go_on(machines: dict[str, Machine]) -> None:
             machine.resume()
 
 
-def every() -> list[Snapshot]:
+def every() -> list[VmSnapshot]:
     """Return all snapshots, by name."""
-    return [Snapshot(**json.loads((path / _FACTS).read_text())) for path in cache.entries(cache.SNAPSHOTS)]
+    return [VmSnapshot(**json.loads((path / _FACTS).read_text())) for path in cache.entries(cache.SNAPSHOTS)]
 
 
 def forget(name: str) -> None:
@@ -145,7 +145,7 @@ def forget(name: str) -> None:
     cache.discard(cache.SNAPSHOTS, find(name).name)
 
 
-def find(name: str) -> Snapshot:
+def find(name: str) -> VmSnapshot:
     """Return the snapshot of that name, or the latest of the VM of that name.
 
     Raises:
@@ -160,7 +160,7 @@ def find(name: str) -> Snapshot:
     raise UsageError(f"no snapshot {name!r} (there is {known})", hint="'sysvm vm snapshot VM' takes one")
 
 
-def restore(snapshot: Snapshot, name: str | None = None, network_backend: str | None = None) -> Kept:
+def restore(snapshot: VmSnapshot, name: str | None = None, network_backend: str | None = None) -> KeptVm:
     """Start a kept VM from a snapshot.
 
     Args:

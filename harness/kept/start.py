@@ -1,4 +1,4 @@
-"""Starting system VMs that a person keeps between commands; ``kept`` finds them again, ``stopping`` ends them."""
+"""Starting system VMs that a person keeps between commands; ``listing`` finds them again, ``stop`` ends them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bundle.errors import UsageError
-from harness.host import locks, runs
-from harness.kept.record import Kept, all_kept, check_name
+from harness.host import locks, runtime
+from harness.kept.listing import KeptVm, all_kept, check_name
 from harness.lab.lab import Lab, open_lab
 from harness.lab.wish import Wish
 from harness.record import results
@@ -17,7 +17,7 @@ from harness.record.events import EventLog
 from harness.vm.system import SystemVm
 
 
-def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, Path]]) -> Kept:
+def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, Path]]) -> KeptVm:
     """Start a VM that outlives this process.
 
     Args:
@@ -31,10 +31,10 @@ def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, P
     check_name(name)
     # What it may be patched with is nobody's question yet.
     wish = replace(wish, subject=replace(wish.subject, mixed=True))
-    with locks.exclusive(runs.state_root() / "names.lock"):
+    with locks.exclusive(runtime.state_root() / "names.lock"):
         if any(kept.name == name for kept in all_kept()):
             raise UsageError(f"a VM named {name!r} is there already", hint=f"'sysvm vm stop {name}' ends it")
-        starts = runs.state_root() / "starts"
+        starts = runtime.state_root() / "starts"
         # What an earlier start left that was killed, or that failed.
         shutil.rmtree(starts, ignore_errors=True)
         record = results.create(starts)
@@ -46,7 +46,7 @@ def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, P
                 vm, source = restore(lab, name)
                 vm.guest.run("true")  # sets the clock, which no later process would
                 kept = _facts(name, vm, lab, source)
-                runs.keep(lab.engine.run.path, asdict(kept))
+                runtime.keep(lab.engine.run.path, asdict(kept))
         except BaseException:
             console = sorted(record.folder.glob("logs/**/*console.log"))
             if not console:
@@ -62,13 +62,13 @@ def from_golden(lab: Lab, name: str) -> tuple[SystemVm, Path]:
     return lab.restore(name), lab.golden.folder
 
 
-def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> Kept:
+def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> KeptVm:
     wish = lab.wish
     control = vm.topology.control.address
     exposed = {
         f"{address}:{port}": host for (address, port), host in vm.endpoints.items() if address != control
     }
-    return Kept(
+    return KeptVm(
         name=name, run=lab.engine.run.id, vm_type=wish.vm_type, release=wish.from_release, label=lab.image.label(),
         ssh_port=vm.guest.port, ssh_key=str(vm.guest.key), folder=str(vm.machine.folder), endpoints=exposed,
         debian=wish.debian, network=wish.network, template=wish.template, golden=lab.golden.folder.name,

@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.host import runs
+from harness.host import runtime
 from harness.host.hypervisor import PREFIX, Hypervisor, hypervisor
-from harness.kept.record import Kept
+from harness.kept.listing import KeptVm
 from harness.vm import reaper
 
 
-def stop(kept: Kept) -> None:
+def stop(kept: KeptVm) -> None:
     """End a kept VM and remove everything that belongs to it."""
     with hypervisor() as host:
-        run = runs.RunDir(kept.run, runs.runs_folder() / kept.run)
+        run = runtime.RuntimeFolder(kept.run, runtime.runs_folder() / kept.run)
         (run.path / "kept.json").unlink(missing_ok=True)
         reaper.close_run(host, run)
         shutil.rmtree(run.path, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""What CloudStack's KVM agent does to a running guest."""
+"""CloudStack's KVM agent, as far as it acts on a running guest."""

@@ -1,7 +1,7 @@
 """The KVM agent's side of a live patch, as far as a guest can tell.
 
 Ask for the versions, compare the signature, upload the three files, run the script, read its one line. The bounds
-are the agent's own. What it does not take over is trust: an answer that says success with a line that cannot be
+are the KVM agent's own. What it does not take over is trust: an answer that says success with a line that cannot be
 read is reported as such, in both dialects.
 """
 
@@ -32,7 +32,7 @@ _VERSION_LINE = re.compile(r"version:([0-9a-f]{32}|[0-9a-f]{128}) ?\n?")
 
 @dataclass(frozen=True)
 class BundleFiles:
-    """The three files that the agent uploads, and the signature that they have."""
+    """The three files that the KVM agent uploads, and the signature that they have."""
 
     folder: Path
     contents: dict[str, bytes]
@@ -41,7 +41,7 @@ class BundleFiles:
 
 @dataclass(frozen=True)
 class Versions:
-    """What a VM says of itself: the template's release line and the signature of its scripts."""
+    """A VM's statement of itself: the template's release line and the signature of its scripts."""
 
     template: str
     scripts: str
@@ -49,10 +49,10 @@ class Versions:
 
 @dataclass(frozen=True)
 class PatchAnswer:
-    """What the agent tells the management server.
+    """The KVM agent's answer to the management server.
 
     Attributes:
-        success: whether the agent calls it a success.
+        success: whether the KVM agent calls it a success.
         details: one line for the server's log, or the guest's output when it failed.
         template_version: release line of the template.
         scripts_version: signature that the server will believe from now on.
@@ -135,7 +135,7 @@ def ask_versions(guest: Guest) -> Versions:
 def patch(
     guest: Guest, bundle: BundleFiles, *, forced: bool = False, dialect: Dialect = "strict"
 ) -> PatchAnswer:
-    """Patch one VM as the agent does and return its answer; nothing that goes wrong on the way raises.
+    """Patch one VM as the KVM agent does and return its answer; nothing that goes wrong on the way raises.
 
     Args:
         guest: the VM.

@@ -10,7 +10,7 @@ from pathlib import Path
 from bundle import layout
 from bundle.errors import UsageError
 from harness.image import Image
-from harness.lab.subject import UPSTREAM_SCRIPT, Script, Subject
+from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject
 
 
 def build_bundle(
@@ -39,7 +39,7 @@ def build_bundle(
     return build(options).folder
 
 
-def of_source(tree: Path, release: str, target: Path, script: Script, jars: Path | None) -> Path:
+def of_source(tree: Path, release: str, target: Path, script: ScriptChoice, jars: Path | None) -> Path:
     """Build the bundle of a CloudStack checkout with its own patch script, where it has one, or with ours."""
     upstream = tree / UPSTREAM_SCRIPT
     own = upstream if script == "upstream" and upstream.is_file() else None
@@ -67,7 +67,7 @@ def to_boot_with(subject: Subject, release: str, target: Path) -> Path:
 def baked(image: Image, target: Path) -> Path:
     """Return a bundle of the scripts that a template has baked in: a VM that boots with it runs nothing else.
 
-    The agent archive is empty and the patch script does nothing: neither is used where the scripts are those of the
+    The VM agent archive is empty and the patch script does nothing: neither is used where the scripts are those of the
     template.
 
     Raises:

@@ -13,10 +13,10 @@ from typing import Literal
 
 from bundle import catalogue
 from bundle.archive.members import Archive
-from bundle.derive import Contents, derive
+from bundle.derive import EditableArchive, derive
 from bundle.errors import UsageError
 
-Edited = dict[Archive, Contents]
+Edited = dict[Archive, EditableArchive]
 _SCRIPTS: Archive = "cloud-scripts.tgz"
 _AGENT: Archive = "agent.zip"
 

@@ -22,7 +22,7 @@ _LARGEST = 64 << 20
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a patch, and what the checks say.
+    """The result of a patch, and the outcomes of the checks.
 
     Attributes:
         patched: what the server says; None when the patch failed.
@@ -82,7 +82,7 @@ def type_of(guest: Guest) -> str:
     return catalogue.vm_type(types[-1]).name
 
 
-def _installed(guest: Guest, files: BundleFiles, vm_type: str) -> shipped.Payload:
+def _installed(guest: Guest, files: BundleFiles, vm_type: str) -> shipped.ShippedFiles:
     """Return what the installed scripts put into the VM; nothing where it keeps no archive of them."""
     told = guest.run(
         f"if [ -e {_KEPT_SCRIPTS} ]; then stat -c %s {_KEPT_SCRIPTS}; else echo none; fi"

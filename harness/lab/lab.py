@@ -1,4 +1,4 @@
-"""What every scenario of a run shares: bundles, template image, accelerator, and the golden snapshot to restore.
+"""The common part of a run's scenarios: bundles, template image, accelerator, and the golden snapshot to restore.
 
 ``Lab`` walks the road once (bundle, image, boot, rules, proofs, snapshot); after that ``system_vm`` hands out restores
 that cannot see each other.
@@ -18,11 +18,11 @@ from bundle import catalogue, layout
 from bundle.archive.digest import file_digest
 from bundle.catalogue import Release
 from harness import image
-from harness.host import runs, slots
+from harness.host import runtime, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs, tested
-from harness.lab.golden import BOOT_LOG, Maker, ingredients, once
-from harness.lab.site import MANAGEMENT_LOG, management_of
+from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, ingredients, once
+from harness.lab.management_network import MANAGEMENT_LOG, management_of
 from harness.lab.wish import Wish
 from harness.machine import accel, technique
 from harness.machine.disks import scratch
@@ -30,10 +30,10 @@ from harness.network import Network
 from harness.record import progress
 from harness.record.events import EventLog
 from harness.record.progress import Narrator
-from harness.record.results import Results
+from harness.record.results import ResultsFolder
 from harness.vm import backends, golden, reaper
 from harness.vm.around import around
-from harness.vm.cables import Forward
+from harness.vm.cables import HostForward
 from harness.vm.engine import Engine
 from harness.vm.spares import Spares
 from harness.vm.system import SystemVm
@@ -46,7 +46,7 @@ class Lab:
     """The shared part of a run; see ``open_lab``."""
 
     wish: Wish
-    results: Results
+    results: ResultsFolder
     events: EventLog
     narrator: Narrator
     host: Hypervisor
@@ -63,7 +63,7 @@ class Lab:
 
     @contextmanager
     def system_vm(
-        self, name: str, logs: str | None = None, services: Sequence[Forward] = (), companions: int = 0
+        self, name: str, logs: str | None = None, services: Sequence[HostForward] = (), companions: int = 0
     ) -> Iterator[SystemVm]:
         """Yield a fresh copy of the golden snapshot.
 
@@ -132,7 +132,7 @@ class Lab:
 
 
 @contextmanager
-def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = True) -> Iterator[Lab]:
+def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True) -> Iterator[Lab]:
     """Walk the road to the golden snapshot, or find it in the cache.
 
     Args:
@@ -154,7 +154,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
     plan = around(declared) if declared else of_type(wish.vm_type)
     narrator = Narrator(events)
     with ExitStack() as stack:
-        run = stack.enter_context(runs.open_run())
+        run = stack.enter_context(runtime.open_run())
         folder = stack.enter_context(scratch(run.id))
         old_bundle, new_bundle, template = _prepare(wish, old, new, folder, narrator)
         host = stack.enter_context(hypervisor())
@@ -167,7 +167,7 @@ def open_lab(wish: Wish, results: Results, events: EventLog, *, owned: bool = Tr
         events.emit("run", facts=_facts(wish, template, host, answer))
         events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
-        maker = Maker(engine, plan, template, old, old_bundle, declared, narrator, results)
+        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results)
         with narrator.step("golden snapshot"):
             snapshot = once(key, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from harness.guest.protocols import Guest
-from harness.record.results import Results
+from harness.record.results import ResultsFolder
 from harness.vm.system import SystemVm
 
 _LIVEPATCH_LOG = "/var/log/livepatchsystemvm.log"
@@ -26,7 +26,7 @@ _GUEST_LOGS = {
 }
 
 
-def keep_logs(vm: SystemVm, results: Results, folder: str) -> list[str]:
+def keep_logs(vm: SystemVm, results: ResultsFolder, folder: str) -> list[str]:
     """Copy the console logs, and what the guest logged if it still answers, to a folder of the results.
 
     Returns:
@@ -70,7 +70,7 @@ def latest_run(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines[start:])
 
 
-def keep_consoles(vm: SystemVm, results: Results, folder: str) -> list[Path]:
+def keep_consoles(vm: SystemVm, results: ResultsFolder, folder: str) -> list[Path]:
     """Copy the console logs of a VM and its tenants to a folder of the results; returns the copies."""
     kept = []
     # Not by the names of the domains: those of a spare are other ones than the VM's that it became.

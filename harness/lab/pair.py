@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from bundle.errors import InfrastructureError
 from harness import network
 from harness.host import slots, wait
-from harness.host.ports import Ports
-from harness.lab.golden import ingredients, require, send_start
+from harness.host.ports import PortReservations
+from harness.lab.golden_maker import ingredients, require, send_start
 from harness.lab.lab import Lab
 from harness.lab.logs import keep_consoles
-from harness.management.health import Role, role
+from harness.management.health import RedundancyRole, role
 from harness.network import Network
 from harness.record import progress
 from harness.traffic import proofs
@@ -38,7 +38,7 @@ SETTLE_DEADLINE = 60.0
 
 
 @dataclass
-class Pair:
+class RouterPair:
     """A running pair.
 
     Attributes:
@@ -50,7 +50,7 @@ class Pair:
 
     network: Network
     routers: tuple[SystemVm, SystemVm]
-    ports: Ports
+    ports: PortReservations
     reservation: slots.Reservation
 
     @property
@@ -60,10 +60,10 @@ class Pair:
 
     @property
     def outside(self) -> SystemVm:
-        """What leads from loopback to the public addresses, whichever router has them now."""
+        """The router that leads from loopback to the public addresses, whichever of the two has them now."""
         return self.routers[0]
 
-    def roles(self) -> dict[str, Role]:
+    def roles(self) -> dict[str, RedundancyRole]:
         """Return the role of each router that runs, by its name."""
         return {vm.name: role(vm.guest) for vm in self.routers if vm.machine.alive()}
 
@@ -89,7 +89,7 @@ class Pair:
         Raises:
             InfrastructureError: that does not come in time; says which roles were seen.
         """
-        seen: dict[str, Role] = {}
+        seen: dict[str, RedundancyRole] = {}
 
         def settled() -> bool:
             nonlocal seen
@@ -120,7 +120,7 @@ class Pair:
         self.ports.release()
         self.reservation.release()
 
-    def _only(self, wanted: Role) -> SystemVm:
+    def _only(self, wanted: RedundancyRole) -> SystemVm:
         roles = self.roles()
         found = [vm for vm in self.routers if roles.get(vm.name) == wanted]
         if len(found) != 1:
@@ -129,7 +129,7 @@ class Pair:
 
 
 @contextmanager
-def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[Pair]:
+def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[RouterPair]:
     """Yield a fresh copy of a pair, from its golden snapshot; the snapshot is made when there is none.
 
     Args:
@@ -137,7 +137,7 @@ def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[Pair
         name: short name, unique in the run.
         declared: name or file of the network.
     """
-    maker = _Maker(lab, network.load(declared))
+    maker = _PairMaker(lab, network.load(declared))
     key = golden.key_of(
         ingredients(lab.image, lab.old_bundle, lab.host, lab.engine, maker.plans, maker.network, lab.old.name)
     )
@@ -155,7 +155,7 @@ def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[Pair
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _PairMaker:
     """Starts pairs of one lab, from cold or from a snapshot."""
 
     lab: Lab
@@ -212,7 +212,7 @@ class _Maker:
             "needs": [str(path) for path in image.files()],
         }
 
-    def restore(self, name: str, snapshot: golden.Golden) -> Pair:
+    def restore(self, name: str, snapshot: golden.Golden) -> RouterPair:
         """Return a copy of a snapshot: the primary comes first, so that the backup never misses it."""
         engine, image = self.lab.engine, self.lab.image
         return self._start(
@@ -226,13 +226,13 @@ class _Maker:
 
     def _start(
         self, name: str, start: Callable[[int, str, Topology], SystemVm], *, resume: bool, first: int = 0
-    ) -> Pair:
+    ) -> RouterPair:
         """Lay the cables and start both routers, the one with number ``first`` first."""
         one, two = self.plans
         need = self.lab.engine.need
         # For both at once: two pairs that had their first routers could wait for each other's room for ever.
         reservation = slots.reserve(need(one, resume=resume) + need(two, resume=resume), name)
-        ports = Ports()
+        ports = PortReservations()
         started: dict[int, SystemVm] = {}
         try:
             names = [f"{name}-{place}" for place in _PLACES]
@@ -250,7 +250,7 @@ class _Maker:
             ports.release()
             reservation.release()
             raise
-        return Pair(self.network, (started[0], started[1]), ports, reservation)
+        return RouterPair(self.network, (started[0], started[1]), ports, reservation)
 
     def _boot(self, vm: SystemVm, public_key: str) -> None:
         boot.boot(
@@ -258,7 +258,7 @@ class _Maker:
             bundle=self.lab.old_bundle, public_key=public_key, progress=lambda done: progress.say(f"{vm.name}: {done}"),
         )  # fmt: skip
 
-    def _freeze(self, pair: Pair, folders: list[Path]) -> None:
+    def _freeze(self, pair: RouterPair, folders: list[Path]) -> None:
         """Stop all machines at one moment, then write their states."""
         for vm in pair.routers:
             vm.guest.run("sync")
@@ -271,7 +271,7 @@ class _Maker:
         pair.give_back()
 
 
-def _both(pair: Pair, act: Callable[[SystemVm], T]) -> list[T]:
+def _both(pair: RouterPair, act: Callable[[SystemVm], T]) -> list[T]:
     """Do something to both routers at once."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(act, pair.routers))

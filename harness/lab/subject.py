@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from bundle import layout
 from bundle.errors import UsageError
 
-Script: TypeAlias = Literal["upstream", "ours"]
+ScriptChoice: TypeAlias = Literal["upstream", "ours"]
 Origin: TypeAlias = Literal["reference", "checkout", "foreign"]
 # The patch script of a checkout; trees before 4.17 have none.
 UPSTREAM_SCRIPT = Path("systemvm/patch-sysvms.sh")
@@ -20,13 +20,13 @@ UPSTREAM_SCRIPT = Path("systemvm/patch-sysvms.sh")
 
 @dataclass(frozen=True)
 class Subject:
-    """What is patched, and with what.
+    """The scripts that are patched, and the bundle that they are patched with.
 
     Attributes:
         bundle: a finished bundle, or any folder with the three files, to patch with.
         source: a CloudStack checkout to build that bundle from.
         script: for ``source``: the checkout's own patch script, or ours.
-        agent_jars: for ``source`` and ``from_source``: where the agent's jars are.
+        agent_jars: for ``source`` and ``from_source``: where the VM agent's jars are.
         from_bundle: the bundle that the VM boots with.
         from_source: a CloudStack checkout to build template and boot bundle from.
         mixed: whether scripts of one origin may be patched with a bundle of another.
@@ -34,7 +34,7 @@ class Subject:
 
     bundle: Path | None = None
     source: Path | None = None
-    script: Script = "upstream"
+    script: ScriptChoice = "upstream"
     agent_jars: Path | None = None
     from_bundle: Path | None = None
     from_source: Path | None = None
@@ -42,7 +42,7 @@ class Subject:
 
     @property
     def named(self) -> bool:
-        """Whether the bundle to patch with is a person's own."""
+        """True if the bundle to patch with is a person's own."""
         return self.bundle is not None or self.source is not None
 
     def check(self, *, template: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a run tested, with which tool and where: the records that make its report a proof."""
+"""Records of what a run tested, with which tool and where: they make its report a proof."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
-from harness.lab.lab import Lab
-from harness.lab.limits import (
+from harness.lab.budgets import (
     AGENT_BUDGETS_MS,
     AGENT_PROBE,
     BUDGETS_MS,
@@ -26,22 +25,23 @@ from harness.lab.limits import (
     FIRST_ANSWERS,
     PACES,
 )  # fmt: skip
+from harness.lab.lab import Lab
 from harness.lab.logs import last_words
-from harness.lab.site import site_of
+from harness.lab.management_network import site_of
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
 from harness.site import vnc
-from harness.site.link import AgentLink
 from harness.site.site import PINGS
+from harness.site.vm_agent_link import VmAgentLink
 from harness.traffic import ConsoleProbe, Probe, Traffic, plan, proofs
 from harness.vm.system import SystemVm
 
 
 @dataclass
-class _Link:
-    """Where the state of the agent's connection is put once it is known."""
+class _VmAgentLinkHolder:
+    """The holder of the VM agent's connection state, empty until that is known."""
 
-    state: AgentLink | None = None
+    state: VmAgentLink | None = None
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Trial:
 
         Args:
             files: the bundle that it is about.
-            act: patches the VM, by whatever way, and returns what the agent answered; None when nobody got an answer.
+            act: patches the VM, by whatever way, and returns the KVM agent's answer; None when nobody got one.
             expected: whether the VM must be new or as before afterwards.
             trouble: patterns of console and journal lines that it causes on purpose.
             rules: whether they are to be sent again afterwards and proved, or ``act`` sends them itself and they are
@@ -205,16 +205,16 @@ class Trial:
         self._note([Outcome(name, "skipped", reason)])
 
     @contextmanager
-    def _watched(self) -> Iterator[tuple[Traffic, _Link]]:
-        """Run all probes, and follow the agent's connection until it is there again."""
+    def _watched(self) -> Iterator[tuple[Traffic, _VmAgentLinkHolder]]:
+        """Run all probes, and follow the VM agent's connection until it is there again."""
         site = site_of(self.vm)
         if site is None:
             with Traffic(self.probes()) as traffic:
                 traffic.settle(FIRST_ANSWERS)
-                yield traffic, _Link()
+                yield traffic, _VmAgentLinkHolder()
             return
         before = site.connected()
-        link = _Link()
+        link = _VmAgentLinkHolder()
         reported = {AGENT_PROBE: PINGS}
         with (
             Traffic(self.probes(), reported=reported) as traffic,
@@ -245,7 +245,7 @@ class Trial:
         """Return the longest gap in milliseconds that each probe may have."""
         kind = self.lab.engine.accelerator.domain_type
         limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
-        if site_of(self.vm) is not None:  # what an agent VM offers, it offers through its agent
+        if site_of(self.vm) is not None:  # what an agent VM offers, it offers through that agent
             limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
         return limits
 

@@ -17,7 +17,7 @@ from harness.vm.types import of_type
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person wants to see patched.
+    """A person's wish: type, releases, template and network of the VM to be patched.
 
     Attributes:
         vm_type: as in the cmdline.

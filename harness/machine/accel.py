@@ -1,4 +1,4 @@
-"""Which accelerator really runs a guest here: proved by booting a kernel, never assumed.
+"""The accelerator that really runs a guest here: proved by booting a kernel, never assumed.
 
 ``/dev/kvm`` may open and even create a VM, and still never run a 64-bit guest (nested virtualisation): its kernel
 prints a line and hangs. So each candidate boots the real kernel with an initramfs that prints one word; the first in
@@ -50,12 +50,12 @@ class Accelerator:
 
     @property
     def kernel_arguments(self) -> str:
-        """What a guest's kernel is told for this accelerator's sake (docs/adr/0007-addresses-that-stay.md)."""
+        """Arguments of a guest's kernel for this accelerator's sake (docs/adr/0007-addresses-that-stay.md)."""
         return "norandmaps" if self.domain_type == "qemu" else ""
 
     @property
     def system_arguments(self) -> str:
-        """What a system VM's kernel is told on top of that (docs/adr/0009-logins-without-a-second-exec.md).
+        """Further arguments of a system VM's kernel (docs/adr/0009-logins-without-a-second-exec.md).
 
         sshd is not to execute itself again for each login: an emulated guest pays 0.2 s for that.
         """
@@ -74,7 +74,7 @@ KVM_CANDIDATES = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the probe found.
+    """The probe's answer.
 
     Attributes:
         accelerator: the best that works.

@@ -12,7 +12,7 @@ from pathlib import Path
 from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.host.cache import WORK, cache_root
-from harness.host.runs import runs_folder
+from harness.host.runtime import runs_folder
 
 _OWNER = ".owner"
 

@@ -1,4 +1,4 @@
-"""What this machine needs for the harness, checked by doing it; each finding says what to do."""
+"""Needs of the harness on this machine, checked by doing it; each finding says what to do."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CAPABILITIES_LIMIT = 5.0
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check found.
+class HostFinding:
+    """The finding of one check of this machine.
 
     Attributes:
         name: the check.
@@ -49,7 +49,7 @@ class Finding:
     mend: Callable[[], None] | None = None
 
 
-def examine() -> list[Finding]:
+def examine() -> list[HostFinding]:
     """Run all checks, in the order in which a person should mend."""
     findings = [*_programs(), _disk(), _memory(), _kvm_node()]
     if all(f.ok for f in findings if f.name == "programs"):
@@ -57,28 +57,30 @@ def examine() -> list[Finding]:
     return findings
 
 
-def _programs() -> list[Finding]:
+def _programs() -> list[HostFinding]:
     missing = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
     if not missing:
-        return [Finding("programs", True, f"all {len(PROGRAMS)} programs are installed")]
+        return [HostFinding("programs", True, f"all {len(PROGRAMS)} programs are installed")]
     packages = " ".join(sorted(missing))
-    return [Finding("programs", False, f"packages are missing: {packages}", f"apt-get install {packages}")]
+    return [
+        HostFinding("programs", False, f"packages are missing: {packages}", f"apt-get install {packages}")
+    ]
 
 
-def _disk() -> Finding:
+def _disk() -> HostFinding:
     from harness.host.cache import cache_root
 
     root = cache_root()
     free = shutil.disk_usage(root).free >> 30
     remedy = "" if free >= DISK_GIB else "free some, run 'sysvm cache gc', or set SYSVM_CACHE"
-    return Finding("disk", free >= DISK_GIB, f"{root}: {free} GiB free, {DISK_GIB} needed", remedy)
+    return HostFinding("disk", free >= DISK_GIB, f"{root}: {free} GiB free, {DISK_GIB} needed", remedy)
 
 
-def _memory() -> Finding:
+def _memory() -> HostFinding:
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(lines["MemAvailable"].split()[0]) >> 10
     remedy = "" if available >= MEMORY_MIB else "stop something, or run with fewer machines at once"
-    return Finding(
+    return HostFinding(
         "memory", available >= MEMORY_MIB, f"{available} MiB available, {MEMORY_MIB} needed", remedy
     )
 
@@ -93,20 +95,20 @@ def _qemu_ids() -> tuple[int, tuple[int, ...]]:
     return user.pw_uid, accounts.groups_of(user.pw_uid, user.pw_gid)
 
 
-def _kvm_node() -> Finding:
+def _kvm_node() -> HostFinding:
     from harness.machine.accel import usable_kvm_node
 
     node = Path("/dev/kvm")
     if not node.exists():
-        return Finding(
+        return HostFinding(
             "kvm device", False, "/dev/kvm does not exist: guests run under TCG, some ten times slower",
             "enable virtualisation in the firmware or in the outer hypervisor", required=False,
         )  # fmt: skip
     closed = usable_kvm_node(*_qemu_ids())
     if not closed:
-        return Finding("kvm device", True, "/dev/kvm is open to QEMU's user")
+        return HostFinding("kvm device", True, "/dev/kvm is open to QEMU's user")
     # Worse than slow: libvirt probes QEMU as that user, finds KVM gone, and probes again at every call.
-    return Finding(
+    return HostFinding(
         "kvm device", False, f"{closed}; libvirt then re-probes QEMU on every call and a start takes over a minute",
         "chgrp kvm /dev/kvm && chmod 0660 /dev/kvm, as Debian's udev rule does", mend=_open_kvm,
     )  # fmt: skip
@@ -124,7 +126,7 @@ def _open_kvm() -> None:
     Path("/dev/kvm").chmod(0o660)
 
 
-def _libvirt() -> list[Finding]:
+def _libvirt() -> list[HostFinding]:
     try:
         from harness.host.hypervisor import hypervisor
     except ModuleNotFoundError as error:
@@ -134,7 +136,7 @@ def _libvirt() -> list[Finding]:
     try:
         with hypervisor() as host:
             where = f"{host.uri} (QEMU runs as {host.uid}:{host.gid})"
-            findings = [Finding("libvirt", True, f"answers at {where}")]
+            findings = [HostFinding("libvirt", True, f"answers at {where}")]
             host.connection.getDomainCapabilities(EMULATOR, None, None, "qemu", 0)
             started = time.monotonic()
             host.connection.getDomainCapabilities(EMULATOR, None, None, "qemu", 0)
@@ -144,20 +146,22 @@ def _libvirt() -> list[Finding]:
                 "" if quick else "see the kvm device above; then remove /var/cache/libvirt/qemu/capabilities"
             )
             findings.append(
-                Finding(
+                HostFinding(
                     "libvirt probing", quick, f"capabilities of QEMU, asked again: {seconds:.2f} s", remedy
                 )
             )
             findings.append(_acceleration(host.uid, host.groups))
     except SysvmError as error:
         return [
-            Finding("libvirt", False, str(error), "start libvirtd, or run as root so that one can be started")
+            HostFinding(
+                "libvirt", False, str(error), "start libvirtd, or run as root so that one can be started"
+            )
         ]
     return findings
 
 
-def _without(error: ModuleNotFoundError) -> Finding:
-    return Finding(
+def _without(error: ModuleNotFoundError) -> HostFinding:
+    return HostFinding(
         "libvirt",
         False,
         f"the Python module {error.name} is not installed",
@@ -165,20 +169,20 @@ def _without(error: ModuleNotFoundError) -> Finding:
     )
 
 
-def _acceleration(uid: int, groups: tuple[int, ...]) -> Finding:
+def _acceleration(uid: int, groups: tuple[int, ...]) -> HostFinding:
     from harness.image import list_images
     from harness.machine import accel
 
     images = list_images()
     if not images:
-        return Finding(
+        return HostFinding(
             "acceleration", True, "not probed yet: the first template image brings the kernel", required=False
         )
     answer = accel.of_template(images[0], uid, groups)
-    return Finding("acceleration", True, f"{answer.accelerator.name}: {answer.reason}", required=False)
+    return HostFinding("acceleration", True, f"{answer.accelerator.name}: {answer.reason}", required=False)
 
 
-def mend(findings: list[Finding]) -> list[Finding]:
+def mend(findings: list[HostFinding]) -> list[HostFinding]:
     """Do what can be done safely; returns the findings of a new examination."""
     for finding in findings:
         if not finding.ok and finding.mend is not None:

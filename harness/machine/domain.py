@@ -31,7 +31,7 @@ class Channel:
     socket: Path
 
 
-class Backend(Protocol):
+class NicBackend(Protocol):
     """The host's side of a NIC; see :mod:`harness.vm.cables`."""
 
     def arguments(self, netdev_id: str) -> list[str]:
@@ -43,7 +43,7 @@ class Nic:
     """One virtio NIC; its place in the list is its place in the guest (eth0, eth1, …)."""
 
     mac: str
-    backend: Backend
+    backend: NicBackend
     slot: int
 
     def arguments(self, index: int) -> list[str]:

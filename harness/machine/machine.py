@@ -85,7 +85,7 @@ class Machine:
         return answer.get("return")
 
     def agent(self, command: str, **arguments: object) -> Any:
-        """Run a guest-agent command and return what it returns; None while the agent does not answer."""
+        """Run a command of QEMU's guest agent and return what it returns; None while that does not answer."""
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
         try:
             answer = libvirt_qemu.qemuAgentCommand(self.handle, json.dumps(request), AGENT_TIMEOUT, 0)

@@ -1,4 +1,4 @@
-"""How a guest's RAM gets into a golden snapshot: as a file that restores share, or as a full copy in the state.
+"""The way of a guest's RAM into a golden snapshot: as a file that restores share, or as a full copy in the state.
 
 The first needs two things of QEMU, which are asked for and not assumed: RAM in a file, and a migration that leaves such
 RAM out. Where one is missing, snapshots are what ``virsh save`` makes: every restore reads all RAM again.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from harness.management.fleet import Progress, Summary, Target, patch_many
+from harness.management.fleet import FleetListener, Summary, Target, patch_many
 from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
 from harness.management.server import ManagementServer, Refused, Restart
 from harness.management.status import StatusRow, status_of
 
 __all__ = [
+    "FleetListener",
     "Inventory",
     "ManagementServer",
     "NetworkRow",
-    "Progress",
     "Refused",
     "Restart",
     "StatusRow",

@@ -14,8 +14,8 @@ from bundle.errors import SysvmError
 from harness.guest.protocols import Guest
 from harness.management.server import Patched
 
-Word: TypeAlias = Literal["patched", "unchanged", "failed", "timed out", "not started"]
-WORDS: tuple[Word, ...] = ("patched", "unchanged", "failed", "timed out", "not started")
+FleetOutcome: TypeAlias = Literal["patched", "unchanged", "failed", "timed out", "not started"]
+WORDS: tuple[FleetOutcome, ...] = ("patched", "unchanged", "failed", "timed out", "not started")
 _FAILURES = {"failed", "timed out"}
 
 
@@ -29,33 +29,33 @@ class Target:
 
 @dataclass(frozen=True)
 class FleetRow:
-    """What became of one VM."""
+    """The end of one VM's patch."""
 
     name: str
-    word: Word
+    word: FleetOutcome
     details: str = ""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of all, in the order in which they were given."""
+    """The ends of all VMs, in the order in which they were given."""
 
     rows: tuple[FleetRow, ...]
 
     @property
-    def totals(self) -> dict[Word, int]:
-        """How many VMs ended with each word; they add up to the number of VMs."""
+    def totals(self) -> dict[FleetOutcome, int]:
+        """The number of VMs that ended with each word; the numbers add up to that of the VMs."""
         counts = Counter(row.word for row in self.rows)
         return {word: counts[word] for word in WORDS}
 
     @property
     def ok(self) -> bool:
-        """Whether every VM is patched or was current."""
+        """True if every VM is patched or was current."""
         return all(row.word in {"patched", "unchanged"} for row in self.rows)
 
 
-class Progress(Protocol):
+class FleetListener(Protocol):
     """Is told what happens."""
 
     def started(self, name: str) -> None:
@@ -84,7 +84,7 @@ class _Run:
 def patch_many(
     targets: Sequence[Target],
     work: Callable[[Target], Patched],
-    progress: Progress,
+    progress: FleetListener,
     *,
     parallel: int = 1,
     max_failures: int | None = None,
@@ -137,7 +137,7 @@ def _work(
     index: int, target: Target, work: Callable[[Target], Patched], ends: queue.Queue[tuple[int, FleetRow]]
 ) -> None:
     began = time.monotonic()
-    word: Word = "failed"
+    word: FleetOutcome = "failed"
     try:
         patched = work(target)
         word, details = "patched" if patched.changed else "unchanged", patched.details

@@ -1,4 +1,4 @@
-"""What the server asks a VM before and after a patch: services, role in a pair, version of the agent's archive."""
+"""The server's questions to a VM around a patch: services, role in a pair, version of the VM agent's archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.guest.protocols import Guest
 from harness.kvmagent.patch import BundleFiles
 from harness.observe import services
 
-Role: TypeAlias = Literal["PRIMARY", "BACKUP", "FAULT", "UNKNOWN"]
+RedundancyRole: TypeAlias = Literal["PRIMARY", "BACKUP", "FAULT", "UNKNOWN"]
 _INSTALLED = "/var/lib/cloud-livepatch/installed.manifest"
 
 
@@ -28,11 +28,11 @@ def active_services(guest: Guest) -> frozenset[str]:
     return frozenset(up)
 
 
-def role(guest: Guest) -> Role:
+def role(guest: Guest) -> RedundancyRole:
     """Return the role of a router in its redundant pair, by its own ``checkrouter.sh``."""
     done = guest.run("/opt/cloud/bin/checkrouter.sh", deadline=30, check=False)
     word = done.stdout.strip().removeprefix("Status:").strip()
-    known: dict[str, Role] = {"PRIMARY": "PRIMARY", "BACKUP": "BACKUP", "FAULT": "FAULT"}
+    known: dict[str, RedundancyRole] = {"PRIMARY": "PRIMARY", "BACKUP": "BACKUP", "FAULT": "FAULT"}
     return known.get(word, "UNKNOWN")
 
 

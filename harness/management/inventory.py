@@ -1,4 +1,4 @@
-"""What the management server knows: its tables of VMs, networks and VPCs, in memory."""
+"""The management server's knowledge: its tables of VMs, networks and VPCs, in memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Vm:
 
     @property
     def kind(self) -> VmType:
-        """What the catalogue says of its type.
+        """The catalogue's row of its type.
 
         Raises:
             UsageError: the catalogue has no such type, or nobody told the type.
@@ -60,7 +60,7 @@ class Vm:
 
     @property
     def may_have_agent(self) -> bool:
-        """Whether a VM agent may run in it: also where nobody has told its type.
+        """True if a VM agent may run in it: also where nobody has told its type.
 
         Raises:
             UsageError: the catalogue has no such type.

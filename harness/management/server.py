@@ -20,7 +20,7 @@ from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, Dialect, Versions
 from harness.management import gate, health
 from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
-from harness.management.pairs import SETTLE_DEADLINE, Pair
+from harness.management.redundancy import SETTLE_DEADLINE, RedundancyGroup
 from harness.network import Network
 from harness.record.events import Emitter, Nowhere
 
@@ -33,7 +33,7 @@ class Refused(UsageError):
 
 @dataclass(frozen=True)
 class Patched:
-    """What became of one VM in a call."""
+    """The result of one VM in a call."""
 
     vm: str
     changed: bool
@@ -43,7 +43,7 @@ class Patched:
 
 @dataclass(frozen=True)
 class Restart:
-    """What a restart did.
+    """The result of a restart.
 
     Attributes:
         live: whether the routers were patched where they stood.
@@ -70,7 +70,7 @@ class ManagementServer:
         hosts: the trio that its hosts have, and upload; None means the same.
         release: of the server, which decides what its messages look like.
         minimum_template: the oldest template whose routers it talks to.
-        dialect: how the agents read the script's answer.
+        dialect: how the KVM agents read the script's answer.
         rebuild: makes and boots a router anew for a rolling restart; None where that is not possible.
         plug: gives a router that was made anew its next NIC, by name; None where none can be plugged in.
         events: where it tells what it does.
@@ -204,7 +204,7 @@ class ManagementServer:
         if redundant and len(own) > 1:
             for vm in own:
                 self._must_run(vm)
-            pair = Pair(own, lambda vm: health.role(vm.guest), self.settle_deadline)
+            pair = RedundancyGroup(own, lambda vm: health.role(vm.guest), self.settle_deadline)
             for vm in pair.in_order():
                 yield self.patch(vm)
                 pair.settle()

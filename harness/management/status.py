@@ -1,4 +1,4 @@
-"""Where VMs stand: what is installed, what is available, and whether a live patch may bring it."""
+"""Status of VMs: what is installed, what is available, and whether a live patch may bring it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class StatusRow:
-    """Where one VM stands.
+    """The status of one VM.
 
     Attributes:
         name: the VM.

@@ -41,7 +41,7 @@ def addresses(
     Args:
         network: the declaration.
         wanted: some of its addresses; None is all.
-        plugged: devices that the agent plugs in for this message.
+        plugged: devices that the KVM agent plugs in for this message.
         add: False takes them away.
     """
     chosen = None if wanted is None else set(wanted)
@@ -262,7 +262,7 @@ def bgp_peers(network: Network, nic: DeclaredNic) -> messages.BgpPeers | None:
         return None
     return messages.BgpPeers(
         peers=tuple(
-            messages.BgpPeer(
+            messages.BgpAdvertisement(
                 peer_id=number,
                 peer_as_number=peer.as_number,
                 ip4_address=str(peer.address),

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bundle import catalogue
 from bundle.errors import UsageError
-from harness.network.checking import check
+from harness.network.consistency import check
 from harness.network.model import (
     Acl,
     BgpPeer,
@@ -33,20 +33,20 @@ from harness.network.model import (
     Firewall6,
     Ingress,
     LoadBalancer,
-    Member,
+    LoadBalancerMember,
     Network,
+    NicRole,
     Outsider,
     PortForward,
     PortRange,
     PublicAddress,
     Redundant,
-    Role,
     Route,
     SiteToSite,
     StaticNat,
     Vpn,
 )
-from harness.network.reading import Table
+from harness.network.toml_table import Table
 
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _POLICY = re.compile(r"[a-z0-9-]+;[a-z0-9]+")
@@ -252,7 +252,7 @@ def _bgp_peer(row: Table) -> BgpPeer:
 def _redundant(row: Table, nics: tuple[DeclaredNic, ...]) -> Redundant:
     by_role = {nic.role: nic for nic in nics}
 
-    def second(role: Role) -> DeclaredNic:
+    def second(role: NicRole) -> DeclaredNic:
         if role not in by_role:
             raise row.error(f"a pair needs a NIC with role {role!r}")
         return replace(
@@ -308,6 +308,6 @@ def ports(value: object) -> PortRange:
     return found
 
 
-def _member(value: object) -> Member:
+def _member(value: object) -> LoadBalancerMember:
     address, _, number = str(value).partition(":")
-    return Member(ipaddress.IPv4Address(address), port(number))
+    return LoadBalancerMember(ipaddress.IPv4Address(address), port(number))

@@ -1,4 +1,4 @@
-"""What a declared network lets through: every connection worth trying, from which side, and what must become of it.
+"""Flows of a declared network: every connection worth trying, from which side, and what must become of it.
 
 Pure reasoning about the declaration, so that a proof compares the router with what was asked for and not with itself.
 """
@@ -27,7 +27,7 @@ HTTP_PORT = 80
 ECHO_PORTS = (7, 22)
 # The side that is no host of the network: loopback, by way of the user-mode network on the public NIC.
 LOOPBACK = ""
-Host = DeclaredMachine | Outsider
+FlowHost = DeclaredMachine | Outsider
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Flow:
 
     @property
     def name(self) -> str:
-        """What a report calls it."""
+        """The flow's name in reports."""
         where = f"{self.rule} {self.target}" + ("" if self.port is None else f":{self.port}")
         side = f" from {self.source}" if self.source else ""
         return where + side + ("" if self.allowed else " is refused")

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from harness.network.wire import Message, Record, since
+from harness.network.wire import Message, WireObject, since
 
 # Folder, file and content of a row of metadata.
-Row: TypeAlias = tuple[str, str, str | None]
+MetadataRow: TypeAlias = tuple[str, str, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Address(Record):
+class Address(WireObject):
     """A public address, or the router's own on a private gateway."""
 
     public_ip: str
@@ -74,7 +74,7 @@ class GuestNetwork(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AclRule(Record):
+class AclRule(WireObject):
     """One line of an access list; ``cidr`` is comma-joined."""
 
     type: str
@@ -104,7 +104,7 @@ class NetworkAcl(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirewallRule(Record):
+class FirewallRule(WireObject):
     """A rule of the firewall; number 0 is the default of what leaves."""
 
     id: int
@@ -149,7 +149,7 @@ class Firewall6Rules(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardRule(Record):
+class ForwardRule(WireObject):
     """A port forward; ``source_cidr_list`` is comma-joined."""
 
     revoke: bool
@@ -171,7 +171,7 @@ class ForwardRules(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticNatRule(Record):
+class StaticNatRule(WireObject):
     """A public address of one machine; ports and protocol only in the old kind of rule."""
 
     revoke: bool
@@ -191,7 +191,7 @@ class StaticNatRules(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate(Record):
+class Certificate(WireObject):
     """A TLS certificate of a load balancer."""
 
     name: str
@@ -202,7 +202,7 @@ class Certificate(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balancing(Record):
+class Balancing(WireObject):
     """All load balancers of a router; an element of ``configuration`` may hold several lines."""
 
     configuration: tuple[str, ...]
@@ -242,7 +242,7 @@ class DhcpEntry(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alias(Record):
+class Alias(WireObject):
     """The router's address in a further subnet of a shared network."""
 
     revoke: bool
@@ -261,7 +261,7 @@ class IpAliases(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subnet(Record):
+class Subnet(WireObject):
     """A subnet that addresses are given in."""
 
     router_ip_address: str
@@ -286,7 +286,7 @@ class VmData(Message):
     STEM = "vm_metadata"
     TYPE = "vmdata"
     vm_ip_address: str | None = None
-    vm_metadata: tuple[Row, ...]
+    vm_metadata: tuple[MetadataRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +300,7 @@ class VmPassword(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VpnUser(Record):
+class VpnUser(WireObject):
     """A user of the remote-access VPN."""
 
     user: str
@@ -357,7 +357,7 @@ class SiteToSiteVpn(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticRoute(Record):
+class StaticRoute(WireObject):
     """A route; ``ip_address`` is the router's own on the private gateway."""
 
     revoke: bool
@@ -377,7 +377,7 @@ class StaticRoutes(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorService(Message):
-    """What a router watches of itself; intervals are in minutes."""
+    """A service that a router watches; intervals are in minutes."""
 
     STEM = "monitor_service"
     TYPE = "monitorservice"
@@ -391,7 +391,7 @@ class MonitorService(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BgpPeer(Record):
+class BgpAdvertisement(WireObject):
     """A peer and one network that it is told of."""
 
     peer_id: int
@@ -413,7 +413,7 @@ class BgpPeers(Message):
     STEM = "bgp_peers"
     TYPE = "bgppeers"
     SINCE = ("4.20.0",)
-    peers: tuple[BgpPeer, ...]
+    peers: tuple[BgpAdvertisement, ...]
 
 
 def kinds() -> dict[str, type[Message]]:

@@ -21,7 +21,7 @@ from bundle.vm_types import VmType
 RuleProtocol: TypeAlias = Literal["tcp", "udp", "icmp", "all"]
 AnyNetwork: TypeAlias = IPv4Network | IPv6Network
 # "private" is the gateway of a VPC to another private network.
-Role: TypeAlias = Literal["guest", "control", "public", "tier", "private"]
+NicRole: TypeAlias = Literal["guest", "control", "public", "tier", "private"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DeclaredNic:
     """
 
     device: str
-    role: Role
+    role: NicRole
     address: IPv4Interface
     mac: str
     gateway: IPv4Address | None = None
@@ -95,7 +95,7 @@ class StaticNat:
 
 
 @dataclass(frozen=True)
-class Member:
+class LoadBalancerMember:
     """A server behind a load balancer."""
 
     address: IPv4Address
@@ -108,7 +108,7 @@ class LoadBalancer:
 
     public: IPv4Address
     port: int
-    members: tuple[Member, ...]
+    members: tuple[LoadBalancerMember, ...]
     algorithm: Literal["roundrobin", "leastconn", "source"]
     sources: tuple[IPv4Network, ...] = ()
 
@@ -296,7 +296,7 @@ class Network:
 
     @cached_property
     def kind(self) -> VmType:
-        """What the catalogue says of the VM's type.
+        """The catalogue's row of the VM's type.
 
         Raises:
             UsageError: the catalogue has no such type.
@@ -336,7 +336,7 @@ class Network:
 
     @cached_property
     def all_inside(self) -> IPv4Network:
-        """What all machines lie in: the guest network, or the whole VPC."""
+        """The network that all machines lie in: the guest network, or the whole VPC."""
         if self.cidr is not None:
             return self.cidr
         whole = self.inside[0].address.network
@@ -351,22 +351,22 @@ class Network:
 
     @property
     def is_vpc(self) -> bool:
-        """Whether access lists decide, instead of a firewall for each public address."""
+        """True if access lists decide, instead of a firewall for each public address."""
         return self.kind.serves == "vpc"
 
     @property
     def serves_machines(self) -> bool:
-        """Whether it gives machines their addresses, names and user data; an internal load balancer does not."""
+        """True if it gives machines their addresses, names and user data; an internal load balancer does not."""
         return "machines" in self.kind.has
 
     @property
     def is_balancer(self) -> bool:
-        """Whether it is a load balancer and nothing else."""
+        """True if it is a load balancer and nothing else."""
         return self.kind.family == "balancer"
 
     @property
     def is_shared(self) -> bool:
-        """Whether it serves machines that go out by another router."""
+        """True if it serves machines that go out by another router."""
         return self.serves_machines and "rules" not in self.kind.has
 
     def nic(self, device: str) -> DeclaredNic:
@@ -416,7 +416,7 @@ class Network:
 
     @property
     def rule_count(self) -> int:
-        """How many rules a re-application sends."""
+        """The number of rules that a re-application sends."""
         users = len(self.vpn.users) + 1 if self.vpn else 0
         tiers = {nic.device for nic in self.inside}
         listed = [acl for acl in self.acls if acl.device in tiers]

@@ -1,4 +1,4 @@
-"""What a management server sends when, in which order and form: at a start, when a network is restarted, for a change.
+"""Orders of a management server, with sequence and form: at a start, when a network is restarted, for a change.
 
 A start sends everything a router needs; a restart without cleanup, which is what follows a live patch, sends much less.
 """
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from harness.network import databags, tenants, vpns
+from harness.network import databags, machine_messages, vpns
 from harness.network.model import (
     DeclaredMachine,
     DeclaredNic,
@@ -19,7 +19,7 @@ from harness.network.model import (
     Network,
     PortForward,
 )
-from harness.network.transport import Databag, Direct, Plug, Step, Together
+from harness.network.transport import Databag, DeliveryStep, Direct, Plug, Together
 from harness.network.wire import Message, reaches
 
 # What makes a router that runs take a message about its health checks at once.
@@ -42,7 +42,7 @@ class Orders:
     moment: int = 0
     version: tuple[str, str] | None = None
 
-    def start(self) -> tuple[Step, ...]:
+    def start(self) -> tuple[DeliveryStep, ...]:
         """Return what a starting router is sent; a VPC router's NICs are plugged in on the way."""
         network = self.network
         if network.is_balancer:
@@ -53,7 +53,7 @@ class Orders:
         started = self._together([*self._start_rules(network.inside[0], plugged=late), *self._machines(None)])
         return (*(Plug(nic.device) for nic in late), *started)
 
-    def reapply(self) -> tuple[Step, ...]:
+    def reapply(self) -> tuple[DeliveryStep, ...]:
         """Return what a restart without cleanup sends: neither tiers nor routes, leases, metadata or health data."""
         network = self.network
         if network.is_balancer:
@@ -63,63 +63,67 @@ class Orders:
         # Once a tier. The VPN of a VPC belongs to none, and is not among it.
         return tuple(step for nic in network.inside for step in self._together(self._reapplied(nic)))
 
-    def deployed(self, machine: DeclaredMachine, password: str | None = None) -> tuple[Step, ...]:
+    def deployed(self, machine: DeclaredMachine, password: str | None = None) -> tuple[DeliveryStep, ...]:
         """Return what is sent for a new machine, or one that starts."""
-        new = tenants.password(machine, password) if password is not None else None
+        new = machine_messages.password(machine, password) if password is not None else None
         return self._directly(
             [
-                tenants.dhcp_entry(self.network, machine),
+                machine_messages.dhcp_entry(self.network, machine),
                 new,
-                tenants.metadata(self.network, machine, self.release),
+                machine_messages.metadata(self.network, machine, self.release),
             ]
         )
 
-    def expunged(self, machine: DeclaredMachine) -> tuple[Step, ...]:
+    def expunged(self, machine: DeclaredMachine) -> tuple[DeliveryStep, ...]:
         """Return what is sent when a machine is gone for good; one that stops is not spoken of."""
-        return self._directly([tenants.dhcp_entry(self.network, machine, remove=True)])
+        return self._directly([machine_messages.dhcp_entry(self.network, machine, remove=True)])
 
-    def password_reset(self, machine: DeclaredMachine, password: str) -> tuple[Step, ...]:
+    def password_reset(self, machine: DeclaredMachine, password: str) -> tuple[DeliveryStep, ...]:
         """Return what is sent for a new password."""
-        return self._directly([tenants.password(machine, password)])
+        return self._directly([machine_messages.password(machine, password)])
 
-    def metadata_changed(self, machine: DeclaredMachine) -> tuple[Step, ...]:
+    def metadata_changed(self, machine: DeclaredMachine) -> tuple[DeliveryStep, ...]:
         """Return what is sent for new user data or a new key."""
-        return self._directly([tenants.metadata(self.network, machine, self.release)])
+        return self._directly([machine_messages.metadata(self.network, machine, self.release)])
 
-    def ingress_changed(self, public: IPv4Address, gone: Collection[Ingress] = ()) -> tuple[Step, ...]:
+    def ingress_changed(
+        self, public: IPv4Address, gone: Collection[Ingress] = ()
+    ) -> tuple[DeliveryStep, ...]:
         """Return what is sent when firewall rules of a public address have come, or are ``gone``."""
         return self._directly([databags.ingress(self.network, public, gone)])
 
-    def egress_changed(self, gone: Collection[Egress] = ()) -> tuple[Step, ...]:
+    def egress_changed(self, gone: Collection[Egress] = ()) -> tuple[DeliveryStep, ...]:
         """Return what is sent when egress rules have come, or are ``gone``."""
         return self._directly([databags.egress(self.network, gone)])
 
-    def firewall6_changed(self) -> tuple[Step, ...]:
+    def firewall6_changed(self) -> tuple[DeliveryStep, ...]:
         """Return what is sent when an IPv6 rule has come."""
         return self._directly([databags.firewall6(self.network, default=False)])
 
-    def forwards_changed(self, public: IPv4Address, gone: Collection[PortForward] = ()) -> tuple[Step, ...]:
+    def forwards_changed(
+        self, public: IPv4Address, gone: Collection[PortForward] = ()
+    ) -> tuple[DeliveryStep, ...]:
         """Return what is sent when port forwards of a public address have come, or are ``gone``."""
         return self._directly([databags.forwards(self.network, public=public, gone=gone)])
 
-    def balancers_changed(self, gone: Collection[LoadBalancer] = ()) -> tuple[Step, ...]:
+    def balancers_changed(self, gone: Collection[LoadBalancer] = ()) -> tuple[DeliveryStep, ...]:
         """Return what is sent when load balancers have changed, or are ``gone``."""
         return self._directly([databags.load_balancers(self.network, self.release, self.moment, gone)])
 
-    def static_nat_changed(self, public: IPv4Address, *, on: bool = True) -> tuple[Step, ...]:
+    def static_nat_changed(self, public: IPv4Address, *, on: bool = True) -> tuple[DeliveryStep, ...]:
         """Return what is sent when an address has become a machine's own, or is that no longer."""
         rule = databags.static_nat(self.network, public=public, revoke=not on)
         seen = self.network if on else replace(self.network, static_nats=())
         return self._directly([*databags.addresses(seen, [public]), rule])
 
-    def released(self, public: IPv4Address) -> tuple[Step, ...]:
+    def released(self, public: IPv4Address) -> tuple[DeliveryStep, ...]:
         """Return what is sent when a public address is given back."""
         return self._directly(databags.addresses(self.network, [public], add=False))
 
-    def tier_added(self, nic: DeclaredNic) -> tuple[Step, ...]:
+    def tier_added(self, nic: DeclaredNic) -> tuple[DeliveryStep, ...]:
         """Return what is sent for a tier more of a VPC that runs."""
         behind = self._behind(nic)
-        watch = tenants.monitor(self.network, self._watched(), behind, self.version)
+        watch = machine_messages.monitor(self.network, self._watched(), behind, self.version)
         return (
             Plug(nic.device),
             *self._directly([databags.guest_network(self.network, nic)]),
@@ -127,30 +131,30 @@ class Orders:
             *self._together(self._reapplied(nic)),
         )
 
-    def tier_removed(self, nic: DeclaredNic) -> tuple[Step, ...]:
+    def tier_removed(self, nic: DeclaredNic) -> tuple[DeliveryStep, ...]:
         """Return what is sent before the NIC of a tier is unplugged."""
         return self._directly([databags.guest_network(self.network, nic, add=False)])
 
-    def list_changed(self, nic: DeclaredNic) -> tuple[Step, ...]:
+    def list_changed(self, nic: DeclaredNic) -> tuple[DeliveryStep, ...]:
         """Return what is sent when the access list of a tier or private gateway has changed."""
         return self._directly([databags.access_list(self.network, nic, self.release)])
 
-    def vpn_users_changed(self, gone: Collection[str] = ()) -> tuple[Step, ...]:
+    def vpn_users_changed(self, gone: Collection[str] = ()) -> tuple[DeliveryStep, ...]:
         """Return what is sent when VPN users have come, or those with some names are ``gone``."""
         return self._directly([vpns.vpn_users(self.network, gone)])
 
-    def vpn_switched(self, *, on: bool) -> tuple[Step, ...]:
+    def vpn_switched(self, *, on: bool) -> tuple[DeliveryStep, ...]:
         """Return what is sent when the remote-access VPN is switched."""
         return self._directly(vpns.vpn(self.network, create=on))
 
-    def health_refreshed(self) -> tuple[Step, ...]:
+    def health_refreshed(self) -> tuple[DeliveryStep, ...]:
         """Return what is sent every some minutes: no file of it is kept."""
-        watch = tenants.monitor(self.network, None, self.network.machines, self.version)
+        watch = machine_messages.monitor(self.network, None, self.network.machines, self.version)
         return (Direct(self._bag(watch, scripts=_RECONFIGURE, forget=True)),)
 
-    def _start_vpc(self) -> tuple[Step, ...]:
+    def _start_vpc(self) -> tuple[DeliveryStep, ...]:
         network = self.network
-        steps: list[Step] = [Plug(nic.device) for nic in network.publics]
+        steps: list[DeliveryStep] = [Plug(nic.device) for nic in network.publics]
         if network.source_nat is not None:
             steps += self._directly(databags.addresses(network, [network.source_nat]))
         for nic in network.private:
@@ -163,7 +167,9 @@ class Orders:
             steps += self._directly([databags.guest_network(network, nic)])
         steps += self._directly([databags.static_routes(network), *vpns.vpn(network)])
         if network.publics and network.redundant is None:
-            steps += self._directly([tenants.monitor(network, ("ssh",), network.machines, self.version)])
+            steps += self._directly(
+                [machine_messages.monitor(network, ("ssh",), network.machines, self.version)]
+            )
         for nic in network.inside:
             rules = [*self._start_rules(nic), databags.access_list(network, nic, self.release)]
             steps += self._together([*rules, *self._machines(nic)])
@@ -185,16 +191,16 @@ class Orders:
         if not network.is_vpc:
             yield from vpns.vpn(network)
             yield self._balancers()
-        yield from tenants.aliases(network)
+        yield from machine_messages.aliases(network)
 
     def _machines(self, nic: DeclaredNic | None) -> Iterator[Message]:
         """Yield what the machines behind a NIC need, or all of them."""
         network = self.network
         machines = network.machines if nic is None else self._behind(nic)
         if network.redundant is None:
-            yield tenants.monitor(network, self._watched(), machines, self.version)
-        yield from (tenants.dhcp_entry(network, machine) for machine in machines)
-        yield from (tenants.metadata(network, machine, self.release) for machine in machines)
+            yield machine_messages.monitor(network, self._watched(), machines, self.version)
+        yield from (machine_messages.dhcp_entry(network, machine) for machine in machines)
+        yield from (machine_messages.metadata(network, machine, self.release) for machine in machines)
 
     def _reapplied(self, nic: DeclaredNic) -> Iterator[Message | None]:
         network = self.network
@@ -238,10 +244,10 @@ class Orders:
     def _balancers(self) -> Message | None:
         return databags.load_balancers(self.network, self.release, self.moment)
 
-    def _directly(self, found: Iterable[Message | None]) -> tuple[Step, ...]:
+    def _directly(self, found: Iterable[Message | None]) -> tuple[DeliveryStep, ...]:
         return tuple(Direct(bag) for bag in self._bags(found))
 
-    def _together(self, found: Iterable[Message | None]) -> tuple[Step, ...]:
+    def _together(self, found: Iterable[Message | None]) -> tuple[DeliveryStep, ...]:
         return (Together(self._bags(found)),)
 
     def _bags(self, found: Iterable[Message | None]) -> tuple[Databag, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from bundle.errors import CheckFailed, InfrastructureError
-from harness.guest.protocols import Completed, Guest
+from harness.guest.protocols import CommandResult, Guest
 
 _FOLDER = "/var/cache/cloud"
 # Seconds for the whole aggregate; each item adds ten (the server's own bound counts items in milliseconds).
@@ -68,7 +68,7 @@ class Together:
     bags: tuple[Databag, ...]
 
 
-Step: TypeAlias = Plug | Direct | Together
+DeliveryStep: TypeAlias = Plug | Direct | Together
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of some steps: how many rule files, in how many seconds."""
+    """The result of some steps: how many rule files, in how many seconds."""
 
     bags: int
     seconds: float
@@ -99,7 +99,7 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def bags_of(steps: Iterable[Step]) -> tuple[Databag, ...]:
+def bags_of(steps: Iterable[DeliveryStep]) -> tuple[Databag, ...]:
     """Return the rule files of some steps, in order."""
     found: list[Databag] = []
     for step in steps:
@@ -132,8 +132,8 @@ def _no_host(step: Plug) -> None:
     raise InfrastructureError(f"nobody can plug in {step.device} here")
 
 
-def deliver(guest: Guest, steps: Iterable[Step], plug: Callable[[Plug], None] = _no_host) -> Applied:
-    """Take steps one after the other, as the server and its agent do.
+def deliver(guest: Guest, steps: Iterable[DeliveryStep], plug: Callable[[Plug], None] = _no_host) -> Applied:
+    """Take steps one after the other, as the server and its KVM agent do.
 
     Args:
         guest: the router.
@@ -200,6 +200,6 @@ def _apply_all(guest: Guest, bags: Sequence[Databag]) -> None:
         )
 
 
-def _last(done: Completed) -> str:
+def _last(done: CommandResult) -> str:
     """Return the last line of what a command said."""
     return (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]

@@ -1,4 +1,4 @@
-"""How a management server's objects are serialised: keys, nulls, and what is not there yet in older releases."""
+"""The serial form of a management server's objects: keys, nulls, and what is not there yet in older releases."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def since(*releases: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class WireObject:
     """An object of a message."""
 
     def wire(self, release: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Record:
 
 
 def _plain(value: object, release: str) -> object:
-    if isinstance(value, Record):
+    if isinstance(value, WireObject):
         return value.wire(release)
     if isinstance(value, tuple):
         return [_plain(item, release) for item in value]
@@ -59,7 +59,7 @@ def _plain(value: object, release: str) -> object:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message(Record):
+class Message(WireObject):
     """One message: ``STEM`` names its file, ``TYPE`` is the value of its key ``type``, ``SINCE`` its first releases."""
 
     STEM: ClassVar[str]

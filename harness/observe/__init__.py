@@ -1,1 +1,1 @@
-"""What can be seen of a guest, in one round trip: one module a subject, each with its commands and their parser."""
+"""Views of a guest, taken in one round trip: one module a subject, each with its commands and their parser."""

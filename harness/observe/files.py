@@ -46,14 +46,14 @@ _LARGEST_READ = "64M"
 # The flags of a file that nobody may change, or only append to.
 _FLAGS = re.compile(r"^(?=\S*[ia])(\S+) (/.*)$")
 
-Change: TypeAlias = Literal[
+PathChange: TypeAlias = Literal[
     "added", "removed", "type", "content", "mode", "owner", "link", "hard links", "flags", "attributes"
 ]
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What moves when a file is written: inode, size in bytes, times of modification and change (seconds, as text)."""
+    """Marks that move with a write: inode, size in bytes, times of modification and change (seconds, as text)."""
 
     inode: str
     size: str
@@ -66,7 +66,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PathState:
     """One path. ``link`` is set for symbolic links; ``sha256`` for files whose content is known."""
 
     path: str
@@ -83,7 +83,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class DiskState:
     """The state of a disk at one moment.
 
     Attributes:
@@ -95,7 +95,7 @@ class Snapshot:
     """
 
     folders: tuple[str, ...]
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, PathState]
     with_xattrs: bool = False
     with_flags: bool = False
     taken: float = 0.0
@@ -103,18 +103,18 @@ class Snapshot:
     def __contains__(self, path: str) -> bool:
         return path in self.entries
 
-    def without_volatile(self) -> Snapshot:
+    def without_volatile(self) -> DiskState:
         """Return the snapshot without the paths that may differ."""
         kept = {p: entry for p, entry in self.entries.items() if not reviewed.may_differ("path", p)}
         return replace(self, entries=kept)
 
 
 @dataclass(frozen=True)
-class Difference:
+class PathDifference:
     """One way in which one path differs; ``before`` and ``after`` are readable values."""
 
     path: str
-    change: Change
+    change: PathChange
     before: str = ""
     after: str = ""
 
@@ -128,7 +128,7 @@ class Difference:
 def commands(
     folders: Sequence[str] = FOLDERS,
     roots: Sequence[str] | None = None,
-    earlier: Snapshot | None = None,
+    earlier: DiskState | None = None,
 ) -> dict[str, str]:
     """Return the commands that :func:`parse` reads; they may be part of a larger collection.
 
@@ -171,7 +171,7 @@ def _present(folders: Sequence[str]) -> str:
     )
 
 
-def take(guest: Guest, folders: Sequence[str] = FOLDERS, *, deadline: float = 180.0) -> Snapshot:
+def take(guest: Guest, folders: Sequence[str] = FOLDERS, *, deadline: float = 180.0) -> DiskState:
     """Return the state of folders in a guest; a folder that is not there is empty.
 
     Raises:
@@ -184,9 +184,9 @@ def parse(
     sections: Mapping[str, Section],
     folders: Sequence[str] = FOLDERS,
     *,
-    earlier: Snapshot | None = None,
+    earlier: DiskState | None = None,
     name: str = "guest",
-) -> Snapshot:
+) -> DiskState:
     """Turn the outputs of :func:`commands` into a snapshot.
 
     A file that vanished between listing and reading is ``unreadable``, which differs from any content.
@@ -210,7 +210,7 @@ def parse(
             entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, "")
         )
     clock = sections["state.clock"].text.strip()
-    return Snapshot(
+    return DiskState(
         tuple(folders), entries, with_xattrs=attributes.status != 127, with_flags=flagged.status == 0,
         taken=float(clock) if clock else 0.0,
     )  # fmt: skip
@@ -222,9 +222,9 @@ def _names(text: str) -> dict[str, str]:
     return {fields[2]: fields[0] for fields in rows}
 
 
-def _entry(row: tuple[str, ...], users: Mapping[str, str], groups: Mapping[str, str]) -> Entry:
+def _entry(row: tuple[str, ...], users: Mapping[str, str], groups: Mapping[str, str]) -> PathState:
     kind, mode, owner, group, links, inode, size, modified, changed, path, link = row
-    return Entry(
+    return PathState(
         path=path, type=_TYPES.get(kind, kind), mode=int(mode, 8), owner=users.get(owner, owner),
         group=groups.get(group, group), link=link,
         links=int(links), stamp=Stamp(inode, size, modified, changed),
@@ -232,7 +232,7 @@ def _entry(row: tuple[str, ...], users: Mapping[str, str], groups: Mapping[str, 
 
 
 def _content(
-    entry: Entry, hashes: Mapping[str, str], folders: Sequence[str], earlier: Snapshot | None
+    entry: PathState, hashes: Mapping[str, str], folders: Sequence[str], earlier: DiskState | None
 ) -> str:
     """Return the digest of a file: as read, else as read before if it was not written since; "" if nobody asked."""
     path = entry.path
@@ -278,7 +278,7 @@ def _unescape(text: str) -> str:
     return plain.decode("utf-8", "surrogateescape")
 
 
-def diff(before: Snapshot, after: Snapshot) -> tuple[Difference, ...]:
+def diff(before: DiskState, after: DiskState) -> tuple[PathDifference, ...]:
     """Return every difference between two snapshots, sorted by path, volatile paths left out.
 
     Attributes and flags are compared only when both guests could list them.
@@ -286,63 +286,63 @@ def diff(before: Snapshot, after: Snapshot) -> tuple[Difference, ...]:
     with_xattrs = before.with_xattrs and after.with_xattrs
     with_flags = before.with_flags and after.with_flags
     old, new = before.without_volatile().entries, after.without_volatile().entries
-    found: list[Difference] = []
+    found: list[PathDifference] = []
     for path in sorted(old.keys() | new.keys()):
         one, other = old.get(path), new.get(path)
         found += _presence(one, other) if one is None or other is None else _compare(one, other)
         if one is not None and other is not None:
             if with_flags and one.flags != other.flags:
-                found.append(Difference(path, "flags", _flag_words(one), _flag_words(other)))
+                found.append(PathDifference(path, "flags", _flag_words(one), _flag_words(other)))
             if with_xattrs and one.xattrs != other.xattrs:
-                found.append(Difference(path, "attributes", _attributes(one), _attributes(other)))
+                found.append(PathDifference(path, "attributes", _attributes(one), _attributes(other)))
     return tuple(found)
 
 
-def _presence(old: Entry | None, new: Entry | None) -> Iterator[Difference]:
+def _presence(old: PathState | None, new: PathState | None) -> Iterator[PathDifference]:
     if old is not None:
-        yield Difference(old.path, "removed", before=_describe(old))
+        yield PathDifference(old.path, "removed", before=_describe(old))
     if new is not None:
-        yield Difference(new.path, "added", after=_describe(new))
+        yield PathDifference(new.path, "added", after=_describe(new))
 
 
-def _compare(old: Entry, new: Entry) -> Iterator[Difference]:
+def _compare(old: PathState, new: PathState) -> Iterator[PathDifference]:
     path = new.path
     if old.type != new.type:
-        yield Difference(path, "type", old.type, new.type)
+        yield PathDifference(path, "type", old.type, new.type)
     elif old.type == "file":
         yield from _compare_content(old, new)
     if old.link != new.link:
-        yield Difference(path, "link", old.link or "none", new.link or "none")
+        yield PathDifference(path, "link", old.link or "none", new.link or "none")
     if old.mode != new.mode:
-        yield Difference(path, "mode", f"{old.mode:04o}", f"{new.mode:04o}")
+        yield PathDifference(path, "mode", f"{old.mode:04o}", f"{new.mode:04o}")
     if (old.owner, old.group) != (new.owner, new.group):
-        yield Difference(path, "owner", f"{old.owner}:{old.group}", f"{new.owner}:{new.group}")
+        yield PathDifference(path, "owner", f"{old.owner}:{old.group}", f"{new.owner}:{new.group}")
     if old.type == new.type == "file" and old.links != new.links:
-        yield Difference(path, "hard links", str(old.links), str(new.links))
+        yield PathDifference(path, "hard links", str(old.links), str(new.links))
 
 
-def _compare_content(old: Entry, new: Entry) -> Iterator[Difference]:
+def _compare_content(old: PathState, new: PathState) -> Iterator[PathDifference]:
     if old.sha256 and new.sha256:
         if old.sha256 != new.sha256 or _UNKNOWN_HASH in {old.sha256, new.sha256}:
-            yield Difference(new.path, "content", old.sha256[:12], new.sha256[:12])
+            yield PathDifference(new.path, "content", old.sha256[:12], new.sha256[:12])
     elif old.stamp != new.stamp:  # nobody read it before: that it was written is all that can be said
-        yield Difference(new.path, "content", str(old.stamp), str(new.stamp))
+        yield PathDifference(new.path, "content", str(old.stamp), str(new.stamp))
 
 
-def _flag_words(entry: Entry) -> str:
+def _flag_words(entry: PathState) -> str:
     words = {"i": "immutable", "a": "append only"}
     return " and ".join(words[letter] for letter in entry.flags) or "none"
 
 
-def _describe(entry: Entry) -> str:
+def _describe(entry: PathState) -> str:
     return f"{entry.type}, {entry.mode:04o}, {entry.owner}:{entry.group}"
 
 
-def _attributes(entry: Entry) -> str:
+def _attributes(entry: PathState) -> str:
     return ",".join(f"{name}={value}" for name, value in entry.xattrs) or "none"
 
 
-def readable(differences: Iterable[Difference], limit: int = 40) -> list[str]:
+def readable(differences: Iterable[PathDifference], limit: int = 40) -> list[str]:
     """Return one line a path with all its differences; beyond ``limit`` lines only the count of the rest."""
     lines = []
     for _, group in groupby(differences, key=lambda difference: difference.path):

@@ -1,4 +1,4 @@
-"""Who a VM is: key stores, the agent's properties, host keys."""
+"""The identity of a VM: key stores, the VM agent's properties, host keys."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _PRIORITIES = ("emergency", "alert", "critical", "error", "warning")
 
 
 @dataclass(frozen=True)
-class Line:
+class JournalLine:
     """One line of the journal. ``priority`` is syslog's, 0 is the worst."""
 
     priority: int
@@ -35,7 +35,7 @@ class Journal:
     """The lines since a cursor, the cursor at their end, and the core files that lie about."""
 
     cursor: str
-    lines: tuple[Line, ...]
+    lines: tuple[JournalLine, ...]
     cores: tuple[str, ...]
 
 
@@ -84,12 +84,12 @@ def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
     )
 
 
-def _line(row: dict[str, object]) -> Line:
+def _line(row: dict[str, object]) -> JournalLine:
     message = row.get("MESSAGE")
     if isinstance(message, list):  # journald's way to write bytes that are no UTF-8
         message = bytes(message).decode("utf-8", "backslashreplace")
     source = row.get("SYSLOG_IDENTIFIER") or row.get("_COMM") or row.get("_SYSTEMD_UNIT") or "unknown"
-    return Line(int(str(row.get("PRIORITY", _WARNING))), str(source), str(message or ""))
+    return JournalLine(int(str(row.get("PRIORITY", _WARNING))), str(source), str(message or ""))
 
 
 @cache
@@ -102,7 +102,7 @@ def allowed() -> tuple[Allowed, ...]:
     )
 
 
-def unexpected(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+def unexpected(lines: tuple[JournalLine, ...]) -> tuple[JournalLine, ...]:
     """Return the lines that no row of the reviewed list allows."""
     return tuple(
         line

@@ -28,14 +28,14 @@ class Mount:
 
 @dataclass(frozen=True)
 class Clock:
-    """How far the guest's clock is ahead of the host's in seconds, and by how much that may be wrong."""
+    """The guest's clock against the host's: seconds that it is ahead, and by how much that may be wrong."""
 
     ahead: float
     margin: float
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelState:
     """The kernel at one moment; None where the guest could not say.
 
     Attributes:
@@ -69,7 +69,7 @@ def commands() -> dict[str, str]:
     }
 
 
-def parse(sections: Mapping[str, Section]) -> Kernel:
+def parse(sections: Mapping[str, Section]) -> KernelState:
     """Turn the outputs of :func:`commands` into the state of a kernel."""
 
     def lines(name: str) -> list[str] | None:
@@ -77,7 +77,7 @@ def parse(sections: Mapping[str, Section]) -> Kernel:
         return section.text.splitlines() if section and section.status == 0 and section.output else None
 
     settings, modules, mounts, swaps = map(lines, ("settings", "modules", "mounts", "swaps"))
-    return Kernel(
+    return KernelState(
         settings=None if settings is None else _settings(settings),
         modules=None if modules is None else frozenset(line.split()[0] for line in modules),
         mounts=None if mounts is None else _mounts(mounts),

@@ -15,7 +15,7 @@ _CACHE = "/var/cache/cloud"
 
 @dataclass(frozen=True)
 class Scripts:
-    """What a guest says of the scripts that it runs; empty strings where it says nothing."""
+    """A guest's statement of the scripts that it runs; empty strings where it says nothing."""
 
     signature: str
     kept_md5: str
@@ -24,7 +24,7 @@ class Scripts:
 
     @property
     def kept_matches(self) -> bool:
-        """Whether the kept archive is the one that the signature names."""
+        """True if the kept archive is the one that the signature names."""
         return bool(self.signature) and self.signature in {self.kept_md5, self.kept_sha512}
 
 
@@ -32,14 +32,14 @@ class Scripts:
 class Observation:
     """A guest at one moment. ``processes`` and ``other_sockets`` are None where the guest could not say."""
 
-    state: files.Snapshot
+    state: files.DiskState
     services: services.Services
     listeners: tuple[sockets.Listener, ...]
     rules: Mapping[str, rules.RuleSet]
     journal: journal.Journal
     identity: identity.Identity
     scripts: Scripts
-    kernel: kernel.Kernel
+    kernel: kernel.KernelState
     processes: tuple[processes.Program, ...] | None
     other_sockets: frozenset[str] | None
 

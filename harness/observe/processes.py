@@ -42,7 +42,7 @@ class Program:
 
     @property
     def name(self) -> str:
-        """What people call it: the program, and the script that an interpreter runs; arguments may be secrets."""
+        """The name for people: the program, and the script that an interpreter runs; arguments may be secrets."""
         program = self.file.rsplit("/", 1)[-1]
         words = self.command.split()[1:]
         script = next((word for word in words if not word.startswith("-")), "")

@@ -13,14 +13,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, TypeAlias, get_args
 
-Kind: TypeAlias = Literal["path", "sysctl", "module", "mount", "unit", "process", "socket"]
+VolatileKind: TypeAlias = Literal["path", "sysctl", "module", "mount", "unit", "process", "socket"]
 Owner: TypeAlias = Literal["kernel", "systemd", "CloudStack", "our script", "a service", "the harness"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[VolatileKind, ...] = get_args(VolatileKind)
 OWNERS: tuple[Owner, ...] = get_args(Owner)
 
 
 @dataclass(frozen=True)
-class Row:
+class VolatileRow:
     """A row: shell patterns on the whole name (``*`` also matches ``/``), why it may differ, who makes it differ."""
 
     patterns: tuple[str, ...]
@@ -29,33 +29,35 @@ class Row:
 
 
 @cache
-def rows(kind: Kind) -> tuple[Row, ...]:
+def rows(kind: VolatileKind) -> tuple[VolatileRow, ...]:
     """Return the rows of a kind.
 
     Raises:
         KeyError: a row has no pattern, no reason or no owner.
     """
     document = tomllib.loads((files("harness.observe") / "volatile.toml").read_text(encoding="utf-8"))
-    return tuple(Row(tuple(row["patterns"]), row["reason"], row["owner"]) for row in document.get(kind, ()))
+    return tuple(
+        VolatileRow(tuple(row["patterns"]), row["reason"], row["owner"]) for row in document.get(kind, ())
+    )
 
 
-def patterns(kind: Kind) -> tuple[str, ...]:
+def patterns(kind: VolatileKind) -> tuple[str, ...]:
     """Return all patterns of a kind."""
     return tuple(pattern for row in rows(kind) for pattern in row.patterns)
 
 
 @cache
-def _any(kind: Kind) -> re.Pattern[str]:
+def _any(kind: VolatileKind) -> re.Pattern[str]:
     # One expression for all: it is asked for every path of a VM. Without any row it matches nothing.
     return re.compile("|".join(map(fnmatch.translate, patterns(kind))) or r"(?!)")
 
 
-def may_differ(kind: Kind, name: str) -> bool:
+def may_differ(kind: VolatileKind, name: str) -> bool:
     """Return whether something may differ."""
     return _any(kind).match(name) is not None
 
 
-def reason(kind: Kind, name: str) -> str | None:
+def reason(kind: VolatileKind, name: str) -> str | None:
     """Return why something may differ, or None when it may not."""
     for row in rows(kind):
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in row.patterns):

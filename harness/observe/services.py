@@ -17,7 +17,7 @@ _PROPERTIES = (
 )  # fmt: skip
 _LISTS = "/var/cache/cloud/enabled_svcs /var/cache/cloud/disabled_svcs"
 
-Change: TypeAlias = Literal["unchanged", "restarted", "reloaded", "started", "stopped", "inactive"]
+ServiceChange: TypeAlias = Literal["unchanged", "restarted", "reloaded", "started", "stopped", "inactive"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Service:
 
     @property
     def is_active(self) -> bool:
-        """Whether it is up."""
+        """True if it is up."""
         return self.active == "active"
 
     @property
@@ -53,7 +53,7 @@ class Service:
         """Its processes other than the main one."""
         return frozenset(process for process in self.processes if process.pid != self.main_pid)
 
-    def renewed_as(self, after: Service, listeners: tuple[Listener, ...]) -> Change:
+    def renewed_as(self, after: Service, listeners: tuple[Listener, ...]) -> ServiceChange:
         """Return what happened to this service on the way to ``after``.
 
         A graceful reload keeps the main process and starts new ones; the old ones may live on to serve the

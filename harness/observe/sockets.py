@@ -27,7 +27,7 @@ class Listener:
 
     @property
     def is_lasting(self) -> bool:
-        """Whether the port is one that a service chooses; the kernel hands out the others anew each time."""
+        """True if the port is one that a service chooses; the kernel hands out the others anew each time."""
         return self.port < _EPHEMERAL
 
     @property

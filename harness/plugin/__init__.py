@@ -21,7 +21,6 @@ parts of it before pytest does: PYTEST_DONT_REWRITE.
 
 from __future__ import annotations
 
-from harness.plugin.checking import pytest_sessionstart
 from harness.plugin.choosing import pytest_collection_modifyitems, pytest_generate_tests
 from harness.plugin.fixtures import (
     bundle,
@@ -34,6 +33,7 @@ from harness.plugin.fixtures import (
     traffic,
 )  # fmt: skip
 from harness.plugin.options import pytest_addoption
+from harness.plugin.preflight import pytest_sessionstart
 from harness.plugin.recording import (
     pytest_configure,
     pytest_pyfunc_call,

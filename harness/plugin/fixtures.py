@@ -15,14 +15,14 @@ from harness.plugin.cells import Cell
 from harness.plugin.choosing import companions_of, scenario_id, wants_the_same
 from harness.plugin.mark import scenario_of
 from harness.plugin.options import release_after, subject_of, templates_of
-from harness.plugin.run import run_of
+from harness.plugin.session import run_of
 
 if TYPE_CHECKING:
     from harness.lab.lab import Lab
     from harness.lab.trial import Trial
     from harness.network import Network
     from harness.traffic import Probe, Traffic
-    from harness.vm.cables import Forward
+    from harness.vm.cables import HostForward
     from harness.vm.system import SystemVm
     from harness.vm.tenant.tenant import Tenant
 
@@ -48,14 +48,14 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def management_services() -> Sequence[Forward]:
-    """What an agent VM finds on its management network besides the server; a module of scenarios may have its own."""
+def management_services() -> Sequence[HostForward]:
+    """Services beside the server on an agent VM's management network; a module of scenarios may have its own."""
     return ()
 
 
 @pytest.fixture
 def system_vm(
-    request: pytest.FixtureRequest, lab: Lab, management_services: Sequence[Forward]
+    request: pytest.FixtureRequest, lab: Lab, management_services: Sequence[HostForward]
 ) -> Iterator[SystemVm]:
     """A fresh copy of the golden snapshot."""
     started = time.monotonic()
@@ -101,7 +101,7 @@ def tenant(system_vm: SystemVm) -> Tenant:
 def traffic(
     request: pytest.FixtureRequest, lab: Lab
 ) -> Callable[[Sequence[Probe]], AbstractContextManager[Traffic]]:
-    """What runs probes beside a test, as a context manager; what they saw goes into the report."""
+    """Probes beside a test, as a context manager; what they saw goes into the report."""
     from harness.traffic import Traffic
 
     @contextmanager
@@ -115,7 +115,7 @@ def traffic(
 
 @pytest.fixture
 def live_patch(request: pytest.FixtureRequest, lab: Lab, system_vm: SystemVm) -> Trial:
-    """What patches ``system_vm``: ``live_patch.patch(bundle)`` patches, sends the rules again and makes all checks."""
+    """The trial of ``system_vm``: ``live_patch.patch(bundle)`` patches, sends the rules again and makes all checks."""
     from harness.lab.trial import Trial
 
     return Trial(lab, system_vm, scenario_id(request.node) or request.node.name)

@@ -9,7 +9,7 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import UsageError
-from harness.lab.subject import Script, Subject, release_of
+from harness.lab.subject import ScriptChoice, Subject, release_of
 from harness.plugin.cells import ALL
 
 _DEFAULTS = {"--type": "router", "--scenario": ALL, "--script": "upstream", "--mixed": False}
@@ -63,7 +63,7 @@ def _add_subject(group: pytest.OptionGroup) -> None:
     )
     group.addoption(
         "--script",
-        choices=get_args(Script),
+        choices=get_args(ScriptChoice),
         default=_DEFAULTS["--script"],
         help="for --source: the checkout's own script or ours",
     )

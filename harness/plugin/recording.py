@@ -13,7 +13,7 @@ from bundle.errors import SysvmError
 from harness.plugin.choosing import NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
 from harness.plugin.options import release_after
-from harness.plugin.run import PROBLEM_KEY, RUN, Problem, run_of
+from harness.plugin.session import PROBLEM_KEY, RUN, Problem, run_of
 from harness.plugin.workers import Workers
 from harness.record import progress
 from harness.record.severity import gravest_first

@@ -1,14 +1,14 @@
-"""What the parts of a run that pytest-xdist starts tell each other."""
+"""Messages between the parts of a run that pytest-xdist starts."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.plugin.run import PROBLEM_KEY, RESULTS_KEY, Problem, run_of
+from harness.plugin.session import PROBLEM_KEY, RESULTS_KEY, Problem, run_of
 
 
 class Workers:
-    """What the parts of a run that pytest-xdist starts tell each other, as a plugin; registered when xdist is there."""
+    """A plugin that carries messages between the parts that pytest-xdist starts; registered when xdist is there."""
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where the run's results lie."""

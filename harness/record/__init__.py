@@ -1,1 +1,1 @@
-"""What a run learns and tells: its event log, its results folder, its progress."""
+"""The record of a run: its event log, its results folder, its progress."""

@@ -30,7 +30,7 @@ Json: TypeAlias = Any
 
 
 class Emitter(Protocol):
-    """What takes events: an :class:`EventLog`, or :class:`Nowhere` when nobody listens."""
+    """A taker of events: an :class:`EventLog`, or :class:`Nowhere` when nobody listens."""
 
     def emit(self, kind: str, **fields: Json) -> Event:
         """Record one event."""
@@ -87,7 +87,7 @@ class EventLog:
 
     @property
     def monotonic_zero(self) -> float:
-        """What the monotonic clock said when the run began."""
+        """The reading of the monotonic clock when the run began."""
         return self._zero
 
     def emit(self, kind: str, **fields: Json) -> Event:

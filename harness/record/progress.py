@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Live
 
 
-class Lines:
+class PlainProgress:
     """A progress of plain lines: each step and its seconds, once it has ended well."""
 
     @contextmanager
@@ -50,7 +50,7 @@ class _LiveStep:
 
 
 @dataclass
-class Terminal:
+class LiveProgress:
     """A progress with a live line for every step that is under way; one line remains of each."""
 
     _live: Live | None = field(default=None, init=False)
@@ -96,7 +96,7 @@ class Terminal:
         return self._live
 
 
-_TERMINAL, _LINES = Terminal(), Lines()
+_TERMINAL, _LINES = LiveProgress(), PlainProgress()
 
 
 def shown() -> Progress:

@@ -1,4 +1,4 @@
-"""Where a run leaves what it learned: ``results/<run>/``, and ``results/latest`` that points to it."""
+"""Folders of what runs learned: ``results/<run>/``, and ``results/latest`` that points to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundle.errors import InfrastructureError, UsageError
 
 
 @dataclass(frozen=True)
-class Results:
+class ResultsFolder:
     """The folder of one run."""
 
     folder: Path
@@ -39,7 +39,7 @@ class Results:
 
     @property
     def document(self) -> Path:
-        """What was proved of which bundle, for machines."""
+        """The proof for machines: what was proved of which bundle."""
         return self.folder / "run.json"
 
     def log(self, name: str) -> Path:
@@ -56,7 +56,7 @@ def new_name() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def create(root: Path = Path("results"), name: str | None = None) -> Results:
+def create(root: Path = Path("results"), name: str | None = None) -> ResultsFolder:
     """Make the folder of a run and let ``latest`` point to it.
 
     Args:
@@ -75,7 +75,7 @@ def create(root: Path = Path("results"), name: str | None = None) -> Results:
             raise UsageError(f"the run {run!r} is already there: {root / run}")
         run = new_name()
     point_latest(root, run)
-    return Results(root / run)
+    return ResultsFolder(root / run)
 
 
 def _made(folder: Path) -> bool:
@@ -98,7 +98,7 @@ def point_latest(root: Path, run: str) -> None:
         beside.symlink_to(run)
 
 
-def find(run: str | Path = "latest", root: Path = Path("results")) -> Results:
+def find(run: str | Path = "latest", root: Path = Path("results")) -> ResultsFolder:
     """Return the folder of an existing run, by its name or by its path.
 
     Raises:
@@ -106,5 +106,5 @@ def find(run: str | Path = "latest", root: Path = Path("results")) -> Results:
     """
     for folder in (root / run, Path(run)):
         if (folder / "events.jsonl").is_file():
-            return Results(folder.resolve())
+            return ResultsFolder(folder.resolve())
     raise UsageError(f"no run {str(run)!r} (looked for events.jsonl in {root / run} and {run})")

@@ -1,4 +1,4 @@
-"""How grave a finding is: what a person has to read first when several checks fail at once."""
+"""Severity of a finding: what a person has to read first when several checks fail at once."""
 
 from __future__ import annotations
 

@@ -9,17 +9,17 @@ import json
 
 from bundle import files
 from harness.record.events import read_with_gaps
-from harness.record.results import Results
+from harness.record.results import ResultsFolder
+from harness.report.assembly import build
 from harness.report.document import document
 from harness.report.html import render_html
 from harness.report.junit import render_junit
-from harness.report.model import build
 from harness.report.rows import RunReport
 
 __all__ = ["RunReport", "build", "load", "render_html", "render_junit", "write"]
 
 
-def load(results: Results) -> RunReport:
+def load(results: ResultsFolder) -> RunReport:
     """Return the report of a run from its event log.
 
     Raises:
@@ -29,7 +29,7 @@ def load(results: Results) -> RunReport:
     return build(events, results.name, skipped)
 
 
-def write(results: Results) -> RunReport:
+def write(results: ResultsFolder) -> RunReport:
     """Write ``junit.xml``, ``report.html`` and ``run.json`` of a run from its event log and return the report.
 
     Raises:

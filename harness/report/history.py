@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bundle.errors import UsageError
 from harness.record.events import read
-from harness.report.model import build
+from harness.report.assembly import build
 
 # Runs that are looked at, the newest first: a machine changes.
 _RUNS = 10

@@ -50,12 +50,12 @@ class StepRow:
 
 @dataclass(frozen=True)
 class PatchRow:
-    """One live patch, as the agent told of it.
+    """One live patch, as the KVM agent told of it.
 
     Attributes:
         t: seconds since the run's start, at which it was recorded.
-        success: whether the agent called it a success.
-        details: the agent's own line, or the guest's output when it failed.
+        success: whether the KVM agent called it a success.
+        details: the KVM agent's own line, or the guest's output when it failed.
         seconds: wall time of the script.
         occasion: which patch of the scenario it was, such as ``first patch``.
         log: last lines of the script's own log; a failed service's own words are among them.
@@ -73,7 +73,7 @@ class PatchRow:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """What one probe saw. Times are seconds since the run's start, gaps are pairs of them."""
+    """The view of one probe. Times are seconds since the run's start, gaps are pairs of them."""
 
     name: str
     started: float
@@ -87,7 +87,7 @@ class ProbeRow:
 
     @property
     def within_budget(self) -> bool:
-        """Whether the longest gap is inside the budget, when there is one."""
+        """True if the longest gap is inside the budget, when there is one."""
         return self.budget_ms is None or self.longest_gap_ms <= self.budget_ms
 
 

@@ -1,4 +1,4 @@
-"""What the VM answers, and what everybody believes afterwards: noise, signatures, failures, lost answers."""
+"""The VM's answers, and everybody's belief afterwards: noise, signatures, failures, lost answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ import pytest
 from bundle.errors import CheckFailed, UsageError
 from harness.host import wait
 from harness.kvmagent import patch
-from harness.lab.site import site_of
+from harness.lab.management_network import site_of
 from harness.management import Target, status_of
-from harness.scenario import Completed, Expectation, Guest, Lab, ManagementServer, PatchAnswer, Trial
+from harness.scenario import (
+    Expectation,
+    Lab,
+    ManagementServer,
+    PatchAnswer,
+    SshCommandResult,
+    SshGuest,
+    Trial,
+)
 
 _MADE = "/run/noise-was-made"
 # Programs that talk where they should not: systemctl when it acts, the others always, on standard error.
@@ -140,7 +148,7 @@ def _call(
 class _Deaf:
     """A guest whose answer to the patch script never arrives: the connection is cut once the new state is committed."""
 
-    def __init__(self, guest: Guest, other: Guest, signature: str) -> None:
+    def __init__(self, guest: SshGuest, other: SshGuest, signature: str) -> None:
         self._guest, self._other, self._signature = guest, other, signature
         self.name = guest.name
 
@@ -149,7 +157,7 @@ class _Deaf:
 
     def run(
         self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True
-    ) -> Completed:
+    ) -> SshCommandResult:
         if not command.endswith("/patch-sysvms.sh"):
             return self._guest.run(command, deadline=deadline, stdin=stdin, check=check)
         cutter = threading.Thread(target=self._cut, name="cut the connection")
@@ -169,7 +177,7 @@ class _Deaf:
 def test_a_lost_answer_undoes_nothing(lab: Lab, live_patch: Trial) -> None:
     """The connection is cut right after the commit: nothing is rolled back, and the next question is answered truly."""
     guest, files = live_patch.vm.guest, live_patch.files(lab.new_bundle)
-    other = Guest(f"{guest.name}-watcher", "127.0.0.1", guest.port, guest.key)
+    other = SshGuest(f"{guest.name}-watcher", "127.0.0.1", guest.port, guest.key)
     lost = PatchAnswer(True, "the patch was not run")
 
     def act() -> None:

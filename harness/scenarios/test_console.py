@@ -7,7 +7,7 @@ import difflib
 import pytest
 
 from bundle import catalogue
-from harness.lab.site import site_of
+from harness.lab.management_network import site_of
 from harness.scenario import Lab, Traffic, Trial
 
 _PORT_FILE = "/root/vncport"
@@ -37,7 +37,7 @@ def test_the_console_answers_and_its_rules_stand_once(lab: Lab, live_patch: Tria
 
 
 def _console(trial: Trial) -> str:
-    """Open consoles for a moment, once the agent is there; return what is wrong, or nothing."""
+    """Open consoles for a moment, once the VM agent is there; return what is wrong, or nothing."""
     site = site_of(trial.vm)
     if site is None:
         return "nobody plays the management network"

@@ -1,4 +1,4 @@
-"""What boot, rules and operators wrote into the VM is still there afterwards."""
+"""The configuration that boot, rules and operators wrote into the VM is still there afterwards."""
 
 from __future__ import annotations
 

@@ -12,18 +12,18 @@ import pytest
 
 from bundle.errors import CheckFailed, InfrastructureError
 from harness.kvmagent import patch
-from harness.lab.limits import PACES
-from harness.management.health import Role, role
+from harness.lab.budgets import PACES
+from harness.management.health import RedundancyRole, role
 from harness.plugin.choosing import scenario_id
 from harness.record.events import Event, Json
 from harness.record.severity import gravest_first
 from harness.scenario import (
-    Guest,
     Inventory,
     Lab,
     ManagementServer,
     NetworkRow,
-    Pair,
+    RouterPair,
+    SshGuest,
     Traffic,
     Trial,
     Vm,
@@ -52,10 +52,10 @@ class _Order:
 
 
 @contextmanager
-def _watched(pair: Pair) -> Iterator[list[tuple[Role, ...]]]:
+def _watched(pair: RouterPair) -> Iterator[list[tuple[RedundancyRole, ...]]]:
     """Ask both routers for their roles all the time, over connections of their own; yields what they said."""
-    guests = [Guest(vm.name, "127.0.0.1", vm.guest.port, vm.guest.key) for vm in pair.routers]
-    seen: list[tuple[Role, ...]] = []
+    guests = [SshGuest(vm.name, "127.0.0.1", vm.guest.port, vm.guest.key) for vm in pair.routers]
+    seen: list[tuple[RedundancyRole, ...]] = []
     stop = threading.Event()
 
     def ask() -> None:
@@ -119,7 +119,7 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
         pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
 
 
-def _server(trial: Trial, pair: Pair) -> tuple[ManagementServer, _Order]:
+def _server(trial: Trial, pair: RouterPair) -> tuple[ManagementServer, _Order]:
     """Return a management server that knows the pair, in the order in which its table has them: primary first."""
     views = dict(
         zip((vm.name for vm in pair.routers), (pair.network, pair.network.second_router()), strict=True)

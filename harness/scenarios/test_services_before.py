@@ -1,4 +1,4 @@
-"""What was wrong before the patch: services that were down, a list that is missing, units that had failed already."""
+"""Faults from before the patch: services that were down, a list that is missing, units that had failed already."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.scenario import Guest, GuestError, Lab, SystemVm, Tenant, Trial
+from harness.scenario import GuestError, Lab, SshGuest, SystemVm, Tenant, Trial
 from harness.vm.topology import SSH_PORT
 
 _BANNER = "SSH-"
@@ -23,7 +23,7 @@ def test_sshd_stays_on_the_control_address(lab: Lab, live_patch: Trial) -> None:
     _require_shut(live_patch, "before")
     live_patch.patch(lab.new_bundle)
     vm.guest.run("systemctl restart ssh.service")
-    login = Guest(vm.name, "127.0.0.1", vm.guest.port, lab.golden.ssh_key)
+    login = SshGuest(vm.name, "127.0.0.1", vm.guest.port, lab.golden.ssh_key)
     try:
         login.connect(deadline=30)
         listening = login.run(f"ss -ltnH sport = :{SSH_PORT}").stdout.split("\n")

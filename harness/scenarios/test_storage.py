@@ -9,14 +9,14 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import InfrastructureError
-from harness.lab.site import site_of
-from harness.scenario import Forward, Lab, Trial
+from harness.lab.management_network import site_of
+from harness.scenario import HostForward, Lab, Trial
 from harness.site import nfs
 
 _SERVER, _PORT = "10.0.0.6", 2049
 _URL = f"nfs://{_SERVER}{nfs.EXPORT}"
 _STAND_IN = "/mnt/SecStorage/0f9d6c1e"
-# Seconds without a write: a patch restarts the agent, but nothing that a mount hangs on.
+# Seconds without a write: a patch restarts the VM agent, but nothing that a mount hangs on.
 _LONGEST_GAP = 5.0
 
 
@@ -31,9 +31,9 @@ def share(tmp_path: Path) -> Iterator[int | None]:
 
 
 @pytest.fixture
-def management_services(share: int | None) -> Sequence[Forward]:
+def management_services(share: int | None) -> Sequence[HostForward]:
     """The share, as the VM finds it on its management network."""
-    return [Forward(share, _SERVER, _PORT)] if share else []
+    return [HostForward(share, _SERVER, _PORT)] if share else []
 
 
 @pytest.mark.scenario(
@@ -77,7 +77,7 @@ def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: 
 
 
 def _mounted(lab: Lab, trial: Trial, share: int | None) -> str:
-    """Let the agent mount the share, as the server would; return its folder."""
+    """Let the VM agent mount the share, as the server would; return its folder."""
     if share is None:
         with lab.narrator.step(
             "S26: nfs-ganesha is not installed: a file system in memory stands in for NFS"
@@ -93,7 +93,7 @@ def _mounted(lab: Lab, trial: Trial, share: int | None) -> str:
 
 
 def _require_known(trial: Trial, share: int | None) -> None:
-    """Require that the agent, which was restarted, still looks after the share."""
+    """Require that the VM agent, which was restarted, still looks after the share."""
     if share is None:
         trial.skip("storage.known", "the agent knows no file system in memory; nfs-ganesha is not installed")
         return
@@ -103,7 +103,7 @@ def _require_known(trial: Trial, share: int | None) -> None:
 
 
 def _ask(trial: Trial, command: str, **fields: str) -> dict[str, object]:
-    """Ask the agent something as the server does."""
+    """Ask the VM agent something as the server does."""
     site = site_of(trial.vm)
     if site is None:
         raise InfrastructureError(f"{trial.vm.name}: nobody plays the management network")

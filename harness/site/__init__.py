@@ -1,1 +1,1 @@
-"""What an agent VM finds on its management network."""
+"""The management network of an agent VM: the server's port, a share, and a hypervisor's screens."""

@@ -23,7 +23,7 @@ _PROVISION_DEADLINE = 900.0
 
 
 @dataclass(frozen=True)
-class Identity:
+class CertifiedKey:
     """A certificate with its key."""
 
     certificate: x509.Certificate
@@ -43,11 +43,11 @@ class Identity:
 class Authority:
     """A certificate authority; it can be saved beside the VMs whose certificates it signed."""
 
-    def __init__(self, identity: Identity | None = None) -> None:
+    def __init__(self, identity: CertifiedKey | None = None) -> None:
         """Take an identity that was saved, or make one."""
         if identity is None:
             key = ec.generate_private_key(ec.SECP256R1())
-            identity = Identity(
+            identity = CertifiedKey(
                 _sign("cloud root CA", key.public_key(), "cloud root CA", key, is_ca=True), key
             )
         self.identity = identity
@@ -64,12 +64,12 @@ class Authority:
         key = serialization.load_pem_private_key(data, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{path}: not a key of an authority")
-        return cls(Identity(x509.load_pem_x509_certificate(data), key))
+        return cls(CertifiedKey(x509.load_pem_x509_certificate(data), key))
 
-    def issue(self, name: str) -> Identity:
+    def issue(self, name: str) -> CertifiedKey:
         """Return a new key with its certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return Identity(self._certify(name, key.public_key()), key)
+        return CertifiedKey(self._certify(name, key.public_key()), key)
 
     def sign(self, request: str) -> x509.Certificate:
         """Return the certificate for a signing request in PEM.
@@ -98,7 +98,7 @@ class Authority:
         return context
 
     def provision(self, guest: Guest, passphrase: str, days: int = 365, *, once: bool = False) -> str:
-        """Give an agent its certificate, as the server does after the start of an SSVM or CPVM.
+        """Give a VM agent its certificate, as the server does after the start of an SSVM or CPVM.
 
         Args:
             guest: the VM.

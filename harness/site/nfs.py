@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.host import programs
+from harness.host import servers
 
 PROGRAM = "ganesha.nfsd"
 EXPORT = "/secondary"
@@ -52,5 +52,5 @@ def serve(folder: Path) -> Iterator[int]:
         configuration.write_text(_CONFIGURATION.format(port=port, folder=folder, export=EXPORT))
         return [PROGRAM, "-F", "-f", str(configuration), "-L", "STDERR", "-p", str(folder / "pid")]
 
-    with programs.serve(PROGRAM, command, folder / "ganesha.log") as port:
+    with servers.serve(PROGRAM, command, folder / "ganesha.log") as port:
         yield port

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.host import programs
+from harness.host import servers
 from harness.machine.domain import EMULATOR
 from harness.site import splice
-from harness.vm.cables import Forward
-from harness.vm.loopback import Link
+from harness.vm.cables import HostForward
+from harness.vm.loopback import UdpCable
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Relay:
 
 
 @contextmanager
-def run(cable: Link, network: str, gateway: str, outward: Sequence[Forward], log: Path) -> Iterator[Relay]:
+def run(
+    cable: UdpCable, network: str, gateway: str, outward: Sequence[HostForward], log: Path
+) -> Iterator[Relay]:
     """Run a management network; all connections through it end with it.
 
     Args:
@@ -57,11 +59,11 @@ def run(cable: Link, network: str, gateway: str, outward: Sequence[Forward], log
         outward: addresses and ports that a guest can connect to, and the loopback port that each leads to.
         log: file for what QEMU says.
     """
-    with programs.running(command(cable, network, gateway, outward), log) as process:
+    with servers.running(command(cable, network, gateway, outward), log) as process:
         yield Relay(process, log)
 
 
-def command(cable: Link, network: str, gateway: str, outward: Sequence[Forward]) -> list[str]:
+def command(cable: UdpCable, network: str, gateway: str, outward: Sequence[HostForward]) -> list[str]:
     """Return the command that ``run`` runs."""
     own = f"user,id=inside,net={network},host={gateway},restrict=on"
     for forward in outward:

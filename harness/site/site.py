@@ -1,4 +1,4 @@
-"""What an agent VM finds on its management network: the server's port 8250, and a hypervisor's VNC server.
+"""An agent VM's management network: the server's port 8250, and a hypervisor's VNC server.
 
 One :class:`Site` serves one VM. Its authority is the one that signed the VM's certificate, so a restored copy of a
 golden snapshot gets a site with the authority that lies beside that snapshot.
@@ -14,21 +14,21 @@ from typing import Self
 
 from harness.host import wait
 from harness.site import relay, vnc
-from harness.site.agentport import AgentPort, Session
 from harness.site.authority import Authority
-from harness.site.link import AgentLink
 from harness.site.relay import Relay
-from harness.traffic.record import Recorder
-from harness.vm.cables import Forward
-from harness.vm.loopback import Link
+from harness.site.vm_agent_link import VmAgentLink
+from harness.site.vm_agent_port import VmAgentPort, VmAgentSession
+from harness.traffic.measurement import Recorder
+from harness.vm.cables import HostForward
+from harness.vm.loopback import UdpCable
 
 SERVER, SERVER_PORT = "10.0.0.5", 8250
 VNC_PORT = 5900
-# Signs of life a second: the agent's connection is a probe of the traffic, too.
+# Signs of life a second: the VM agent's connection is a probe of the traffic, too.
 PINGS = 5.0
-# Seconds that an agent may be away: a restart, its start under emulation, and its pause between two attempts.
+# Seconds that a VM agent may be away: a restart, its start under emulation, and its pause between two attempts.
 AWAY_LIMIT = 60.0
-# Seconds for an agent to find the site of its restored VM: after a wait it pauses up to 30 s between two attempts.
+# Seconds for a VM agent to find the site of its restored VM: after a wait it pauses up to 30 s between two attempts.
 CONNECT_DEADLINE = 150.0
 _VNC_LOG = "vnc-server.log"
 
@@ -37,8 +37,8 @@ class Site:
     """The management network of one agent VM, as a context manager."""
 
     def __init__(
-        self, authority: Authority, cable: Link, network: str, gateway: str, log: Path,
-        services: Sequence[Forward] = (),
+        self, authority: Authority, cable: UdpCable, network: str, gateway: str, log: Path,
+        services: Sequence[HostForward] = (),
     ) -> None:  # fmt: skip
         """Prepare it.
 
@@ -54,8 +54,8 @@ class Site:
         self._vnc_log = log.with_name(_VNC_LOG)
         with tempfile.TemporaryDirectory() as keys:
             context = authority.server_context(Path(keys))
-        self.agents = AgentPort(context, ping_interval=1 / PINGS, console=(SERVER, VNC_PORT))
-        self._network: Callable[[Sequence[Forward]], AbstractContextManager[Relay]] = lambda outward: (
+        self.agents = VmAgentPort(context, ping_interval=1 / PINGS, console=(SERVER, VNC_PORT))
+        self._network: Callable[[Sequence[HostForward]], AbstractContextManager[Relay]] = lambda outward: (
             relay.run(cable, network, gateway, outward, log)
         )
         self._services = tuple(services)
@@ -68,8 +68,8 @@ class Site:
             stack.enter_context(self.agents)
             screen = stack.enter_context(vnc.serve(self._vnc_log))
             outward = [
-                Forward(self.agents.port, SERVER, SERVER_PORT),
-                Forward(screen, SERVER, VNC_PORT),
+                HostForward(self.agents.port, SERVER, SERVER_PORT),
+                HostForward(screen, SERVER, VNC_PORT),
                 *self._services,
             ]
             self._relay = stack.enter_context(self._network(outward))
@@ -80,14 +80,14 @@ class Site:
         """Stop all of them."""
         self._open.close()
 
-    def connected(self, deadline: float = CONNECT_DEADLINE) -> Session:
-        """Return the agent's connection, waiting for it.
+    def connected(self, deadline: float = CONNECT_DEADLINE) -> VmAgentSession:
+        """Return the VM agent's connection, waiting for it.
 
         Raises:
             InfrastructureError: there is none in time, or the network is gone.
         """
 
-        def look() -> Session | None:
+        def look() -> VmAgentSession | None:
             if self._relay is not None:
                 self._relay.require()
             return self.agents.latest
@@ -96,7 +96,7 @@ class Site:
 
     @contextmanager
     def followed(self, recorder: Recorder) -> Iterator[None]:
-        """Count every sign of life of the agent as an answer to a probe."""
+        """Count every sign of life of the VM agent as an answer to a probe."""
 
         def count(_guid: str) -> None:
             recorder.sent()
@@ -108,16 +108,16 @@ class Site:
         finally:
             self.agents.on_ping = None
 
-    def link_since(self, before: Session, limit: float = AWAY_LIMIT) -> AgentLink:
-        """Return what became of an agent's connection; waits up to ``limit`` seconds for one that is away."""
+    def link_since(self, before: VmAgentSession, limit: float = AWAY_LIMIT) -> VmAgentLink:
+        """Return what became of a VM agent's connection; waits up to ``limit`` seconds for one that is away."""
         try:
             after = self.connected(limit)
         except wait.DeadlineExceeded:
-            return AgentLink(before.fingerprint, "", before.resource, "", limit, limit)
+            return VmAgentLink(before.fingerprint, "", before.resource, "", limit, limit)
         seen = [row for row in self.agents.sessions if before.began <= row.began <= after.began]
         ends = [row.ended if row.ended is not None else row.began for row in seen[:-1]]
         pauses = [later.began - end for end, later in zip(ends, seen[1:], strict=True)]
-        return AgentLink(
+        return VmAgentLink(
             before.fingerprint, after.fingerprint, before.resource, after.resource,
             max([0.0, *pauses]), limit,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness.host import programs
+from harness.host import servers
 from harness.machine.domain import EMULATOR
 
 # What QEMU calls its screen, and with it the screen that a console must show.
@@ -24,7 +24,7 @@ def serve(log: Path) -> AbstractContextManager[int]:
     Raises:
         InfrastructureError: on entry, when it does not come up.
     """
-    return programs.serve("the VNC server's QEMU", _command, log)
+    return servers.serve("the VNC server's QEMU", _command, log)
 
 
 def _command(port: int) -> list[str]:

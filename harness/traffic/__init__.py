@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.traffic.console import ConsoleProbe
+from harness.traffic.console_probe import ConsoleProbe
+from harness.traffic.measurement import ProbeResult, Recorder
 from harness.traffic.probes import DnsProbe, HttpProbe, Probe, StreamProbe, TcpProbe
-from harness.traffic.record import ProbeResult, Recorder
-from harness.traffic.run import Traffic
+from harness.traffic.runner import Traffic
 
 __all__ = [
     "ConsoleProbe",

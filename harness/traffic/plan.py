@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
 from harness.network.model import DeclaredMachine
-from harness.traffic.attempts import udp_command
 from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
-from harness.traffic.tenants import RenewalProbe, TenantProbe
+from harness.traffic.reachability import udp_command
+from harness.traffic.tenant_probes import RenewalProbe, TenantProbe
 from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
@@ -24,7 +24,7 @@ DATAGRAMS = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a probe on loopback asks, in requests a second, and how many seconds it waits for an answer."""
+    """The pace of a probe on loopback: requests a second, and the seconds that it waits for an answer."""
 
     rate: float
     timeout: float

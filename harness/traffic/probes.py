@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from harness.traffic.record import Recorder
+from harness.traffic.measurement import Recorder
 
 RATE = 50.0  # requests a second
 TIMEOUT = 1.0  # seconds until a request counts as lost
@@ -27,7 +27,7 @@ class Probe(Protocol):
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """The probe's name in reports."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from harness.host import wait
 from harness.network import Network
 from harness.network.flows import Flow, flows
 from harness.network.model import DeclaredMachine
-from harness.traffic.attempts import attempt
+from harness.traffic.reachability import attempt
 from harness.vm.system import SystemVm
 
 # A router has just been told its rules: its proxies may need a moment under emulation.

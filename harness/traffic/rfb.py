@@ -31,7 +31,7 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Screen:
-    """What a server says of its screen."""
+    """A server's description of its screen."""
 
     width: int
     height: int

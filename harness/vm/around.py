@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, served_ports
 from harness.network.model import DeclaredMachine, DeclaredNic, Outsider
-from harness.vm.tenant.tenant import Host, TenantSpec, Uplink
+from harness.vm.tenant.tenant import TenantHost, TenantSpec, Uplink
 from harness.vm.topology import NicPlan, Topology
 from harness.vm.types import TENANTS, of_type
 
@@ -110,18 +110,18 @@ def _later(network: Network, nic: DeclaredNic) -> bool:
     return nic in network.publics[1:]
 
 
-def _machine_host(network: Network, machine: DeclaredMachine) -> Host:
+def _machine_host(network: Network, machine: DeclaredMachine) -> TenantHost:
     nic = network.inside_of(machine.address)
     # Who gets no address by DHCP has it from the start.
     mask = "" if network.serves_machines else f"/{nic.address.network.prefixlen}"
-    return Host(
+    return TenantHost(
         machine.name, machine.mac, nic.device, f"{machine.address}{mask}",
         ports=_echo_ports(network, machine.address), extra=_behind(network, machine.address),
     )  # fmt: skip
 
 
-def _outsider_host(network: Network, outsider: Outsider) -> Host:
-    return Host(
+def _outsider_host(network: Network, outsider: Outsider) -> TenantHost:
+    return TenantHost(
         outsider.name, outsider.mac, outsider.device, str(outsider.address),
         gateway=str(outsider.gateway or ""), ports=_echo_ports(network, outsider.address.ip),
         extra=_behind(network, outsider.address.ip),

@@ -27,7 +27,7 @@ class NetworkBackend(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The backend's name for people."""
 
     def refusal(self) -> str:
         """Return why this process cannot use it, or nothing."""

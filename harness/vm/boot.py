@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bundle.catalogue import Release
 from bundle.errors import InfrastructureError
-from harness.guest.guest import Guest
+from harness.guest.guest import SshGuest
 from harness.host import wait
 from harness.kvmagent.patch import FILES, LANDING
 from harness.machine.machine import Machine
@@ -39,7 +39,7 @@ def normalise(cmdline: str) -> str:
 
 def boot(
     machine: Machine,
-    guest: Guest,
+    guest: SshGuest,
     *,
     cmdline: str,
     release: Release,
@@ -116,7 +116,7 @@ def write_through_agent(machine: Machine, path: str, content: bytes) -> None:
     machine.agent("guest-file-close", handle=handle)
 
 
-def upload(guest: Guest, bundle: Path) -> None:
+def upload(guest: SshGuest, bundle: Path) -> None:
     """Copy the three files to the landing folder, mode 0755, as CloudStack's agents do."""
     for name in FILES:
         guest.put((bundle / name).read_bytes(), f"{LANDING}/{name}", 0o755)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.machine.domain import Backend
+from harness.machine.domain import NicBackend
 
 
 class Cable(Protocol):
@@ -19,7 +19,7 @@ class Cable(Protocol):
     def arguments(self, netdev_id: str) -> list[str]:
         """Return QEMU's arguments that make a netdev of that id."""
 
-    def far_side(self, others: Sequence[Cable], hub_id: int) -> Backend:
+    def far_side(self, others: Sequence[Cable], hub_id: int) -> NicBackend:
         """Return the tenant guest's side of the segment that this cable and ``others``, of the same backend, lead to.
 
         Args:
@@ -29,7 +29,7 @@ class Cable(Protocol):
 
 
 @dataclass(frozen=True)
-class Forward:
+class HostForward:
     """A loopback port of the host that leads to an address and port behind a NIC."""
 
     host_port: int
@@ -47,7 +47,7 @@ class UserNet:
 
     network: str
     host: str
-    forwards: tuple[Forward, ...] = ()
+    forwards: tuple[HostForward, ...] = ()
 
     def arguments(self, netdev_id: str) -> list[str]:
         """Return QEMU's arguments."""

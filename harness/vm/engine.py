@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.guest.guest import Guest
+from harness.guest.guest import SshGuest
 from harness.host import slots
 from harness.host.hypervisor import Hypervisor
-from harness.host.runs import RunDir
+from harness.host.runtime import RuntimeFolder
 from harness.image import Image
 from harness.machine.accel import Accelerator
 from harness.machine.disks import copy_overlay, disk_serial, make_overlay, open_work, require_room
@@ -31,8 +31,8 @@ from harness.vm.launch import Launcher, kernel_arguments, launch_all
 from harness.vm.loopback import Loopback
 from harness.vm.system import SystemVm, set_clock
 from harness.vm.tenant import tenant as tenants
-from harness.vm.tenant.machine import domain_of
 from harness.vm.tenant.tenant import Tenant
+from harness.vm.tenant.tenant_domain import domain_of
 from harness.vm.topology import SSH_PORT, Topology
 from harness.vm.wiring import Wiring, wire
 
@@ -45,7 +45,7 @@ RESTORED_SHARE = 4
 
 @dataclass(frozen=True)
 class Engine:
-    """What all machines of a run share.
+    """The common part of all machines of a run.
 
     Attributes:
         owned: machines end with this process's connection; not so for those that a person keeps.
@@ -54,7 +54,7 @@ class Engine:
     """
 
     hypervisor: Hypervisor
-    run: RunDir
+    run: RuntimeFolder
     accelerator: Accelerator
     owned: bool = True
     technique: Technique = "shared-ram"
@@ -62,7 +62,7 @@ class Engine:
 
     @property
     def launcher(self) -> Launcher:
-        """What starts the domains."""
+        """The starter of domains."""
         return Launcher(self.hypervisor, self.run, self.owned, self.network_backend)
 
     def domain(self, name: str) -> str:
@@ -187,7 +187,7 @@ class Engine:
             if frozen is None:
                 overlays += [self._tenant_initrd(name, spec.name, None) for spec in topology.tenants]
             undo.callback(_unlink, overlays)
-            guest = Guest(name, "127.0.0.1", wiring.endpoints[(topology.control.address, SSH_PORT)], key)
+            guest = SshGuest(name, "127.0.0.1", wiring.endpoints[(topology.control.address, SSH_PORT)], key)
             undo.callback(guest.close)
             # What a management server plugs in after the boot is there at once in a restored machine.
             present = len(wiring.nics) if resume else topology.present_at_boot
@@ -205,7 +205,7 @@ class Engine:
             held, overlays, wiring.uplinks, wiring.nics[present:], self.network_backend,
         )  # fmt: skip
 
-    def _launch_system(self, name: str, spec: DomainSpec, frozen: Path | None, guest: Guest) -> Machine:
+    def _launch_system(self, name: str, spec: DomainSpec, frozen: Path | None, guest: SshGuest) -> Machine:
         state = self._frozen(frozen, SYSTEM).state if frozen else None
         machine = self.launcher.launch(name, spec, AGENT_CHANNEL, state)
         if spec.incoming:  # the login need not wait for the tenants

@@ -12,7 +12,7 @@ from harness.machine.domain import Nic
 from harness.machine.machine import Machine
 from harness.vm.backends import NetworkBackend
 from harness.vm.system import SystemVm
-from harness.vm.tenant.tenant import Host, Tenant, start_host
+from harness.vm.tenant.tenant import Tenant, TenantHost, start_host
 from harness.vm.wiring import FIRST_NIC_SLOT
 
 # Under emulation the kernel of a busy guest takes a second or two to find a new PCI device.
@@ -35,7 +35,7 @@ def plug(vm: SystemVm, device: str) -> None:
     vm.unplugged = tuple(others)
 
 
-def plug_tier(vm: SystemVm, mac: str, host: Host) -> Tenant:
+def plug_tier(vm: SystemVm, mac: str, host: TenantHost) -> Tenant:
     """Plug a NIC for one more tier into a running VPC router, with a host at its other end.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.host.hypervisor import PREFIX, Hypervisor
-from harness.host.runs import RunDir
+from harness.host.runtime import RuntimeFolder
 from harness.image import Image
 from harness.machine import ram
 from harness.machine.accel import Accelerator
@@ -30,7 +30,7 @@ class Launcher:
     """
 
     hypervisor: Hypervisor
-    run: RunDir
+    run: RuntimeFolder
     owned: bool
     backend: NetworkBackend
 

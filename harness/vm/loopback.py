@@ -11,16 +11,16 @@ from harness.vm.cables import Cable, Star
 
 
 @dataclass(frozen=True)
-class Link:
+class UdpCable:
     """One end of a cable between two machines: UDP on loopback."""
 
     local_port: int
     remote_port: int
 
     @property
-    def other_end(self) -> Link:
+    def other_end(self) -> UdpCable:
         """The end that the other machine has."""
-        return Link(self.remote_port, self.local_port)
+        return UdpCable(self.remote_port, self.local_port)
 
     def far_side(self, others: Sequence[Cable], hub_id: int) -> Star:
         """Return the hub in the tenant guest's QEMU on which the other ends of all cables meet."""
@@ -44,9 +44,9 @@ class Loopback:
         """Return nothing: any process can do it."""
         return ""
 
-    def cable(self, owner: str, device: str, take_port: Callable[[], int], end: str = "vm") -> Link:  # noqa: ARG002 - who it is for makes no difference here
+    def cable(self, owner: str, device: str, take_port: Callable[[], int], end: str = "vm") -> UdpCable:  # noqa: ARG002 - who it is for makes no difference here
         """Return a router's end of a new cable, which takes two ports."""
-        return Link(take_port(), take_port())
+        return UdpCable(take_port(), take_port())
 
     def lay(self, cables: Iterable[Cable]) -> None:
         """Do nothing: a cable is there as soon as both machines are."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 
-from harness.host import locks, runs, strays
+from harness.host import locks, runtime, strays
 from harness.host.cache import SNAPSHOTS, collect_partials
 from harness.host.hypervisor import PREFIX, Hypervisor
 from harness.machine import ram
@@ -21,7 +21,7 @@ from harness.vm import backends, golden
 def reap(hypervisor: Hypervisor) -> list[str]:
     """Remove what abandoned runs left; returns the run ids."""
     gone = []
-    for run in runs.abandoned():
+    for run in runtime.abandoned():
         end_run(hypervisor, run.id)
         remove_work(run.id)
         shutil.rmtree(run.path, ignore_errors=True)
@@ -29,7 +29,7 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     # A run's folder is there before its first domain: what has none is nobody's.
     for domain in hypervisor.domains():
         run_id = domain.name().removeprefix(PREFIX).split("-", 1)[0]
-        if not (runs.runs_folder() / run_id).is_dir():
+        if not (runtime.runs_folder() / run_id).is_dir():
             end_run(hypervisor, run_id)
             gone.append(run_id)
     remove_ownerless_work()
@@ -41,9 +41,9 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     return gone
 
 
-def close_run(hypervisor: Hypervisor, run: runs.RunDir) -> None:
+def close_run(hypervisor: Hypervisor, run: runtime.RuntimeFolder) -> None:
     """End what is left of a run at its end, unless a person keeps it."""
-    if not runs.kept(run.path):
+    if not runtime.kept(run.path):
         end_run(hypervisor, run.id)
         remove_work(run.id)
 
@@ -66,7 +66,7 @@ def _destroy(domain: Any) -> None:
 
 
 def _remove_free_ports() -> None:
-    for path in (runs.state_root() / "ports").glob("*"):
+    for path in (runtime.state_root() / "ports").glob("*"):
         handle = locks.try_exclusive(path)
         if handle is not None:
             path.unlink(missing_ok=True)

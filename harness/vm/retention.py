@@ -1,4 +1,4 @@
-"""How long cached things stay: by age when a person asks, by size on its own; never what a machine stands on.
+"""Retention of cached things: by age when a person asks, by size on its own; never what a machine stands on.
 
 Golden snapshots pile up fastest: each change of payload, network or template makes new ones. What was used last stays
 longest. A snapshot or image that an overlay of a running machine refers to is left, whatever was asked for.

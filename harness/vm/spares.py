@@ -17,7 +17,7 @@ from harness.vm.system import SystemVm
 
 
 class Restore(Protocol):
-    """What makes a copy."""
+    """A maker of copies."""
 
     def __call__(self, name: str, *, patience: float = ...) -> SystemVm:
         """Return a running copy called ``name``; see ``Engine.restore``."""

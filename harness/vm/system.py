@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.guest.guest import Guest
+from harness.guest.guest import SshGuest
 from harness.host import slots
-from harness.host.ports import Ports
+from harness.host.ports import PortReservations
 from harness.machine.domain import Nic
 from harness.machine.machine import Machine
 from harness.vm.backends import NetworkBackend
-from harness.vm.loopback import Link, Loopback
+from harness.vm.loopback import Loopback, UdpCable
 from harness.vm.tenant.tenant import Tenant
 from harness.vm.topology import Topology
 
@@ -33,14 +33,14 @@ class SystemVm:
     name: str
     topology: Topology
     machine: Machine
-    guest: Guest
+    guest: SshGuest
     tenants: dict[str, Tenant]
     tenant_machines: dict[str, Machine]
     endpoints: dict[tuple[str, int], int]
-    ports: Ports
+    ports: PortReservations
     reservation: slots.Reservation
     overlays: list[Path] = field(default_factory=list)
-    uplinks: dict[str, Link] = field(default_factory=dict)
+    uplinks: dict[str, UdpCable] = field(default_factory=dict)
     unplugged: tuple[Nic, ...] = ()
     backend: NetworkBackend = field(default_factory=Loopback)
 

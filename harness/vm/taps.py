@@ -44,7 +44,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Bridge:
+class BridgeCable:
     """One end of a cable to a Linux bridge in a network namespace.
 
     The NIC and a tap, which is plugged in while QEMU runs, meet on a QEMU hub: so the guest sees the very NIC that it
@@ -76,11 +76,11 @@ class Bridge:
         return int(self.device.removeprefix("eth"))
 
     @property
-    def other_end(self) -> Bridge:
+    def other_end(self) -> BridgeCable:
         """The end that the tenant guest has."""
         return replace(self, end="tenants")
 
-    def far_side(self, others: Sequence[Cable], hub_id: int) -> Bridge:  # noqa: ARG002 - the bridge knows both
+    def far_side(self, others: Sequence[Cable], hub_id: int) -> BridgeCable:  # noqa: ARG002 - the bridge knows both
         """Return the tenant guest's end: one for the bridge, whoever else is on it."""
         return self.other_end
 
@@ -104,9 +104,9 @@ class Taps:
             return f"needs {_TUN} (kernel module tun)"
         return ""
 
-    def cable(self, owner: str, device: str, take_port: Callable[[], int], end: str = "vm") -> Bridge:  # noqa: ARG002
+    def cable(self, owner: str, device: str, take_port: Callable[[], int], end: str = "vm") -> BridgeCable:  # noqa: ARG002
         """Return an end of the cable to the owner's bridge for a NIC; it takes no port."""
-        return Bridge(owner, device, end)
+        return BridgeCable(owner, device, end)
 
     def lay(self, cables: Iterable[Cable]) -> None:
         """Make the bridges among the cables, and the namespaces that they are in; what is there already stays.
@@ -149,12 +149,12 @@ class Taps:
         return owner if (NAMESPACES / owner).exists() else None
 
 
-def _bridges(ends: Iterable[object]) -> list[Bridge]:
+def _bridges(ends: Iterable[object]) -> list[BridgeCable]:
     """Return the bridges, each once."""
-    return list(dict.fromkeys(end for end in ends if isinstance(end, Bridge)))
+    return list(dict.fromkeys(end for end in ends if isinstance(end, BridgeCable)))
 
 
-def _plug(machine: Machine, bridge: Bridge) -> None:
+def _plug(machine: Machine, bridge: BridgeCable) -> None:
     tap = _inside(bridge.namespace, lambda: _open_tap(bridge.tap))
     try:
         _ip("-n", bridge.namespace, "link", "set", bridge.tap, "master", bridge.name, "up")

@@ -6,9 +6,9 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from harness.machine.domain import Backend
-from harness.vm.cables import Cable, Forward, Star, UserNet
-from harness.vm.loopback import Link
+from harness.machine.domain import NicBackend
+from harness.vm.cables import Cable, HostForward, Star, UserNet
+from harness.vm.loopback import UdpCable
 from harness.vm.tenant.tenant import TenantSpec
 
 CONTROL_NETWORK, CONTROL_HOST = "169.254.0.0/16", "169.254.0.1"
@@ -68,7 +68,7 @@ class Topology:
 
     @property
     def present_at_boot(self) -> int:
-        """How many of the NICs are there when the VM boots."""
+        """The number of NICs that are there when the VM boots."""
         return sum(not nic.later for nic in self.nics)
 
     @property
@@ -80,18 +80,18 @@ class Topology:
 
     def tenant_nics(
         self, spec: TenantSpec, links: Mapping[str, Cable], host_port: Callable[[str, int], int]
-    ) -> tuple[tuple[str, Backend], ...]:
+    ) -> tuple[tuple[str, NicBackend], ...]:
         """Return MAC and backend of each NIC of a tenant guest; ``links`` are the system VM's ends of the cables."""
         unused, peers = dict(links), dict(self.peer_cables)
 
-        def side(device: str) -> Backend:
+        def side(device: str) -> NicBackend:
             # Hosts on one segment share one cable.
             hub_id = int(device.removeprefix("eth"))
             cables = [held.pop(device) for held in (unused, peers) if device in held]
             return cables[0].far_side(cables[1:], hub_id) if cables else Star((), hub_id)
 
         nics = [(host.mac, side(host.device)) for host in spec.hosts]
-        forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
+        forwards = tuple(HostForward(host_port(a, p), a, p) for a, p in self.exposed)
         for uplink in spec.uplinks:
             near, far = uplink.macs
             user = UserNet(str(uplink.network), str(uplink.gateway), forwards)
@@ -111,8 +111,8 @@ class Topology:
         nic: NicPlan,
         links: Mapping[str, Cable],
         host_port: Callable[[str, int], int],
-        uplink: Callable[[str], Link],
-    ) -> Backend:
+        uplink: Callable[[str], UdpCable],
+    ) -> NicBackend:
         """Return the host's side of a NIC.
 
         Args:
@@ -127,10 +127,10 @@ class Topology:
             case "guest" | "tier" | "private":
                 return cable or Star((), number)
             case "control":
-                forward = Forward(host_port(nic.address, SSH_PORT), nic.address, SSH_PORT)
+                forward = HostForward(host_port(nic.address, SSH_PORT), nic.address, SSH_PORT)
                 return UserNet(CONTROL_NETWORK, CONTROL_HOST, (forward,))
             case "public":
-                forwards = tuple(Forward(host_port(a, p), a, p) for a, p in self.exposed)
+                forwards = tuple(HostForward(host_port(a, p), a, p) for a, p in self.exposed)
                 return cable or UserNet(PUBLIC_NETWORK, PUBLIC_GATEWAY, forwards)
             case "management":
                 return uplink(nic.role)

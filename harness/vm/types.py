@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bundle import catalogue
 from bundle.errors import UsageError
-from harness.vm.tenant.tenant import Host, TenantSpec
+from harness.vm.tenant.tenant import TenantHost, TenantSpec
 from harness.vm.topology import NicPlan, Topology
 
 _CONTROL_MASK = "255.255.0.0"
@@ -37,7 +37,7 @@ def _management(last: int) -> NicPlan:
 
 # Name of the tenant guest of every topology; one holds all hosts.
 TENANTS = "tenants"
-TENANT = TenantSpec(TENANTS, (Host("vm1", "02:00:0a:01:01:32", "eth0", "10.1.1.50"),))
+TENANT = TenantSpec(TENANTS, (TenantHost("vm1", "02:00:0a:01:01:32", "eth0", "10.1.1.50"),))
 _DNS = "dns1=192.0.2.53"
 _GUEST_NETWORK = (
     "domain=cs1.cloud.internal",

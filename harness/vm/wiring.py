@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.host.ports import Ports
-from harness.machine.domain import Backend, Nic
+from harness.host.ports import PortReservations
+from harness.machine.domain import Nic, NicBackend
 from harness.vm.backends import NetworkBackend
 from harness.vm.cables import Cable
-from harness.vm.loopback import Link
+from harness.vm.loopback import UdpCable
 from harness.vm.topology import Topology
 
 # NICs come after libvirt's own devices on the PCI bus; the kernel names them in the order of their slots.
@@ -18,7 +18,7 @@ FIRST_NIC_SLOT = 0x10
 
 @dataclass(frozen=True)
 class Wiring:
-    """What joins the machines of one system VM.
+    """The joints of one system VM's machines: cables, ports and NICs.
 
     Attributes:
         ports: the loopback ports that it takes; whoever ends the machines releases them.
@@ -29,9 +29,9 @@ class Wiring:
         tenants: the NICs of each tenant guest, by its name.
     """
 
-    ports: Ports
+    ports: PortReservations
     endpoints: dict[tuple[str, int], int]
-    uplinks: dict[str, Link]
+    uplinks: dict[str, UdpCable]
     cables: tuple[Cable, ...]
     nics: tuple[Nic, ...]
     tenants: dict[str, tuple[Nic, ...]]
@@ -45,15 +45,15 @@ def wire(topology: Topology, backend: NetworkBackend, owner: str) -> Wiring:
         backend: what segments are made of.
         owner: whom they belong to.
     """
-    ports = Ports()
+    ports = PortReservations()
     endpoints: dict[tuple[str, int], int] = {}
-    uplinks: dict[str, Link] = {}
+    uplinks: dict[str, UdpCable] = {}
 
     def host_port(address: str, port: int) -> int:
         return endpoints.setdefault((address, port), ports.take())
 
-    def uplink(role: str) -> Link:
-        return uplinks.setdefault(role, Link(ports.take(), ports.take()))
+    def uplink(role: str) -> UdpCable:
+        return uplinks.setdefault(role, UdpCable(ports.take(), ports.take()))
 
     try:
         links = {device: backend.cable(owner, device, ports.take) for device in topology.segments}
@@ -68,6 +68,6 @@ def wire(topology: Topology, backend: NetworkBackend, owner: str) -> Wiring:
     return Wiring(ports, endpoints, uplinks, cables, nics, tenants)
 
 
-def _nics(ends: Iterable[tuple[str, Backend]]) -> tuple[Nic, ...]:
+def _nics(ends: Iterable[tuple[str, NicBackend]]) -> tuple[Nic, ...]:
     """Return NICs from their MAC addresses and host sides, each in the next PCI slot."""
     return tuple(Nic(mac, end, FIRST_NIC_SLOT + index) for index, (mac, end) in enumerate(ends))

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from bundle.errors import InfrastructureError
 from harness.guest.connection import SSH_PORT
-from harness.guest.guest import Guest
-from harness.host.ports import Ports
+from harness.guest.guest import SshGuest
+from harness.host.ports import PortReservations
 from harness.image import Image, partitions
 from harness.machine.accel import TCG
 from harness.vm import boot
-from harness.vm.cables import Forward, UserNet
+from harness.vm.cables import HostForward, UserNet
 from harness.vm.engine import VCPUS
 from harness.vm.launch import kernel_arguments
 from harness.vm.topology import CONTROL_HOST, CONTROL_NETWORK, Topology
@@ -57,11 +57,11 @@ def first_answer(root: Path, image: Image, plan: Topology, key: Path) -> float:
     waits for its boot parameters: they come through a guest-agent port. Kernel and initramfs are taken from the file
     system by the program itself, and the changes of the guest go to a snapshot.
     """
-    ports = Ports()
+    ports = PortReservations()
     process: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryDirectory(prefix="sysvm-debvm-") as scratch:
         agent, port = Agent(Path(scratch) / "agent.sock"), ports.take()
-        guest = Guest(PROGRAM, "127.0.0.1", port, key)
+        guest = SshGuest(PROGRAM, "127.0.0.1", port, key)
         public = key.with_suffix(".pub").read_text().strip()
         started = time.monotonic()
         try:
@@ -94,7 +94,7 @@ def _arguments(image: Image, plan: Topology, agent: Agent, port: int) -> list[st
     for number, nic in enumerate(plan.nics[1:], start=1):
         net = f"user,id=n{number},restrict=on"
         if nic is plan.control:
-            net = UserNet(CONTROL_NETWORK, CONTROL_HOST, (Forward(port, nic.address, SSH_PORT),)).netdev(
+            net = UserNet(CONTROL_NETWORK, CONTROL_HOST, (HostForward(port, nic.address, SSH_PORT),)).netdev(
                 f"n{number}"
             )
         arguments += ["-netdev", net, "-device", f"virtio-net-pci,netdev=n{number},mac={nic.mac},romfile="]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tests.bench import _agents, _ratio
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import AGENT, Lab, workshop
+from tests.guest.livepatch.folder_vm import AGENT, FolderVm, workshop
+from tests.guest.livepatch.vm_factory import VmFactory
 from tests.guest.livepatch.walk import Stage
-from tests.guest.livepatch.world import World
 
 RUNS = {"0.7 MB": 5, "150 MB": 3}
 PAYLOAD = 30_000_000  # bytes in the folders that the rival backs up, as measured on an idle router
@@ -30,7 +30,7 @@ class Sample:
     written: int
 
 
-def _fill(lab: Lab) -> None:
+def _fill(lab: FolderVm) -> None:
     """Give the VM logs, scripts and configuration of a usual size."""
     noise = random.Random(7)
     for number in range(120):
@@ -41,7 +41,7 @@ def _fill(lab: Lab) -> None:
         )  # half of it compresses
 
 
-def _measure(lab: Lab, bundle: bundles.Bundle) -> Sample:
+def _measure(lab: FolderVm, bundle: bundles.Bundle) -> Sample:
     lab.land(bundle)
     command = (
         "bash /var/cache/cloud/patch-sysvms.sh >/run/lab/out 2>&1; status=$?;"
@@ -67,7 +67,7 @@ def main() -> None:
             content = replace(bundles.new_content(), agent=old | jars)
             samples: dict[str, list[Sample]] = {"ours": [], "legacy": []}
             for script in ("ours", "legacy") * RUNS[label]:
-                world = World(stage, script)
+                world = VmFactory(stage, script)
                 with world.vm("consoleproxy") as lab:
                     _fill(lab)
                     for name, data in _agents.jars(size, 1).items():

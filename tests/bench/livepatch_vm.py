@@ -26,7 +26,7 @@ from bundle.build import BuildOptions, build
 from bundle.paths import payload_root
 from harness.kvmagent.patch import FILES, LANDING
 from harness.lab.lab import Lab, open_lab
-from harness.lab.site import site_of
+from harness.lab.management_network import site_of
 from harness.lab.wish import Wish
 from harness.record import results
 from harness.record.events import EventLog

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.host import runs
+from harness.host import runtime
 from harness.host.cache import cache_root
 from harness.host.hypervisor import PREFIX, hypervisor
 from harness.machine import ram
@@ -43,9 +43,9 @@ def holdings() -> Holdings:
     golden = cache_root() / "golden"
     return Holdings(
         domains,
-        _names(runs.runs_folder()),
+        _names(runtime.runs_folder()),
         frozenset(f"{path.parent.name}/{path.name}" for path in (cache_root() / "work").glob("*/*")),
-        _names(runs.state_root() / "ports"),
+        _names(runtime.state_root() / "ports"),
         frozenset(p.name for p in golden.glob("*") if p.is_dir() and not (p / "golden.json").exists()),
         _processes(),
         frozenset(path.name for path in taps.NAMESPACES.glob(f"{PREFIX}*")),
@@ -74,7 +74,7 @@ def _strangers() -> set[str]:
         if "FLOCK" in words and "->" not in words:
             place = words.index("FLOCK")
             holders[int(words[place + 4].rsplit(":", 1)[1])] = int(words[place + 3])
-    locks = runs.runs_folder().glob("*/lock")
+    locks = runtime.runs_folder().glob("*/lock")
     return {path.parent.name for path in locks if holders.get(path.stat().st_ino, os.getpid()) not in ours}
 
 

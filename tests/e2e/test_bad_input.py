@@ -9,8 +9,8 @@ import pytest
 from bundle import catalogue
 from bundle.errors import InfrastructureError
 from harness.guest.connection import ConnectionLost, GuestError
-from harness.guest.guest import Guest
-from harness.host import runs
+from harness.guest.guest import SshGuest
+from harness.host import runtime
 from harness.record import progress
 from harness.vm import boot
 from harness.vm.reaper import reap
@@ -64,7 +64,7 @@ def test_an_image_that_cannot_be_built_leaves_nothing_in_the_cache(sysvm, tmp_pa
 
 
 def test_a_silent_guest_agent_is_reported_with_the_console_log(lab):
-    with runs.open_run() as run:
+    with runtime.open_run() as run:
         vm = lab.engine.start(f"mute-{run.id}", lab.plan, lab.image, lab.golden.ssh_key, freeze_to=None)
         try:
             with pytest.raises(InfrastructureError) as caught:
@@ -82,14 +82,14 @@ def test_a_silent_guest_agent_is_reported_with_the_console_log(lab):
 
 def test_refused_ssh_is_reported_with_address_and_reason(lab, system_vm):
     system_vm.guest.run("systemctl stop ssh.service")
-    stranger = Guest("r-10-VM", "127.0.0.1", system_vm.guest.port, lab.golden.ssh_key)
+    stranger = SshGuest("r-10-VM", "127.0.0.1", system_vm.guest.port, lab.golden.ssh_key)
     with pytest.raises(GuestError, match=rf"no SSH login at 127\.0\.0\.1:{system_vm.guest.port} within 2 s"):
         stranger.connect(deadline=2)
 
 
 def test_what_a_killed_run_left_is_cleared_by_the_next_command(lab):
     run_id = "dead00"
-    folder = runs.runs_folder() / run_id
+    folder = runtime.runs_folder() / run_id
     folder.mkdir(parents=True)
     (folder / "lock").touch()
     assert run_id in reap(lab.host)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from bundle import catalogue
 from harness import network
-from harness.lab.golden import require
+from harness.lab.golden_maker import require
 from harness.network.flows import flows
-from harness.traffic.attempts import attempt
 from harness.traffic.proofs import prove
+from harness.traffic.reachability import attempt
 
 
 def orders_of(declared):

@@ -15,13 +15,13 @@ import pytest
 
 from harness.guest.connection import SSH_PORT, CommandDeadline, CommandFailed, ConnectionLost, GuestError
 from harness.guest.guest import UnitFailed
-from harness.guest.transfer import Line
-from harness.host import runs
+from harness.guest.transfer import LineConditions
+from harness.host import runtime
 from harness.host.cache import cache_root
 from harness.host.hypervisor import hypervisor
 from harness.host.wait import DeadlineExceeded
-from harness.kept.record import all_kept
-from harness.lab.golden import require
+from harness.kept.listing import all_kept
+from harness.lab.golden_maker import require
 from harness.traffic.proofs import prove
 from harness.vm import golden
 from harness.vm.reaper import reap
@@ -84,18 +84,18 @@ def test_engine_uploads_as_asked_and_over_a_bad_line_as_well(system_vm, protocol
     whole = sha256(data).hexdigest()
     guest.put(data, path, 0o600, protocol=protocol)
     assert arrived(guest, path) == ("600", whole)
-    guest.put(data[::-1], path, 0o755, protocol=protocol, line=Line(ends_after=1000))
+    guest.put(data[::-1], path, 0o755, protocol=protocol, line=LineConditions(ends_after=1000))
     # scp leaves the mode of a file that is there already.
     assert arrived(guest, path)[1] == sha256(data[::-1][:1000]).hexdigest()
     started = time.monotonic()
-    guest.put(data[:50_000], path, protocol=protocol, line=Line(rate=50_000))
+    guest.put(data[:50_000], path, protocol=protocol, line=LineConditions(rate=50_000))
     assert time.monotonic() - started > 0.9
     assert arrived(guest, path)[1] == sha256(data[:50_000]).hexdigest()
     with pytest.raises(GuestError, match="not done in time"):
-        guest.put(data, path, protocol=protocol, line=Line(rate=50_000), deadline=1)
+        guest.put(data, path, protocol=protocol, line=LineConditions(rate=50_000), deadline=1)
     guest.run(f"rm {path}")
     with pytest.raises(ConnectionLost, match="cut after 300000 bytes"):
-        guest.put(data, path, protocol=protocol, line=Line(cut_after=300_000))
+        guest.put(data, path, protocol=protocol, line=LineConditions(cut_after=300_000))
     assert int(guest.run(f"stat -c %s {path}").stdout) <= 300_000
     guest.put(data, path, protocol=protocol)
     assert arrived(guest, path)[1] == whole
@@ -104,12 +104,12 @@ def test_engine_uploads_as_asked_and_over_a_bad_line_as_well(system_vm, protocol
 def test_engine_resumes_an_upload_that_was_cut_and_only_its_own(system_vm):
     guest, path, data = system_vm.guest, "/root/resumed", os.urandom(1_000_000)
     with pytest.raises(ConnectionLost):
-        guest.put(data, path, protocol="sftp", line=Line(cut_after=960_000))
+        guest.put(data, path, protocol="sftp", line=LineConditions(cut_after=960_000))
     guest.put(data, path, 0o600, protocol="sftp", resume=True)
     assert arrived(guest, path) == ("600", sha256(data).hexdigest())
     guest.run(f"truncate -s 960000 {path}")
     # At this pace all of it would take 20 s.
-    guest.put(data, path, protocol="sftp", resume=True, line=Line(rate=50_000), deadline=15)
+    guest.put(data, path, protocol="sftp", resume=True, line=LineConditions(rate=50_000), deadline=15)
     assert arrived(guest, path)[1] == sha256(data).hexdigest()
     other = os.urandom(1_000_001)
     guest.put(other, path, protocol="sftp", resume=True)
@@ -179,7 +179,7 @@ def test_engine_leaves_nothing_of_a_run_that_was_killed(lab):
     with hypervisor() as host:
         reap(host)
         assert not [d.name() for d in host.domains() if f"-{run_id}-" in d.name()]
-    assert not (runs.runs_folder() / run_id).exists()
+    assert not (runtime.runs_folder() / run_id).exists()
     assert not (cache_root() / "work" / run_id).exists()
 
 

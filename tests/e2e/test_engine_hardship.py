@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from harness.host import runs, wait
+from harness.host import runtime, wait
 from harness.host.cache import cache_root
 from harness.host.hypervisor import hypervisor
 from harness.vm.reaper import reap
@@ -63,7 +63,7 @@ def test_engine_leaves_nothing_when_something_is_killed_at_any_moment(number, tm
     wait.until(lambda: not members(process.pid), "all processes of the command to be gone", 10.0)
     with hypervisor() as host:
         reap(host)
-    assert not list((runs.state_root() / "slots").glob("*.new"))
+    assert not list((runtime.state_root() / "slots").glob("*.new"))
     sysvm("vm", "stop", "victim")  # the start may have been done before the kill
 
 

@@ -14,7 +14,7 @@ from harness.checks import judge
 from harness.kvmagent import patch
 from harness.lab.bundles import build_bundle
 from harness.lab.lab import open_lab
-from harness.lab.site import site_of
+from harness.lab.management_network import site_of
 from harness.lab.trial import Trial
 from harness.lab.wish import Wish
 from harness.observe import identity

@@ -16,11 +16,11 @@ import pytest
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import wait
 from harness.host.hypervisor import PREFIX, hypervisor
-from harness.lab.golden import require
+from harness.lab.golden_maker import require
 from harness.traffic.proofs import prove
 from harness.vm import backends, taps
 from harness.vm.reaper import reap
-from harness.vm.taps import Bridge, Taps
+from harness.vm.taps import BridgeCable, Taps
 
 PING = "ping -c 1 -W 10 10.1.1.50"
 
@@ -31,7 +31,7 @@ def bridged(lab):
     probe = f"{PREFIX}{lab.engine.run.id}-probe"
     try:
         backends.find("taps")
-        Taps().lay([Bridge(probe, "eth0")])
+        Taps().lay([BridgeCable(probe, "eth0")])
     except (UsageError, InfrastructureError) as error:
         pytest.skip(str(error))
     finally:

@@ -11,10 +11,10 @@ import pytest
 
 from bundle import catalogue
 from harness import network
-from harness.lab.golden import require
+from harness.lab.golden_maker import require
 from harness.lab.lab import open_lab
+from harness.lab.management_network import management_of, site_of
 from harness.lab.pair import open_pair
-from harness.lab.site import management_of, site_of
 from harness.lab.wish import Wish
 from harness.network.model import Acl, DeclaredMachine, DeclaredNic
 from harness.record import results
@@ -22,8 +22,8 @@ from harness.record.events import EventLog
 from harness.site import nfs
 from harness.traffic.proofs import prove
 from harness.vm import hotplug
-from harness.vm.cables import Forward
-from harness.vm.tenant.tenant import Host
+from harness.vm.cables import HostForward
+from harness.vm.tenant.tenant import TenantHost
 
 # Everything that applying rules may change, without counters and times.
 STATE = """
@@ -80,7 +80,7 @@ def test_a_tier_is_plugged_into_a_running_vpc_router(vpc, nothing_left):
         acls=(*vpc.network.acls, acl),
     )
     with vpc.system_vm("vpc-tier") as vm:
-        host = Host("app1", app.mac, "eth5", str(app.address))
+        host = TenantHost("app1", app.mac, "eth5", str(app.address))
         orders = orders_of(wider)
 
         def plug(step):
@@ -116,7 +116,9 @@ def test_a_secondary_storage_vm_mounts_a_share_of_a_real_server(secstorage, noth
     try:
         with (
             nfs.serve(tmp_path) as port,
-            management_of(vm, lab.golden.folder, tmp_path / "network.log", [Forward(port, "10.0.0.6", 2049)]),
+            management_of(
+                vm, lab.golden.folder, tmp_path / "network.log", [HostForward(port, "10.0.0.6", 2049)]
+            ),
         ):
             site_of(vm).connected()
             answer = site_of(vm).agents.ask("mount", 60, url=f"nfs://10.0.0.6{nfs.EXPORT}")

@@ -8,7 +8,7 @@ import pytest
 
 from bundle import catalogue
 from harness.guest.testinfra_backend import host_of
-from harness.kept.record import find
+from harness.kept.listing import find
 
 PORTS = {"apache2": {80}, "dnsmasq": {53}, "portmap": {111}}
 # Debian masks it: the word is in CloudStack's list, and never becomes a running service.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.guest.livepatch.lab import Lab, workshop
+from tests.guest.livepatch.folder_vm import FolderVm, workshop
 from tests.guest.livepatch.walk import Stage
 
 Tally = Callable[..., None]
@@ -70,7 +70,7 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture
-def lab(stage: Stage) -> Iterator[Lab]:
+def lab(stage: Stage) -> Iterator[FolderVm]:
     """A router of the old release."""
     with stage.clone("router") as lab:
         yield lab

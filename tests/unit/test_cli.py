@@ -157,7 +157,7 @@ def test_the_words_of_a_guests_command_are_the_guests(given, line, monkeypatch):
             said.append(command)
             return type("Done", (), {"stdout": "", "stderr": "", "status": 7})
 
-    monkeypatch.setattr("harness.kept.record.Kept.guest", lambda self: Guest())
+    monkeypatch.setattr("harness.kept.listing.KeptVm.guest", lambda self: Guest())
     done = CliRunner().invoke(sysvm, ["vm", "exec", "a", *given], standalone_mode=False)
     assert done.return_value == 7, done.output
     assert said == [line]

@@ -62,7 +62,10 @@ def test_the_page_lists_every_room_and_no_other(package):
 
 
 def test_there_are_at_most_twenty_rooms_in_the_harness():
-    assert len(rooms("harness")) <= 20
+    """A room is a folder; the one module beside them is the door for authors of scenarios."""
+    folders = {room for room in rooms("harness") if (ROOT / "harness" / room).is_dir()}
+    assert len(folders) <= 20
+    assert set(rooms("harness")) - folders == {"scenario"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

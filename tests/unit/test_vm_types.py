@@ -15,7 +15,7 @@ import pytest
 from bundle import catalogue
 from bundle.build import BuildOptions, build
 from bundle.errors import UsageError
-from bundle.inspect.impact import Script, affected, downtime, renewals
+from bundle.inspect.impact import PatchScript, affected, downtime, renewals
 from bundle.paths import payload_root
 from bundle.seal.script import ScriptSpec, render
 from harness import network
@@ -134,7 +134,7 @@ def test_the_script_knows_a_new_type_and_what_it_has(add: Catalogued) -> None:
 def test_a_change_is_said_to_matter_to_a_new_type(add: Catalogued) -> None:
     facts = add(ROUTER.format("edge", "haproxy"))
     changed = [("cloud-scripts.tgz", "etc/haproxy/haproxy.cfg")]
-    renewed = renewals(Script("ours", policy="graceful"), changed, facts)
+    renewed = renewals(PatchScript("ours", policy="graceful"), changed, facts)
     readers, _strangers = affected(changed, renewed, facts)
     assert downtime(renewed, readers, facts)["edge"] == "reload"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from harness.guest.connection import Completed, GuestError
+from harness.guest.connection import GuestError, SshCommandResult
 from harness.image import initramfs
 from harness.vm.tenant.control import Control
 
@@ -35,7 +35,7 @@ _PROGRAMS = {
 
 
 @dataclass(frozen=True)
-class Host:
+class TenantHost:
     """A host of a tenant guest.
 
     Attributes:
@@ -58,7 +58,7 @@ class Host:
 
     @property
     def fixed(self) -> bool:
-        """Whether the address is there from the start."""
+        """True if the address is there from the start."""
         return "/" in self.address
 
     def line(self, nic: str) -> str:
@@ -70,7 +70,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Uplink:
-    """What joins a segment and QEMU's user-mode network, so that loopback is on the segment, too.
+    """The joint of a segment and QEMU's user-mode network, so that loopback is on the segment, too.
 
     The user-mode network cannot be on it by itself: it resets the connections between others that it sees.
 
@@ -99,7 +99,7 @@ class TenantSpec:
     """A tenant guest: its name, its hosts and then its uplinks, in the order of its NICs."""
 
     name: str
-    hosts: tuple[Host, ...]
+    hosts: tuple[TenantHost, ...]
     uplinks: tuple[Uplink, ...] = ()
 
 
@@ -129,7 +129,7 @@ def connect(spec: TenantSpec, socket: Path) -> dict[str, Tenant]:
     return {host.name: Tenant(host.name, control) for host in spec.hosts}
 
 
-def start_host(control: Control, host: Host, deadline: float) -> Tenant:
+def start_host(control: Control, host: TenantHost, deadline: float) -> Tenant:
     """Start a host whose NIC was plugged into a running tenant guest a moment ago.
 
     Raises:
@@ -165,7 +165,7 @@ class Tenant:
         """
         self.control.wait_ready(deadline)
 
-    def run(self, script: str, *, deadline: float = 30.0, check: bool = True) -> Completed:
+    def run(self, script: str, *, deadline: float = 30.0, check: bool = True) -> SshCommandResult:
         """Run a busybox shell script on the host.
 
         Raises:
@@ -173,7 +173,7 @@ class Tenant:
         """
         started = time.monotonic()
         status, output = self.control.ask(self.name, script, deadline)
-        completed = Completed(script, status, output, "", time.monotonic() - started)
+        completed = SshCommandResult(script, status, output, "", time.monotonic() - started)
         if check and status != 0:
             last = output.strip().splitlines()[-1:] or ["no output"]
             raise GuestError(f"tenant {self.name}: {script[:80]!r} ended with status {status}: {last[0]}")

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.guest.agent.server import Authority, _name, pem
 from tests.guest.rules import test_boot as steps
-from tests.guest.rules.lab import connect
 from tests.guest.rules.test_boot import CONTROL0, DNS, PUBLIC, bundle, machine
+from tests.guest.rules.testbed import connect
 
 __all__ = ["bundle", "machine"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.guest.livepatch import bundles, walk
-from tests.guest.livepatch.lab import JOURNAL, Lab, Run
+from tests.guest.livepatch.folder_vm import JOURNAL, FolderVm, ScriptRun
 
 HERE = Path(__file__).resolve().parent
 How = Literal["fail", "kill", "late-fail", "late-kill", "hang"]
@@ -64,7 +64,7 @@ def build(folder: Path) -> Path:
     return program
 
 
-def install(lab: Lab, program: Path) -> None:
+def install(lab: FolderVm, program: Path) -> None:
     """Put the program in front of all others of a VM; the stand-ins stay behind it."""
     front, behind = lab.root / "usr/local/sbin", lab.root / "usr/local/lib/lab"
     behind.mkdir(parents=True)
@@ -74,7 +74,7 @@ def install(lab: Lab, program: Path) -> None:
         shutil.copy(program, front / name)
 
 
-def plan(lab: Lab, number: int, how: str = "fail") -> None:
+def plan(lab: FolderVm, number: int, how: str = "fail") -> None:
     """Say which call is the one; 0 only counts."""
     (lab.root / "run/lab/helper").write_text(f"{number} {how}\n")
     (lab.root / "run/lab/helper.log").unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def try_case(stage: walk.Stage, program: Path, case: Case) -> None:
         walk.converge(lab, stage, what, second=False)
 
 
-def _leads_out(lab: Lab, run: Run, what: str) -> None:
+def _leads_out(lab: FolderVm, run: ScriptRun, what: str) -> None:
     if run.status != 1 or not any(
         word in run.output for word in ("incomplete", "not finished", "did not end")
     ):

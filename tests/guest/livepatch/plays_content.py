@@ -6,16 +6,16 @@ import os
 from dataclasses import replace
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import AGENT, Lab, State
-from tests.guest.livepatch.walk import TYPES
-from tests.guest.livepatch.world import (
-    World,
+from tests.guest.livepatch.folder_vm import AGENT, FolderVm, State
+from tests.guest.livepatch.vm_factory import (
+    VmFactory,
     expect,
     expect_patched,
     expect_rolled_back,
     expect_same,
     scenario,
 )
+from tests.guest.livepatch.walk import TYPES
 
 LIVE = (
     "etc/haproxy/haproxy.cfg",
@@ -30,7 +30,7 @@ def _only(state: State, *paths: str) -> State:
 
 
 @scenario("S08", legacy_fails=True)
-def keeps_live_configuration(world: World) -> None:
+def keeps_live_configuration(world: VmFactory) -> None:
     with world.vm() as lab:
         before = lab.state()
         expect_patched(lab.patch(world.new()), world.new(), lab)
@@ -41,14 +41,14 @@ def keeps_live_configuration(world: World) -> None:
 
 
 @scenario("S24", legacy_fails=True)
-def keeps_the_bind_address_of_sshd(world: World) -> None:
+def keeps_the_bind_address_of_sshd(world: VmFactory) -> None:
     with world.vm("consoleproxy") as lab:
         expect_patched(lab.patch(world.new()), world.new(), lab)
         expect("ListenAddress 169.254.1.9" in lab.read("etc/ssh/sshd_config"), "sshd would listen everywhere")
 
 
 @scenario("S09", legacy_fails=True)
-def keeps_the_identity_of_an_agent(world: World) -> None:
+def keeps_the_identity_of_an_agent(world: VmFactory) -> None:
     own = (f"{AGENT}/conf/agent.properties", f"{AGENT}/conf/cloud.jks", f"{AGENT}/certs/realhostip.keystore")
     for type_ in ("secstorage", "consoleproxy"):
         with world.vm(type_) as lab:
@@ -65,7 +65,7 @@ def keeps_the_identity_of_an_agent(world: World) -> None:
 
 
 @scenario("S09")
-def patches_an_agent_that_has_nothing_of_its_own(world: World) -> None:
+def patches_an_agent_that_has_nothing_of_its_own(world: VmFactory) -> None:
     """A VM that never got an identity: no file of its folder has to be carried over."""
     with world.vm("secstorage") as lab:
         for path, (data, mode) in bundles.old_content().agent.items():
@@ -83,7 +83,7 @@ def patches_an_agent_that_has_nothing_of_its_own(world: World) -> None:
 
 
 @scenario("S26", legacy_fails=True)
-def gives_a_storage_vm_its_own_resource(world: World) -> None:
+def gives_a_storage_vm_its_own_resource(world: VmFactory) -> None:
     """A VM of an early release never got its identity into agent.properties."""
     with world.vm("secstorage") as lab:
         (lab.root / f"{AGENT}/conf/agent.properties").write_bytes(
@@ -101,7 +101,7 @@ def gives_a_storage_vm_its_own_resource(world: World) -> None:
 
 
 @scenario("S10", legacy_fails=True)
-def prints_one_line_whatever_the_noise(world: World) -> None:
+def prints_one_line_whatever_the_noise(world: VmFactory) -> None:
     for type_ in TYPES:
         with world.vm(type_) as lab:
             (lab.root / "run/lab/noise").write_text("warning: something: happened\n")
@@ -109,7 +109,7 @@ def prints_one_line_whatever_the_noise(world: World) -> None:
 
 
 @scenario("S13")
-def goes_from_an_md5_signature_to_sha512_once(world: World) -> None:
+def goes_from_an_md5_signature_to_sha512_once(world: VmFactory) -> None:
     with world.vm() as lab:
         expect_same(32, len(lab.signature()), "the length of the installed signature")
         expect_patched(lab.patch(world.new()), world.new(), lab)
@@ -120,7 +120,7 @@ def goes_from_an_md5_signature_to_sha512_once(world: World) -> None:
 
 
 @scenario("S17", legacy_fails=True)
-def patching_again_and_again_is_a_fixed_point(world: World) -> None:
+def patching_again_and_again_is_a_fixed_point(world: VmFactory) -> None:
     for type_ in TYPES:
         with world.vm(type_) as lab:
             rules = lab.filter_rules()
@@ -133,7 +133,7 @@ def patching_again_and_again_is_a_fixed_point(world: World) -> None:
 
 
 @scenario("S16", legacy_fails=True)
-def the_console_port_is_open_exactly_once(world: World) -> None:
+def the_console_port_is_open_exactly_once(world: VmFactory) -> None:
     rule = "-A INPUT -i eth2 -p tcp -m tcp --dport 8443 -m state --state NEW -j ACCEPT"
     for count in (0, 1, 3):
         with world.vm("consoleproxy") as lab:
@@ -143,7 +143,7 @@ def the_console_port_is_open_exactly_once(world: World) -> None:
 
 
 @scenario("S16")
-def a_rollback_restores_the_packet_filter(world: World) -> None:
+def a_rollback_restores_the_packet_filter(world: VmFactory) -> None:
     with world.vm("consoleproxy") as lab:
         (lab.root / "run/lab/filter").write_text("-A INPUT -i lo -j ACCEPT\n")
         (lab.root / "run/lab/units/cloud.service/flaps").write_text("2\n")
@@ -153,7 +153,7 @@ def a_rollback_restores_the_packet_filter(world: World) -> None:
 
 
 @scenario("S25", legacy_fails=True)
-def removes_dropped_files_and_stale_jars(world: World) -> None:
+def removes_dropped_files_and_stale_jars(world: VmFactory) -> None:
     with world.vm("consoleproxy") as lab:
         (lab.root / f"{AGENT}/left-over.jar").write_text("stale\n")
         expect_patched(lab.patch(world.new()), world.new(), lab)
@@ -167,7 +167,7 @@ def removes_dropped_files_and_stale_jars(world: World) -> None:
 
 
 @scenario("S25", legacy_fails=True)
-def brings_dropped_files_back_in_a_rollback(world: World) -> None:
+def brings_dropped_files_back_in_a_rollback(world: VmFactory) -> None:
     with world.vm("consoleproxy") as lab:
         before = lab.state()
         expect_rolled_back(lab, lab.patch(world.broken()), before)
@@ -175,7 +175,7 @@ def brings_dropped_files_back_in_a_rollback(world: World) -> None:
 
 
 @scenario("S25", legacy_fails=True)
-def finds_dropped_files_without_a_stored_manifest(world: World) -> None:
+def finds_dropped_files_without_a_stored_manifest(world: VmFactory) -> None:
     """A VM that was never patched by this script has only the archive that boot keeps."""
     with world.vm() as lab:
         (lab.root / "var/lib/cloud-livepatch/installed.manifest").unlink()
@@ -188,7 +188,7 @@ def finds_dropped_files_without_a_stored_manifest(world: World) -> None:
 
 
 @scenario("S28")
-def works_ten_years_off(world: World) -> None:
+def works_ten_years_off(world: VmFactory) -> None:
     """The clock decides nothing: limits are measured from boot, files are compared by content."""
     for path_time in (1_000_000_000, 2_500_000_000):
         with world.vm() as lab:
@@ -204,7 +204,7 @@ def works_ten_years_off(world: World) -> None:
 
 
 @scenario("S29", legacy_fails=True)
-def leaves_services_as_they_were(world: World) -> None:
+def leaves_services_as_they_were(world: VmFactory) -> None:
     """Dead or disabled before: left so, reported in the log, not blamed on the patch."""
     with world.vm("ilbvm") as other:
         expect_patched(other.patch(world.new()), world.new(), other)
@@ -219,7 +219,7 @@ def leaves_services_as_they_were(world: World) -> None:
 
 
 @scenario("S36", legacy_fails=True)
-def gives_every_file_its_mode(world: World) -> None:
+def gives_every_file_its_mode(world: VmFactory) -> None:
     expected = {
         "root": "dir 700",
         "etc/cloud.d/secret": "file 600",
@@ -235,7 +235,7 @@ def gives_every_file_its_mode(world: World) -> None:
 
 
 @scenario("S36")
-def gives_new_folders_the_modes_of_the_manifest(world: World) -> None:
+def gives_new_folders_the_modes_of_the_manifest(world: VmFactory) -> None:
     """On every type, whether an agent is unpacked or not; a folder that was there keeps its mode."""
     folders = {
         "etc/cloud.d": 0o700,
@@ -258,7 +258,7 @@ def gives_new_folders_the_modes_of_the_manifest(world: World) -> None:
 
 
 @scenario("S42")
-def keeps_an_operators_file_where_a_folder_comes(world: World) -> None:
+def keeps_an_operators_file_where_a_folder_comes(world: VmFactory) -> None:
     """A file of the old release that the operator changed, and that is a folder in the new one; and the other way."""
     content = bundles.new_content()
     scripts = {path: what for path, what in content.scripts.items() if path != "etc/sysctl.conf"}
@@ -278,7 +278,7 @@ def keeps_an_operators_file_where_a_folder_comes(world: World) -> None:
 
 
 @scenario("S42", legacy_fails=True)
-def keeps_an_operators_version_beside(world: World) -> None:
+def keeps_an_operators_version_beside(world: VmFactory) -> None:
     with world.vm() as lab:
         for path in ("etc/cron.hourly/watch", "opt/cloud/bin/gone.sh"):
             (lab.root / path).write_text("the operator's\n")
@@ -295,7 +295,7 @@ def keeps_an_operators_version_beside(world: World) -> None:
 
 
 @scenario("S42")
-def replaces_an_operators_link_where_a_folder_comes(world: World) -> None:
+def replaces_an_operators_link_where_a_folder_comes(world: VmFactory) -> None:
     """A link to a folder in place of a file of the old release: nothing is installed behind it."""
     content = bundles.new_content()
     inside = content.scripts | {"opt/cloud/bin/gone.sh/inside": (b"inside\n", 0o644)}
@@ -312,7 +312,7 @@ def replaces_an_operators_link_where_a_folder_comes(world: World) -> None:
 
 
 @scenario("S22")
-def reloads_what_can_and_restarts_the_rest(world: World) -> None:
+def reloads_what_can_and_restarts_the_rest(world: VmFactory) -> None:
     """Graceful by default: haproxy and apache2 keep their sockets; dnsmasq cannot."""
     with world.vm() as lab:
         expect_patched(lab.patch(world.new()), world.new(), lab)
@@ -322,7 +322,7 @@ def reloads_what_can_and_restarts_the_rest(world: World) -> None:
 
 
 @scenario("S22")
-def brings_up_together_what_does_not_need_each_other(world: World) -> None:
+def brings_up_together_what_does_not_need_each_other(world: VmFactory) -> None:
     """A slow start holds nobody up but those that depend on it."""
     with world.vm() as lab:
         (lab.unit("dnsmasq") / "delay").write_text("0.5\n")
@@ -344,7 +344,7 @@ def brings_up_together_what_does_not_need_each_other(world: World) -> None:
 
 
 @scenario("S22")
-def restarts_everything_when_the_bundle_says_so(world: World) -> None:
+def restarts_everything_when_the_bundle_says_so(world: VmFactory) -> None:
     with world.vm() as lab:
         bundle = world.make(replace(bundles.new_content(), restart="always"))
         expect_patched(lab.patch(bundle), bundle, lab)
@@ -353,7 +353,7 @@ def restarts_everything_when_the_bundle_says_so(world: World) -> None:
 
 
 @scenario("S22")
-def restarts_a_service_whose_reload_brings_nothing_new(world: World) -> None:
+def restarts_a_service_whose_reload_brings_nothing_new(world: VmFactory) -> None:
     with world.vm("ilbvm") as lab:
         (lab.root / "run/lab/units/haproxy.service/stubborn").write_text("")
         expect_patched(lab.patch(world.new()), world.new(), lab)
@@ -361,7 +361,7 @@ def restarts_a_service_whose_reload_brings_nothing_new(world: World) -> None:
 
 
 @scenario("S22")
-def restarts_a_service_whose_unit_file_changed(world: World) -> None:
+def restarts_a_service_whose_unit_file_changed(world: VmFactory) -> None:
     drop_in = "etc/systemd/system/haproxy.service.d/cloud.conf"
     content = replace(
         bundles.new_content(), scripts=bundles.new_content().scripts | {drop_in: (b"[Service]\n", 0o644)}
@@ -376,7 +376,7 @@ def restarts_a_service_whose_unit_file_changed(world: World) -> None:
 
 
 @scenario("S01")
-def a_port_that_stays_shut_fails_the_patch(world: World) -> None:
+def a_port_that_stays_shut_fails_the_patch(world: VmFactory) -> None:
     """The service is active, but nobody can connect."""
     with world.vm() as lab:
         _shut_after_restart(lab)
@@ -386,5 +386,5 @@ def a_port_that_stays_shut_fails_the_patch(world: World) -> None:
         )
 
 
-def _shut_after_restart(lab: Lab) -> None:
+def _shut_after_restart(lab: FolderVm) -> None:
     (lab.root / "run/lab/units/dnsmasq.service/shuts").write_text("/opt/cloud/lib\n")

@@ -8,9 +8,9 @@ import time
 from dataclasses import replace
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import JOURNAL, Lab, Run
-from tests.guest.livepatch.world import (
-    World,
+from tests.guest.livepatch.folder_vm import JOURNAL, FolderVm, ScriptRun
+from tests.guest.livepatch.vm_factory import (
+    VmFactory,
     expect,
     expect_patched,
     expect_rolled_back,
@@ -21,12 +21,12 @@ from tests.guest.livepatch.world import (
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
 
 
-def _write(lab: Lab, path: str, text: str) -> None:
+def _write(lab: FolderVm, path: str, text: str) -> None:
     (lab.root / path).write_text(text)
 
 
 @scenario("S01", legacy_fails=True)
-def rolls_back_when_a_service_does_not_come_back(world: World) -> None:
+def rolls_back_when_a_service_does_not_come_back(world: VmFactory) -> None:
     for type_, service in (("router", "haproxy"), ("secstorage", "cloud"), ("ilbvm", "haproxy")):
         with world.vm(type_) as lab:
             before, active = lab.state(), lab.active()
@@ -35,7 +35,7 @@ def rolls_back_when_a_service_does_not_come_back(world: World) -> None:
 
 
 @scenario("S01")
-def keeps_the_backup_until_the_rollback_is_proven(world: World) -> None:
+def keeps_the_backup_until_the_rollback_is_proven(world: VmFactory) -> None:
     with world.vm() as lab:
         rows = [label for _, label in _trace(lab, bundles.broken())]
     with world.vm() as lab:
@@ -44,7 +44,7 @@ def keeps_the_backup_until_the_rollback_is_proven(world: World) -> None:
 
 
 @scenario("S01")
-def restarts_the_failed_service_with_the_old_files(world: World) -> None:
+def restarts_the_failed_service_with_the_old_files(world: VmFactory) -> None:
     """With plain restarts, a service that is down after the patch is up after the rollback."""
     broken = replace(bundles.broken_content(), restart="always")
     with world.vm() as lab:
@@ -56,7 +56,7 @@ def restarts_the_failed_service_with_the_old_files(world: World) -> None:
 
 
 @scenario("S04", legacy_fails=True)
-def a_failed_patch_is_tried_again_unforced(world: World) -> None:
+def a_failed_patch_is_tried_again_unforced(world: VmFactory) -> None:
     """The management server skips a VM whose signature is the bundle's."""
     with world.vm() as lab:
         lab.patch(world.broken())
@@ -72,7 +72,7 @@ def a_failed_patch_is_tried_again_unforced(world: World) -> None:
 
 
 @scenario("S04")
-def the_signature_is_invalid_while_a_patch_is_under_way(world: World) -> None:
+def the_signature_is_invalid_while_a_patch_is_under_way(world: VmFactory) -> None:
     with world.vm() as lab:
         rows = [label for _, label in _trace(lab, bundles.new())]
     with world.vm() as lab:
@@ -81,7 +81,7 @@ def the_signature_is_invalid_while_a_patch_is_under_way(world: World) -> None:
 
 
 @scenario("S06", legacy_fails=True)
-def a_killed_patch_leaves_old_or_new_after_the_next_run(world: World) -> None:
+def a_killed_patch_leaves_old_or_new_after_the_next_run(world: VmFactory) -> None:
     """Killed while it works, then patched again: the result is the one of a single patch."""
     world.stage.prepare("router")
     for delay in (0.04, 0.08, 0.12, 0.16):
@@ -95,7 +95,7 @@ def a_killed_patch_leaves_old_or_new_after_the_next_run(world: World) -> None:
 
 
 @scenario("S06")
-def a_retry_keeps_the_first_good_backup(world: World) -> None:
+def a_retry_keeps_the_first_good_backup(world: VmFactory) -> None:
     """Stopped twice in the middle; the third run still knows the way back."""
     with world.vm() as lab:
         before = lab.state()
@@ -109,7 +109,7 @@ def a_retry_keeps_the_first_good_backup(world: World) -> None:
 
 
 @scenario("S07")
-def a_stopped_rollback_resumes_at_boot_and_at_the_next_run(world: World) -> None:
+def a_stopped_rollback_resumes_at_boot_and_at_the_next_run(world: VmFactory) -> None:
     with world.vm() as lab:
         rows = _trace(lab, bundles.broken())
     middle = [i for i, (phase, _) in enumerate(rows, 1) if phase == "rollback"][3]
@@ -124,7 +124,7 @@ def a_stopped_rollback_resumes_at_boot_and_at_the_next_run(world: World) -> None
 
 
 @scenario("S15", legacy_fails=True)
-def a_flapping_service_fails_the_patch(world: World) -> None:
+def a_flapping_service_fails_the_patch(world: VmFactory) -> None:
     with world.vm() as lab:
         _write(lab, "run/lab/units/dnsmasq.service/flaps", "2\n")
         before = lab.state()
@@ -133,7 +133,7 @@ def a_flapping_service_fails_the_patch(world: World) -> None:
 
 
 @scenario("S15", legacy_fails=True)
-def a_service_that_restarts_itself_fails_the_patch(world: World) -> None:
+def a_service_that_restarts_itself_fails_the_patch(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _write(lab, "run/lab/units/cloud.service/loops", "")
         run = lab.patch(world.new(), LIVEPATCH_SOAK="1")
@@ -142,7 +142,7 @@ def a_service_that_restarts_itself_fails_the_patch(world: World) -> None:
 
 
 @scenario("S15")
-def a_reload_under_way_is_waited_for(world: World) -> None:
+def a_reload_under_way_is_waited_for(world: VmFactory) -> None:
     """A real haproxy is in state reloading for a moment: that is no failure, and no reason to look away."""
     with world.vm() as lab:
         _write(lab, "run/lab/units/haproxy.service/lingers", "5\n")
@@ -161,7 +161,7 @@ def a_reload_under_way_is_waited_for(world: World) -> None:
 
 
 @scenario("S18", legacy_fails=True)
-def the_second_of_two_patches_is_refused(world: World) -> None:
+def the_second_of_two_patches_is_refused(world: VmFactory) -> None:
     with world.vm() as lab:
         _write(lab, "run/lab/units/dnsmasq.service/delay", "0.6\n")
         lab.land(world.new())
@@ -174,7 +174,7 @@ def the_second_of_two_patches_is_refused(world: World) -> None:
 
 
 @scenario("S18")
-def the_lock_of_a_dead_run_is_taken_over(world: World) -> None:
+def the_lock_of_a_dead_run_is_taken_over(world: VmFactory) -> None:
     with world.vm() as lab:
         lab.land(bundles.new())
         # A child of the dead run still holds the lock.
@@ -186,7 +186,7 @@ def the_lock_of_a_dead_run_is_taken_over(world: World) -> None:
 
 
 @scenario("S23")
-def a_lost_session_does_not_stop_the_run(world: World) -> None:
+def a_lost_session_does_not_stop_the_run(world: VmFactory) -> None:
     with world.vm() as lab:
         lab.land(bundles.new())
         _write(lab, "run/lab/units/dnsmasq.service/delay", "0.3\n")
@@ -201,7 +201,7 @@ def a_lost_session_does_not_stop_the_run(world: World) -> None:
 
 
 @scenario("S23", legacy_fails=True)
-def a_cut_upload_of_the_script_is_no_success(world: World) -> None:
+def a_cut_upload_of_the_script_is_no_success(world: VmFactory) -> None:
     """A transfer that ends early leaves a prefix of the script."""
     text = world.new().script
     for share in (0.2, 0.5, 0.8, 0.98):
@@ -214,7 +214,7 @@ def a_cut_upload_of_the_script_is_no_success(world: World) -> None:
 
 
 @scenario("S30")
-def an_answer_that_nobody_reads_is_no_failure(world: World) -> None:
+def an_answer_that_nobody_reads_is_no_failure(world: VmFactory) -> None:
     with world.vm() as lab:
         lab.land(bundles.new())
         _finish(lab, f"bash {SCRIPT} | true; flock /run/cloud-livepatch.lock true")
@@ -223,7 +223,7 @@ def an_answer_that_nobody_reads_is_no_failure(world: World) -> None:
 
 
 @scenario("S31")
-def nothing_is_lost_in_a_power_cut_right_after_success(world: World) -> None:
+def nothing_is_lost_in_a_power_cut_right_after_success(world: VmFactory) -> None:
     world.stage.prepare("router")
     for kind in ("lost", "torn"):
         with world.vm() as lab:
@@ -236,7 +236,7 @@ def nothing_is_lost_in_a_power_cut_right_after_success(world: World) -> None:
 
 
 @scenario("S39")
-def a_rollback_that_fails_stays_marked_and_is_resumed(world: World) -> None:
+def a_rollback_that_fails_stays_marked_and_is_resumed(world: VmFactory) -> None:
     for resume in ("boot", "by hand"):
         with world.vm() as lab:
             before = lab.state()
@@ -261,19 +261,19 @@ def a_rollback_that_fails_stays_marked_and_is_resumed(world: World) -> None:
             expect_patched(lab.patch(bundles.new()), bundles.new(), lab)
 
 
-def _trace(lab: Lab, bundle: bundles.Bundle) -> list[tuple[str, str]]:
+def _trace(lab: FolderVm, bundle: bundles.Bundle) -> list[tuple[str, str]]:
     lab.patch(bundle, LIVEPATCH_TRACE="/run/lab/trace")
     rows = [line.split("\t") for line in lab.read("run/lab/trace").splitlines()]
     return [(phase, label) for _, phase, label in rows]
 
 
-def _finish(lab: Lab, command: str) -> Run:
+def _finish(lab: FolderVm, command: str) -> ScriptRun:
     process = lab.start("-c", command)
     stdout, stderr = process.communicate(timeout=60)
-    return Run(process.returncode, stdout.decode(), stderr.decode())
+    return ScriptRun(process.returncode, stdout.decode(), stderr.decode())
 
 
-def _kill_after(lab: Lab, seconds: float) -> None:
+def _kill_after(lab: FolderVm, seconds: float) -> None:
     """Kill the run with all of its processes."""
     process = lab.start(SCRIPT)
     deadline = time.monotonic() + seconds

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab
-from tests.guest.livepatch.world import (
-    World,
+from tests.guest.livepatch.folder_vm import FolderVm
+from tests.guest.livepatch.vm_factory import (
+    VmFactory,
     expect,
     expect_patched,
     expect_refused,
@@ -52,7 +52,7 @@ def _content(*, broken: bool) -> bundles.Content:
     )
 
 
-def _debian_11(lab: Lab) -> None:
+def _debian_11(lab: FolderVm) -> None:
     """Make the VM one of Debian 11, where the old package is installed."""
     (lab.root / "etc/os-release").write_text('VERSION_ID="11"\n')
     for name in ("info", "updates", "triggers"):
@@ -67,14 +67,14 @@ def _debian_11(lab: Lab) -> None:
     expect(process.returncode == 0, f"the lab cannot install a package: {stdout!r} {stderr!r}")
 
 
-def _installed(lab: Lab) -> set[str]:
+def _installed(lab: FolderVm) -> set[str]:
     process = lab.start("-c", "dpkg-query -W -f '${Package} ${Status}\\n'")
     stdout, _ = process.communicate(timeout=60)
     return {line.split()[0] for line in stdout.decode().splitlines() if line.endswith("install ok installed")}
 
 
 @scenario("S33")
-def installs_the_packages_that_the_release_needs(world: World) -> None:
+def installs_the_packages_that_the_release_needs(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
         bundle = world.make(_content(broken=False))
@@ -85,7 +85,7 @@ def installs_the_packages_that_the_release_needs(world: World) -> None:
 
 
 @scenario("S33")
-def brings_the_old_packages_back_in_a_rollback(world: World) -> None:
+def brings_the_old_packages_back_in_a_rollback(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
         before = lab.state()
@@ -94,7 +94,7 @@ def brings_the_old_packages_back_in_a_rollback(world: World) -> None:
 
 
 @scenario("S33", legacy_fails=True)
-def refuses_while_dpkg_is_locked(world: World) -> None:
+def refuses_while_dpkg_is_locked(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
         lab.land(world.make(_content(broken=False)))
@@ -107,7 +107,7 @@ def refuses_while_dpkg_is_locked(world: World) -> None:
 
 
 @scenario("S33", legacy_fails=True)
-def refuses_while_a_package_is_half_configured(world: World) -> None:
+def refuses_while_a_package_is_half_configured(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
         status = lab.root / "var/lib/dpkg/status"

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab
-from tests.guest.livepatch.world import World, expect_patched, expect_refused, scenario
+from tests.guest.livepatch.folder_vm import FolderVm
+from tests.guest.livepatch.vm_factory import VmFactory, expect_patched, expect_refused, scenario
 
 
 def _refuses(
-    world: World, reason: str, bundle: bundles.Bundle, change: Callable[[Lab], None] | None = None
+    world: VmFactory, reason: str, bundle: bundles.Bundle, change: Callable[[FolderVm], None] | None = None
 ) -> None:
     with world.vm() as lab:
         if change:
@@ -26,12 +26,12 @@ def _refuses(
             check(lab.patch(bundle))
 
 
-def _remove(path: str) -> Callable[[Lab], None]:
+def _remove(path: str) -> Callable[[FolderVm], None]:
     return lambda lab: (lab.root / path).unlink()
 
 
-def _put(path: str, text: str) -> Callable[[Lab], None]:
-    def change(lab: Lab) -> None:
+def _put(path: str, text: str) -> Callable[[FolderVm], None]:
+    def change(lab: FolderVm) -> None:
         (lab.root / path).parent.mkdir(parents=True, exist_ok=True)
         (lab.root / path).write_text(text)
 
@@ -43,21 +43,21 @@ def _flipped(data: bytes) -> bytes:
 
 
 @scenario("S02", legacy_fails=True)
-def refuses_damaged_scripts(world: World) -> None:
+def refuses_damaged_scripts(world: VmFactory) -> None:
     good = world.new()
     for damaged in (good.scripts[: len(good.scripts) // 2], b"", b"not gzip", _flipped(good.scripts)):
         _refuses(world, "cloud-scripts.tgz", replace(good, scripts=damaged))
 
 
 @scenario("S03", legacy_fails=True)
-def refuses_a_damaged_agent(world: World) -> None:
+def refuses_a_damaged_agent(world: VmFactory) -> None:
     good = world.new()
     for damaged in (good.agent[: len(good.agent) // 2], b"", _flipped(good.agent)):
         _refuses(world, "agent.zip", replace(good, agent=damaged))
 
 
 @scenario("S03", legacy_fails=True)
-def refuses_a_missing_agent(world: World) -> None:
+def refuses_a_missing_agent(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         lab.land(world.new())
         (lab.root / "var/cache/cloud/agent.zip").unlink()
@@ -66,7 +66,7 @@ def refuses_a_missing_agent(world: World) -> None:
 
 
 @scenario("S34", legacy_fails=True)
-def refuses_a_bundle_that_is_not_complete(world: World) -> None:
+def refuses_a_bundle_that_is_not_complete(world: VmFactory) -> None:
     """A file that is missing, and one that is no file."""
     for kind in ("missing", "folder"):
         with world.vm() as lab:
@@ -79,7 +79,7 @@ def refuses_a_bundle_that_is_not_complete(world: World) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(world: World, options: str, at: str = "") -> Iterator[Lab]:
+def small_disk(world: VmFactory, options: str, at: str = "") -> Iterator[FolderVm]:
     """Give a router on a file system of its own (or with one at a folder) with these limits."""
     folder = world.stage.folder / "small"
     with world.vm() as origin:
@@ -91,7 +91,7 @@ def small_disk(world: World, options: str, at: str = "") -> Iterator[Lab]:
             # As on a VM, /run is a file system of its own.
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "run"], check=True)
             subprocess.run(["cp", "-a", "--", f"{origin.root}/run/.", folder / "run"], check=True)
-            yield Lab(folder, "router")
+            yield FolderVm(folder, "router")
         finally:
             subprocess.run(["umount", folder / "run"], check=False)
             subprocess.run(["umount", target], check=True)
@@ -99,7 +99,7 @@ def small_disk(world: World, options: str, at: str = "") -> Iterator[Lab]:
 
 
 @scenario("S05", legacy_fails=True)
-def refuses_a_disk_that_is_too_full(world: World) -> None:
+def refuses_a_disk_that_is_too_full(world: VmFactory) -> None:
     with small_disk(world, "size=8m") as lab:
         lab.land(world.new())
         _fill(lab.root / "var/filler", keep=64 * 1024)
@@ -108,7 +108,7 @@ def refuses_a_disk_that_is_too_full(world: World) -> None:
 
 
 @scenario("S05", legacy_fails=True)
-def refuses_a_disk_without_inodes(world: World) -> None:
+def refuses_a_disk_without_inodes(world: VmFactory) -> None:
     with small_disk(world, "size=16m") as lab:
         lab.land(world.new())
         used = int(
@@ -125,7 +125,7 @@ def refuses_a_disk_without_inodes(world: World) -> None:
 
 
 @scenario("S05")
-def checks_every_file_system_that_it_writes(world: World) -> None:
+def checks_every_file_system_that_it_writes(world: VmFactory) -> None:
     with small_disk(world, "size=1200k", at="var") as lab:
         lab.land(world.new())
         with expect_refused(lab, "file system /var has") as check:
@@ -133,7 +133,7 @@ def checks_every_file_system_that_it_writes(world: World) -> None:
 
 
 @scenario("S05")
-def patches_across_two_file_systems(world: World) -> None:
+def patches_across_two_file_systems(world: VmFactory) -> None:
     with small_disk(world, "size=32m", at="var") as lab:
         expect_patched(lab.patch(world.new()), world.new(), lab)
     with small_disk(world, "size=32m", at="var") as lab:
@@ -156,7 +156,7 @@ def _key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP384R1())
 
 
-def _trust(key: ec.EllipticCurvePrivateKey) -> Callable[[Lab], None]:
+def _trust(key: ec.EllipticCurvePrivateKey) -> Callable[[FolderVm], None]:
     kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     return _put("etc/cloudstack/livepatch-trust.pem", key.public_key().public_bytes(*kind).decode())
 
@@ -169,19 +169,19 @@ def signed(content: bundles.Content, key: ec.EllipticCurvePrivateKey) -> bundles
 
 
 @scenario("S27", legacy_fails=True)
-def refuses_an_unsigned_bundle_where_a_trust_key_is_installed(world: World) -> None:
+def refuses_an_unsigned_bundle_where_a_trust_key_is_installed(world: VmFactory) -> None:
     _refuses(world, "the manifest is unsigned", world.new(), _trust(_key()))
 
 
 @scenario("S27", legacy_fails=True)
-def refuses_a_bundle_of_another_signer(world: World) -> None:
+def refuses_a_bundle_of_another_signer(world: VmFactory) -> None:
     _refuses(
         world, "was not made with the key", world.dress(signed(bundles.new_content(), _key())), _trust(_key())
     )
 
 
 @scenario("S27")
-def takes_a_bundle_of_the_right_signer(world: World) -> None:
+def takes_a_bundle_of_the_right_signer(world: VmFactory) -> None:
     key = _key()
     bundle = signed(bundles.new_content(), key)
     with world.vm() as lab:
@@ -190,7 +190,7 @@ def takes_a_bundle_of_the_right_signer(world: World) -> None:
 
 
 @scenario("S27", legacy_fails=True)
-def refuses_a_path_outside_the_payload(world: World) -> None:
+def refuses_a_path_outside_the_payload(world: VmFactory) -> None:
     for path in ("usr/bin/evil", "root/.ssh/authorized_keys", "etc/shadow", "var/cache/cloud/enabled_svcs"):
         content = bundles.new_content()
         content = replace(content, scripts=content.scripts | {path: (b"evil\n", 0o755)})
@@ -202,13 +202,13 @@ def refuses_a_path_outside_the_payload(world: World) -> None:
 
 
 @scenario("S27", legacy_fails=True)
-def refuses_a_member_that_the_manifest_does_not_name(world: World) -> None:
+def refuses_a_member_that_the_manifest_does_not_name(world: VmFactory) -> None:
     content = replace(bundles.new_content(), extra=("opt/cloud/bin/stowaway",))
     _refuses(world, "which the manifest does not name", world.make(content))
 
 
 @scenario("S27", legacy_fails=True)
-def refuses_an_older_release_unless_asked(world: World) -> None:
+def refuses_an_older_release_unless_asked(world: VmFactory) -> None:
     older = world.make(replace(bundles.new_content(), version="4.20.2.0", release="4.20"))
     _refuses(world, "older than the installed one", older)
     with world.vm() as lab:
@@ -216,27 +216,27 @@ def refuses_an_older_release_unless_asked(world: World) -> None:
 
 
 @scenario("S38", legacy_fails=True)
-def refuses_another_architecture(world: World) -> None:
+def refuses_another_architecture(world: VmFactory) -> None:
     _refuses(
         world, "the bundle is for arm64", world.make(replace(bundles.new_content(), architecture="arm64"))
     )
 
 
 @scenario("S21", legacy_fails=True)
-def refuses_a_template_that_is_too_old(world: World) -> None:
+def refuses_a_template_that_is_too_old(world: VmFactory) -> None:
     content = replace(bundles.new_content(), minimum_template="4.20")
     release = _put("etc/cloudstack-release", "Cloudstack Release 4.15.1 Wed May 14 2025\n")
     _refuses(world, "template 4.15.1 is older than 4.20", world.make(content), release)
 
 
 @scenario("S29", legacy_fails=True)
-def refuses_without_the_list_of_services(world: World) -> None:
+def refuses_without_the_list_of_services(world: VmFactory) -> None:
     _refuses(world, "enabled_svcs is missing", world.new(), _remove("var/cache/cloud/enabled_svcs"))
     _refuses(world, "names no service", world.new(), _put("var/cache/cloud/enabled_svcs", "\n"))
 
 
 @scenario("S41", legacy_fails=True)
-def refuses_an_unknown_type_of_vm(world: World) -> None:
+def refuses_an_unknown_type_of_vm(world: VmFactory) -> None:
     for text, reason in (
         ("template=domP type=toaster name=x\n", "the VM type toaster is unknown"),
         ("template=domP name=x\n", "names no type"),
@@ -248,12 +248,12 @@ def refuses_an_unknown_type_of_vm(world: World) -> None:
 
 
 @scenario("S41", legacy_fails=True)
-def refuses_a_vm_that_still_boots(world: World) -> None:
+def refuses_a_vm_that_still_boots(world: VmFactory) -> None:
     _refuses(world, "boot of this VM has not finished", world.new(), _remove("var/cache/cloud/boot_up_done"))
 
 
 @scenario("S35", legacy_fails=True)
-def refuses_without_memory(world: World) -> None:
+def refuses_without_memory(world: VmFactory) -> None:
     with world.vm() as lab:
         lab.land(world.new())
         (lab.root / "run/lab/meminfo").write_text("MemTotal: 262144 kB\nMemAvailable: 4096 kB\n")
@@ -265,11 +265,11 @@ def refuses_without_memory(world: World) -> None:
 
 
 @scenario("S42", legacy_fails=True)
-def refuses_changed_files_when_asked_to_be_strict(world: World) -> None:
+def refuses_changed_files_when_asked_to_be_strict(world: VmFactory) -> None:
     _refuses_strictly(world, "/etc/cron.hourly/watch was changed on this VM")
 
 
-def _refuses_strictly(world: World, reason: str) -> None:
+def _refuses_strictly(world: VmFactory, reason: str) -> None:
     with world.vm() as lab:
         (lab.root / "etc/cron.hourly/watch").write_text("the operator's\n")
         with expect_refused(lab, reason) as check:
@@ -277,7 +277,7 @@ def _refuses_strictly(world: World, reason: str) -> None:
 
 
 @scenario("S42", legacy_fails=True)
-def refuses_changed_agent_files_when_asked_to_be_strict(world: World) -> None:
+def refuses_changed_agent_files_when_asked_to_be_strict(world: VmFactory) -> None:
     """They are found only while the new folder is staged; nothing of the live system has changed by then."""
     with world.vm("consoleproxy") as lab:
         (lab.root / "usr/local/cloud/systemvm/conf/log4j-cloud.xml").write_text("the operator's\n")

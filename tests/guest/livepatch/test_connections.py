@@ -11,8 +11,8 @@ import pytest
 
 from harness.host import wait
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab
-from tests.guest.livepatch.world import World
+from tests.guest.livepatch.folder_vm import FolderVm
+from tests.guest.livepatch.vm_factory import VmFactory
 
 CONFIGURATION = """defaults
     mode http
@@ -48,7 +48,7 @@ def _ask_until(end: threading.Event, port: int, tally: Tally) -> None:
             tally.failed += 1
 
 
-def _give_haproxy(lab: Lab) -> int:
+def _give_haproxy(lab: FolderVm) -> int:
     """Let the unit of haproxy run the real one, on a free port of the loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -60,7 +60,7 @@ def _give_haproxy(lab: Lab) -> int:
     return port
 
 
-def _patch_under_load(lab: Lab, bundle: bundles.Bundle) -> Tally:
+def _patch_under_load(lab: FolderVm, bundle: bundles.Bundle) -> Tally:
     port = _give_haproxy(lab)
     lab.land(bundle)
     process = lab.start(
@@ -104,5 +104,5 @@ def test_only_a_restart_refuses_connections(stage, record_property, restart):
 def test_the_rival_does_not_even_renew_the_balancer(stage):
     """An internal load balancer is none of the types that it restarts."""
     with stage.clone("ilbvm") as lab:
-        _patch_under_load(lab, World(stage, "legacy").new())
+        _patch_under_load(lab, VmFactory(stage, "legacy").new())
         assert "reload" not in " ".join(lab.systemctl_log())

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.guest.livepatch import walk
-from tests.guest.livepatch.lab import JOURNAL
+from tests.guest.livepatch.folder_vm import JOURNAL
 
 CHUNKS = 4
 SAMPLE = 8  # a chunk

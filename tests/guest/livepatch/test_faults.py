@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.livepatch import walk
-from tests.guest.livepatch.lab import Lab, Run, differences
+from tests.guest.livepatch.folder_vm import FolderVm, ScriptRun, differences
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
@@ -30,7 +30,7 @@ def injector(tmp_path_factory) -> Path:
     return program
 
 
-def _inject(lab: Lab, injector: Path, fault: str, number: int) -> tuple[Run, int]:
+def _inject(lab: FolderVm, injector: Path, fault: str, number: int) -> tuple[ScriptRun, int]:
     """Run the landed script with one fault; returns the run and how many calls could have failed."""
     error, mode = FAULTS[fault]
     shutil.copy(injector, lab.root / "run/lab/inject")
@@ -38,10 +38,10 @@ def _inject(lab: Lab, injector: Path, fault: str, number: int) -> tuple[Run, int
     process = lab.start("-c", command)
     stdout, stderr = process.communicate(timeout=120)
     count = int(lab.read("run/lab/count"))
-    return Run(process.returncode, stdout.decode(), stderr.decode()), count
+    return ScriptRun(process.returncode, stdout.decode(), stderr.decode()), count
 
 
-def _check(stage: walk.Stage, lab: Lab, run: Run, what: str) -> None:
+def _check(stage: walk.Stage, lab: FolderVm, run: ScriptRun, what: str) -> None:
     """The answer is true, and what follows converges."""
     if run.status not in (0, 1):
         raise walk.Mixed(f"{what}: {run}")
@@ -154,7 +154,7 @@ def test_random_interrupts_end_old_or_new(stage, tally, request, record_property
     assert not mixed, "\n".join(mixed)
 
 
-def _interrupt(lab: Lab, how: signal.Signals, after: float) -> Run | None:
+def _interrupt(lab: FolderVm, how: signal.Signals, after: float) -> ScriptRun | None:
     """Interrupt a run; returns None when it was killed together with everything that it had started."""
     command = f"bash {SCRIPT} & front=$!; echo $front >/run/lab/front; wait $front; exit $?"
     process = lab.start("-c", command)
@@ -168,7 +168,7 @@ def _interrupt(lab: Lab, how: signal.Signals, after: float) -> Run | None:
         for pid in _workers(process.pid):
             os.kill(pid, how)
     stdout, stderr = process.communicate(timeout=120)
-    return Run(process.returncode, stdout.decode(), stderr.decode())
+    return ScriptRun(process.returncode, stdout.decode(), stderr.decode())
 
 
 def _workers(top: int) -> list[int]:

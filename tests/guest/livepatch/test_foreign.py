@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.livepatch import bundles, plays_refusals
-from tests.guest.livepatch.lab import AGENT, JOURNAL, LANDING, differences
+from tests.guest.livepatch.folder_vm import AGENT, JOURNAL, LANDING, differences
 
 SETUP = Path(__file__).resolve().parents[3] / "systemvm/debian/opt/cloud/bin/setup"
 ARCHIVES = LANDING[:2]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import differences
+from tests.guest.livepatch.folder_vm import differences
 from tests.guest.livepatch.test_ways_out import hook
 
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"

@@ -10,7 +10,7 @@ import pytest
 
 from bundle.build import BuildOptions, build
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab, differences
+from tests.guest.livepatch.folder_vm import FolderVm, differences
 from tests.guest.livepatch.walk import TYPES
 
 
@@ -40,7 +40,7 @@ def pair(tmp_path_factory) -> Pair:
     return Pair(_built(folder, "4.21"), _built(folder, "4.22"))
 
 
-def _install(lab: Lab, bundle: bundles.Bundle) -> None:
+def _install(lab: FolderVm, bundle: bundles.Bundle) -> None:
     """Make the lab's VM one that was booted with this bundle and never patched."""
     cache = lab.root / "var/cache/cloud"
     (lab.root / "usr/share/cloud/cloud-scripts.tgz").write_bytes(bundle.scripts)
@@ -68,7 +68,7 @@ def test_goes_from_one_release_to_the_next(stage, pair, type_):
         assert not differences(before, lab.state(times=False))
 
 
-def _folder_modes(lab: Lab) -> dict[str, int]:
+def _folder_modes(lab: FolderVm) -> dict[str, int]:
     """Return the modes of the folders that a patch may touch, by path."""
     tops = [
         lab.root / top for top in ("etc", "opt", "root", "usr/local", "usr/share/cloud", "var/cache/cloud")

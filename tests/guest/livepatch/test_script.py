@@ -12,7 +12,7 @@ from bundle.catalogue import load
 from bundle.errors import UsageError
 from bundle.seal.script import ScriptSpec, render
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import OTHER_BASH
+from tests.guest.livepatch.folder_vm import OTHER_BASH
 
 # Words that change something outside of the script's own process.
 MUTATING = re.compile(

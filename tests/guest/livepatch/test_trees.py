@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab
+from tests.guest.livepatch.folder_vm import FolderVm
 
 CHUNKS = 8
 ALL, SAMPLE = 1000, 120  # trees with --full, and without
@@ -134,7 +134,7 @@ def test_any_tree_goes_through_patch_and_rollback(stage, tally, request, chunk):
     tally("generated trees", count)
 
 
-def _rolls_back(lab: Lab, content: bundles.Content) -> None:
+def _rolls_back(lab: FolderVm, content: bundles.Content) -> None:
     before = lab.state()
     run = lab.patch(bundles.make(content))
     assert run.status == 1 and "rolled back" in run.output, (
@@ -149,7 +149,7 @@ def _rolls_back(lab: Lab, content: bundles.Content) -> None:
     }
 
 
-def _patches(lab: Lab, content: bundles.Content) -> None:
+def _patches(lab: FolderVm, content: bundles.Content) -> None:
     run = lab.patch(bundles.make(content))
     assert run.status == 0, (run, lab.read("var/log/livepatchsystemvm.log")[-2000:])
     for path, (data, mode) in content.scripts.items():

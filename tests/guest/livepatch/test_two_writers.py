@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.livepatch import bundles, walk
-from tests.guest.livepatch.lab import JOURNAL
+from tests.guest.livepatch.folder_vm import JOURNAL
 
 PAYLOAD = Path(__file__).resolve().parents[3] / "systemvm/debian/opt/cloud/bin/cloudrules"
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"

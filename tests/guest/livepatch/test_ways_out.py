@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import JOURNAL, differences
+from tests.guest.livepatch.folder_vm import JOURNAL, differences
 
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
 ATTEMPT = f"{JOURNAL}/attempt"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import Lab, Run, State, differences
+from tests.guest.livepatch.folder_vm import FolderVm, ScriptRun, State, differences
 
 TYPES = ("router", "secstorage", "consoleproxy", "ilbvm")
 Story = Literal["patch", "rollback", "recovery"]
@@ -47,7 +47,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
-        self.origin: dict[str, Lab] = {}
+        self.origin: dict[str, FolderVm] = {}
         self.old: dict[str, State] = {}
         self.new: dict[str, State] = {}
 
@@ -57,7 +57,7 @@ class Stage:
             return
         root = self.folder / type_
         root.mkdir()
-        self.origin[type_] = Lab(root, type_).build()
+        self.origin[type_] = FolderVm(root, type_).build()
         self.old[type_] = self.origin[type_].state()
         with self.clone(type_) as lab:
             run = lab.patch(bundles.new())
@@ -80,9 +80,9 @@ class Stage:
 class Clone:
     """A VM that is removed after use."""
 
-    lab: Lab
+    lab: FolderVm
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> FolderVm:
         return self.lab
 
     def __exit__(self, *_: object) -> None:
@@ -131,7 +131,7 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
             yield Case(type_, story, number, cut, base)
 
 
-def judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
+def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
 
     Raises:
@@ -156,13 +156,13 @@ def judge(lab: Lab, stage: Stage, what: str, *, services: bool) -> str:
     return verdict
 
 
-def log_of(lab: Lab) -> str:
+def log_of(lab: FolderVm) -> str:
     """Return the end of the log of a VM, in one line."""
     log = lab.root / "var/log/livepatchsystemvm.log"
     return " | ".join(log.read_text().splitlines()[-8:]) if log.exists() else "no log"
 
 
-def _stop(lab: Lab, story: Story, point: int) -> Run:
+def _stop(lab: FolderVm, story: Story, point: int) -> ScriptRun:
     run = lab.patch(BUNDLE[story](), LIVEPATCH_CRASH_AT=str(point))
     if run.status != 1 or "version:" in run.output:
         raise Mixed(f"stopped at point {point} of {story}, yet it ended with {run}")
@@ -203,12 +203,12 @@ def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
         return verdict
 
 
-def _needs_unit(lab: Lab) -> bool:
+def _needs_unit(lab: FolderVm) -> bool:
     phase = lab.root / "var/lib/cloud-livepatch/attempt/phase"
     return phase.exists() and phase.read_text() in ("restart\n", "commit\n")
 
 
-def converge(lab: Lab, stage: Stage, what: str, *, second: bool) -> None:
+def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool) -> None:
     """Patch a VM with the healthy bundle, once or twice: it is new, and stays as it is.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of rules; ``lab.py`` tells what they are made of."""
+"""Fixtures of the tests of rules; ``testbed.py`` tells what they are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.guest.rules.bags import balancer, firewall_rule, forward_rule, public_ip
-from tests.guest.rules.lab import Lab, eventually, fetch, laboratory
+from tests.guest.rules.testbed import RouterTestbed, eventually, fetch, laboratory
 from tests.guest.rules.tiers import PUBLIC_MAC, VPC
 
 
@@ -37,14 +37,14 @@ def wait():
 
 
 @pytest.fixture
-def bare_lab() -> Iterator[Lab]:
+def bare_lab() -> Iterator[RouterTestbed]:
     """A router that has not been booted."""
     with laboratory() as lab:
         yield lab
 
 
 @pytest.fixture
-def lab(bare_lab: Lab) -> Lab:
+def lab(bare_lab: RouterTestbed) -> RouterTestbed:
     """A router of type ``router``, booted."""
     bare_lab.boot()
     return bare_lab

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.guest.rules.lab import HERE, PAYLOAD, Lab, connect, space
+from tests.guest.rules.testbed import HERE, PAYLOAD, RouterTestbed, connect, space
 
 COMMON = "template=domP name=x-1-VM authorized_key=c3NoLXJzYSBBQUFBIHRlc3Q="
 DNS = "dns1=192.0.2.53"
@@ -63,7 +63,7 @@ def machine():
         router.run("ln", "-s", "/dev/null", f"{folder}/nfs-common.service")
         router.write("/etc/cloudstack-release", RELEASE)
         router.sh("rm -rf /etc/ssh/ssh_host_* /usr/local/cloud /usr/share/cloud")
-        yield Lab(stack, router, around, around, around)
+        yield RouterTestbed(stack, router, around, around, around)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.guest.rules.lab import HERE
+from tests.guest.rules.testbed import HERE
 from tests.unit.payload.corpus import MESSAGES
 
 OF_A_VPC = (

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from tests.guest.rules.lab import HERE, ROUTER, eventually, fetch, laboratory
 from tests.guest.rules.test_traffic import VM1, ask_for_address, entry, open_egress
 from tests.guest.rules.test_types import SHARED
+from tests.guest.rules.testbed import HERE, ROUTER, eventually, fetch, laboratory
 from tests.guest.rules.tiers import acl, add_tier, allow, tier, tier_mac, vm_in
 
 SECOND = "02:00:26:c3:00:03"

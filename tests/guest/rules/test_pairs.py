@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.guest.rules.bags import balancer, firewall_rule, forward_rule, public_ip
-from tests.guest.rules.lab import Lab, Space, eventually, fetch
 from tests.guest.rules.test_field import REMOTE, SITE, with_vpn_programs
 from tests.guest.rules.test_traffic import EGRESS_ALLOWED, seen_from_outside
+from tests.guest.rules.testbed import RouterTestbed, Space, eventually, fetch
 from tests.guest.rules.tiers import GATEWAY_MAC, acl, allow, tier, tier_mac, vm_in
 
 VM, SECOND = "02:00:26:c3:00:02", "02:00:26:c3:00:03"
@@ -25,7 +25,7 @@ VM, SECOND = "02:00:26:c3:00:02", "02:00:26:c3:00:03"
 class Scene(NamedTuple):
     """A router, a machine of its own with a page on port 80, and a client beside that."""
 
-    lab: Lab
+    lab: RouterTestbed
     vm: Space
     client: Space
 

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.guest.rules.lab import HERE, PAYLOAD, ROUTER, Lab, connect, eventually, fetch, space
+from tests.guest.rules.testbed import HERE, PAYLOAD, ROUTER, RouterTestbed, connect, eventually, fetch, space
 
 VM = "02:00:26:c3:00:02"
 SHARED = {
@@ -30,7 +30,7 @@ def member(stack, lan, wan, number, state):
         f"ip address add 169.254.12.3{number}/16 dev eth1; ip link set eth1 up;"
         "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind"
     )
-    lab = Lab(stack, router, lan, wan, host)
+    lab = RouterTestbed(stack, router, lan, wan, host)
     own = {"name": f"r-{number}-VM", "eth0ip": f"10.1.1.1{number}", "eth1ip": f"169.254.12.3{number}"}
     parameters = {**ROUTER, **SHARED, **own, "redundant_state": state}
     lab.send("cmdline", name="cmd_line.json", cmd_line=parameters)

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.guest.rules.lab import eventually
 from tests.guest.rules.test_traffic import VM1
+from tests.guest.rules.testbed import eventually
 
 SECOND = "02:00:26:c3:00:03"
 

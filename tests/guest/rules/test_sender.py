@@ -17,7 +17,7 @@ from harness import network
 from harness.network import Orders, Plug
 from harness.network.model import DeclaredNic
 from harness.vm.around import around
-from tests.guest.rules.lab import Lab, fetch, laboratory
+from tests.guest.rules.testbed import RouterTestbed, fetch, laboratory
 
 SHIPPED = sorted(file.name[:-5] for file in (files("harness.network") / "shipped").iterdir())
 # What a template without strongSwan or frr refuses by name.
@@ -29,7 +29,7 @@ STATE = "iptables-save | grep -v '^#' | sed 's/ *\\[.*//'; ip -o -4 address show
 class Inside:
     """The router of a laboratory, as the sender sees a guest."""
 
-    lab: Lab
+    lab: RouterTestbed
     name: str = "laboratory"
 
     def run(self, command, *, deadline=60.0, stdin=b"", check=True):
@@ -44,7 +44,7 @@ class Inside:
 
 
 @contextmanager
-def started(name: str) -> Iterator[tuple[Lab, Orders]]:
+def started(name: str) -> Iterator[tuple[RouterTestbed, Orders]]:
     """Boot the router of a shipped network and send it all that a starting one is sent."""
     declared = network.load(name)
     plan = around(declared)

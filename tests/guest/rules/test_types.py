@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.guest.rules.lab import laboratory
+from tests.guest.rules.testbed import laboratory
 
 SHARED = {
     "type": "dhcpsrvr",

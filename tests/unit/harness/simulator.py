@@ -51,7 +51,7 @@ from typing import Any
 from bundle.errors import InfrastructureError
 from harness.kvmagent.patch import BundleFiles
 from harness.management import Inventory, ManagementServer, Vm
-from harness.management.health import Role
+from harness.management.health import RedundancyRole
 
 OLD = "1" * 32
 NEW = "2" * 128
@@ -77,7 +77,7 @@ class Vrrp:
     split: bool = False
     lost: bool = False
 
-    def role(self, name: str) -> Role:
+    def role(self, name: str) -> RedundancyRole:
         """Return what a member believes of itself."""
         if self.lost:
             return "FAULT"

@@ -13,8 +13,8 @@ import pytest
 from bundle import catalogue
 from bundle.errors import CheckFailed, UsageError
 from bundle.inspect.contents import parse_packages, take
-from bundle.inspect.diff import Difference, compare
-from bundle.inspect.impact import EFFECTS, Script, affected, renewals
+from bundle.inspect.diff import BundleDifference, compare
+from bundle.inspect.impact import EFFECTS, PatchScript, affected, renewals
 from bundle.inspect.readers import types_of
 from bundle.seal.ecdsa import generate
 from bundle.seal.manifest import load
@@ -25,10 +25,10 @@ Make = Callable[..., Path]
 
 
 @pytest.fixture
-def differ(source: Path, bundle_dir: Path, make: Make, tmp_path: Path) -> Callable[..., Difference]:
+def differ(source: Path, bundle_dir: Path, make: Make, tmp_path: Path) -> Callable[..., BundleDifference]:
     """Return a function that changes files of the source and compares the two bundles."""
 
-    def run(changes: dict[str, bytes | None], **options: object) -> Difference:
+    def run(changes: dict[str, bytes | None], **options: object) -> BundleDifference:
         for name, data in changes.items():
             path = source / "systemvm" / name
             if data is None:
@@ -42,11 +42,11 @@ def differ(source: Path, bundle_dir: Path, make: Make, tmp_path: Path) -> Callab
     return run
 
 
-def readers(found: Difference) -> dict[str, str]:
+def readers(found: BundleDifference) -> dict[str, str]:
     return {row.reader: row.effect for row in found.readers}
 
 
-def renewed(found: Difference) -> dict[str, str]:
+def renewed(found: BundleDifference) -> dict[str, str]:
     return {row.service: row.effect for row in found.renewals}
 
 
@@ -56,7 +56,7 @@ def test_nothing_differs_from_itself(bundle_dir: Path) -> None:
     assert found.readers == ()
 
 
-def test_added_removed_changed_and_modes_are_told_apart(differ: Callable[..., Difference]) -> None:
+def test_added_removed_changed_and_modes_are_told_apart(differ: Callable[..., BundleDifference]) -> None:
     found = differ(
         {
             "debian/etc/new.conf": b"new\n",
@@ -86,7 +86,7 @@ GRACEFUL = {
 ALWAYS = dict.fromkeys(GRACEFUL, "restart") | {"keepalived": "failover"}
 
 
-def test_what_the_script_renews_in_any_case_is_said_first(differ: Callable[..., Difference]) -> None:
+def test_what_the_script_renews_in_any_case_is_said_first(differ: Callable[..., BundleDifference]) -> None:
     found = differ({"debian/opt/cloud/bin/update_config.py": b"#!/usr/bin/python3\n"}, script=None)
     assert renewed(found) == GRACEFUL
     assert readers(found) == {"rules": "later"}
@@ -95,13 +95,13 @@ def test_what_the_script_renews_in_any_case_is_said_first(differ: Callable[..., 
     assert found.downtime_class == "restart"
 
 
-def test_a_script_that_always_restarts_costs_a_failover(differ: Callable[..., Difference]) -> None:
+def test_a_script_that_always_restarts_costs_a_failover(differ: Callable[..., BundleDifference]) -> None:
     found = differ({}, script=None, restart="always")
     assert renewed(found) == ALWAYS
     assert (found.downtime["ilbvm"], found.downtime["router"]) == ("restart", "failover")
 
 
-def test_a_foreign_script_is_taken_to_restart_everything(differ: Callable[..., Difference]) -> None:
+def test_a_foreign_script_is_taken_to_restart_everything(differ: Callable[..., BundleDifference]) -> None:
     found = differ({"debian/etc/haproxy/conf.d/00-cloud.cfg": b"global\n"})
     assert renewed(found) == ALWAYS
     assert readers(found) == {"haproxy": "restart"}
@@ -109,7 +109,7 @@ def test_a_foreign_script_is_taken_to_restart_everything(differ: Callable[..., D
 
 
 def test_cloudstacks_own_script_leaves_three_types_as_they_are() -> None:
-    rows = renewals(Script("upstream"), [], catalogue.load())
+    rows = renewals(PatchScript("upstream"), [], catalogue.load())
     types = {name for row in rows for name in row.types}
     assert types == {"router", "vpcrouter", "secstorage", "consoleproxy"}
     found, _ = affected([("cloud-scripts.tgz", "etc/haproxy/x.cfg")], rows, catalogue.load())
@@ -122,17 +122,17 @@ def test_only_readers_of_changed_files_are_renewed_under_the_policy_changed() ->
         ("cloud-scripts.tgz", "etc/haproxy/conf.d/x.cfg"),
         ("cloud-scripts.tgz", "opt/cloud/bin/merge.py"),
     ]
-    rows = renewals(Script("ours", policy="changed"), changed, catalogue.load())
+    rows = renewals(PatchScript("ours", policy="changed"), changed, catalogue.load())
     assert [(row.service, row.effect) for row in rows] == [("haproxy", "reload")]
-    assert renewals(Script("ours", policy="changed"), changed[1:], catalogue.load()) == ()
-    agent = renewals(Script("ours", policy="changed"), [("agent.zip", "run.sh")], catalogue.load())
+    assert renewals(PatchScript("ours", policy="changed"), changed[1:], catalogue.load()) == ()
+    agent = renewals(PatchScript("ours", policy="changed"), [("agent.zip", "run.sh")], catalogue.load())
     assert [(row.service, row.types) for row in agent] == [("cloud", ("secstorage", "consoleproxy"))]
 
 
 @pytest.mark.parametrize("path", ["haproxy.service", "haproxy.service.d/cloud.conf"])
 def test_a_changed_unit_takes_effect_by_a_restart_only(path: str) -> None:
     changed = [("cloud-scripts.tgz", f"etc/systemd/system/{path}")]
-    rows = renewals(Script("ours", policy="graceful"), changed, catalogue.load())
+    rows = renewals(PatchScript("ours", policy="graceful"), changed, catalogue.load())
     assert {row.service: row.effect for row in rows}["haproxy"] == "restart"
 
 
@@ -144,7 +144,7 @@ def test_the_services_that_are_reloaded_are_those_of_the_script(
     assert "|".join(reloaded(catalogue.load().service_rows)) in named
 
 
-def test_haproxy_is_affected_by_its_configuration(differ: Callable[..., Difference]) -> None:
+def test_haproxy_is_affected_by_its_configuration(differ: Callable[..., BundleDifference]) -> None:
     found = differ({"debian/etc/haproxy/conf.d/00-cloud.cfg": b"global\n"}, script=None)
     assert [(row.reader, row.when, row.why) for row in found.readers] == [
         ("haproxy", "at its reload", ("etc/haproxy/conf.d/00-cloud.cfg",))
@@ -153,7 +153,7 @@ def test_haproxy_is_affected_by_its_configuration(differ: Callable[..., Differen
 
 
 def test_live_configuration_is_kept_by_our_script_and_counts_for_nobody(
-    differ: Callable[..., Difference],
+    differ: Callable[..., BundleDifference],
 ) -> None:
     found = differ({"debian/etc/haproxy/haproxy.cfg": b"x\n", "debian/etc/other.conf": b"y\n"}, script=None)
     assert (found.live, found.live_kept) == (("etc/haproxy/haproxy.cfg",), True)
@@ -161,14 +161,14 @@ def test_live_configuration_is_kept_by_our_script_and_counts_for_nobody(
     assert found.no_reader == ("etc/other.conf",)
 
 
-def test_live_configuration_is_reset_by_other_scripts(differ: Callable[..., Difference]) -> None:
+def test_live_configuration_is_reset_by_other_scripts(differ: Callable[..., BundleDifference]) -> None:
     found = differ({"debian/etc/haproxy/haproxy.cfg": b"x\n"})
     assert (found.live, found.live_kept) == (("etc/haproxy/haproxy.cfg",), False)
     assert readers(found) == {"haproxy": "restart"}
 
 
 def test_the_agent_restarts_the_cloud_service_of_system_vms_that_run_it(
-    differ: Callable[..., Difference],
+    differ: Callable[..., BundleDifference],
 ) -> None:
     found = differ({"agent/run.sh": b"#!/bin/bash\n:\n"}, script=None)
     assert [(row.reader, row.types) for row in found.readers] == [("cloud", ("secstorage", "consoleproxy"))]
@@ -209,7 +209,7 @@ def test_unrelated_scripts_and_a_signature_are_differences(
     assert load(signed / "manifest.json").content_digest == load(bundle_dir / "manifest.json").content_digest
 
 
-def test_packages_that_would_be_installed_are_named(differ: Callable[..., Difference]) -> None:
+def test_packages_that_would_be_installed_are_named(differ: Callable[..., BundleDifference]) -> None:
     ini = b"[one]\ndebian_os = 11\npackage_name = python3-netaddr\nfile_name = python3-netaddr_0.7.19-5_all.deb\n"
     found = differ({"agent/packages/packages.ini": ini})
     assert found.packages == (("python3-netaddr", "11", "python3-netaddr_0.7.19-5_all.deb"),)
@@ -295,7 +295,7 @@ def test_the_verdict_about_the_way_back_is_the_one_about_the_base_image(
     ],
 )
 def test_every_kind_of_file_has_its_reader(path: str, reader: str, when: str, types: str) -> None:
-    rows = renewals(Script("ours", policy="graceful"), [], catalogue.load())
+    rows = renewals(PatchScript("ours", policy="graceful"), [], catalogue.load())
     found, strangers = affected([("cloud-scripts.tgz", path)], rows, catalogue.load())
     assert [(row.reader, row.when) for row in found] == [(reader, when)]
     assert not types or found[0].types == tuple(types.split())

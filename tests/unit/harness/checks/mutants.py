@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.site.link import AgentLink
-from harness.traffic.record import Budget
+from harness.site.vm_agent_link import VmAgentLink
+from harness.traffic.measurement import Budget
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_answer,
@@ -19,40 +19,40 @@ from tests.unit.harness.checks.mutate import (
     set_kernel,
     stop_listening,
 )
-from tests.unit.harness.world import (
+from tests.unit.harness.simulated_patch import (
     IPTABLES,
     NEW_SIGNATURE,
     SERVERS,
     STAT,
     UNIX,
     Program,
+    SimulatedPatch,
     Unit,
-    World,
     haproxy,
     pem,
 )
 
 
-def _old_haproxy(made: World) -> None:
+def _old_haproxy(made: SimulatedPatch) -> None:
     for moment in (made.patched, made.after):
         moment.units["haproxy.service"] = Unit("haproxy.service", 100, 1000, ((101, 1001),))
         moment.listeners[0] = ("tcp", "192.0.2.20:80", "haproxy", 101)
 
 
-def _old_worker_listens(made: World) -> None:
+def _old_worker_listens(made: SimulatedPatch) -> None:
     for moment in (made.patched, made.after):
         moment.listeners.append(("tcp", "192.0.2.20:8080", "haproxy", 101))
         made.before.listeners.append(("tcp", "192.0.2.20:8080", "haproxy", 101))
 
 
 def _signature(value: str) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         made.patched.signature = made.after.signature = value
 
     return act
 
 
-def _kept(made: World) -> None:
+def _kept(made: SimulatedPatch) -> None:
     made.patched.kept = made.after.kept = "f" * 32
 
 
@@ -446,22 +446,22 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "extra is lost",
     ),
     "loses its agent": (
-        set_field(agent=AgentLink("aa", "", limit=60.0)),
+        set_field(agent=VmAgentLink("aa", "", limit=60.0)),
         "identity.agent-connected",
         "the agent did not come back within 60 s",
     ),
     "gives the agent another certificate": (
-        set_field(agent=AgentLink("aa", "bb")),
+        set_field(agent=VmAgentLink("aa", "bb")),
         "identity.agent-connected",
         "another certificate: aa… before, bb… now",
     ),
     "makes the agent serve something else": (
-        set_field(agent=AgentLink("aa", "aa", "Nfs", "Proxy")),
+        set_field(agent=VmAgentLink("aa", "aa", "Nfs", "Proxy")),
         "identity.agent-connected",
         "the agent served Nfs and serves Proxy",
     ),
     "keeps the agent away": (
-        set_field(agent=AgentLink("aa", "aa", away=61.0)),
+        set_field(agent=VmAgentLink("aa", "aa", away=61.0)),
         "identity.agent-connected",
         "away for 61.0 s, 60 s are allowed",
     ),

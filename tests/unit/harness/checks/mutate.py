@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from tests.unit.harness.world import File, Program, Unit, World
+from tests.unit.harness.simulated_patch import File, Program, SimulatedPatch, Unit
 
-Mutation: TypeAlias = Callable[[World], None]
+Mutation: TypeAlias = Callable[[SimulatedPatch], None]
 
 
 def change_file(path: str, **changes: object) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.files[path] = replace(moment.files.get(path, File()), **changes)
 
@@ -20,7 +20,7 @@ def change_file(path: str, **changes: object) -> Mutation:
 
 
 def drop_file(*paths: str) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             for path in paths:
                 del moment.files[path]
@@ -29,7 +29,7 @@ def drop_file(*paths: str) -> Mutation:
 
 
 def change_unit(name: str, **changes: object) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.units[name] = replace(moment.units.get(name, Unit(name, 900, 5000)), **changes)
 
@@ -37,7 +37,7 @@ def change_unit(name: str, **changes: object) -> Mutation:
 
 
 def change_text(name: str, text: str | None, *moments: str) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in moments or ("patched", "after"):
             getattr(made, moment).texts[name] = text
 
@@ -45,7 +45,7 @@ def change_text(name: str, text: str | None, *moments: str) -> Mutation:
 
 
 def listen(*rows: tuple[str, str, str, int]) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.listeners.extend(rows)
 
@@ -53,7 +53,7 @@ def listen(*rows: tuple[str, str, str, int]) -> Mutation:
 
 
 def stop_listening(program: str) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.listeners[:] = [row for row in moment.listeners if row[2] != program]
 
@@ -63,7 +63,7 @@ def stop_listening(program: str) -> Mutation:
 def set_kernel(**values: str) -> Mutation:
     """Set what stands under ``/proc/sys``; two underscores in a name stand for a slash."""
 
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.sysctls |= {name.replace("__", "/"): value for name, value in values.items()}
 
@@ -71,7 +71,7 @@ def set_kernel(**values: str) -> Mutation:
 
 
 def mount(line: str) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.mounts.append(line)
 
@@ -79,7 +79,7 @@ def mount(line: str) -> Mutation:
 
 
 def run_program(*rows: Program) -> Mutation:
-    def act(made: World) -> None:
+    def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):
             moment.programs.extend(rows)
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.checks import checks
 from tests.unit.harness.checks.mutants import PATCH_MUTANTS, ROLLBACK_MUTANTS
-from tests.unit.harness.world import (
+from tests.unit.harness.simulated_patch import (
     IPTABLES,
     failed_world,
     world,

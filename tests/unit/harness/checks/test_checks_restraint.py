@@ -9,7 +9,7 @@ import pytest
 
 from harness.checks import Outcome, checks, failed, judge, record
 from harness.record.events import Event
-from harness.traffic.record import Budget
+from harness.traffic.measurement import Budget
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_file,
@@ -20,12 +20,12 @@ from tests.unit.harness.checks.mutate import (
     set_field,
     stop_listening,
 )
-from tests.unit.harness.world import (
+from tests.unit.harness.simulated_patch import (
     IPTABLES,
     STAT,
     Moment,
+    SimulatedPatch,
     Unit,
-    World,
     failed_world,
     haproxy,
     pem,
@@ -33,7 +33,7 @@ from tests.unit.harness.world import (
 )
 
 
-def _job_of_cron(made: World) -> None:
+def _job_of_cron(made: SimulatedPatch) -> None:
     """Let cron run before, and a job of it at the moment that is looked at."""
     for moment, workers in ((made.before, ()), (made.patched, ((411, 8000),)), (made.after, ())):
         moment.units["cron.service"] = Unit("cron.service", 410, 910, workers)
@@ -196,7 +196,7 @@ SILENT = {
 }  # fmt: skip
 
 
-def nothing_to_look_at(made: World) -> World:
+def nothing_to_look_at(made: SimulatedPatch) -> SimulatedPatch:
     """Return the world of a VM that answers every question of an observation with nothing."""
     for name in ("before", "patched", "after"):
         setattr(made, name, Moment(signature="", kept="", texts=dict(SILENT)))
@@ -206,7 +206,7 @@ def nothing_to_look_at(made: World) -> World:
 
 
 @pytest.mark.parametrize("make", [world, failed_world])
-def test_a_check_that_has_nothing_to_look_at_does_not_pass(make: Callable[[], World]) -> None:
+def test_a_check_that_has_nothing_to_look_at_does_not_pass(make: Callable[[], SimulatedPatch]) -> None:
     outcomes = judge(nothing_to_look_at(make()).case())
     assert {row.name for row in outcomes if row.verdict == "passed"} == ABOUT_SILENCE
     assert all(row.reason for row in outcomes if row.verdict != "passed")

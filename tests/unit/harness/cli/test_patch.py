@@ -29,7 +29,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     def connect(name: str, host: str, port: int, key: Path) -> SimulatedVm:
         return made.guests[f"r-{host.rpartition('.')[2]}-VM"]
 
-    monkeypatch.setattr("harness.guest.guest.Guest", connect)
+    monkeypatch.setattr("harness.guest.guest.SshGuest", connect)
     return made
 
 
@@ -118,7 +118,7 @@ def test_a_kept_vm_is_found_by_its_name(
         def guest(self) -> SimulatedVm:
             return cloud.guests["r-1-VM"]
 
-    monkeypatch.setattr("harness.kept.record.find", lambda name: Kept())
+    monkeypatch.setattr("harness.kept.listing.find", lambda name: Kept())
     assert "a: patched" in call("patch", "a", "--bundle", "b", "--no-judge").stderr
 
 
@@ -232,7 +232,7 @@ def test_a_hostile_guest_of_ones_own_moves_no_terminal_either(
             return Guest("a", [])
 
     Kept.console_log.write_bytes(EVIL.encode(errors="replace"))
-    monkeypatch.setattr("harness.kept.record.find", lambda _name: Kept())
+    monkeypatch.setattr("harness.kept.listing.find", lambda _name: Kept())
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
     outcome = call("vm", *arguments)
     assert outcome.exception is None

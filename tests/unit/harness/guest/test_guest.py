@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.guest import Guest, UnitFailed
+from harness.guest.guest import SshGuest, UnitFailed
 from harness.host import wait
 from tests.serving import listening
 
 
 @pytest.fixture
-def guest(local_guest, monkeypatch: pytest.MonkeyPatch) -> Guest:
-    made = Guest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
+def guest(local_guest, monkeypatch: pytest.MonkeyPatch) -> SshGuest:
+    made = SshGuest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
     monkeypatch.setattr(made, "run", local_guest.run)
     return made
 
@@ -33,12 +33,12 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_port_that_something_listens_on_is_found(guest: Guest) -> None:
+def test_a_port_that_something_listens_on_is_found(guest: SshGuest) -> None:
     with listening(socket.socket.close) as port:
         guest.wait_for_port(port, deadline=5)
 
 
-def test_a_port_that_nobody_listens_on_is_named_when_the_deadline_is_over(guest: Guest) -> None:
+def test_a_port_that_nobody_listens_on_is_named_when_the_deadline_is_over(guest: SshGuest) -> None:
     with listening(socket.socket.close) as port:
         pass
     with pytest.raises(
@@ -47,7 +47,7 @@ def test_a_port_that_nobody_listens_on_is_named_when_the_deadline_is_over(guest:
         guest.wait_for_port(port, deadline=0.1)
 
 
-def test_a_port_is_looked_for_on_the_address_that_was_named(guest: Guest) -> None:
+def test_a_port_is_looked_for_on_the_address_that_was_named(guest: SshGuest) -> None:
     with (
         listening(socket.socket.close) as port,
         pytest.raises(wait.DeadlineExceeded, match=r"on 127\.0\.0\.2"),
@@ -55,13 +55,13 @@ def test_a_port_is_looked_for_on_the_address_that_was_named(guest: Guest) -> Non
         guest.wait_for_port(port, "127.0.0.2", deadline=0.1)
 
 
-def test_an_active_unit_ends_the_wait(guest: Guest, systemd: Path) -> None:
+def test_an_active_unit_ends_the_wait(guest: SshGuest, systemd: Path) -> None:
     (systemd / "systemctl").write_text("active\n")
     guest.wait_for_unit("haproxy", deadline=1)
     assert (systemd / "systemctl.asked").read_text() == "is-active haproxy\n"
 
 
-def test_a_unit_that_still_starts_is_waited_for_in_vain(guest: Guest, systemd: Path) -> None:
+def test_a_unit_that_still_starts_is_waited_for_in_vain(guest: SshGuest, systemd: Path) -> None:
     (systemd / "systemctl").write_text("activating\n")
     with pytest.raises(wait.DeadlineExceeded, match="r-1-VM: unit haproxy to be active: not within"):
         guest.wait_for_unit("haproxy", deadline=0.1)
@@ -76,7 +76,7 @@ def test_a_unit_that_still_starts_is_waited_for_in_vain(guest: Guest, systemd: P
     ],
 )
 def test_a_failed_unit_ends_the_wait_with_what_it_said_last(
-    guest: Guest, systemd: Path, journal: str, why: str
+    guest: SshGuest, systemd: Path, journal: str, why: str
 ) -> None:
     (systemd / "systemctl").write_text("failed\n")
     (systemd / "journalctl").write_text(journal)

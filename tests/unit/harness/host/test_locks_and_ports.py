@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.host import locks, ports, runs, wait
+from harness.host import locks, ports, runtime, wait
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
 
 
 def test_ports_are_free_distinct_and_given_back(state):
-    taken = ports.Ports()
+    taken = ports.PortReservations()
     numbers = {taken.take() for _ in range(5)}
     assert len(numbers) == 5
     assert {int(path.name) for path in (state / "ports").iterdir()} == numbers
@@ -77,24 +77,24 @@ def test_a_port_that_something_listens_on_is_not_taken_and_leaves_no_file(monkey
         monkeypatch.setattr(ports, "FIRST", busy)
         monkeypatch.setattr(ports, "LAST", busy + 1)
         with pytest.raises(Exception, match=f"no free port from {busy}"):
-            ports.Ports().take()
+            ports.PortReservations().take()
     assert not list((state / "ports").iterdir())
 
 
 def test_a_run_folder_goes_with_its_run_and_stays_when_it_is_kept():
-    with runs.open_run() as gone:
+    with runtime.open_run() as gone:
         assert gone.path.is_dir()
-        assert list(runs.abandoned()) == []
-    with runs.open_run() as stays:
-        runs.keep(stays.path, {"name": "a"})
+        assert list(runtime.abandoned()) == []
+    with runtime.open_run() as stays:
+        runtime.keep(stays.path, {"name": "a"})
     assert not gone.path.exists()
-    assert runs.kept(stays.path)
-    assert list(runs.abandoned()) == []
+    assert runtime.kept(stays.path)
+    assert list(runtime.abandoned()) == []
 
 
 def test_the_folder_of_a_dead_run_is_found_once_it_is_free():
-    (runs.runs_folder() / "abc123").mkdir(parents=True)
-    assert [run.id for run in runs.abandoned()] == ["abc123"]
+    (runtime.runs_folder() / "abc123").mkdir(parents=True)
+    assert [run.id for run in runtime.abandoned()] == ["abc123"]
 
 
 def test_a_deadline_says_what_was_awaited_and_what_was_seen_last():

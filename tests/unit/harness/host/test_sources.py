@@ -8,7 +8,7 @@ import pytest
 from harness.host import sources
 
 ROOT = Path(sources.__file__).parents[2]
-MAKERS = ("harness.lab.golden", "harness.image.building", "harness.image.base")
+MAKERS = ("harness.lab.golden_maker", "harness.image.building", "harness.image.base")
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_each_file_that_takes_part_changes_the_key(tree, maker):
 @pytest.mark.parametrize(
     ("maker", "part"),
     [
-        ("harness.lab.golden", "harness/machine/domain.xml.j2"),
-        ("harness.lab.golden", "harness/vm/boot.py"),
-        ("harness.lab.golden", "harness/vm/tenant/guest/init.sh"),
-        ("harness.lab.golden", "harness/network/databags.py"),
+        ("harness.lab.golden_maker", "harness/machine/domain.xml.j2"),
+        ("harness.lab.golden_maker", "harness/vm/boot.py"),
+        ("harness.lab.golden_maker", "harness/vm/tenant/guest/init.sh"),
+        ("harness.lab.golden_maker", "harness/network/databags.py"),
         ("harness.image.building", "harness/image/ext4.py"),
         ("harness.image.building", "harness/image/keystore.py"),
         ("harness.image.base", "harness/image/tree.py"),
@@ -52,7 +52,7 @@ def test_what_is_known_to_take_part_is_found(maker, part):
 
 @pytest.mark.parametrize("part", ["harness/report/html.py", "harness/cli/run.py", "harness/plugin/hold.py"])
 def test_what_only_shows_or_chooses_takes_no_part(part):
-    assert ROOT / part not in sources.files_behind(["harness.lab.golden"])
+    assert ROOT / part not in sources.files_behind(["harness.lab.golden_maker"])
 
 
 def test_a_module_that_is_imported_inside_a_function_takes_part(tmp_path):

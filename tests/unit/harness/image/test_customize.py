@@ -5,12 +5,12 @@ import pytest
 
 from bundle.catalogue import Units
 from bundle.errors import UsageError
-from harness.image import customize, kernel
-from harness.image.disk import Layout
+from harness.image import boot_kernel, customize
+from harness.image.disk import DiskLayout
 from harness.image.spec import ImageSpec, resolve
 from tests.unit.harness.image.image_samples import UNIT, VERSION, scripts_archive, small_tree
 
-LAYOUT = Layout.of("0" * 32, disk_mib=64, var_mib=16)
+LAYOUT = DiskLayout.of("0" * 32, disk_mib=64, var_mib=16)
 SCRIPTS = scripts_archive(
     {"opt/cloud/bin/vr_cfg.sh": b"#!/bin/sh\n", "etc/systemd/system/cloud-preinit.service": UNIT.encode()},
     folders=("root", "opt"),
@@ -25,7 +25,7 @@ def tree(tmp_path):
 @pytest.fixture
 def finished(tree):
     plan = resolve(ImageSpec("4.21", Path("/nowhere"), mirror="http://mirror.invalid"))
-    customize.apply(tree, plan, LAYOUT, kernel.find(tree), b"initrd", SCRIPTS)
+    customize.apply(tree, plan, LAYOUT, boot_kernel.find(tree), b"initrd", SCRIPTS)
     return tree
 
 

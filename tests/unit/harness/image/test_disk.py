@@ -97,7 +97,7 @@ def test_a_name_with_a_line_break_is_refused(tmp_path):
 
 
 def test_a_disk_has_boot_code_table_and_both_file_systems(tmp_path):
-    layout = disk.Layout.of("0123456789abcdef", disk_mib=96, var_mib=48)
+    layout = disk.DiskLayout.of("0123456789abcdef", disk_mib=96, var_mib=48)
     tree = small_tree(tmp_path / "objects")
     disk.write(tree, layout, tmp_path / "disk.qcow2")
     raw = tmp_path / "back.raw"
@@ -116,12 +116,12 @@ def test_a_boot_loader_that_does_not_fit_is_refused(tmp_path):
     tree = small_tree(tmp_path / "objects")
     tree.add_file("boot/grub/i386-pc/core.img", b"C" * MIB)
     with pytest.raises(InfrastructureError, match="does not fit the gap"):
-        disk.write(tree, disk.Layout.of("0" * 16, disk_mib=64, var_mib=0), tmp_path / "disk.qcow2")
+        disk.write(tree, disk.DiskLayout.of("0" * 16, disk_mib=64, var_mib=0), tmp_path / "disk.qcow2")
 
 
 def test_identifiers_follow_the_key():
-    one, two = (disk.Layout.of(key * 8, disk_mib=64, var_mib=0) for key in ("ab", "cd"))
-    assert one == disk.Layout.of("ab" * 8, disk_mib=64, var_mib=0)
+    one, two = (disk.DiskLayout.of(key * 8, disk_mib=64, var_mib=0) for key in ("ab", "cd"))
+    assert one == disk.DiskLayout.of("ab" * 8, disk_mib=64, var_mib=0)
     assert len({one.root_uuid, one.var_uuid, two.root_uuid, two.var_uuid}) == 4
 
 

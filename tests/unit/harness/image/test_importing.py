@@ -22,7 +22,7 @@ def template(folder, *, release=RELEASE, var_mib=0, initrd=True):
     if initrd:
         tree.add_file(f"boot/initrd.img-{VERSION}", b"initrd")
     tree.add_file("var/cache/cloud/cloud-scripts-signature", b"abc\n")
-    disk.write(tree, disk.Layout.of("0" * 16, disk_mib=96, var_mib=var_mib), folder / "t.qcow2")
+    disk.write(tree, disk.DiskLayout.of("0" * 16, disk_mib=96, var_mib=var_mib), folder / "t.qcow2")
     return folder / "t.qcow2"
 
 

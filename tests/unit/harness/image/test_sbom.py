@@ -3,7 +3,7 @@ import json
 from harness.image import sbom
 from tests.unit.harness.image.image_samples import STATUS
 
-SUBJECT = sbom.Subject("4.20.2", 12, False)
+SUBJECT = sbom.ImageSubject("4.20.2", 12, False)
 
 
 def test_lists_what_is_installed_and_its_source():

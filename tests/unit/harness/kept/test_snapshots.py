@@ -10,8 +10,8 @@ import pytest
 from bundle.errors import UsageError
 from harness.host import cache
 from harness.kept import snapshots
-from harness.kept.record import Kept
-from harness.kept.snapshots import Snapshot
+from harness.kept.listing import KeptVm
+from harness.kept.snapshots import VmSnapshot
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def shelf(tmp_path, monkeypatch):
 
 
 def put(name, vm, taken="2026-01-01T00:00:00Z"):
-    snapshot = Snapshot(name, vm, "router", "4.21", None, None, None, "abc", taken)
+    snapshot = VmSnapshot(name, vm, "router", "4.21", None, None, None, "abc", taken)
     cache.obtain(
         cache.SNAPSHOTS,
         name,
@@ -30,7 +30,7 @@ def put(name, vm, taken="2026-01-01T00:00:00Z"):
 
 
 def kept(name):
-    return Kept(
+    return KeptVm(
         name=name, run="a1b2c3", vm_type="router", release="4.21", label="", ssh_port=1, ssh_key="", folder="/r/x",
         endpoints={}, debian=None, network=None, template=None, golden="abc", source="/g/abc", tenants=["net1"],
     )  # fmt: skip

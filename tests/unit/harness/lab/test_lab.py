@@ -13,7 +13,7 @@ from harness.image import images
 from harness.kvmagent.patch import FILES
 from harness.lab import lab, logs
 from harness.machine import accel
-from harness.record.results import Results
+from harness.record.results import ResultsFolder
 from harness.vm import golden
 from harness.vm.launch import kernel_arguments
 
@@ -85,7 +85,7 @@ def test_console_logs_bear_the_name_of_the_vm_whatever_its_domains_are_called(tm
         tenant_machines=dict(zip(("tenants", "silent"), others, strict=True)),
         machines=lambda: [system, *others],
     )
-    logs.keep_consoles(vm, Results(tmp_path / "run"), "S01")
+    logs.keep_consoles(vm, ResultsFolder(tmp_path / "run"), "S01")
     kept = {path.name: path.read_text() for path in (tmp_path / "run" / "logs" / "S01").iterdir()}
     assert kept == {"S01-console.log": "spare-1", "S01-tenants-console.log": "spare-1-tenants"}
 

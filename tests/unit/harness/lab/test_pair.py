@@ -13,15 +13,15 @@ import pytest
 
 from bundle.errors import InfrastructureError
 from harness import network
-from harness.guest.guest import Guest
+from harness.guest.guest import SshGuest
 from harness.host import slots
-from harness.host.runs import RunDir
+from harness.host.runtime import RuntimeFolder
 from harness.lab import pair
 from harness.machine import accel
 from harness.machine.machine import Machine
 from harness.vm import engine
 
-Restore: TypeAlias = Callable[[str], pair.Pair]
+Restore: TypeAlias = Callable[[str], pair.RouterPair]
 # A pair takes five virtual CPUs: three with its first router and the tenants, two with its second one.
 ROOM = "4096,6"
 
@@ -61,7 +61,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setenv("SYSVM_SLOTS", ROOM)
     monkeypatch.setattr(engine.Launcher, "launch", lambda _self, name, *_: made.launch(name))
     monkeypatch.setattr(engine.tenants, "connect", lambda _spec, _socket: {})
-    monkeypatch.setattr(Guest, "connect", lambda _self: None)
+    monkeypatch.setattr(SshGuest, "connect", lambda _self: None)
     monkeypatch.setattr(Machine, "destroy", made.destroy)
     return made
 
@@ -78,10 +78,10 @@ def restore(host: Host) -> Restore:
         direct_boot=True, kernel=Path("vmlinuz"), initrd=Path("initrd.img"), root_device="/dev/vda1"
     )
     lab: Any = SimpleNamespace(
-        engine=engine.Engine(unused, RunDir("a1b2c3", host.folder / "run"), accel.TCG), image=image
+        engine=engine.Engine(unused, RuntimeFolder("a1b2c3", host.folder / "run"), accel.TCG), image=image
     )
     snapshot: Any = SimpleNamespace(folder=host.folder, ssh_key=Path("key"), facts={"primary": 0})
-    maker = pair._Maker(lab, network.load("redundant"))
+    maker = pair._PairMaker(lab, network.load("redundant"))
     return lambda name: maker.restore(name, snapshot)
 
 

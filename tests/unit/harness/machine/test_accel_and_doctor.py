@@ -14,7 +14,7 @@ import pytest
 from bundle.errors import InfrastructureError
 from harness.image import initramfs
 from harness.machine import accel, doctor
-from harness.machine.doctor import Finding
+from harness.machine.doctor import HostFinding
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_the_doctor_names_the_packages_that_are_missing(monkeypatch):
 
 def test_the_doctor_mends_what_is_safe_and_looks_again(monkeypatch):
     mended = []
-    monkeypatch.setattr(doctor, "examine", lambda: [Finding("x", bool(mended), "again")])
+    monkeypatch.setattr(doctor, "examine", lambda: [HostFinding("x", bool(mended), "again")])
     after = doctor.mend(
-        [Finding("x", False, "bad", mend=lambda: mended.append(1)), Finding("y", False, "no way")]
+        [HostFinding("x", False, "bad", mend=lambda: mended.append(1)), HostFinding("y", False, "no way")]
     )
     assert mended == [1]
     assert [finding.ok for finding in after] == [True]

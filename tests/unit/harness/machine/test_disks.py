@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.host import runs
+from harness.host import runtime
 from harness.machine import disks
 
 
@@ -23,14 +23,14 @@ def host(tmp_path, monkeypatch):
 
 
 def start_run(run_id):
-    (runs.runs_folder() / run_id).mkdir(parents=True)
+    (runtime.runs_folder() / run_id).mkdir(parents=True)
     return disks.open_work(run_id)
 
 
 def test_work_goes_with_its_run():
     there, gone = start_run("a1"), start_run("b2")
     (gone / "vm.qcow2").touch()
-    (runs.runs_folder() / "b2").rmdir()
+    (runtime.runs_folder() / "b2").rmdir()
     disks.remove_ownerless_work()
     assert there.is_dir()
     assert sorted(path.name for path in there.parent.iterdir()) == ["a1", "a1.owner"]
@@ -52,7 +52,7 @@ def test_work_that_nobody_signed_is_removed(host):
 
 def test_scratch_takes_everything_along_unless_a_kept_vm_is_there():
     for run_id, overlay in (("a1", False), ("b2", True)):
-        (runs.runs_folder() / run_id).mkdir(parents=True)
+        (runtime.runs_folder() / run_id).mkdir(parents=True)
         with disks.scratch(run_id) as folder:
             (folder / "x").touch()
             if overlay:

@@ -12,8 +12,8 @@ from bundle import catalogue
 from bundle.errors import InfrastructureError, UsageError
 from harness.machine import accel, domain
 from harness.vm import boot, types
-from harness.vm.cables import Forward, Star, UserNet
-from harness.vm.loopback import Link
+from harness.vm.cables import HostForward, Star, UserNet
+from harness.vm.loopback import UdpCable
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 UUID = "6f0c2f5e-0000-4000-8000-000000000001"
@@ -93,7 +93,7 @@ def test_an_emulated_guest_takes_itself_for_one_of_kvm_and_waits_for_its_command
 
 def test_nics_come_in_the_order_of_the_topology(spec):
     plan = types.router()
-    backends = [plan.backend(nic, {}, lambda *_: 20002, lambda _: Link(1, 2)) for nic in plan.nics]
+    backends = [plan.backend(nic, {}, lambda *_: 20002, lambda _: UdpCable(1, 2)) for nic in plan.nics]
     nics = tuple(
         domain.Nic(nic.mac, backend, 0x10 + index)
         for index, (nic, backend) in enumerate(zip(plan.nics, backends, strict=True))
@@ -111,14 +111,14 @@ def test_what_libvirt_changed_is_noticed(spec):
 
 
 def test_user_networks_let_nothing_out():
-    network = UserNet("192.0.2.0/24", "192.0.2.1", (Forward(20080, "192.0.2.10", 80),))
+    network = UserNet("192.0.2.0/24", "192.0.2.1", (HostForward(20080, "192.0.2.10", 80),))
     assert network.netdev("n") == (
         "user,id=n,net=192.0.2.0/24,host=192.0.2.1,restrict=on,hostfwd=tcp:127.0.0.1:20080-192.0.2.10:80"
     )
 
 
 def test_a_star_has_a_cable_to_each_tenant():
-    cable = Link(20001, 20002)
+    cable = UdpCable(20001, 20002)
     arguments = Star((cable,)).arguments("net0")
     assert arguments[1::2] == [
         "hubport,id=net0,hubid=0",

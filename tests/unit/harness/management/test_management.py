@@ -13,7 +13,7 @@ from bundle.errors import CheckFailed, InfrastructureError, UsageError
 from harness import network
 from harness.kvmagent.patch import Versions
 from harness.management import Inventory, NetworkRow, Refused, VpcRow, gate
-from harness.network.transport import Step
+from harness.network.transport import DeliveryStep
 from tests.unit.harness.simulator import NEW, OLD, Cloud
 
 
@@ -226,7 +226,7 @@ def test_a_router_that_was_made_anew_is_told_all_that_a_starting_one_is(
     sent: list[network.Databag] = []
 
     def deliver(
-        _guest: object, steps: Iterable[Step], plug: Callable[[network.Plug], None]
+        _guest: object, steps: Iterable[DeliveryStep], plug: Callable[[network.Plug], None]
     ) -> network.Applied:
         for step in steps:
             sent.extend(network.bags_of([step]))

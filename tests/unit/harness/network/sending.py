@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import network
 from harness.network import Direct, Orders, Plug
-from harness.network.transport import Step
+from harness.network.transport import DeliveryStep
 
 SHIPPED = sorted(file.name[:-5] for file in (files("harness.network") / "shipped").iterdir())
 RELEASES = ("4.14.0", "4.15", "4.16", "4.17", "4.18", "4.19.1", "4.19", "4.20.0", "4.20", "4.21", "4.22")
@@ -26,7 +26,7 @@ def orders(name: str = "router", release: str = "4.22", **tables: object) -> Ord
     return Orders(declared, release, 1761830000000, VERSION)
 
 
-def words(steps: tuple[Step, ...]) -> list[str | list[str]]:
+def words(steps: tuple[DeliveryStep, ...]) -> list[str | list[str]]:
     """Return a word for each NIC and each single file, and a list of words for each aggregate."""
     found: list[str | list[str]] = []
     for step in steps:

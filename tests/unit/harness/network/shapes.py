@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.network import messages
-from harness.network.wire import Record
+from harness.network.wire import WireObject
 
 
 def faults(document: dict[str, Any]) -> list[str]:
@@ -23,7 +23,7 @@ def faults(document: dict[str, Any]) -> list[str]:
     return found + list(_of_record(document, kind, kind.TYPE))
 
 
-def _of_record(value: Any, model: type[Record], where: str) -> typing.Iterator[str]:
+def _of_record(value: Any, model: type[WireObject], where: str) -> typing.Iterator[str]:
     if not isinstance(value, dict):
         yield f"{where}: no object"
         return
@@ -64,7 +64,7 @@ def _of_value(value: Any, hint: Any, where: str) -> typing.Iterator[str]:
     elif origin is Mapping:
         for key, item in value.items():
             yield from _of_value(item, parts[1], f"{where}.{key}")
-    elif isinstance(hint, type) and issubclass(hint, Record):
+    elif isinstance(hint, type) and issubclass(hint, WireObject):
         yield from _of_record(value, hint, where)
     elif type(value) is not hint:  # a boolean is no number here
         yield f"{where}: {value!r} is no {hint}"

@@ -13,9 +13,9 @@ import pytest
 
 from bundle.errors import UsageError
 from harness import network
-from harness.guest.connection import Completed
+from harness.guest.connection import SshCommandResult
 from harness.network.flows import LOOPBACK, Flow, flows
-from harness.traffic.attempts import attempt, verdict
+from harness.traffic.reachability import attempt, verdict
 
 ROUTER, VPC = (
     tomllib.loads((files("harness.network") / "shipped" / f"{name}.toml").read_text())
@@ -220,8 +220,8 @@ class Host:
     def __init__(self, *outputs: str) -> None:
         self.outputs = list(outputs)
 
-    def run(self, _script: str, **_options: object) -> Completed:
-        return Completed("", 0, self.outputs.pop(0), "", 0.0)
+    def run(self, _script: str, **_options: object) -> SshCommandResult:
+        return SshCommandResult("", 0, self.outputs.pop(0), "", 0.0)
 
 
 @pytest.mark.parametrize(

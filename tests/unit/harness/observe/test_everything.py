@@ -11,7 +11,7 @@ import pytest
 from harness.checks import judge
 from harness.guest.collect import Section, collect
 from harness.observe import files, kernel, processes, reviewed, sockets, units
-from tests.unit.harness.world import world
+from tests.unit.harness.simulated_patch import world
 
 if TYPE_CHECKING:
     from harness.guest.protocols import Guest
@@ -22,7 +22,7 @@ def sections(**texts: str) -> dict[str, Section]:
 
 
 @pytest.mark.parametrize("kind", reviewed.KINDS)
-def test_every_reviewed_row_has_a_reason_and_an_owner(kind: reviewed.Kind) -> None:
+def test_every_reviewed_row_has_a_reason_and_an_owner(kind: reviewed.VolatileKind) -> None:
     for row in reviewed.rows(kind):
         assert row.patterns
         assert len(row.reason) > 20, row
@@ -30,7 +30,7 @@ def test_every_reviewed_row_has_a_reason_and_an_owner(kind: reviewed.Kind) -> No
 
 
 @pytest.mark.parametrize("kind", reviewed.KINDS)
-def test_no_row_is_a_blank_cheque(kind: reviewed.Kind) -> None:
+def test_no_row_is_a_blank_cheque(kind: reviewed.VolatileKind) -> None:
     damage = {
         "path": ("/usr/bin/.sh", "/etc/cron.d/x", "/var/spool/cron/crontabs/root", "/boot/x", "/var/lib/dpkg/status"),
         "sysctl": ("net/ipv4/ip_forward", "kernel/hostname", "vm/swappiness", "net/netfilter/nf_conntrack_max"),

@@ -132,8 +132,8 @@ def test_a_folder_may_come_and_go(tmp_path: Path, local_guest: Guest) -> None:
 
 
 def test_volatile_paths_are_left_out_with_a_reason() -> None:
-    def snapshot(*paths: str) -> files.Snapshot:
-        return files.Snapshot(("/",), {p: files.Entry(p, "file", 0o644, "root", "root") for p in paths})
+    def snapshot(*paths: str) -> files.DiskState:
+        return files.DiskState(("/",), {p: files.PathState(p, "file", 0o644, "root", "root") for p in paths})
 
     volatile = (
         "/opt/cloud/bin/cs/__pycache__/x.pyc", "/var/cache/cloud/agent.zip",
@@ -147,7 +147,7 @@ def test_volatile_paths_are_left_out_with_a_reason() -> None:
 
 
 def test_attributes_are_compared_when_both_sides_have_them() -> None:
-    def snapshot(text: str, status: int) -> files.Snapshot:
+    def snapshot(text: str, status: int) -> files.DiskState:
         return files.parse(
             {
                 "state.paths": Section("state.paths", 0, listed("/ü b")),
@@ -176,7 +176,7 @@ def test_a_listing_that_was_cut_is_refused() -> None:
 
 
 def test_a_file_without_a_digest_always_differs() -> None:
-    def snapshot() -> files.Snapshot:
+    def snapshot() -> files.DiskState:
         return files.parse(
             {
                 "state.paths": Section("state.paths", 0, listed("/a")),
@@ -191,7 +191,7 @@ def test_a_file_without_a_digest_always_differs() -> None:
 
 
 def test_the_readable_lines_are_limited_and_counted() -> None:
-    differences = [files.Difference(f"/{n:03}", "added", after="file") for n in range(50)]
+    differences = [files.PathDifference(f"/{n:03}", "added", after="file") for n in range(50)]
     lines = files.readable(differences, limit=10)
     assert len(lines) == 11
     assert lines[-1] == "and 40 more paths"

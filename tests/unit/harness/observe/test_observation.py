@@ -23,7 +23,7 @@ from harness.checks import shipped
 from harness.guest.collect import Section
 from harness.kvmagent.patch import BundleFiles
 from harness.observe import identity, journal, observation, rules, services, sockets
-from tests.unit.harness.world import before
+from tests.unit.harness.simulated_patch import before
 
 
 def certificate(name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

@@ -13,7 +13,7 @@ from harness.cli import sysvm
 from harness.record import results
 from harness.record.events import EventLog
 from harness.report import load, render_html, write
-from harness.report.reading import MAX_LINE, MAX_LINES, MAX_TEXT
+from harness.report.event_fields import MAX_LINE, MAX_LINES, MAX_TEXT
 
 START = {"t": 0, "at": "2026-01-31T00:00:00+00:00", "kind": "run_started", "monotonic": 1.0}
 WELL = [
@@ -60,7 +60,7 @@ NO_EVENTS = [
 ]  # fmt: skip
 
 
-def log_of(folder: Path, *lines: object) -> results.Results:
+def log_of(folder: Path, *lines: object) -> results.ResultsFolder:
     run = results.create(folder, "one")
     head = {"t": 1.0, "at": "2026-01-31T00:00:01+00:00"}
     texts = [line if isinstance(line, str) else json.dumps({**head, **line}) for line in lines]

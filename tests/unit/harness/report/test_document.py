@@ -28,7 +28,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).folder
 
 
-def run_of(folder: Path, bundle: Path) -> results.Results:
+def run_of(folder: Path, bundle: Path) -> results.ResultsFolder:
     run = results.create(folder, "one")
     with EventLog(run.events) as log:
         log.emit("subject", subject={

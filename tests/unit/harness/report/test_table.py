@@ -14,7 +14,7 @@ from harness.record.events import EventLog, read
 from harness.report import build, render_html, render_junit
 from harness.report.rows import RunReport
 from harness.report.table import render_table
-from harness.traffic.record import Recorder
+from harness.traffic.measurement import Recorder
 
 IDS = (
     "consoleproxy-from-4.15-S24-sshd-on-control-address-only",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.guest.connection import Completed
+from harness.guest.connection import SshCommandResult
 from harness.machine.machine import Machine
 from harness.scenarios import test_sshd as scenario
 from harness.vm.types import of_type
@@ -38,8 +38,8 @@ class Tenant:
         self.name = name
         self.heard = heard
 
-    def run(self, _script: str, **_options: object) -> Completed:
-        return Completed("", 0, "\n".join(self.heard).rstrip("\n"), "", 0.0)
+    def run(self, _script: str, **_options: object) -> SshCommandResult:
+        return SshCommandResult("", 0, "\n".join(self.heard).rstrip("\n"), "", 0.0)
 
 
 def saying(text: bytes) -> AbstractContextManager[int]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.guest.connection import Completed, ConnectionLost
-from harness.guest.transfer import CLEAR, Line
+from harness.guest.connection import ConnectionLost, SshCommandResult
+from harness.guest.transfer import CLEAR, LineConditions
 from harness.kvmagent import patch
 from harness.kvmagent.patch import LANDING, BundleFiles
 from harness.scenarios import test_transfer as scenario
@@ -27,23 +27,23 @@ class Vm:
     def __init__(self) -> None:
         self.signature = OLD
         self.files: dict[str, bytes] = {}
-        self.lines: list[Line] = []
+        self.lines: list[LineConditions] = []
 
-    def put(self, data: bytes, path: str, _mode: int = 0o644, *, line: Line = CLEAR) -> None:
+    def put(self, data: bytes, path: str, _mode: int = 0o644, *, line: LineConditions = CLEAR) -> None:
         self.lines.append(line)
         self.files[path] = data[: line.ends_after] if line.ends_after else data
         if line.cut_after:
             self.files[path] = data[: line.cut_after]
             raise ConnectionLost("cut")
 
-    def run(self, command: str, **_options: object) -> Completed:
+    def run(self, command: str, **_options: object) -> SshCommandResult:
         if command.endswith("get_template_version.sh"):
-            return Completed(command, 0, f"Release 4.21.0&{self.signature}\n", "", 0.1)
+            return SshCommandResult(command, 0, f"Release 4.21.0&{self.signature}\n", "", 0.1)
         damaged = self.refusal()
         if damaged:
-            return Completed(command, 1, "", damaged, 0.1)
+            return SshCommandResult(command, 1, "", damaged, 0.1)
         self.signature = NEW
-        return Completed(command, 0, f"version:{NEW}\n", "", 0.1)
+        return SshCommandResult(command, 0, f"version:{NEW}\n", "", 0.1)
 
     def refusal(self) -> str:
         wrong = [name for name, whole in BUNDLE.contents.items() if self.files[f"{LANDING}/{name}"] != whole]

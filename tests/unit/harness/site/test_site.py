@@ -15,13 +15,13 @@ import pytest
 
 from bundle.errors import InfrastructureError
 from harness.site import relay, splice
-from harness.site.agentport import AgentPort
 from harness.site.authority import Authority
 from harness.site.site import Site
-from harness.traffic.record import Recorder
-from harness.vm.cables import Forward
-from harness.vm.loopback import Link
-from tests.unit.harness.site.test_agentport import Agent, client_context, wait_until
+from harness.site.vm_agent_port import VmAgentPort
+from harness.traffic.measurement import Recorder
+from harness.vm.cables import HostForward
+from harness.vm.loopback import UdpCable
+from tests.unit.harness.site.test_vm_agent_port import Agent, client_context, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ class SiteWithoutNetwork(Site):
 
 @pytest.fixture
 def site(authority: Authority, tmp_path: Path) -> Iterator[Site]:
-    with SiteWithoutNetwork(authority, Link(1, 2), "10.0.0.0/24", "10.0.0.1", tmp_path / "log") as made:
+    with SiteWithoutNetwork(authority, UdpCable(1, 2), "10.0.0.0/24", "10.0.0.1", tmp_path / "log") as made:
         yield made
 
 
@@ -49,7 +49,7 @@ def test_an_authority_is_the_same_after_it_was_saved(authority: Authority, tmp_p
     assert loaded.identity.fingerprint == authority.identity.fingerprint
     assert (tmp_path / "authority.pem").stat().st_mode & 0o777 == 0o600
     # What the loaded one signs is let in where the first one is trusted.
-    with AgentPort(authority.server_context(tmp_path)) as port:
+    with VmAgentPort(authority.server_context(tmp_path)) as port:
         own = loaded.issue("s-1-VM")
         with Agent(port.port, client_context(tmp_path, loaded, own)):
             assert port.wait_for("s-1-VM", 10).fingerprint == own.fingerprint
@@ -95,7 +95,7 @@ def test_signs_of_life_are_answers_of_a_probe(site: Site, authority: Authority, 
 
 def test_a_browsers_token_leads_to_the_vnc_server(authority: Authority, tmp_path: Path) -> None:
     with (
-        AgentPort(authority.server_context(tmp_path), console=("10.0.0.5", 5900)) as port,
+        VmAgentPort(authority.server_context(tmp_path), console=("10.0.0.5", 5900)) as port,
         socket.create_connection(("127.0.0.1", port.port), timeout=10) as plain,
         client_context(tmp_path, authority, authority.issue("v-2-VM")).wrap_socket(plain) as tls,
     ):
@@ -148,8 +148,8 @@ def test_the_splice_ends_when_nobody_listens() -> None:
 
 
 def test_a_guest_reaches_the_forwarded_addresses_and_nothing_else() -> None:
-    forward = Forward(20001, "10.0.0.5", 8250)
-    made = relay.command(Link(20002, 20003), "10.0.0.0/24", "10.0.0.1", [forward])
+    forward = HostForward(20001, "10.0.0.5", 8250)
+    made = relay.command(UdpCable(20002, 20003), "10.0.0.0/24", "10.0.0.1", [forward])
     (network,) = [word for word in made if word.startswith("user,")]
     assert "restrict=on" in network
     assert "guestfwd=tcp:10.0.0.5:8250-cmd:" in network
@@ -161,7 +161,7 @@ def test_a_network_that_cannot_start_is_named_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "EMULATOR", "/nonexistent/qemu")
-    network = relay.run(Link(20002, 20003), "10.0.0.0/24", "10.0.0.1", [], tmp_path / "log")
+    network = relay.run(UdpCable(20002, 20003), "10.0.0.0/24", "10.0.0.1", [], tmp_path / "log")
     with (
         network as made,
         pytest.raises(InfrastructureError, match=r"has ended; it said: .*/nonexistent/qemu"),

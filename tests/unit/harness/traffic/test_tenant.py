@@ -18,10 +18,10 @@ import pytest
 from bundle.errors import InfrastructureError
 from harness.guest.connection import GuestError
 from harness.traffic import Traffic
-from harness.traffic.tenants import TenantProbe
-from harness.vm.tenant.tenant import Host, TenantSpec, connect
+from harness.traffic.tenant_probes import TenantProbe
+from harness.vm.tenant.tenant import TenantHost, TenantSpec, connect
 
-SPEC = TenantSpec("tenants", (Host("vm1", "02:00:00:00:00:01", "eth0", "10.1.1.50"),))
+SPEC = TenantSpec("tenants", (TenantHost("vm1", "02:00:00:00:00:01", "eth0", "10.1.1.50"),))
 
 
 class PlayedGuest:

@@ -12,7 +12,7 @@ import pytest
 
 from bundle.errors import UsageError
 from harness import network
-from harness.machine.domain import Backend, Nic
+from harness.machine.domain import Nic, NicBackend
 from harness.vm import backends
 from harness.vm.around import around
 from harness.vm.cables import Cable, UserNet
@@ -36,7 +36,7 @@ class Rope:
     def arguments(self, netdev_id: str) -> list[str]:
         return ["-netdev", f"rope,id={netdev_id},name={self.owner}/{self.device}/{self.end}"]
 
-    def far_side(self, others: Sequence[Cable], hub_id: int) -> Backend:
+    def far_side(self, others: Sequence[Cable], hub_id: int) -> NicBackend:
         return self.other_end
 
 

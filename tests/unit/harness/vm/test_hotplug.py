@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.guest.connection import Completed
+from harness.guest.connection import SshCommandResult
 from harness.machine.domain import Nic
 from harness.vm import hotplug
-from harness.vm.cables import Forward, UserNet
-from harness.vm.loopback import Link, Loopback
-from harness.vm.tenant.tenant import Host
+from harness.vm.cables import HostForward, UserNet
+from harness.vm.loopback import Loopback, UdpCable
+from harness.vm.tenant.tenant import TenantHost
 
 MAC = "02:00:5b:1c:00:01"
 
@@ -35,7 +35,7 @@ class Monitor:
 def router(machine, addresses, unplugged=()):
     """Return a VM whose guest shows the given MAC addresses, one a question."""
     answers = iter(addresses)
-    guest = SimpleNamespace(run=lambda command, check: Completed(command, 0, next(answers), "", 0.0))
+    guest = SimpleNamespace(run=lambda command, check: SshCommandResult(command, 0, next(answers), "", 0.0))
     nics = ("control", *unplugged)
     return SimpleNamespace(
         name="vpc", machine=machine, backend=Loopback(), guest=guest, unplugged=unplugged,
@@ -44,7 +44,7 @@ def router(machine, addresses, unplugged=()):
 
 
 def test_a_nic_comes_with_the_netdevs_of_the_command_line_into_its_slot():
-    user = UserNet("192.0.2.0/24", "192.0.2.1", (Forward(20080, "192.0.2.10", 80),))
+    user = UserNet("192.0.2.0/24", "192.0.2.1", (HostForward(20080, "192.0.2.10", 80),))
     machine = Monitor()
     vm = router(machine, ["", f"{MAC}\n"], (Nic(MAC, user, 0x11),))
     hotplug.plug(vm, "eth1")
@@ -55,7 +55,7 @@ def test_a_nic_comes_with_the_netdevs_of_the_command_line_into_its_slot():
     assert vm.unplugged == ()
 
 
-@pytest.mark.parametrize(("unplugged", "due"), [((Nic(MAC, Link(1, 2), 0x11),), "eth1"), ((), "none")])
+@pytest.mark.parametrize(("unplugged", "due"), [((Nic(MAC, UdpCable(1, 2), 0x11),), "eth1"), ((), "none")])
 def test_nics_are_plugged_in_in_their_order(unplugged, due):
     vm = router(Monitor(), [], unplugged)
     with pytest.raises(InfrastructureError, match=f"the next NIC to plug in is {due}, not eth2"):
@@ -64,20 +64,20 @@ def test_nics_are_plugged_in_in_their_order(unplugged, due):
 
 
 def test_what_qemu_refuses_is_told():
-    vm = router(Monitor(says="Error: no such thing\r\n"), [], (Nic(MAC, Link(1, 2), 0x11),))
+    vm = router(Monitor(says="Error: no such thing\r\n"), [], (Nic(MAC, UdpCable(1, 2), 0x11),))
     with pytest.raises(InfrastructureError, match=f"QEMU refuses the NIC {MAC}: Error: no such thing"):
         hotplug.plug(vm, "eth1")
 
 
 def test_a_guest_that_finds_another_nic_is_told(monkeypatch):
     monkeypatch.setattr(hotplug, "DEADLINE", 0.0)
-    vm = router(Monitor(), ["02:00:00:00:00:99"], (Nic(MAC, Link(1, 2), 0x11),))
+    vm = router(Monitor(), ["02:00:00:00:00:99"], (Nic(MAC, UdpCable(1, 2), 0x11),))
     with pytest.raises(InfrastructureError, match="it has 02:00:00:00:00:99"):
         hotplug.plug(vm, "eth1")
 
 
 def test_a_tier_gets_the_next_device_or_none():
     vm = router(Monitor(present=("nic0", "nic1", "channel0", "nicely")), [])
-    host = Host("app", "02:00:5b:1c:01:01", "eth5", "10.20.3.50")
+    host = TenantHost("app", "02:00:5b:1c:01:01", "eth5", "10.20.3.50")
     with pytest.raises(InfrastructureError, match="the next NIC is eth2, not eth5"):
         hotplug.plug_tier(vm, MAC, host)

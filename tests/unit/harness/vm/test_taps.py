@@ -22,10 +22,10 @@ from harness.vm import backends, taps
 from harness.vm.around import around
 from harness.vm.cables import UserNet
 from harness.vm.loopback import Loopback
-from harness.vm.taps import Bridge, Taps
+from harness.vm.taps import BridgeCable, Taps
 from harness.vm.wiring import wire
 
-NEAR = Bridge("sysvm-a1b2c3-x", "eth0")
+NEAR = BridgeCable("sysvm-a1b2c3-x", "eth0")
 RUN = f"{os.getpid():x}"
 FRAME = bytes.fromhex("ffffffffffff 020000000001 88b5") + b"who is there?".ljust(46, b"\0")
 
@@ -39,7 +39,7 @@ def nics_of(plan, backend):
 
 def test_the_far_side_of_a_nic_is_a_hub_that_a_tap_can_join():
     assert NEAR.arguments("net2") == ["-netdev", "hubport,id=net2,hubid=0"]
-    assert Bridge("n", "eth11").arguments("net0") == ["-netdev", "hubport,id=net0,hubid=11"]
+    assert BridgeCable("n", "eth11").arguments("net0") == ["-netdev", "hubport,id=net0,hubid=11"]
 
 
 def test_the_guest_has_the_same_devices_as_on_loopback():
@@ -55,9 +55,9 @@ def test_the_guest_has_the_same_devices_as_on_loopback():
 
 def test_every_segment_of_a_router_is_a_bridge_and_its_control_nic_none():
     near, far = nics_of(around(network.load("router")), Taps())
-    assert [type(end) for end in near] == [Bridge, UserNet, Bridge]
-    assert {end.end for end in near if isinstance(end, Bridge)} == {"vm"}
-    taps_of_tenants = {end.tap for end in far if isinstance(end, Bridge)}
+    assert [type(end) for end in near] == [BridgeCable, UserNet, BridgeCable]
+    assert {end.end for end in near if isinstance(end, BridgeCable)} == {"vm"}
+    taps_of_tenants = {end.tap for end in far if isinstance(end, BridgeCable)}
     assert taps_of_tenants == {"eth0-tenants", "eth2-tenants"}
     hubs = {end.arguments("n")[1].rsplit("hubid=")[1] for end in far if not isinstance(end, UserNet)}
     assert hubs == {"0", "2"}
@@ -71,7 +71,7 @@ def test_the_other_router_of_a_pair_has_a_tap_of_its_own_on_the_bridge():
 
 
 def test_the_longest_names_fit_into_the_kernel():
-    longest = Bridge("n", f"eth{len(network.load('vpc').nics) + 11}").other_end
+    longest = BridgeCable("n", f"eth{len(network.load('vpc').nics) + 11}").other_end
     assert max(len(longest.name), len(longest.tap)) < 16
 
 
@@ -147,7 +147,7 @@ def namespaces():
     try:
         backends.find("taps")
         names = [f"sysvm-{RUN}-{vm}" for vm in ("one", "two")]
-        Taps().lay([Bridge(names[0], "eth0")])
+        Taps().lay([BridgeCable(names[0], "eth0")])
     except (UsageError, InfrastructureError) as error:
         pytest.skip(str(error))
     yield names
@@ -180,7 +180,7 @@ def arrived(machine, seconds):
 
 
 def test_a_frame_crosses_its_own_bridge_and_no_other(namespaces, plugged):
-    one, two = (Bridge(namespace, "eth0") for namespace in namespaces)
+    one, two = (BridgeCable(namespace, "eth0") for namespace in namespaces)
     router, tenants, stranger = plugged(one), plugged(one.other_end), plugged(two)
     os.write(router.tap, FRAME)
     assert arrived(tenants, 5.0)
@@ -193,7 +193,7 @@ def test_only_an_owner_of_segments_has_a_namespace_to_look_at(namespaces):
 
 
 def test_qemu_is_given_one_tap_a_segment_and_joins_it_to_the_hub(namespaces, plugged):
-    machine = plugged(Bridge(namespaces[0], "eth3"))
+    machine = plugged(BridgeCable(namespaces[0], "eth3"))
     assert machine.told == [
         ("getfd", "eth3-vm"),
         ("netdev_add", {"type": "tap", "id": "eth3-vm", "fd": "eth3-vm"}),
@@ -202,6 +202,6 @@ def test_qemu_is_given_one_tap_a_segment_and_joins_it_to_the_hub(namespaces, plu
 
 
 def test_what_the_kernel_refuses_is_told(namespaces, plugged):
-    plugged(Bridge(namespaces[0], "eth0"))
+    plugged(BridgeCable(namespaces[0], "eth0"))
     with pytest.raises(InfrastructureError, match=f"network namespace {namespaces[0]}: .*busy"):
-        Taps().plug(Played(), [Nic("02:00:00:00:00:01", Bridge(namespaces[0], "eth0"), 0x10)])
+        Taps().plug(Played(), [Nic("02:00:00:00:00:01", BridgeCable(namespaces[0], "eth0"), 0x10)])

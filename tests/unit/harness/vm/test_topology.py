@@ -12,8 +12,8 @@ from harness import network
 from harness.lab.wish import Wish
 from harness.vm.around import around, pair_around
 from harness.vm.cables import Star, UserNet
-from harness.vm.loopback import Link
-from harness.vm.tenant.tenant import Host, Uplink
+from harness.vm.loopback import UdpCable
+from harness.vm.tenant.tenant import TenantHost, Uplink
 from harness.vm.wiring import FIRST_NIC_SLOT
 
 
@@ -30,7 +30,7 @@ def test_a_vpc_router_boots_with_its_control_nic_alone():
 def test_every_segment_has_one_cable_and_every_host_a_nic(name):
     plan = around(network.load(name))
     (tenants,) = plan.tenants
-    links = {device: Link(1000 + n, 2000 + n) for n, device in enumerate(plan.segments)}
+    links = {device: UdpCable(1000 + n, 2000 + n) for n, device in enumerate(plan.segments)}
     nics = plan.tenant_nics(tenants, links, lambda _address, _port: 30000)
     stars = [end for _mac, end in nics if isinstance(end, Star)]
     cables = [cable for star in stars for cable in star.links]
@@ -42,9 +42,9 @@ def test_every_segment_has_one_cable_and_every_host_a_nic(name):
 
 def test_loopback_comes_in_through_the_uplink_and_not_through_the_router():
     plan = around(network.load("router"))
-    links = {device: Link(1, 2) for device in plan.segments}
+    links = {device: UdpCable(1, 2) for device in plan.segments}
     public = next(nic for nic in plan.nics if nic.role == "public")
-    assert plan.backend(public, links, lambda *_: 1, lambda _: Link(3, 4)) == Link(1, 2)
+    assert plan.backend(public, links, lambda *_: 1, lambda _: UdpCable(3, 4)) == UdpCable(1, 2)
     (user,) = [
         end
         for _mac, end in plan.tenant_nics(plan.tenants[0], links, lambda *_: 1)
@@ -61,8 +61,10 @@ def test_a_host_serves_every_port_that_a_rule_speaks_of():
 
 
 def test_the_guest_reads_one_line_for_each_host_and_uplink():
-    dynamic = Host("vm1", "02:00:00:00:00:01", "eth0", "10.1.1.50")
-    fixed = Host("out", "02:00:00:00:00:02", "eth2", "192.0.2.99/24", "192.0.2.1", (7,), ("172.30.0.1/32",))
+    dynamic = TenantHost("vm1", "02:00:00:00:00:01", "eth0", "10.1.1.50")
+    fixed = TenantHost(
+        "out", "02:00:00:00:00:02", "eth2", "192.0.2.99/24", "192.0.2.1", (7,), ("172.30.0.1/32",)
+    )
     assert dynamic.line("eth0") == "vm1 eth0 dhcp - 7,22"
     assert fixed.line("eth1") == "out eth1 192.0.2.99/24 192.0.2.1 7 172.30.0.1/32"
     uplink = Uplink("up", "eth2", IPv4Network("192.0.2.0/24"), IPv4Address("192.0.2.1"), ("a", "b"))
@@ -133,14 +135,14 @@ def test_the_routers_of_a_pair_differ_in_their_own_addresses_only():
 
 def test_the_tenant_guest_holds_the_far_ends_of_both_routers_cables():
     first, second = pair_around(network.load("redundant"))
-    cables = tuple((device, Link(100 + n, 200 + n)) for n, device in enumerate(first.segments))
+    cables = tuple((device, UdpCable(100 + n, 200 + n)) for n, device in enumerate(first.segments))
     first, second = replace(first, peer_cables=cables), replace(second, own_cables=cables)
-    links = {device: Link(300 + n, 400 + n) for n, device in enumerate(first.segments)}
+    links = {device: UdpCable(300 + n, 400 + n) for n, device in enumerate(first.segments)}
     ends = [end for _mac, end in first.tenant_nics(first.tenants[0], links, lambda *_: 1)]
     held = {cable for end in ends if isinstance(end, Star) for cable in end.links}
     assert held == {link.other_end for link in [*links.values(), *dict(cables).values()]}
     own = {
-        second.backend(nic, {}, lambda *_: 1, lambda _: Link(9, 9))
+        second.backend(nic, {}, lambda *_: 1, lambda _: UdpCable(9, 9))
         for nic in second.nics
         if nic.role != "control"
     }

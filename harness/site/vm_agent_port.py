@@ -1,7 +1,7 @@
-"""Port 8250: where agents of SSVMs and CPVMs connect. It accepts them, keeps them alive, and remembers when they came.
+"""Port 8250, to which the VM agents of SSVMs and CPVMs connect: each is accepted, kept alive, and its times are kept.
 
 The handshake is what counts for any agent: it proves that the VM still has its key and still trusts the CA. Behind it,
-the agent of our reference payload speaks frames (four bytes of length, a JSON object); a genuine agent speaks Java's
+the VM agent of our reference payload speaks frames (four bytes of length, a JSON object); a genuine one speaks Java's
 own protocol, of which nothing is answered, and for which the handshake alone is judged.
 """
 
@@ -29,14 +29,14 @@ _LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Session:
-    """One connection of an agent. Times are readings of the monotonic clock.
+class VmAgentSession:
+    """One connection of a VM agent. Times are readings of the monotonic clock.
 
     Attributes:
-        fingerprint: SHA-256 of the agent's certificate, in hex.
+        fingerprint: SHA-256 of the VM agent's certificate, in hex.
         began: end of the TLS handshake.
         ended: end of the connection; None while it lasts.
-        guid: who the agent says it is; empty until it has registered.
+        guid: who the VM agent says it is; empty until it has registered.
         resource: what it says it serves.
     """
 
@@ -47,8 +47,8 @@ class Session:
     resource: str = ""
 
 
-class AgentPort:
-    """The server's port for agents, as a context manager; it runs in a thread of its own."""
+class VmAgentPort:
+    """The server's port for VM agents, as a context manager; it runs in a thread of its own."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class AgentPort:
         """Prepare the port.
 
         Args:
-            context: the server's side of TLS, which demands a certificate of the agent.
+            context: the server's side of TLS, which demands a certificate of the VM agent.
             host: where to listen.
             port: 0 lets the kernel choose.
-            ping_interval: seconds between two signs of life that agents are asked for.
+            ping_interval: seconds between two signs of life that VM agents are asked for.
             console: VNC server that every token of a browser stands for; None lets no browser in.
         """
         self._context, self._where, self._interval = context, (host, port), ping_interval
         self._console = console
         self._lock = threading.Lock()
-        self._sessions: list[Session] = []
+        self._sessions: list[VmAgentSession] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -98,40 +98,40 @@ class AgentPort:
             self._thread.join()
 
     @property
-    def sessions(self) -> tuple[Session, ...]:
+    def sessions(self) -> tuple[VmAgentSession, ...]:
         """Every connection since the start, in order."""
         with self._lock:
             return tuple(self._sessions)
 
     @property
-    def latest(self) -> Session | None:
-        """The live session that began last, of an agent that has registered."""
+    def latest(self) -> VmAgentSession | None:
+        """The live session that began last, of a VM agent that has registered."""
         found = [row for row in self.sessions if row.guid and row.ended is None]
         return found[-1] if found else None
 
-    def connected(self, guid: str) -> Session | None:
-        """Return the live session of an agent."""
+    def connected(self, guid: str) -> VmAgentSession | None:
+        """Return the live session of a VM agent."""
         found = [row for row in self.sessions if row.guid == guid and row.ended is None]
         return found[-1] if found else None
 
-    def wait_for(self, guid: str, deadline: float, since: float = 0.0) -> Session:
-        """Return the live session of an agent that began after a moment.
+    def wait_for(self, guid: str, deadline: float, since: float = 0.0) -> VmAgentSession:
+        """Return the live session of a VM agent that began after a moment.
 
         Raises:
             DeadlineExceeded: it did not connect in time.
         """
 
-        def look() -> Session | None:
+        def look() -> VmAgentSession | None:
             session = self.connected(guid)
             return session if session and session.began >= since else None
 
         return wait.until(look, f"a connection of the agent {guid}", deadline)
 
     def ask(self, command: str, deadline: float, **fields: object) -> dict[str, Any]:
-        """Ask the agent that registered last something, and return its answer.
+        """Ask the VM agent that registered last something, and return its answer.
 
         Raises:
-            InfrastructureError: no agent is connected, or it does not answer in time.
+            InfrastructureError: no VM agent is connected, or it does not answer in time.
         """
         live = [index for index, row in enumerate(self.sessions) if row.guid and row.ended is None]
         writer = self._writers.get(live[-1]) if live else None
@@ -184,7 +184,7 @@ class AgentPort:
         shown = tls.getpeercert(binary_form=True) or b""
         with self._lock:
             index = len(self._sessions)
-            self._sessions.append(Session(hashlib.sha256(shown).hexdigest(), time.monotonic()))
+            self._sessions.append(VmAgentSession(hashlib.sha256(shown).hexdigest(), time.monotonic()))
             self._writers[index] = writer
         try:
             while True:

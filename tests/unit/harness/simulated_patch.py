@@ -333,7 +333,7 @@ NEW_PAYLOAD = shipped(
 
 
 @dataclass
-class World:
+class SimulatedPatch:
     """The three moments of one patch, and what was asked and answered."""
 
     before: Moment
@@ -353,7 +353,7 @@ class World:
         self.fields["answer"] = replace(self.fields["answer"], **changes)
 
 
-def world() -> World:
+def world() -> SimulatedPatch:
     """Return a good patch."""
     answer = PatchAnswer(True, "Successfully patched", "4.21", NEW_SIGNATURE, patched=True, ran=True)
     fields = {
@@ -367,10 +367,10 @@ def world() -> World:
         "live_paths": ("etc/haproxy/haproxy.cfg",),
         "control_address": "169.254.12.34",
     }
-    return World(before(), patched(), patched(), fields)
+    return SimulatedPatch(before(), patched(), patched(), fields)
 
 
-def failed_world() -> World:
+def failed_world() -> SimulatedPatch:
     """Return a patch that failed and was rolled back without a trace."""
     made = world()
     made.patched, made.after = before(), before()

@@ -1,4 +1,4 @@
-"""Whether a declared network fits together: refuses what no management server would send."""
+"""Consistency of a declared network: refuses what no management server would send."""
 
 from __future__ import annotations
 

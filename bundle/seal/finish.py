@@ -17,7 +17,7 @@ from bundle.seal.signer import Signer
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is sealed from: content, archives, a foreign script in place of ours, and what it was made of."""
+    """Parts that a bundle is sealed from: content, archives, a foreign script in place of ours, and its materials."""
 
     content: Manifest
     archives: dict[Archive, Packed]

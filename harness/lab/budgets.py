@@ -10,7 +10,7 @@ PACES = {"kvm": plan.Pace(50.0, 1.0), "qemu": plan.Pace(4.0, 5.0)}
 # The longest time without an answer that users may see, in milliseconds. Under emulation, and with other guests beside
 # it, a guest is many times slower: there it only says that every service is back soon.
 BUDGETS_MS = {"kvm": 500.0, "qemu": 8000.0}
-# An agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
+# A VM agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
 AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
 # Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
 FIRST_ANSWERS = 10.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.traffic.record import Recorder
+from harness.traffic.measurement import Recorder
 from harness.vm.tenant.tenant import Tenant
 
 TIMEOUT = 1.0  # seconds until a request counts as lost

@@ -1,4 +1,4 @@
-"""What later commands know of a VM that a person keeps. Light to import: ``sysvm vm exec`` needs no engine."""
+"""The list of VMs that a person keeps. Light to import: ``sysvm vm exec`` needs no engine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import UsageError
-from harness.host import runs
+from harness.host import runtime
 
 if TYPE_CHECKING:
-    from harness.guest.guest import Guest
+    from harness.guest.guest import SshGuest
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptVm:
     """A kept VM, as later commands know it.
 
     Attributes:
@@ -70,11 +70,11 @@ class Kept:
         """The serial console, live."""
         return Path(self.folder) / "console.sock"
 
-    def guest(self) -> Guest:
+    def guest(self) -> SshGuest:
         """Return a connection to it."""
-        from harness.guest.guest import Guest
+        from harness.guest.guest import SshGuest
 
-        return Guest(self.name, "127.0.0.1", self.ssh_port, Path(self.ssh_key))
+        return SshGuest(self.name, "127.0.0.1", self.ssh_port, Path(self.ssh_key))
 
 
 def check_name(name: str) -> None:
@@ -87,16 +87,16 @@ def check_name(name: str) -> None:
         raise UsageError(f"unusable name {name!r} (expected up to 24 letters, digits and dashes)")
 
 
-def all_kept() -> list[Kept]:
+def all_kept() -> list[KeptVm]:
     """Return the kept VMs, by name."""
     found = []
-    for path in runs.runs_folder().glob("*/kept.json"):
+    for path in runtime.runs_folder().glob("*/kept.json"):
         document: dict[str, Any] = json.loads(path.read_text())
-        found.append(Kept(**document))
+        found.append(KeptVm(**document))
     return sorted(found, key=lambda kept: kept.name)
 
 
-def find(name: str) -> Kept:
+def find(name: str) -> KeptVm:
     """Return the kept VM of that name.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.host import programs, runs, wait
+from harness.host import runtime, servers, wait
 
 # Ignores the request to end, and says when it does so.
 STUBBORN = """
@@ -24,8 +24,8 @@ time.sleep(60)
 # Starts a program, tells its id, and waits to be killed.
 PARENT = """
 import sys, time
-from harness.host import programs
-print(programs.start(["sleep", "60"]).pid, flush=True)
+from harness.host import servers
+print(servers.start(["sleep", "60"]).pid, flush=True)
 time.sleep(60)
 """
 
@@ -61,23 +61,23 @@ def has_ended(pid: int) -> bool:
 
 
 def test_a_program_is_asked_to_end() -> None:
-    process = programs.start(["sleep", "60"])
-    programs.end(process)
+    process = servers.start(["sleep", "60"])
+    servers.end(process)
     assert process.returncode == -signal.SIGTERM
 
 
 def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
-        process = programs.start([sys.executable, "-c", STUBBORN], log)
+        process = servers.start([sys.executable, "-c", STUBBORN], log)
     wait.until((tmp_path / "log").read_text, "the program to be deaf", 10)
-    programs.end(process, deadline=0.1)
+    servers.end(process, deadline=0.1)
     assert process.returncode == -signal.SIGKILL
 
 
 def test_what_has_ended_already_may_be_ended() -> None:
-    process = programs.start(["true"])
+    process = servers.start(["true"])
     assert process.wait(10) == 0
-    programs.end(process)
+    servers.end(process)
     assert process.returncode == 0
 
 
@@ -94,23 +94,23 @@ def test_a_program_goes_when_the_harness_is_killed() -> None:
 
 
 def test_a_server_is_there_on_its_port_and_ends_with_the_block(tmp_path: Path) -> None:
-    with programs.serve("the server", listening, tmp_path / "log") as port:
+    with servers.serve("the server", listening, tmp_path / "log") as port:
         socket.create_connection(("127.0.0.1", port)).close()
-        assert (runs.state_root() / "ports" / str(port)).exists()
+        assert (runtime.state_root() / "ports" / str(port)).exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
-    assert not (runs.state_root() / "ports" / str(port)).exists()
+    assert not (runtime.state_root() / "ports" / str(port)).exists()
 
 
 def test_a_server_ends_with_the_block_that_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), programs.serve("the server", listening, tmp_path / "log") as port:
+    with pytest.raises(ZeroDivisionError), servers.serve("the server", listening, tmp_path / "log") as port:
         raise ZeroDivisionError
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
 
 def test_a_server_that_ends_before_it_listens_is_named_with_its_log(tmp_path: Path) -> None:
-    server = programs.serve("the server", lambda _port: ["sh", "-c", "echo no luck"], tmp_path / "log")
+    server = servers.serve("the server", lambda _port: ["sh", "-c", "echo no luck"], tmp_path / "log")
     with pytest.raises(InfrastructureError, match=r"the server has ended; its log is .*/log"), server:
         pytest.fail("it does not listen")
     assert (tmp_path / "log").read_text() == "no luck\n"
@@ -119,9 +119,9 @@ def test_a_server_that_ends_before_it_listens_is_named_with_its_log(tmp_path: Pa
 def test_a_server_that_does_not_listen_is_waited_for_in_vain_and_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = programs.start(["sleep", "60"])
-    monkeypatch.setattr(programs, "start", lambda _command, _log: process)
-    server = programs.serve("the server", listening, tmp_path / "log", deadline=0.1)
+    process = servers.start(["sleep", "60"])
+    monkeypatch.setattr(servers, "start", lambda _command, _log: process)
+    server = servers.serve("the server", listening, tmp_path / "log", deadline=0.1)
     with pytest.raises(wait.DeadlineExceeded, match="the server to listen"), server:
         pytest.fail("it does not listen")
     assert process.returncode == -signal.SIGTERM

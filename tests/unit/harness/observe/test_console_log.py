@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.observe import console
+from harness.observe import console_log
 
 CONSOLE_LINES = [
     "Kernel panic - not syncing: VFS",
@@ -35,14 +35,14 @@ CONSOLE_LINES = [
 
 
 def test_the_console_is_searched_for_at_least_seventeen_patterns() -> None:
-    assert len(console.PATTERNS) >= 17
-    meanings = {sighting.meaning for sighting in console.scan("\n".join(CONSOLE_LINES))}
-    assert meanings == {pattern.meaning for pattern in console.PATTERNS}
+    assert len(console_log.PATTERNS) >= 17
+    meanings = {sighting.meaning for sighting in console_log.scan("\n".join(CONSOLE_LINES))}
+    assert meanings == {pattern.meaning for pattern in console_log.PATTERNS}
 
 
 @pytest.mark.parametrize("line", CONSOLE_LINES)
 def test_a_bad_console_line_is_seen_through_colours(line: str) -> None:
-    assert console.scan(f"ok\n\x1b[0;31m[   12.3] {line}\x1b[0m\r\nok")
+    assert console_log.scan(f"ok\n\x1b[0;31m[   12.3] {line}\x1b[0m\r\nok")
 
 
 def test_a_normal_boot_has_no_sighting() -> None:
@@ -52,4 +52,4 @@ def test_a_normal_boot_has_no_sighting() -> None:
         "EXT4-fs (vda1): mounted filesystem with ordered data mode. Opts: (null). Quota mode: none.\n"
         "EXT4-fs (vda1): re-mounted. Opts: errors=remount-ro\n"
     )
-    assert console.scan(boot) == ()
+    assert console_log.scan(boot) == ()

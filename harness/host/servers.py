@@ -11,7 +11,7 @@ from typing import IO
 
 from bundle.errors import InfrastructureError
 from harness.host import wait
-from harness.host.ports import Ports
+from harness.host.ports import PortReservations
 
 _START_DEADLINE = 20.0
 _STOP_DEADLINE = 10.0
@@ -57,7 +57,7 @@ def serve(
     Raises:
         InfrastructureError: it has ended, or does not listen in time.
     """
-    ports = Ports()
+    ports = PortReservations()
     try:
         port = ports.take()
         with running(command(port), log) as process:

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from bundle.inspect.contents import Place
-from bundle.inspect.diff import Difference
+from bundle.inspect.diff import BundleDifference
 from bundle.inspect.lines import FileLines
 from bundle.matrix import WHOSE
 
@@ -24,7 +24,7 @@ _GAPS = {
 }
 
 
-def _members(found: Difference) -> dict[str, Any]:
+def _members(found: BundleDifference) -> dict[str, Any]:
     def rows(places: tuple[Place, ...]) -> list[dict[str, str]]:
         return [{"archive": archive, "path": path} for archive, path in places]
 
@@ -39,7 +39,9 @@ def _members(found: Difference) -> dict[str, Any]:
     }
 
 
-def document(found: Difference, old: str, new: str, lines: tuple[FileLines, ...] = ()) -> dict[str, Any]:
+def document(
+    found: BundleDifference, old: str, new: str, lines: tuple[FileLines, ...] = ()
+) -> dict[str, Any]:
     """Return everything that is said about a comparison.
 
     Args:
@@ -48,18 +50,14 @@ def document(found: Difference, old: str, new: str, lines: tuple[FileLines, ...]
         new: what a person called the new one.
         lines: the changed lines of texts.
     """
+    unknown = found.verdict is None or found.verdict.word == "unknown"
     return {
         "old": old,
         "new": new,
         "equal": found.empty,
         "notes": list(found.notes),
         "verdict": asdict(found.verdict) if found.verdict is not None else None,
-        "base_image": {
-            "suffices": (
-                None if found.verdict is None or found.verdict.word == "unknown" else not found.base_image
-            ),
-            "reason": found.base_image,
-        },
+        "base_image": {"suffices": None if unknown else not found.base_image, "reason": found.base_image},
         "facts": [asdict(row) for row in found.facts],
         **_members(found),
         "script": {

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class AgentLink:
+class VmAgentLink:
     """The connection between a VM agent and the management server.
 
     Attributes:
-        before: fingerprint of the certificate that the agent showed before the patch.
+        before: fingerprint of the certificate that the VM agent showed before the patch.
         after: fingerprint that it showed after it; empty when it did not come back.
         resource_before: what it said it serves.
         resource_after: what it says now.

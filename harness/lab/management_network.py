@@ -1,4 +1,4 @@
-"""The management network around a VM that has an agent."""
+"""The management network around an agent VM."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from harness.vm import topology
-from harness.vm.cables import Forward
+from harness.vm.cables import HostForward
 from harness.vm.system import SystemVm
 
 if TYPE_CHECKING:
     from harness.site.site import Site
 
-# Who signed the agent's certificate, beside the snapshot that holds it.
+# Who signed the VM agent's certificate, beside the snapshot that holds it.
 AUTHORITY = "authority.pem"
 # What the network says, by the name among the results.
 MANAGEMENT_LOG = "management-network.log"
@@ -24,9 +24,9 @@ _SITES: WeakKeyDictionary[SystemVm, Site] = WeakKeyDictionary()
 
 @contextmanager
 def management_of(
-    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[Forward] = ()
+    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[HostForward] = ()
 ) -> Iterator[None]:
-    """Play the management network of a VM that has an agent, with the authority of its snapshot.
+    """Play the management network of an agent VM, with the authority of its snapshot.
 
     Args:
         vm: the VM; one without a management network is left alone.
@@ -38,7 +38,7 @@ def management_of(
     if uplink is None:
         yield
         return
-    # Only VMs that have an agent need it.
+    # Only agent VMs need it.
     from harness.site.authority import Authority
     from harness.site.site import Site
 

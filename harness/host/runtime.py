@@ -33,7 +33,7 @@ def state_root() -> Path:
 
 
 @dataclass(frozen=True)
-class RunDir:
+class RuntimeFolder:
     """The folder of one run; ``id`` is part of every domain name of that run."""
 
     id: str
@@ -50,7 +50,7 @@ def runs_folder() -> Path:
 
 
 @contextmanager
-def open_run() -> Iterator[RunDir]:
+def open_run() -> Iterator[RuntimeFolder]:
     """Make a run folder that others can see to be in use; it is removed at the end unless machines are kept."""
     run_id = secrets.token_hex(3)
     path = runs_folder() / run_id
@@ -61,7 +61,7 @@ def open_run() -> Iterator[RunDir]:
     if handle is None:
         raise RuntimeError(f"run folder {path} is not new")
     try:
-        yield RunDir(run_id, path)
+        yield RuntimeFolder(run_id, path)
     finally:
         if not kept(path):
             shutil.rmtree(path, ignore_errors=True)
@@ -78,7 +78,7 @@ def kept(path: Path) -> bool:
     return (path / "kept.json").exists()
 
 
-def abandoned() -> Iterator[RunDir]:
+def abandoned() -> Iterator[RuntimeFolder]:
     """Yield the runs whose holder is gone and that nobody keeps, each locked while it is yielded."""
     for path in sorted(runs_folder().glob("*")) if runs_folder().is_dir() else ():
         if kept(path):
@@ -87,6 +87,6 @@ def abandoned() -> Iterator[RunDir]:
         if handle is None:
             continue
         try:
-            yield RunDir(path.name, path)
+            yield RuntimeFolder(path.name, path)
         finally:
             os.close(handle)

@@ -143,7 +143,7 @@ def connect(first: Space, first_name: str, second: Space, second_name: str, mac:
 
 
 @dataclass
-class Lab:
+class RouterTestbed:
     """A router and what is around it."""
 
     stack: ExitStack
@@ -267,13 +267,13 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
 @contextmanager
 def laboratory(
     guest: str | None = "eth0", control: str = "eth1", public: str | None = "eth2"
-) -> Iterator[Lab]:
+) -> Iterator[RouterTestbed]:
     """Build the namespaces and the cables of one router; an interface that is None can be plugged in later."""
     with ExitStack() as stack:
         router = stack.enter_context(space("bash", str(HERE / "inside.sh"), str(PAYLOAD), str(HERE)))
         lan, outside, host = (stack.enter_context(space()) for _ in range(3))
         lan.sh("ip link add br0 type bridge; ip link set br0 up")
-        lab = Lab(stack, router, lan, outside, host)
+        lab = RouterTestbed(stack, router, lan, outside, host)
         connect(host, "eth0", router, control, "0e:00:a9:fe:0c:22")
         host.sh("ip address add 169.254.0.1/16 dev eth0; ip link set eth0 up")
         if guest:

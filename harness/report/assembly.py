@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.record import severity
 from harness.record.events import Event
-from harness.report.reading import finite, lines, number, text, verdict
+from harness.report.event_fields import finite, lines, number, text, verdict
 from harness.report.rows import CheckRow, PatchRow, ProbeRow, RunReport, ScenarioRow, StepRow, Verdict
 
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "failed", "passed", "skipped")

@@ -20,11 +20,11 @@ from harness.host.sources import digest_behind
 from harness.kvmagent import patch
 from harness.kvmagent.patch import FILES
 from harness.lab.logs import keep_logs
-from harness.lab.site import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
+from harness.lab.management_network import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
 from harness.network import Network
 from harness.record import progress
 from harness.record.progress import Narrator
-from harness.record.results import Results
+from harness.record.results import ResultsFolder
 from harness.traffic import proofs
 from harness.vm import boot, golden, hotplug, topology
 from harness.vm.engine import Engine
@@ -58,7 +58,7 @@ def ingredients(
 
 
 @dataclass(frozen=True)
-class Maker:
+class GoldenMaker:
     """Boots a system VM from cold, gives it its rules, proves them, and freezes it."""
 
     engine: Engine
@@ -68,7 +68,7 @@ class Maker:
     bundle: Path
     network: Network | None
     narrator: Narrator
-    results: Results
+    results: ResultsFolder
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Boot, configure, prove and freeze a system VM; returns what is kept beside the snapshot about it.
@@ -112,14 +112,14 @@ class Maker:
         }
 
     def _configure(self, vm: SystemVm) -> None:
-        """Do what the server does once a VM is up: give its agent a certificate, or its router rules."""
+        """Do what the server does once a VM is up: give its VM agent a certificate, or its router rules."""
         site = site_of(vm)
         if site is not None:
             with self.narrator.step("give the agent its certificate"):
                 site.authority.provision(
                     vm.guest, secrets.token_hex(16), once=self.release.transport == "iso"
                 )
-                # The guest's programs order a restart and do not wait; the agent of before connects, too, if it may.
+                # The guest's programs order a restart and do not wait; the VM agent of before connects, too, if it may.
                 vm.guest.run(
                     "while systemctl list-jobs --no-legend cloud.service | grep -q .; do sleep 0.1; done"
                 )
@@ -155,7 +155,7 @@ def require(answers: list[proofs.Proof]) -> None:
         raise CheckFailed("; ".join(failed))
 
 
-def once(key: str, maker: Maker) -> golden.Golden:
+def once(key: str, maker: GoldenMaker) -> golden.Golden:
     """Return the snapshot of a key; one that cannot be made is tried once a run, whoever asks for it.
 
     Raises:

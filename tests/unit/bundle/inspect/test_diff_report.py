@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bundle import catalogue
-from bundle.inspect import report
+from bundle.inspect import diff_report
 from bundle.inspect.contents import take
 from bundle.inspect.diff import compare
 from bundle.inspect.lines import changed_lines
@@ -43,7 +43,7 @@ def said(pair: tuple[Path, Path]) -> dict:
     old, new = (take(path) for path in pair)
     found = compare(old, new, catalogue.load())
     lines = changed_lines(old, new, (*found.added, *found.removed, *found.changed), 200)
-    return report.document(found, "old", "new", lines)
+    return diff_report.document(found, "old", "new", lines)
 
 
 def leaves(value: object, key: str = "") -> Iterator[str]:
@@ -76,7 +76,7 @@ def test_the_document_has_something_of_everything(said: dict) -> None:
 
 
 def test_the_text_tells_every_value_of_the_document(said: dict) -> None:
-    text = report.text(said)
+    text = diff_report.text(said)
     for value in leaves({key: value for key, value in said.items() if key != "lines"}):
         assert value in text
     assert "the base image of 4.19.0.0 suffices" in text
@@ -99,7 +99,7 @@ class _Text(html.parser.HTMLParser):
 
 def test_the_page_tells_every_value_and_nothing_of_a_bundle_becomes_markup(said: dict) -> None:
     page = _Text()
-    page.feed(report.html(said))
+    page.feed(diff_report.html(said))
     for value in leaves(said):
         assert value in page.shown
     assert not {"script", "b", "img"} & set(page.tags)
@@ -107,7 +107,7 @@ def test_the_page_tells_every_value_and_nothing_of_a_bundle_becomes_markup(said:
 
 
 def test_the_markdown_tells_every_value_and_closes_every_fence(said: dict) -> None:
-    text = report.markdown(said)
+    text = diff_report.markdown(said)
     plain = re.sub(r"\\\\(.)", r"\\1", text).replace("\\", "")
     for value in leaves(said):
         assert value.replace("\\", "") in plain
@@ -117,10 +117,10 @@ def test_the_markdown_tells_every_value_and_closes_every_fence(said: dict) -> No
 
 def test_no_difference_is_said_in_every_form(bundle_dir: Path) -> None:
     snapshot = take(bundle_dir)
-    said = report.document(compare(snapshot, snapshot, catalogue.load()), "a", "b")
-    assert report.text(said) == "no difference\n"
-    assert "Nothing differs." in report.markdown(said)
-    assert "Nothing differs." in report.html(said)
+    said = diff_report.document(compare(snapshot, snapshot, catalogue.load()), "a", "b")
+    assert diff_report.text(said) == "no difference\n"
+    assert "Nothing differs." in diff_report.markdown(said)
+    assert "Nothing differs." in diff_report.html(said)
 
 
 def test_changed_lines_are_unified_and_cut_at_the_limit(pair: tuple[Path, Path]) -> None:

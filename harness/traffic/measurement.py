@@ -1,4 +1,4 @@
-"""What one probe saw, and the gap that follows from it.
+"""Measurements of one probe, and the gap that follows from them.
 
 A gap is the time between two answers in a row, less the time between two requests: with a service that is gone for
 exactly 2 s and 50 requests a second, it is 2.00 s ± 0.02 s. Answers count when they arrive, so it makes no
@@ -18,7 +18,7 @@ _DRAWN = 3.0
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What one probe saw. Times are readings of the monotonic clock, in seconds.
+    """The result of one probe. Times are readings of the monotonic clock, in seconds.
 
     Attributes:
         name: what was probed.
@@ -64,7 +64,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one probe of the traffic saw, and what it was allowed to lose; ``streams`` says how many it opened."""
+    """The result of one probe beside what it was allowed to lose; ``streams`` says how many it opened."""
 
     name: str
     sent: int
@@ -107,7 +107,7 @@ class Recorder:
 
     @property
     def was_answered(self) -> bool:
-        """Whether there was a right answer yet."""
+        """True if there was a right answer yet."""
         return bool(self._answers)
 
     def lost(self, sent_at: float, reason: str = "") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bundle.errors import CheckFailed
 from harness.host import wait
-from harness.management.health import Role
+from harness.management.health import RedundancyRole
 from harness.management.inventory import Vm
 
 # Seconds for VRRP to settle after a router of the pair was patched.
@@ -14,11 +14,11 @@ SETTLE_DEADLINE = 60.0
 _TICK = 0.05
 
 
-class Pair:
+class RedundancyGroup:
     """The routers of a redundant network, asked for their roles."""
 
     def __init__(
-        self, routers: Sequence[Vm], ask: Callable[[Vm], Role], deadline: float = SETTLE_DEADLINE
+        self, routers: Sequence[Vm], ask: Callable[[Vm], RedundancyRole], deadline: float = SETTLE_DEADLINE
     ) -> None:
         """Take the routers of one network; ``ask`` returns a router's role."""
         self._routers = tuple(routers)
@@ -45,7 +45,7 @@ class Pair:
         Raises:
             CheckFailed: there are two primaries, or the pair does not settle in time.
         """
-        seen: dict[str, Role] = {}
+        seen: dict[str, RedundancyRole] = {}
 
         def settled() -> bool:
             nonlocal seen
@@ -59,7 +59,7 @@ class Pair:
                 f"the pair did not settle within {self._deadline:g} s: {_readable(seen)}"
             ) from None
 
-    def _roles(self) -> dict[str, Role]:
+    def _roles(self) -> dict[str, RedundancyRole]:
         roles = {vm.name: self._ask(vm) for vm in self._routers}
         if _primaries(roles) > 1:
             # The roles are asked one after the other: a failover between two questions looks like two primaries.
@@ -69,9 +69,9 @@ class Pair:
         return roles
 
 
-def _primaries(roles: dict[str, Role]) -> int:
+def _primaries(roles: dict[str, RedundancyRole]) -> int:
     return sum(role == "PRIMARY" for role in roles.values())
 
 
-def _readable(roles: dict[str, Role]) -> str:
+def _readable(roles: dict[str, RedundancyRole]) -> str:
     return ", ".join(f"{name} is {role}" for name, role in roles.items())

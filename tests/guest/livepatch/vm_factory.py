@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.lab import JOURNAL, Lab, Run
+from tests.guest.livepatch.folder_vm import JOURNAL, FolderVm, ScriptRun
 from tests.guest.livepatch.walk import Stage
 
 LEGACY = Path(__file__).resolve().parents[2] / "legacy" / "patch-sysvms.sh"
@@ -21,13 +21,13 @@ class Violation(AssertionError):
 
 
 @dataclass(frozen=True)
-class World:
+class VmFactory:
     """Fresh VMs, and bundles that carry the script under test."""
 
     stage: Stage
     script: Script = "ours"
 
-    def vm(self, type_: str = "router") -> contextlib.AbstractContextManager[Lab]:
+    def vm(self, type_: str = "router") -> contextlib.AbstractContextManager[FolderVm]:
         """Give a VM of the old release for the length of a ``with`` block."""
         return self.stage.clone(type_)
 
@@ -54,7 +54,7 @@ class Scenario:
 
     row: str
     name: str
-    play: Callable[[World], None]
+    play: Callable[[VmFactory], None]
     legacy_fails: bool
 
 
@@ -63,10 +63,10 @@ SCENARIOS: list[Scenario] = []
 
 def scenario(
     row: str, *, legacy_fails: bool = False
-) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+) -> Callable[[Callable[[VmFactory], None]], Callable[[VmFactory], None]]:
     """Register a function as the play of a row of the scenario table."""
 
-    def register(function: Callable[[World], None]) -> Callable[[World], None]:
+    def register(function: Callable[[VmFactory], None]) -> Callable[[VmFactory], None]:
         SCENARIOS.append(Scenario(row, function.__name__, function, legacy_fails))
         return function
 
@@ -89,7 +89,7 @@ def expect_same(before: object, after: object, what: str) -> None:
     raise Violation(f"{what} changed from {before!r} to {after!r}")
 
 
-def expect_patched(run: Run, bundle: bundles.Bundle, lab: Lab) -> None:
+def expect_patched(run: ScriptRun, bundle: bundles.Bundle, lab: FolderVm) -> None:
     """The run succeeded, said so in the one line, and the VM agrees."""
     expect(run.status == 0, f"exit {run.status}, {run.output!r}")
     expect(run.output == f"version:{bundle.signature} \n", f"the output is {run.output!r}")
@@ -97,12 +97,12 @@ def expect_patched(run: Run, bundle: bundles.Bundle, lab: Lab) -> None:
 
 
 @contextlib.contextmanager
-def expect_refused(lab: Lab, reason: str) -> Iterator[Callable[[Run], None]]:
+def expect_refused(lab: FolderVm, reason: str) -> Iterator[Callable[[ScriptRun], None]]:
     """The run inside is refused for this reason; nothing changes, and the inputs lie where no boot finds them."""
     before, active, rules = lab.state(), lab.active(), lab.filter_rules()
     landed: set[str] = set()
 
-    def check(run: Run) -> None:
+    def check(run: ScriptRun) -> None:
         expect(run.status == 2, f"exit {run.status}, {run.output!r}")
         expect(reason in run.output, f"the output {run.output!r} does not say {reason!r}")
         landed.update(name for name in ("agent.zip", "cloud-scripts.tgz") if name not in reason)
@@ -119,7 +119,7 @@ def expect_refused(lab: Lab, reason: str) -> Iterator[Callable[[Run], None]]:
         )
 
 
-def expect_rolled_back(lab: Lab, run: Run, before: object, reason: str = "") -> None:
+def expect_rolled_back(lab: FolderVm, run: ScriptRun, before: object, reason: str = "") -> None:
     """The run failed, and the VM is the old one to the last byte."""
     expect(run.status == 1, f"exit {run.status}, {run.output!r}")
     expect(":" not in run.output, f"the output {run.output!r} could be read as a version")

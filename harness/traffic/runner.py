@@ -12,8 +12,8 @@ from typing import Self
 
 from harness.host import wait
 from harness.record.events import EventLog
+from harness.traffic.measurement import Budget, ProbeResult, Recorder
 from harness.traffic.probes import RATE, Probe
-from harness.traffic.record import Budget, ProbeResult, Recorder
 
 # Longest gap in milliseconds that a probe may have when a scenario says nothing else.
 DEFAULT_BUDGET_MS = 500.0

@@ -10,9 +10,9 @@ import pytest
 from harness.plugin.options import repeatable
 from harness.record import results
 from harness.record.events import EventLog
-from harness.record.results import Results
+from harness.record.results import ResultsFolder
 
-RUN = pytest.StashKey["Run"]()
+RUN = pytest.StashKey["RunSession"]()
 # Keys under which pytest-xdist carries things to its workers and back.
 RESULTS_KEY, PROBLEM_KEY = "sysvm_results", "sysvm_problem"
 
@@ -26,7 +26,7 @@ class Problem:
 
 
 @dataclass
-class Run:
+class RunSession:
     """A run as the plugin sees it.
 
     Attributes:
@@ -36,19 +36,19 @@ class Run:
         interrupted: whether a person ended it.
     """
 
-    results: Results
+    results: ResultsFolder
     events: EventLog
     problem: Problem | None = None
     interrupted: bool = False
 
 
-def run_of(config: pytest.Config) -> Run:
+def run_of(config: pytest.Config) -> RunSession:
     """Return the run, starting it with the first scenario: collecting tests leaves no folder."""
     run = config.stash.get(RUN, None)
     if run is None:
         shared = getattr(config, "workerinput", {}).get(RESULTS_KEY)
-        folder = Results(Path(shared)) if shared else results.create(config.getoption("--results"))
-        run = config.stash[RUN] = Run(folder, EventLog(folder.events))
+        folder = ResultsFolder(Path(shared)) if shared else results.create(config.getoption("--results"))
+        run = config.stash[RUN] = RunSession(folder, EventLog(folder.events))
         if not shared:
             run.events.emit("options", options=repeatable(config))
     return run
@@ -59,7 +59,7 @@ class Latest:
 
     def __init__(self) -> None:
         """Start without one."""
-        self.run: Run | None = None
+        self.run: RunSession | None = None
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """Take the run out of the configuration."""

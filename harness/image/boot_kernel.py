@@ -1,4 +1,4 @@
-"""What boots the image: its kernel, the modules a virtual machine needs at once, and the small initramfs."""
+"""Boot files of an image: its kernel, the modules a virtual machine needs at once, and the small initramfs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Files(Protocol):
 
 
 @dataclass(frozen=True)
-class Kernel:
+class BootKernel:
     """The kernel of an image.
 
     Attributes:
@@ -55,7 +55,7 @@ def versions(files: Files) -> list[str]:
     return sorted(found, key=lambda version: [int(n) for n in re.findall(r"\d+", version)])
 
 
-def find(files: Files) -> Kernel:
+def find(files: Files) -> BootKernel:
     """Return the newest kernel.
 
     Raises:
@@ -69,7 +69,7 @@ def find(files: Files) -> Kernel:
     folder = f"lib/modules/{version}"
     depends = _dependencies(files.read(f"{folder}/modules.dep").decode())
     order = _load_order(WANTED, depends)
-    return Kernel(
+    return BootKernel(
         version=version,
         image=files.read(f"boot/{_PREFIX}{version}"),
         modules={_file_name(path): _module(files, f"{folder}/{path}") for path in order},
@@ -77,7 +77,7 @@ def find(files: Files) -> Kernel:
     )
 
 
-def initramfs(tree: Tree, kernel: Kernel) -> bytes:
+def initramfs(tree: Tree, kernel: BootKernel) -> bytes:
     """Return an uncompressed initramfs that mounts the root disk: unpacking costs time under emulation."""
     busybox = next((p for p in _BUSYBOX if tree.resolve(p) in tree), None)
     if busybox is None:

@@ -1,4 +1,4 @@
-"""What a declared network's machines need of a router, as messages: leases, names, metadata, passwords, health data."""
+"""Messages for a declared network's machines: leases, names, metadata, passwords, health data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Interface
 
 from harness.network import messages
-from harness.network.messages import Row
+from harness.network.messages import MetadataRow
 from harness.network.model import DeclaredMachine, Network
 from harness.network.wire import Message, reaches
 
@@ -65,7 +65,7 @@ def metadata(network: Network, machine: DeclaredMachine, release: str) -> messag
     usual |= {name: value for name, (since, value) in later.items() if reaches(release, (since,))}
     parameters = [(name, declared[name]) for name in declared if name not in usual]
     user_data = base64.b64encode(machine.user_data.encode()).decode() or None
-    rows: list[Row] = [("userdata", "user-data", user_data)]
+    rows: list[MetadataRow] = [("userdata", "user-data", user_data)]
     for name, value in usual.items():
         rows.append(("metadata", name, _escaped(declared.get(name, value))))
         if name == "local-hostname" and reaches(release, ("4.18.0",)):

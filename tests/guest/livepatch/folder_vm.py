@@ -1,8 +1,8 @@
 """A lab for ``patch-sysvms.sh``: the rendered script runs in a root folder of its own, in a fraction of a second.
 
-A ``Lab`` is a folder on tmpfs that becomes ``/`` by chroot in a mount namespace and a process namespace of its own. It
-has its own ``/etc /opt /root /usr/local /usr/share /var /run``; programs and libraries come from the machine, so bash,
-coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones, read-only. Stand-ins, in
+A ``FolderVm`` is a folder on tmpfs that becomes ``/`` by chroot in a mount namespace and a process namespace of its
+own. It has its own ``/etc /opt /root /usr/local /usr/share /var /run``; programs and libraries come from the machine,
+so bash, coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones, read-only. Stand-ins, in
 ``/usr/local/sbin``, are:
 
 * ``systemctl`` models units as folders: active, failed, slow, flapping, restarting themselves, refusing a reload;
@@ -78,7 +78,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Run:
+class ScriptRun:
     """How one run of the script ended."""
 
     status: int
@@ -110,7 +110,7 @@ def _write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
 
 
 @dataclass
-class Lab:
+class FolderVm:
     """One virtual machine that is only a folder."""
 
     root: Path
@@ -121,7 +121,7 @@ class Lab:
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    def build(self) -> Lab:
+    def build(self) -> FolderVm:
         """Make the folder a VM of the old release, booted and healthy."""
         for name in ("bin", "sbin", "lib", "lib64"):
             (self.root / name).symlink_to(f"usr/{name}")
@@ -225,10 +225,10 @@ class Lab:
             self.root / "run/lab/filter", "-A INPUT -i lo -j ACCEPT\n" + rule * (self.type == "consoleproxy")
         )
 
-    def clone(self, root: Path) -> Lab:
+    def clone(self, root: Path) -> FolderVm:
         """Copy the VM to another folder."""
         subprocess.run(["cp", "-a", "--", self.root, root], check=True)
-        return Lab(root, self.type, self.small_var_kib, dict(self.environment))
+        return FolderVm(root, self.type, self.small_var_kib, dict(self.environment))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -285,14 +285,14 @@ class Lab:
         _write(cache / "cloud-scripts.tgz", bundle.scripts, 0o755)
         _write(cache / "patch-sysvms.sh", bundle.script, 0o755)
 
-    def patch(self, bundle: bundles.Bundle, *arguments: str, **environment: str) -> Run:
+    def patch(self, bundle: bundles.Bundle, *arguments: str, **environment: str) -> ScriptRun:
         """Upload a bundle and run its script."""
         self.land(bundle)
         return self.run(*arguments, **environment)
 
     def run(
         self, *arguments: str, script: str = "/var/cache/cloud/patch-sysvms.sh", **environment: str
-    ) -> Run:
+    ) -> ScriptRun:
         """Run the script; when it is gone from the landing folder, the copy in the journal."""
         landed = self.root / script.lstrip("/")
         if not landed.exists() or not landed.stat().st_size:
@@ -303,7 +303,7 @@ class Lab:
         except subprocess.TimeoutExpired:
             done.kill()
             raise
-        return Run(done.returncode, stdout.decode(), stderr.decode())
+        return ScriptRun(done.returncode, stdout.decode(), stderr.decode())
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command in the VM; the end of the process ends everything that it left behind.
@@ -355,10 +355,10 @@ class Lab:
         for name in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT):
             signal.signal(name, signal.SIG_DFL)
 
-    def recover_at_boot(self, **environment: str) -> Run:
+    def recover_at_boot(self, **environment: str) -> ScriptRun:
         """Boot: run what the recovery unit runs, if it would run, then start the services."""
         (self.root / "var/cache/cloud/boot_up_done").unlink(missing_ok=True)
-        run = Run(0, "", "")
+        run = ScriptRun(0, "", "")
         if (self.root / JOURNAL / "attempt").exists():
             run = self.run("--recover", "--boot", script=f"/{JOURNAL}/patch-sysvms.sh", **environment)
         self.boot_services()

@@ -10,7 +10,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Pattern:
-    """What to look for on a console, and what it means."""
+    """A pattern of console lines, and its meaning."""
 
     meaning: str
     regex: re.Pattern[str]

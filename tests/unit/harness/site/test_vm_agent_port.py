@@ -22,8 +22,8 @@ from bundle.paths import payload_root
 from harness.guest.protocols import Guest
 from harness.host.wait import DeadlineExceeded
 from harness.observe import identity
-from harness.site.agentport import AgentPort
-from harness.site.authority import Authority, Identity
+from harness.site.authority import Authority, CertifiedKey
+from harness.site.vm_agent_port import VmAgentPort
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def authority() -> Authority:
 
 
 @pytest.fixture
-def port(authority: Authority, tmp_path: Path) -> Iterator[AgentPort]:
-    with AgentPort(authority.server_context(tmp_path), ping_interval=0.05) as made:
+def port(authority: Authority, tmp_path: Path) -> Iterator[VmAgentPort]:
+    with VmAgentPort(authority.server_context(tmp_path), ping_interval=0.05) as made:
         yield made
 
 
-def client_context(folder: Path, authority: Authority, own: Identity | None) -> ssl.SSLContext:
+def client_context(folder: Path, authority: Authority, own: CertifiedKey | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(cadata=authority.identity.pem)
@@ -93,7 +93,7 @@ class Agent:
 
 
 def test_an_agent_registers_and_is_seen_until_it_leaves(
-    port: AgentPort, authority: Authority, tmp_path: Path
+    port: VmAgentPort, authority: Authority, tmp_path: Path
 ) -> None:
     own = authority.issue("s-1-VM")
     pings = threading.Event()
@@ -108,7 +108,7 @@ def test_an_agent_registers_and_is_seen_until_it_leaves(
 
 
 def test_a_reconnection_is_told_from_the_connection_before(
-    port: AgentPort, authority: Authority, tmp_path: Path
+    port: VmAgentPort, authority: Authority, tmp_path: Path
 ) -> None:
     context = client_context(tmp_path, authority, authority.issue("s-1-VM"))
     with Agent(port.port, context):
@@ -123,7 +123,7 @@ def test_a_reconnection_is_told_from_the_connection_before(
 
 
 @pytest.mark.parametrize("who", ["without a certificate", "of another CA"])
-def test_a_stranger_is_no_session(port: AgentPort, authority: Authority, tmp_path: Path, who: str) -> None:
+def test_a_stranger_is_no_session(port: VmAgentPort, authority: Authority, tmp_path: Path, who: str) -> None:
     own = Authority().issue("s-1-VM") if who == "of another CA" else None
 
     context = client_context(tmp_path, authority, own)
@@ -135,7 +135,7 @@ def test_a_stranger_is_no_session(port: AgentPort, authority: Authority, tmp_pat
 
 
 def test_an_agent_that_speaks_another_protocol_still_counts_as_a_handshake(
-    port: AgentPort, authority: Authority, tmp_path: Path
+    port: VmAgentPort, authority: Authority, tmp_path: Path
 ) -> None:
     own = authority.issue("s-1-VM")
 
@@ -144,7 +144,7 @@ def test_an_agent_that_speaks_another_protocol_still_counts_as_a_handshake(
     assert port.sessions[0].fingerprint == own.fingerprint
 
 
-def test_an_agent_that_does_not_come_is_named(port: AgentPort) -> None:
+def test_an_agent_that_does_not_come_is_named(port: VmAgentPort) -> None:
     with pytest.raises(DeadlineExceeded, match="a connection of the agent s-9-VM"):
         port.wait_for("s-9-VM", deadline=0.05)
 
@@ -228,7 +228,7 @@ def wait_until(what: Callable[[], bool]) -> None:
 
 
 def test_an_agent_is_asked_and_its_answer_comes_back(
-    port: AgentPort, authority: Authority, tmp_path: Path
+    port: VmAgentPort, authority: Authority, tmp_path: Path
 ) -> None:
     with pytest.raises(InfrastructureError, match="no agent is connected that could be asked for 'mount'"):
         port.ask("mount", 1, url="nfs://10.0.0.6/x")

@@ -19,7 +19,7 @@ from harness.plugin.planning import SHIPPED, command_line, plan
 from harness.plugin.recording import SCENARIO
 from harness.plugin.session import Latest, RunSession
 from harness.record import progress
-from harness.report import RunReport, render_junit, write
+from harness.report import PAGE, RunReport, render_junit, write
 
 # Seconds that workers have to stop their machines and copy logs when a person ends the run.
 _END_DEADLINE = 90
@@ -60,7 +60,7 @@ def judge(arguments: Sequence[str], as_json: bool, junit: Path | None = None, fo
     report = write(ran.run.results)
     if junit is not None:
         files.write(junit, render_junit(report))
-    show_report(report, ran.run.results.html, as_json=as_json)
+    show_report(report, ran.run.results.folder / PAGE, as_json=as_json)
     return _status(ran.run, report, status)
 
 

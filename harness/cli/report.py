@@ -22,11 +22,11 @@ from harness.cli._show import show_report
 def report(run: str, root: Path, junit: Path | None, as_json: bool) -> int:
     """Write junit.xml, report.html and run.json of RUN (a name, a path or 'latest') again and print its table."""
     from harness.record import results
-    from harness.report import render_junit, write
+    from harness.report import PAGE, render_junit, write
 
     found = results.find(run, root)
     views = write(found)
     if junit is not None:
         files.write(junit, render_junit(views))
-    show_report(views, found.html, as_json=as_json)
+    show_report(views, found.folder / PAGE, as_json=as_json)
     return Exit.OK if views.verdict == "passed" else Exit.FAILED

@@ -83,5 +83,7 @@ def baked(image: Image, target: Path) -> Path:
     nothing = io.BytesIO()
     zipfile.ZipFile(nothing, "w").close()
     (target / layout.AGENT).write_bytes(nothing.getvalue())
-    (target / layout.SCRIPT).write_text("#!/bin/sh\nexit 1\n")
+    for name in layout.PAYLOAD:
+        if not (target / name).exists():
+            (target / name).write_text("#!/bin/sh\nexit 1\n")
     return target

@@ -5,18 +5,16 @@ All are made from ``events.jsonl`` alone, so they can be made again at any time 
 
 from __future__ import annotations
 
-import json
-
 from bundle import files
 from harness.record.events import read_with_gaps
 from harness.record.results import ResultsFolder
 from harness.report.assembly import build
-from harness.report.document import document
-from harness.report.html import render_html
+from harness.report.formats import formats
+from harness.report.html import PAGE, render_html
 from harness.report.junit import render_junit
 from harness.report.rows import RunReport
 
-__all__ = ["RunReport", "build", "load", "render_html", "render_junit", "write"]
+__all__ = ["PAGE", "RunReport", "build", "load", "render_html", "render_junit", "write"]
 
 
 def load(results: ResultsFolder) -> RunReport:
@@ -30,14 +28,13 @@ def load(results: ResultsFolder) -> RunReport:
 
 
 def write(results: ResultsFolder) -> RunReport:
-    """Write ``junit.xml``, ``report.html`` and ``run.json`` of a run from its event log and return the report.
+    """Write the files of all formats of a run from its event log and return the report.
 
     Raises:
         UsageError: the log is missing or is none.
         InfrastructureError: a file cannot be written.
     """
     report = load(results)
-    files.write(results.junit, render_junit(report))
-    files.write(results.html, render_html(report))
-    files.write(results.document, json.dumps(document(report), indent=2) + "\n")
+    for each in formats():
+        files.write(results.folder / each.file, each.render(report))
     return report

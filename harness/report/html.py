@@ -8,9 +8,11 @@ from importlib.resources import files
 from jinja2 import BaseLoader, Environment, StrictUndefined
 
 from harness.report.document import proof
+from harness.report.formats import report_format
 from harness.report.rows import ProbeRow, RunReport, ScenarioRow
 from harness.report.table import gap_text
 
+PAGE = "report.html"
 _WIDTH = 720.0
 
 
@@ -32,6 +34,7 @@ class Lane:
     kind: str
 
 
+@report_format(PAGE)
 def render_html(report: RunReport) -> str:
     """Return the page of a run."""
     environment = Environment(

@@ -11,12 +11,14 @@ from collections import Counter
 from xml.etree import ElementTree as ET
 
 from bundle.sink import escape
+from harness.report.formats import report_format
 from harness.report.rows import CheckRow, RunReport, ScenarioRow, Verdict
 
 # What XML 1.0 cannot carry, not even escaped, and no terminal would obey either.
 _ILLEGAL = re.compile("[\ufffe\uffff]")
 
 
+@report_format("junit.xml")
 def render_junit(report: RunReport) -> str:
     """Return the JUnit XML of a run, for the test views of CI systems."""
     root = ET.Element("testsuites", name=_clean(report.name), time=f"{report.seconds:.3f}")

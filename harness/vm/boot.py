@@ -16,7 +16,7 @@ from bundle.catalogue import Release
 from bundle.errors import InfrastructureError
 from harness.guest.guest import SshGuest
 from harness.host import wait
-from harness.kvmagent.patch import FILES, LANDING
+from harness.kvmagent.patch import LANDING, read_files, upload
 from harness.machine.machine import Machine
 
 CMDLINE_FILE = f"{LANDING}/cmdline"
@@ -62,6 +62,7 @@ def boot(
 
     Raises:
         InfrastructureError: a step fails; names the step, the VM and the log to read.
+        UsageError: a file of the bundle is missing, unreadable or empty.
     """
     log = machine.folder / "console.log"
     try:
@@ -73,7 +74,7 @@ def boot(
         guest.connect(deadlines.ssh)
         progress("SSH answers")
         if release.transport == "upload":
-            upload(guest, bundle)
+            upload(guest, read_files(bundle))
             progress("bundle uploaded")
         guest.wait_for_file(f"{LANDING}/boot_up_done", deadlines.boot)
         progress("boot_up_done")
@@ -114,9 +115,3 @@ def write_through_agent(machine: Machine, path: str, content: bytes) -> None:
         raise InfrastructureError(f"{machine.name}: the guest agent fell silent while {path} was written")
     machine.agent("guest-file-write", **{"handle": handle, "buf-b64": base64.b64encode(content).decode()})
     machine.agent("guest-file-close", handle=handle)
-
-
-def upload(guest: SshGuest, bundle: Path) -> None:
-    """Copy the three files to the landing folder, mode 0755, as CloudStack's agents do."""
-    for name in FILES:
-        guest.put((bundle / name).read_bytes(), f"{LANDING}/{name}", 0o755)

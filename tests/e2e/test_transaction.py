@@ -61,7 +61,7 @@ def boot_again(lab, vm):
 
 def stop_at(guest, bundle, point):
     """Upload a bundle, and let its patch kill itself at a crash point."""
-    boot.upload(guest, bundle)
+    patch.upload(guest, patch.read_files(bundle))
     knobs = f"LIVEPATCH_SOAK=1 LIVEPATCH_TRACE={TRACE} LIVEPATCH_CRASH_WHOLE=1 LIVEPATCH_CRASH_AT={point}"
     done = guest.run(f"{knobs} {SCRIPT}", deadline=300, check=False)
     number, phase, label = guest.run(f"tail -n 1 {TRACE}").stdout.rstrip("\n").split("\t")
@@ -117,7 +117,7 @@ def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, 
         )
         assert vm.guest.run("systemctl is-failed cloud-livepatch-recover.service", check=False).status != 0
 
-        boot.upload(vm.guest, lab.new_bundle)
+        patch.upload(vm.guest, patch.read_files(lab.new_bundle))
         done = vm.guest.run(f"LIVEPATCH_SOAK=1 {SCRIPT}", deadline=300, check=False)
         healthy = patch.load_bundle(lab.new_bundle).signature
         assert (done.status, done.stdout) == (0, f"version:{healthy} \n"), done

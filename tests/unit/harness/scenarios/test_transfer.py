@@ -121,14 +121,14 @@ def test_an_agent_that_does_not_begin_again_is_caught(
 
 
 def test_an_agent_that_runs_the_script_without_its_files_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def upload(guest: Any, bundle: BundleFiles) -> None:
+    def upload(guest: Any, contents: dict[str, bytes], **_attempts: int) -> None:
         for name in patch.FILES:
             try:
-                guest.put(bundle.contents[name], f"{LANDING}/{name}", 0o755)
+                guest.put(contents[name], f"{LANDING}/{name}", 0o755)
             except ConnectionLost:
                 continue
 
-    monkeypatch.setattr(patch, "_upload", upload)
+    monkeypatch.setattr(patch, "upload", upload)
     assert "state" in noted(NEVER, Careless())
     assert "patch.not-run" in noted(NEVER, Vm())
 

@@ -12,7 +12,7 @@ from cloudrules import health  # noqa: E402 (byte code is switched off first)
 MEMORY = Path("/proc/meminfo")
 
 
-def check():
+def check() -> health.Answer:
     """Say how much is in use."""
     limits = health.sent("systemThresholds")
     if not limits:

@@ -1,4 +1,4 @@
-"""What the health checks have in common: the strings that management sends, and how a check answers.
+"""Common parts of the health checks: the strings that management sends, and how a check answers.
 
 A check is a program in ``/root/health_checks``, called with ``basic`` or ``advanced``. It ends with one of the statuses
 below and says why on standard output; one that is not of the kind asked for says nothing.

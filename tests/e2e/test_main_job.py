@@ -13,6 +13,7 @@ from harness.record import results
 from harness.report import load
 from harness.report.document import schema
 from harness.report.html import timeline
+from tests import recorded
 
 
 def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_left):
@@ -36,6 +37,11 @@ def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_lef
     assert not list(suites.iter("failure"))
     assert "router-from" in (latest / "report.html").read_text()
     _proved(latest, patched, rolled_back)
+    known = recorded.fields(latest / "events.jsonl")
+    lacking = {
+        kind: names - known.get(kind, set()) for kind, names in recorded.fields(recorded.RUN.events).items()
+    }
+    assert not any(lacking.values()), f"the log lacks what one had that was recorded before: {lacking}"
     kinds = [json.loads(line)["kind"] for line in (latest / "events.jsonl").read_text().splitlines()]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_finished"

@@ -31,11 +31,7 @@ def check() -> health.Answer:
     idle_later, everything_later = counters()
     passed = max(everything_later - everything, 1)
     used = 100.0 * (1 - (idle_later - idle) / passed)
-    most = float(limits[0]["maxCpuUsage"])
-    return (
-        health.SUCCESS if used <= most else health.FAILED,
-        f"{used:.1f} % in use, at most {most:.1f} % allowed",
-    )
+    return health.in_use(used, float(limits[0]["maxCpuUsage"]))
 
 
 if __name__ == "__main__":

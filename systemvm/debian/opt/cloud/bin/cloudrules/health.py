@@ -52,6 +52,12 @@ def verdict(troubles: List[str], success: str) -> Answer:
     return (FAILED, "; ".join(troubles)) if troubles else (SUCCESS, success)
 
 
+def in_use(used: float, most: float) -> Answer:
+    """Return the answer of a check that measured how much is in use; both numbers are per cent."""
+    said = f"{used:.1f} % in use, at most {most:.1f} % allowed"
+    return (SUCCESS if used <= most else FAILED), said
+
+
 def main(kind: str, check: Callable[[], Answer]) -> None:
     """Run a check of a kind, if that is the kind asked for."""
     if len(sys.argv) != 2 or sys.argv[1] not in ("basic", "advanced"):

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from bundle import catalogue
 from bundle.errors import CheckFailed, UsageError
 from harness.host import wait
 from harness.kvmagent import patch
+from harness.lab import bundles
 from harness.lab.faults import BeginFault, programs
 from harness.lab.management_network import site_of
-from harness.management import Target, status_of
+from harness.management import Target, gate, status_of
 from harness.scenario import Expectation, Lab, ManagementServer, PatchAnswer, Trial
 
 # What talks where it should not, and in which calls. Who asks a program something reads its standard output: so that
@@ -89,6 +91,46 @@ def test_a_failed_patch_fails_the_call_of_the_server(lab: Lab, live_patch: Trial
     answer = _call(live_patch, healthy, trouble=(service,))
     live_patch.require("call.succeeds", "" if answer.success else answer.details)
     _require_due(live_patch, healthy, "after-success", due=False)
+
+
+@pytest.mark.scenario("S11-version-gate-accepts")
+def test_the_version_gate_accepts_a_patched_vm(lab: Lab, live_patch: Trial) -> None:
+    """The server asks for a newer template: a VM is refused before its patch, and accepted for its scripts after it."""
+    server = replace(live_patch.server(lab.new_bundle), minimum_template="9.9.0")
+    asked = partial(patch.ask_versions, live_patch.vm.guest)
+    before = gate.refusal(asked(), server.bundle.signature, server.minimum_template)
+    live_patch.require("gate.before", "" if before else "the gate lets an old VM pass")
+    answer = _call(live_patch, server)
+    live_patch.require("call.succeeds", "" if answer.success else answer.details)
+    live_patch.require("gate.after", gate.refusal(asked(), server.bundle.signature, server.minimum_template))
+
+
+@pytest.mark.scenario("S12-built-twice-is-the-same")
+def test_a_bundle_that_is_built_again_is_no_other_one(lab: Lab, live_patch: Trial, tmp_path: Path) -> None:
+    """The bundle is built once more from the same source: the same bytes, so a patched VM is left alone."""
+    if lab.wish.subject.bundle is not None:
+        pytest.skip("the bundle was named: there is no source to build it from")
+    live_patch.brief = True
+    again = bundles.to_patch_with(lab.wish.subject, lab.new.name, tmp_path / "again")
+    names = [path.name for path in lab.new_bundle.iterdir()]
+    differ = [name for name in names if (again / name).read_bytes() != (lab.new_bundle / name).read_bytes()]
+    live_patch.require("build.same", f"these differ: {', '.join(sorted(differ))}" if differ else "")
+    live_patch.patch(lab.new_bundle)
+    answer = live_patch.patch(again, expected="kept")
+    live_patch.require("patch.no-op", "it ran a second time" if answer.ran else "")
+
+
+@pytest.mark.scenario(
+    "S09-identity-kept",
+    types=catalogue.load().types_that(have="agent"),
+    why="only VMs with an agent have keys and properties of one",
+)
+def test_keys_and_properties_of_the_agent_survive(lab: Lab, live_patch: Trial) -> None:
+    """Key store, trust store and properties are there before the patch and the same after it; the agent connects."""
+    live_patch.patch(lab.new_bundle)
+    seen = live_patch.cases[-1].before.identity
+    missing = [name for name in ("keystore", "truststore", "properties") if not getattr(seen, name)]
+    live_patch.require("identity.there", f"the VM had no {', '.join(missing)}" if missing else "")
 
 
 def _require_due(trial: Trial, server: ManagementServer, when: str, *, due: bool) -> None:

@@ -29,7 +29,6 @@ ROWS = [f"S{number:02}" for number in range(1, 61)]
 # Rows that no VM plays by a scenario of their own, and why.
 ELSEWHERE = {
     "S21": "every scenario in the cells of `--from 4.15..4.20`",
-    "S40": "tests/unit/harness/image: every entry of the metadata against its artefact",
     "S57": "missing: no VPN peer stands on the far side of the networks",
     "S58": "missing: tenants and outsiders have no IPv6",
     "S59": "missing: no template here has frr, and no peer stands outside",

@@ -60,7 +60,10 @@ def outsides() -> tuple[Outside, ...]:
     """Return every fault that comes from outside."""
     for module in _MODULES:
         importlib.import_module(f"harness.lab.faults.{module}")
-    return tuple(_REGISTERED.values())
+    # Whoever imported one of them first does not decide the order.
+    return tuple(
+        sorted(_REGISTERED.values(), key=lambda row: _MODULES.index(row.begin.__module__.rpartition(".")[2]))
+    )
 
 
 def begin(name: str, vm: SystemVm, **options: object) -> AbstractContextManager[Any]:

@@ -32,7 +32,7 @@ def test_every_entry_of_the_metadata_is_true(lab: Lab, live_patch: Trial) -> Non
             f"template.{name}", "" if found == stated else f"says {stated}, the VM has {found}"
         )
     bill = [row for row in json.loads(image.sbom.read_text())["components"] if row["type"] == "library"]
-    stated = len({row["bom-ref"] for row in bill})
+    count = len({row["bom-ref"] for row in bill})
     live_patch.require(
-        "template.bill", "" if stated == image.packages else f"{stated} of {image.packages} packages"
+        "template.bill", "" if count == image.packages else f"{count} of {image.packages} packages"
     )

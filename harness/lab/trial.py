@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bundle import catalogue
 from harness import checks, network
@@ -171,15 +171,10 @@ class Trial:
         told, well = self._result(answer, files, expected)
         if well and rules == "send" and self.send_rules():
             after = observation.observe(self.vm.guest, before)
-        case = Case(
-            vm_type=self.lab.wish.vm_type, expected=expected, before=before, patched=patched, after=after,
-            answer=answer, recorded=told, signature=files.signature,
-            old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
-            # One that has to be refused may be one that cannot be read.
-            new=shipped.read(files, self.lab.wish.vm_type) if expected == "patched" else {},
-            live_paths=catalogue.load().live_paths,
-            control_address=self.vm.topology.control.address, console=self._printed_since(printed),
-            budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble, log=log,
+        case = self._case(
+            files, expected, (before, patched, after), printed,
+            answer=answer, recorded=told, budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble,
+            log=log,
         )  # fmt: skip
         traffic.record(self.lab.events, self.scenario, self._limits())
         self._record(case, answer, rules_sent=well and rules != "leave")
@@ -188,6 +183,22 @@ class Trial:
         if expected == "kept" and len(self.failures) == well_before:
             self.lab.between[self.vm] = after
         return case
+
+    def _case(
+        self, files: BundleFiles, expected: Expectation,
+        seen: tuple[Observation, Observation, Observation], printed: int, **more: Any,
+    ) -> Case:  # fmt: skip
+        """Return the case of a bundle, from what was seen before, after the patch and after the rules."""
+        vm_type = self.lab.wish.vm_type
+        before, patched, after = seen
+        return Case(
+            vm_type=vm_type, expected=expected, before=before, patched=patched, after=after, signature=files.signature,
+            old=shipped.read(patch.load_bundle(self.lab.old_bundle), vm_type),
+            # One that has to be refused may be one that cannot be read.
+            new=shipped.read(files, vm_type) if expected == "patched" else {},
+            live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
+            console=self._printed_since(printed), **more,
+        )  # fmt: skip
 
     def observed(self) -> Observation:
         """Return what the VM looks like now; one that is proven to be as it was is not looked at once more."""
@@ -226,12 +237,8 @@ class Trial:
         if booted:
             before, after = lasting(before), lasting(after)
         new = after.scripts.signature == files.signature
-        case = Case(
-            vm_type=self.lab.wish.vm_type, expected="patched" if new else "kept", before=before, patched=after,
-            after=after, recorded=None, signature=files.signature,
-            old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
-            new=shipped.read(files, self.lab.wish.vm_type), live_paths=catalogue.load().live_paths,
-            control_address=self.vm.topology.control.address, console=self._printed_since(printed),
+        case = self._case(
+            files, "patched" if new else "kept", (before, after, after), printed,
             trouble=trouble, log=last_words(self.vm.guest),
         )  # fmt: skip
         self.cases.append(case)

@@ -21,7 +21,7 @@ _DAY, _YEAR = 86_400, 31_557_600
 # A patch of a router starts about a hundred processes; the random moment lies before one of these.
 _PROCESSES = range(3, 90)
 # While it is being undone: what scripts say of that in their log.
-_UNDOING = logged("(?i)roll(ing|ed)? ?back|restor")
+_UNDOING = logged("(?i)roll(ing|ed)? ?back|did not come back")
 
 
 def _answered(trial: Trial, files: BundleFiles, answer: PatchAnswer) -> None:

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ from bundle.archive.zip import write_zip
 from bundle.errors import CheckFailed, UsageError
 from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
-from bundle.seal.manifest import ARCHIVES, Manifest, load
+from bundle.seal.manifest import ARCHIVES, Facts, Manifest, load
 
 _EPOCH = 315532800
 _ALGORITHMS = ("sha256", "sha512", "md5")
@@ -93,7 +93,10 @@ class EditableArchive:
 Edit = Callable[[dict[Archive, EditableArchive]], None]
 
 
-def derive(bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sha512"] = "sha512") -> Path:
+def derive(
+    bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sha512"] = "sha512",
+    restate: Callable[[Facts], Facts] | None = None,
+) -> Path:  # fmt: skip
     """Make a bundle from another one; the new folder appears complete or not at all.
 
     Args:
@@ -101,15 +104,20 @@ def derive(bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sh
         target: the folder that is to appear.
         edit: changes the contents of the archives; the one that it leaves alone is taken over byte for byte.
         digest: algorithm of the signature for a bundle without manifest.
+        restate: changes what the manifest says that the bundle is for.
 
     Returns:
         The target.
 
     Raises:
-        UsageError: a file is missing, or cannot be written.
+        UsageError: a file is missing or cannot be written, or a bundle without manifest is to be restated.
         CheckFailed: an archive cannot be read, or has members that no bundle may have.
     """
     manifest = load(bundle / layout.MANIFEST) if (bundle / layout.MANIFEST).exists() else None
+    if restate is not None:
+        if manifest is None:
+            raise UsageError(f"bundle {bundle} has no manifest that could say something else")
+        manifest = replace(manifest, facts=restate(manifest.facts))
     with (
         output.folder(target, lambda _: False) as folder,
         tempfile.TemporaryDirectory(dir=folder.parent) as scratch,

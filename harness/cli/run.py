@@ -56,6 +56,14 @@ from harness.cli._subject import subject_arguments, subject_options
     show_default=True,
     help="Scenarios at the same time; 0 runs them one after the other, in this process.",
 )
+@click.option(
+    "--times",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How often scenarios with random moments, such as power cuts, are repeated.",
+)
+@click.option("--seed", type=int, help="What random moments are drawn from (a random number, which is told).")
 @network_backend_option
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
@@ -82,7 +90,8 @@ def run(
 
 def arguments_for(
     root: Path, *, vm_type: str, from_release: str | None, to_release: str | None, debian: int | None,
-    network: str | None, wanted: str, network_backend: str | None, **subject: Any,
+    network: str | None, wanted: str, network_backend: str | None, times: int = 1, seed: int | None = None,
+    **subject: Any,
 ) -> list[str]:  # fmt: skip
     """Return the plugin's options that say what the command's say; the plugin itself checks them.
 
@@ -99,6 +108,8 @@ def arguments_for(
         "--to": to_release,
         "--network": str(Path(network).absolute()) if network and Path(network).is_file() else network,
         "--debian": None if debian is None else str(debian),
+        "--times": None if times == 1 else str(times),
+        "--seed": None if seed is None else str(seed),
     }
     flags = ["--mixed"] if subject["mixed"] else []
     return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from bundle import catalogue, layout
 from bundle.archive.digest import file_digest
@@ -23,10 +24,12 @@ from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs, tested
 from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, ingredients, once
 from harness.lab.management_network import MANAGEMENT_LOG, management_of
+from harness.lab.shared import Shared
 from harness.lab.wish import Wish
 from harness.machine import accel, technique
 from harness.machine.disks import scratch
 from harness.network import Network
+from harness.observe.observation import Observation
 from harness.record import progress
 from harness.record.events import EventLog
 from harness.record.progress import Narrator
@@ -63,8 +66,9 @@ class Lab:
 
     @contextmanager
     def system_vm(
-        self, name: str, logs: str | None = None, services: Sequence[HostForward] = (), companions: int = 0
-    ) -> Iterator[SystemVm]:
+        self, name: str, logs: str | None = None, services: Sequence[HostForward] = (), companions: int = 0, *,
+        untouched: bool = False,
+    ) -> Iterator[SystemVm]:  # fmt: skip
         """Yield a fresh copy of the golden snapshot.
 
         Args:
@@ -72,7 +76,28 @@ class Lab:
             logs: folder of the results that its logs are kept in; named after the VM without one.
             services: what an agent VM finds on its management network besides the server.
             companions: copies that the caller will restore beside it, ``reserved``.
+            untouched: the caller leaves the VM as it was: one that is proven to be so is handed on to the next such
+                caller, and one that was handed on is yielded instead of a fresh copy.
         """
+        folder = logs or name
+        vm, life = (self.shared.take(name) if untouched else None) or self._begin(
+            name, folder, services, companions
+        )
+        try:
+            yield vm
+        finally:
+            try:
+                self.keep_logs(vm, folder)
+            finally:
+                if untouched and vm in self.between:
+                    self.shared.give(vm, life)
+                else:
+                    life.close()
+
+    def _begin(
+        self, name: str, folder: str, services: Sequence[HostForward], companions: int
+    ) -> tuple[SystemVm, ExitStack]:
+        """Return a fresh copy, and what ends it with all that is around it."""
         with ExitStack() as stack:
             if companions:
                 # For all at once: two callers that had their first copies could wait for each other's room for ever.
@@ -81,16 +106,10 @@ class Lab:
                 vm = self.restore(name, reserved=True)
             else:
                 vm = self.spares.take(name)
-            folder = logs or name
-            try:
-                log = self.results.log(f"{folder}/{MANAGEMENT_LOG}")
-                with management_of(vm, self.golden.folder, log, services):
-                    yield vm
-            finally:
-                try:
-                    self.keep_logs(vm, folder)
-                finally:
-                    vm.stop()
+            stack.callback(vm.stop)
+            log = self.results.log(f"{folder}/{MANAGEMENT_LOG}")
+            stack.enter_context(management_of(vm, self.golden.folder, log, services))
+            return vm, stack.pop_all()
 
     def restore(self, name: str, *, patience: float = slots.DEADLINE, reserved: bool = False) -> SystemVm:
         """Return a fresh copy of the golden snapshot, for the caller to stop; see ``Engine.restore``."""
@@ -103,6 +122,16 @@ class Lab:
     def spares(self) -> Spares:
         """Copies that are made before they are asked for."""
         return Spares(self.restore)
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The copy that scenarios which change nothing hand on."""
+        return Shared()
+
+    @cached_property
+    def between(self) -> WeakKeyDictionary[SystemVm, Observation]:
+        """The latest observation of each VM that is proven to be as it was before anything was done to it."""
+        return WeakKeyDictionary()
 
     def keep_logs(self, vm: SystemVm, folder: str) -> None:
         """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
@@ -176,6 +205,7 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
             plan, declared, snapshot,
         )  # fmt: skip
         stack.callback(lab.spares.close)
+        stack.callback(lab.shared.close)
         yield lab
 
 

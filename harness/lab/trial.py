@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bundle import catalogue
 from harness import checks, network
 from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
+from harness.guest.protocols import Guest
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab.boots import AFTER_A_BOOT, lasting
 from harness.lab.budgets import (
     AGENT_BUDGETS_MS,
     AGENT_PROBE,
@@ -30,6 +33,8 @@ from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
+from harness.observe.observation import Observation
+from harness.record.events import Event, Json
 from harness.site import vnc
 from harness.site.site import PINGS
 from harness.site.vm_agent_link import VmAgentLink
@@ -44,6 +49,20 @@ class _VmAgentLinkHolder:
     state: VmAgentLink | None = None
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Where a server tells what it does: the VM is looked at when it has been patched, before any rule is sent."""
+
+    trial: Trial
+
+    def emit(self, kind: str, **fields: Json) -> Event:
+        """Record an event of the server."""
+        event = self.trial.lab.events.emit(kind, **fields)
+        if kind == "patch":
+            self.trial.look_between()
+        return event
+
+
 @dataclass
 class Trial:
     """Patches a system VM and records what it finds; a scenario may patch several times.
@@ -53,6 +72,7 @@ class Trial:
         failures: checks that did not hold, for people; a scenario with any of them fails at its end.
         cases: what was seen of each patch, for checks of the scenario's own.
         probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
+        brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
         proof_deadline: seconds within which a request through a rule must be answered.
     """
 
@@ -62,8 +82,11 @@ class Trial:
     failures: list[str] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
+    brief: bool = False
     proof_deadline: float = proofs.DEADLINE
     _patches: int = field(default=0, init=False)
+    _started: Observation | None = field(default=None, init=False)
+    _when_patched: Observation | None = field(default=None, init=False)
 
     @property
     def occasion(self) -> str:
@@ -112,9 +135,7 @@ class Trial:
             Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",)),
             NetworkRow("net", declared=self.lab.network),
         )
-        return ManagementServer(
-            inventory, self.files(bundle), release=self.lab.new.name, events=self.lab.events
-        )
+        return ManagementServer(inventory, self.files(bundle), release=self.lab.new.name, events=_Seen(self))
 
     def watch(
         self,
@@ -136,31 +157,137 @@ class Trial:
                 only proved, or nobody is to care.
         """
         step = self.lab.narrator.step
-        with step("observe before", self.vm.topology.vm_name):
-            printed = self.vm.console_log.stat().st_size
-            before = observation.observe(self.vm.guest)
+        rules = "leave" if self.brief else rules
+        printed, before, well_before = self._before(), self.observed(), len(self.failures)
+        self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             answer = act()
         self._patches += 1
         log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
         with step("observe after the patch", self.vm.topology.vm_name):
-            patched = after = observation.observe(self.vm.guest, before)
+            after = observation.observe(self.vm.guest, before)
+        # A server that sends rules itself does so within the act: it was looked at before it did.
+        patched, self._when_patched, self._started = self._when_patched or after, None, None
         told, well = self._result(answer, files, expected)
         if well and rules == "send" and self.send_rules():
             after = observation.observe(self.vm.guest, before)
-        case = Case(
-            vm_type=self.lab.wish.vm_type, expected=expected, before=before, patched=patched, after=after,
-            answer=answer, recorded=told, signature=files.signature,
-            old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
-            new=shipped.read(files, self.lab.wish.vm_type), live_paths=catalogue.load().live_paths,
-            control_address=self.vm.topology.control.address, console=self._printed_since(printed),
-            budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble, log=log,
+        case = self._case(
+            files, expected, (before, patched, after), printed,
+            answer=answer, recorded=told, budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble,
+            log=log,
         )  # fmt: skip
         traffic.record(self.lab.events, self.scenario, self._limits())
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
+        if expected == "kept" and len(self.failures) == well_before:
+            self.lab.between[self.vm] = after
         return case
+
+    def _case(
+        self, files: BundleFiles, expected: Expectation,
+        seen: tuple[Observation, Observation, Observation], printed: int, **more: Any,
+    ) -> Case:  # fmt: skip
+        """Return the case of a bundle, from what was seen before, after the patch and after the rules."""
+        vm_type = self.lab.wish.vm_type
+        before, patched, after = seen
+        return Case(
+            vm_type=vm_type, expected=expected, before=before, patched=patched, after=after, signature=files.signature,
+            old=shipped.read(patch.load_bundle(self.lab.old_bundle), vm_type),
+            # One that has to be refused may be one that cannot be read.
+            new=shipped.read(files, vm_type) if expected == "patched" else {},
+            live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
+            console=self._printed_since(printed), **more,
+        )  # fmt: skip
+
+    def observed(self) -> Observation:
+        """Return what the VM looks like now; one that is proven to be as it was is not looked at once more."""
+        known = self.lab.between.pop(self.vm, None)
+        if known is not None:
+            return known
+        with self.lab.narrator.step("observe before", self.vm.topology.vm_name):
+            return observation.observe(self.vm.guest)
+
+    def interrupted(
+        self,
+        files: BundleFiles,
+        act: Callable[[], object],
+        *,
+        booted: bool = False,
+        trouble: tuple[str, ...] = (),
+        only: tuple[str, ...] | None = None,
+    ) -> Case:
+        """Do something that interrupts a patch, and require that the VM is then wholly old or wholly new.
+
+        Which of both is for the VM to say: by its signature. Rules are sent again and proved in either case.
+
+        Args:
+            files: the bundle that the patch was about.
+            act: patches the VM and breaks in; it returns when the VM can be asked again.
+            booted: the VM has booted since: what a boot makes anew is not compared.
+            trouble: patterns of console and journal lines that this causes on purpose.
+            only: the checks to make, by name or subject; all, or after a boot those that can be compared across one.
+        """
+        printed, before = self._before(), self.observed()
+        with self.lab.narrator.step("patch, interrupted", self.vm.topology.vm_name):
+            act()
+        self._patches += 1
+        with self.lab.narrator.step("observe afterwards", self.vm.topology.vm_name):
+            after = observation.observe(self.vm.guest, None if booted else before)
+        if booted:
+            before, after = lasting(before), lasting(after)
+        new = after.scripts.signature == files.signature
+        case = self._case(
+            files, "patched" if new else "kept", (before, after, after), printed,
+            trouble=trouble, log=last_words(self.vm.guest),
+        )  # fmt: skip
+        self.cases.append(case)
+        self._note(checks.judge(case, AFTER_A_BOOT if booted and only is None else only))
+        self.lab.events.emit("settled", scenario=self.scenario, side="new" if new else "old")
+        if not (new or booted or self.failures):
+            self.lab.between[self.vm] = after
+        return case
+
+    def look_between(self) -> None:
+        """Look at the VM after its patch and before its rules, when it is a server of the act that sends them."""
+        if self._started is not None:
+            self._when_patched = observation.observe(self.vm.guest, self._started)
+
+    def _before(self) -> int:
+        """Return how much the console has printed so far."""
+        return self.vm.console_log.stat().st_size
+
+    def refused(
+        self, files: BundleFiles, reason: str, around: AbstractContextManager[object] | None = None,
+        guest: Guest | None = None,
+    ) -> PatchAnswer:  # fmt: skip
+        """Require that a patch is refused with a reason, and that the VM is as before.
+
+        Args:
+            files: the bundle.
+            reason: pattern that the agent's answer must hold, in whatever case.
+            around: a fault that lasts while the patch is tried.
+            guest: reaches the VM in another way than its connection does.
+        """
+        answer = PatchAnswer(False, "the patch was not run")
+
+        def act() -> PatchAnswer:
+            nonlocal answer
+            with around or nullcontext():
+                answer = patch.patch(guest or self.vm.guest, files)
+            return answer
+
+        brief, self.brief = self.brief, True
+        try:
+            self.watch(files, act, expected="kept")
+        finally:
+            self.brief = brief
+        self.require("refused", "the patch claims success" if answer.success else "")
+        told = re.search(reason, answer.details, re.IGNORECASE) is not None
+        self.require("refused.reason", "" if told else f"no {reason!r} in: {answer.details!r}")
+        if self.failures:
+            self.lab.between.pop(self.vm, None)
+        return answer
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""
@@ -226,7 +353,7 @@ class Trial:
 
     def probes(self) -> list[Probe]:
         """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
-        if not self.probing:
+        if self.brief or not self.probing:
             return []
         if "console" in catalogue.vm_type(self.vm.topology.vm_type).has:
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
@@ -267,6 +394,19 @@ class Trial:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
         self._note(checks.judge(case))
+
+    def require_found(self, name: str, words: str = "") -> None:
+        """Require that a check of the latest case did not hold, and take it for what the scenario is about.
+
+        Args:
+            name: of the check.
+            words: pattern that what it says must hold, in whatever case.
+        """
+        said = [line for line in self.failures if line.startswith(f"{name}:")]
+        found = [line for line in said if re.search(words, line, re.IGNORECASE)]
+        self.failures = [line for line in self.failures if line not in found]
+        missed = f"{name} saw nothing of it{': ' if said else ''}{' '.join(said)}"
+        self.require(f"found.{name}", "" if found else missed)
 
     def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:
         for outcome in checks.record(self.lab.events, self.scenario, outcomes, self.occasion):

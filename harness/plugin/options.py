@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import get_args
 
@@ -52,6 +53,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="stop before and after each scenario: with a shell in its VM, or with the output of a command",
     )
+    group.addoption(
+        "--seed",
+        type=int,
+        default=None,
+        help="number that scenarios draw their random moments from (a random one)",
+    )
+    group.addoption(
+        "--times",
+        type=int,
+        default=1,
+        help="how often scenarios with random moments, such as power cuts, are repeated",
+    )
     group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
 
 
@@ -89,6 +102,22 @@ def _add_subject(group: pytest.OptionGroup) -> None:
 def given(config: pytest.Config) -> bool:
     """Say whether somebody asks for anything of ours in this session."""
     return any(config.getoption(name) != _DEFAULTS.get(name) for name in _ASKED)
+
+
+_SEED = pytest.StashKey[int]()
+# The key under which pytest-xdist carries the seed to its workers.
+SEED_KEY = "sysvm_seed"
+
+
+def seed_of(config: pytest.Config) -> int:
+    """Return the seed of the run: as named, else drawn once for all workers."""
+    if _SEED not in config.stash:
+        named = config.getoption("--seed")
+        told = getattr(config, "workerinput", {}).get(SEED_KEY)
+        config.stash[_SEED] = next(
+            (value for value in (named, told) if value is not None), random.SystemRandom().randrange(1 << 31)
+        )
+    return config.stash[_SEED]
 
 
 def subject_of(config: pytest.Config) -> Subject:
@@ -163,4 +192,5 @@ def repeatable(config: pytest.Config) -> dict[str, str]:
     """Return the options that decide what a scenario does, for its repetition."""
     values = {name: config.getoption(name) for name in ("--debian", "--network", *_SUBJECT)}
     told = {name: str(value) for name, value in values.items() if value is not None}
-    return {"--to": release_after(config), **told}
+    drawn = {"--seed": str(seed_of(config)), "--times": str(config.getoption("--times"))}
+    return {"--to": release_after(config), **drawn, **told}

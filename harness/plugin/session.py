@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugin.options import repeatable
-from harness.record import results
+from harness.plugin.options import repeatable, seed_of
+from harness.record import progress, results
 from harness.record.events import EventLog
 from harness.record.results import ResultsFolder
 
@@ -51,6 +51,7 @@ def run_of(config: pytest.Config) -> RunSession:
         run = config.stash[RUN] = RunSession(folder, EventLog(folder.events))
         if not shared:
             run.events.emit("options", options=repeatable(config))
+            progress.say(f"seed {seed_of(config)}: the same moments are drawn with --seed {seed_of(config)}")
     return run
 
 

@@ -485,6 +485,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "journal.no-cores",
         "core files: /root/core",
     ),
+    "lets a program crash": (
+        change_text("journal.crashes", "haproxy[7]: segfault at 0 ip 0 sp 0 error 4\n"),
+        "journal.no-cores",
+        "crashed: haproxy[7]: segfault",
+    ),
     "takes the load balancer down": (
         set_field(budgets=(Budget("http", 500, 21800.0, 500.0),)),
         "traffic.within-budget",
@@ -505,6 +510,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
 
 
 ROLLBACK_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
+    "loses an attribute": (
+        change_text("state.xattrs", "# file: /opt/cloud/bin/vr_cfg.sh\nuser.note=0x61\n"),
+        "files.attributes",
+        "/opt/cloud/bin/vr_cfg.sh: attributes none -> user.note=0x61",
+    ),
     "leaves a new file": (
         change_file("/opt/cloud/bin/added.sh", content="added", mode=0o755),
         "files.kept",

@@ -189,7 +189,7 @@ def test_trouble_on_purpose_is_known_in_whatever_case() -> None:
 
 
 # Checks that are about silence: where nothing was said, nothing was wrong.
-ABOUT_SILENCE = {"console.quiet", "journal.no-cores"}
+ABOUT_SILENCE = {"console.quiet"}
 SILENT = {
     "scripts.template": None, "journal.cursor": "", "kernel.modules": None, "kernel.swaps": None, "kernel.clock": None,
     "sockets.unix": None, "state.flags": None,

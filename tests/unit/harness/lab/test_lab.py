@@ -108,6 +108,8 @@ def test_scenarios_with_several_vms_take_turns_on_a_host_with_room_for_one_of_th
         results=SimpleNamespace(log=lambda name: tmp_path / name), keep_logs=lambda *_: None,
     )  # fmt: skip
 
+    it._begin = lambda *words: lab.Lab._begin(it, *words)
+
     def scenario(name: str) -> None:
         with lab.Lab.system_vm(it, name, companions=2) as vm:
             there.append(vm.name)

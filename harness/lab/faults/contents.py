@@ -70,6 +70,17 @@ def _unit(service: str) -> Callable[[Edited], None]:
     return edit
 
 
+def _flaps(service: str) -> Callable[[Edited], None]:
+    # Long enough that whoever looks once sees a service that is up.
+    later = "(/bin/sleep 4; /bin/kill -KILL ${MAINPID}) >/dev/null 2>&1 </dev/null &"
+
+    def edit(contents: Edited) -> None:
+        path = f"etc/systemd/system/{service}.service.d/zz-broken.conf"
+        contents[_SCRIPTS].write(path, f"[Service]\nExecStartPost=/bin/sh -c '{later}'\n".encode())
+
+    return edit
+
+
 def _no_agent_archive(contents: Edited) -> None:
     for path in [name for name in contents[_AGENT].items if "/" not in name]:
         contents[_AGENT].remove(path)
@@ -85,6 +96,15 @@ FAULTS: tuple[Fault, ...] = (
     *(
         Fault(f"{word}.unit", word, f"a unit of {word} that cannot start", _unit(word))
         for word in ("haproxy", "dnsmasq", "apache2", "cloud", "keepalived", "conntrackd")
+    ),
+    *(
+        Fault(
+            f"{word}.flaps",
+            word,
+            f"a unit of {word} whose process dies four seconds after its start",
+            _flaps(word),
+        )
+        for word in ("haproxy", "dnsmasq", "apache2", "cloud")
     ),
     Fault("agent.empty", "cloud", "an agent.zip with nothing in it", _no_agent_archive),
 )

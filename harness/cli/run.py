@@ -57,6 +57,7 @@ from harness.cli._subject import subject_arguments, subject_options
     help="Scenarios at the same time; 0 runs them one after the other, in this process.",
 )
 @network_backend_option
+@click.option("--keep", is_flag=True, help="Leave the VM running when its boot or its first rules fail.")
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
@@ -82,7 +83,7 @@ def run(
 
 def arguments_for(
     root: Path, *, vm_type: str, from_release: str | None, to_release: str | None, debian: int | None,
-    network: str | None, wanted: str, network_backend: str | None, **subject: Any,
+    network: str | None, wanted: str, network_backend: str | None, keep: bool = False, **subject: Any,
 ) -> list[str]:  # fmt: skip
     """Return the plugin's options that say what the command's say; the plugin itself checks them.
 
@@ -100,5 +101,5 @@ def arguments_for(
         "--network": str(Path(network).absolute()) if network and Path(network).is_file() else network,
         "--debian": None if debian is None else str(debian),
     }
-    flags = ["--mixed"] if subject["mixed"] else []
+    flags = [*(["--mixed"] if subject["mixed"] else []), *(["--keep"] if keep else [])]
     return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

@@ -21,7 +21,7 @@ from harness import image
 from harness.host import runtime, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs, tested
-from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, ingredients, once
+from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, Leaving, ingredients, once
 from harness.lab.management_network import MANAGEMENT_LOG, management_of
 from harness.lab.wish import Wish
 from harness.machine import accel, technique
@@ -132,7 +132,14 @@ class Lab:
 
 
 @contextmanager
-def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True) -> Iterator[Lab]:
+def open_lab(
+    wish: Wish,
+    results: ResultsFolder,
+    events: EventLog,
+    *,
+    owned: bool = True,
+    leaving: Leaving | None = None,
+) -> Iterator[Lab]:
     """Walk the road to the golden snapshot, or find it in the cache.
 
     Args:
@@ -140,6 +147,7 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
         results: where logs go.
         events: where events go.
         owned: machines end with this process; not so for those that a person keeps.
+        leaving: how the VM stays that no golden snapshot could be made of.
 
     Raises:
         UsageError: an unknown release or VM type, or a network backend that cannot be.
@@ -167,7 +175,7 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
         events.emit("run", facts=_facts(wish, template, host, answer))
         events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
-        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results)
+        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results, leaving)
         with narrator.step("golden snapshot"):
             snapshot = once(key, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))

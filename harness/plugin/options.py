@@ -52,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="stop before and after each scenario: with a shell in its VM, or with the output of a command",
     )
+    group.addoption(
+        "--keep", action="store_true", help="leave the VM running that no golden snapshot can be made of"
+    )
     group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
 
 

@@ -7,6 +7,7 @@ that cannot see each other.
 from __future__ import annotations
 
 import shutil
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -117,13 +118,20 @@ class Lab:
         )
         return old == new
 
+    @cached_property
+    def fault(self) -> faults.Fault:
+        """What is wrong with ``broken_bundle``."""
+        with tarfile.open(self.new_bundle / layout.SCRIPTS, "r:gz") as archive:
+            shipped = {name.removeprefix("./") for name in archive.getnames()}
+        return faults.breakable(self.wish.vm_type, shipped)
+
     def broken_service(self) -> str:
         """Return the service that ``broken_bundle`` keeps down."""
-        return faults.breakable(self.wish.vm_type).service
+        return self.fault.service
 
     def broken_bundle(self) -> Path:
         """Return a bundle of the new release in which ``broken_service`` cannot start; built once."""
-        return self.faulty_bundle(faults.breakable(self.wish.vm_type))
+        return self.faulty_bundle(self.fault)
 
     def faulty_bundle(self, fault: faults.Fault) -> Path:
         """Return the bundle under test with a fault in it; built once."""

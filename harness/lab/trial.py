@@ -24,7 +24,10 @@ from harness.lab.budgets import (
     CONSOLE_TIMEOUT,
     FIRST_ANSWERS,
     PACES,
+    ROLLBACK_BUDGETS_MS,
+    SERVED_BY,
 )  # fmt: skip
+from harness.lab.faults import Fault
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
@@ -80,6 +83,7 @@ class Trial:
         expected: Expectation = "patched",
         forced: bool = False,
         trouble: tuple[str, ...] = (),
+        fault: Fault | None = None,
     ) -> PatchAnswer:
         """Patch as the KVM agent does, send the rules again when it succeeded, and make every check.
 
@@ -88,6 +92,7 @@ class Trial:
             expected: whether the VM must be new or as before afterwards.
             forced: patch although the signature is the bundle's already.
             trouble: patterns of console and journal lines that this patch causes on purpose.
+            fault: what is wrong with the bundle; a service that it stops may be down until it is rolled back.
         """
         files = self.files(bundle)
         answer = PatchAnswer(False, "the patch was not run")
@@ -97,7 +102,7 @@ class Trial:
             answer = patch.patch(self.vm.guest, files, forced=forced)
             return answer
 
-        self.watch(files, act, expected=expected, trouble=trouble)
+        self.watch(files, act, expected=expected, trouble=trouble, fault=fault)
         return answer
 
     def files(self, bundle: Path) -> BundleFiles:
@@ -124,6 +129,7 @@ class Trial:
         expected: Expectation = "patched",
         trouble: tuple[str, ...] = (),
         rules: Literal["send", "sent", "leave"] = "send",
+        fault: Fault | None = None,
     ) -> Case:
         """Do what ``act`` does to the VM with probes running, and judge it as a patch.
 
@@ -134,7 +140,9 @@ class Trial:
             trouble: patterns of console and journal lines that it causes on purpose.
             rules: whether they are to be sent again afterwards and proved, or ``act`` sends them itself and they are
                 only proved, or nobody is to care.
+            fault: as in ``patch``.
         """
+        limits = self._limits(fault.service if fault is not None and fault.stops else "")
         step = self.lab.narrator.step
         with step("observe before", self.vm.topology.vm_name):
             printed = self.vm.console_log.stat().st_size
@@ -154,9 +162,9 @@ class Trial:
             old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
             new=shipped.read(files, self.lab.wish.vm_type), live_paths=catalogue.load().live_paths,
             control_address=self.vm.topology.control.address, console=self._printed_since(printed),
-            budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble, log=log,
+            budgets=traffic.budgets(limits), agent=link.state, trouble=trouble, log=log,
         )  # fmt: skip
-        traffic.record(self.lab.events, self.scenario, self._limits())
+        traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
@@ -241,10 +249,14 @@ class Trial:
             return []
         return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
 
-    def _limits(self) -> dict[str, float]:
-        """Return the longest gap in milliseconds that each probe may have."""
+    def _limits(self, stopped: str) -> dict[str, float]:
+        """Return the longest gap in milliseconds that each probe may have, with a service that a fault stops."""
         kind = self.lab.engine.accelerator.domain_type
-        limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
+        waiting = SERVED_BY.get(stopped, ())
+        limits = {
+            probe.name: (ROLLBACK_BUDGETS_MS if probe.name.startswith(waiting) else BUDGETS_MS)[kind]
+            for probe in self.probes()
+        }
         if site_of(self.vm) is not None:  # what an agent VM offers, it offers through that agent
             limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
         return limits

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from bundle.errors import CheckFailed, UsageError
 from harness.host import wait
 from harness.kvmagent import patch
+from harness.lab.faults import Fault
 from harness.lab.management_network import site_of
 from harness.management import Target, status_of
 from harness.scenario import (
@@ -87,7 +89,7 @@ def test_a_failed_patch_fails_the_call_of_the_server(lab: Lab, live_patch: Trial
     """The VM reports failure: the call fails, what was due stays due, and a healthy bundle clears it."""
     service = lab.broken_service()
     server = live_patch.server(lab.broken_bundle())
-    answer = _call(live_patch, server, expected="kept", trouble=(service,))
+    answer = _call(live_patch, server, expected="kept", trouble=(service,), fault=lab.fault)
     live_patch.require("call.failed", "the call claims success" if answer.success else "")
     live_patch.require(
         "call.reason", "" if service in answer.details else f"no {service} in: {answer.details}"
@@ -120,7 +122,11 @@ def _has_agent(trial: Trial) -> bool:
 
 
 def _call(
-    trial: Trial, server: ManagementServer, expected: Expectation = "patched", trouble: tuple[str, ...] = ()
+    trial: Trial,
+    server: ManagementServer,
+    expected: Expectation = "patched",
+    trouble: tuple[str, ...] = (),
+    fault: Fault | None = None,
 ) -> PatchAnswer:
     """Patch by the server's own call, and judge the VM."""
     answer = PatchAnswer(False, "the call was not made")
@@ -139,9 +145,8 @@ def _call(
             answer = PatchAnswer(False, error.diagnostics(), scripts_version=believed, ran=True)
         return answer
 
-    trial.watch(
-        server.bundle, act, expected=expected, trouble=trouble, rules="send" if _has_agent(trial) else "sent"
-    )
+    rules: Literal["send", "sent"] = "send" if _has_agent(trial) else "sent"
+    trial.watch(server.bundle, act, expected=expected, trouble=trouble, rules=rules, fault=fault)
     return answer
 
 

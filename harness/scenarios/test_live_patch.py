@@ -20,7 +20,7 @@ def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None
 def test_rolls_back_when_a_service_does_not_come_back(lab: Lab, live_patch: Trial) -> None:
     """A bundle that breaks a service: everything is as before, and a healthy bundle succeeds afterwards."""
     service = lab.broken_service()
-    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(service,))
+    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(service,), fault=lab.fault)
     live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
     reason = "" if service in answer.details else f"the reason does not name {service}: {answer.details!r}"
     live_patch.require("rollback.reason", reason)

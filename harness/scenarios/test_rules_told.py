@@ -23,7 +23,7 @@ _WORDS = "Small  Instance * (2  cores)"
     why="only routers are sent rules of machines",
 )
 def test_rules_are_stored_as_they_were_sent_and_failures_told(lab: Lab, live_patch: Trial) -> None:
-    """A text with two blanks arrives as it was sent, and a rule file that cannot be applied is told; before any patch."""
+    """A text with two blanks arrives as it was sent; a rule file that cannot be applied is told. Before any patch."""
     assert lab.network is not None  # noqa: S101 - a type with machines has a network
     orders = network.Orders(lab.network, lab.old.name, int(time.time() * 1000))
     original = next(bag for bag in bags_of(orders.start()) if bag.stem == "vm_metadata")

@@ -108,18 +108,19 @@ def fault(name: str) -> Fault:
     raise UsageError(f"unknown fault {name!r}", hint=f"there are {', '.join(row.name for row in FAULTS)}")
 
 
-def breakable(vm_type: str, shipped: Container[str] | None = None) -> Fault:
+def breakable(vm_type: str, shipped: Container[str] | None = None, *, down: Container[str] = ()) -> Fault:
     """Return the fault that breaks a VM of a type: of the first of its services that can be broken.
 
     Args:
         vm_type: as in the catalogue.
         shipped: paths of the scripts of the bundle that is to have the fault; None stands for the reference payload.
+        down: services that are down before any patch.
 
     Raises:
         UsageError: the catalogue does not have the type, or nothing of it can be broken.
     """
     enabled = catalogue.load().services_of(vm_type)[0].enabled
-    for word in enabled:
+    for word in (word for word in enabled if word not in down):
         for row in FAULTS:
             if row.service == word and (shipped is None or not row.needs or row.needs in shipped):
                 return row

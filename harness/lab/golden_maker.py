@@ -20,6 +20,7 @@ from harness.host.runtime import RuntimeFolder
 from harness.host.sources import digest_behind
 from harness.kvmagent import patch
 from harness.kvmagent.patch import FILES
+from harness.lab.bundles import has_agent
 from harness.lab.logs import keep_logs
 from harness.lab.management_network import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
 from harness.network import Network
@@ -118,7 +119,8 @@ class GoldenMaker:
 
                 Authority().save(folder / AUTHORITY)
             # The network is there until all machines stand still: the snapshot has a connected agent.
-            with management_of(vm, folder, self.results.log(f"golden/{MANAGEMENT_LOG}")):
+            log = self.results.log(f"golden/{MANAGEMENT_LOG}")
+            with management_of(vm, folder, log, agent=has_agent(self.bundle)):
                 self._configure(vm)
                 with self.narrator.step("freeze"):
                     vm.guest.run("sync")

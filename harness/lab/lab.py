@@ -41,6 +41,8 @@ from harness.vm.system import SystemVm
 from harness.vm.topology import Topology
 from harness.vm.types import of_type
 
+NO_AGENT = "the VM is judged without its agent: agent.zip has no jars (--agent-jars adds them)"
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -85,7 +87,7 @@ class Lab:
             folder = logs or name
             try:
                 log = self.results.log(f"{folder}/{MANAGEMENT_LOG}")
-                with management_of(vm, self.golden.folder, log, services):
+                with management_of(vm, self.golden.folder, log, services, agent=self.has_agent):
                     yield vm
             finally:
                 try:
@@ -119,11 +121,20 @@ class Lab:
         return old == new
 
     @cached_property
+    def has_agent(self) -> bool:
+        """Whether the VM has an agent that can start."""
+        return "agent" in catalogue.vm_type(self.wish.vm_type).has and bundles.has_agent(self.old_bundle)
+
+    @cached_property
     def fault(self) -> faults.Fault:
-        """What is wrong with ``broken_bundle``."""
+        """What is wrong with ``broken_bundle``.
+
+        Raises:
+            UsageError: nothing of the VM can be broken on purpose.
+        """
         with tarfile.open(self.new_bundle / layout.SCRIPTS, "r:gz") as archive:
             shipped = {name.removeprefix("./") for name in archive.getnames()}
-        return faults.breakable(self.wish.vm_type, shipped)
+        return faults.breakable(self.wish.vm_type, shipped, down=() if self.has_agent else ("cloud",))
 
     def broken_service(self) -> str:
         """Return the service that ``broken_bundle`` keeps down."""
@@ -180,7 +191,7 @@ def open_lab(
             answer = accel.of_template(template, host.uid, host.groups)
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
-        events.emit("run", facts=_facts(wish, template, host, answer))
+        events.emit("run", facts=_facts(wish, template, host, answer, old_bundle))
         events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
         maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results, leaving)
@@ -214,13 +225,20 @@ def _prepare(
     return old_bundle, new_bundle, template
 
 
-def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:
+def _facts(
+    wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer, old: Path
+) -> dict[str, str]:
     base = f"Debian {template.debian}" + (" (stand-in)" if template.stand_in else "")
+    without = "agent" in catalogue.vm_type(wish.vm_type).has and not bundles.has_agent(old)
+    said = {"agent": NO_AGENT} if without else {}
+    if without:
+        progress.say(NO_AGENT)
     return {
         "path": f"{wish.vm_type} from {wish.from_release} to {wish.to_release}",
         "template": f"{base}, {template.digest[:12]}",
         "libvirt": host.uri,
         "accelerator": answer.reason,
+        **said,
     }
 
 

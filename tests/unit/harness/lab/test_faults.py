@@ -55,3 +55,10 @@ def test_an_unknown_fault_is_one_line_that_names_those_there_are():
     with pytest.raises(UsageError) as caught:
         faults.fault("nosuch")
     assert "haproxy.configuration" in caught.value.diagnostics()
+
+
+def test_what_is_down_before_is_not_what_is_broken():
+    assert faults.breakable("secstorage").service == "cloud"
+    assert faults.breakable("secstorage", down=("cloud",)).service == "apache2"
+    with pytest.raises(UsageError, match="no service of a consoleproxy can be broken on purpose"):
+        faults.breakable("consoleproxy", down=("cloud",))

@@ -1,4 +1,4 @@
-"""What a VM says of the rules that it is sent: they are stored as they were sent, and one that fails is told."""
+"""What a VM says: rules are stored as they were sent, one that fails is told, and so is a boot without end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.network.transport import Aggregate, Databag, aggregate, bags_of
 from harness.scenario import Completed, Guest, Lab, Trial
 
 _ARCHIVE = "/var/cache/cloud/processed"
+_DONE = "/var/cache/cloud/boot_up_done"
 # Words of a person in which two blanks and a lone star mean something.
 _WORDS = "Small  Instance * (2  cores)"
 
@@ -42,6 +43,23 @@ def test_rules_are_stored_as_they_were_sent_and_failures_told(lab: Lab, live_pat
     live_patch.require("rules.failure-told", "" if done.status else _untold(guest, sent))
     live_patch.send_rules()
     live_patch.prove_rules()
+
+
+@pytest.mark.scenario("S55-unfinished-boot-told")
+def test_a_vm_whose_boot_does_not_end_names_no_version(live_patch: Trial) -> None:
+    """Without the mark of a boot that is done, the question for the versions fails after the minutes that it waits."""
+    guest = live_patch.vm.guest
+    guest.run(f"mv {_DONE} /run/boot_up_done")
+    asked = guest.run("/opt/cloud/bin/get_template_version.sh", deadline=900, check=False)
+    guest.run(f"mv /run/boot_up_done {_DONE}")
+    told = asked.stdout.strip()
+    answered = asked.status == 0 and "&" in told
+    live_patch.require(
+        "version.boot-unfinished",
+        f"the boot has not ended, and the VM answers {told[:60]!r}, which a server takes for the truth"
+        if answered
+        else "",
+    )
 
 
 def _worded(bag: Databag) -> list[list[str | None]]:

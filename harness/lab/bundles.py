@@ -10,7 +10,7 @@ from pathlib import Path
 from bundle import layout
 from bundle.errors import UsageError
 from harness.image import Image
-from harness.lab.subject import UPSTREAM_SCRIPT, Subject, origin_of
+from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject, origin_of
 
 
 def build_bundle(

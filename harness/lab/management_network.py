@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from harness.vm import topology
+from harness.vm.cables import HostForward
 from harness.vm.system import SystemVm
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _SITES: WeakKeyDictionary[SystemVm, Site] = WeakKeyDictionary()
 
 @contextmanager
 def management_of(
-    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[Forward] = (), *, agent: bool = True
+    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[HostForward] = (), *, agent: bool = True
 ) -> Iterator[None]:
     """Play the management network of an agent VM, with the authority of its snapshot.
 

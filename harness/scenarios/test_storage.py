@@ -11,7 +11,7 @@ from bundle import catalogue
 from bundle.errors import InfrastructureError
 from harness.lab.lab import NO_AGENT
 from harness.lab.management_network import site_of
-from harness.scenario import Lab, Trial
+from harness.scenario import HostForward, Lab, Trial
 from harness.site import nfs
 
 _SERVER, _PORT = "10.0.0.6", 2049

@@ -10,7 +10,7 @@ import pytest
 from bundle import catalogue
 from harness import network
 from harness.network.transport import Aggregate, Databag, aggregate, bags_of
-from harness.scenario import Completed, Guest, Lab, Trial
+from harness.scenario import Lab, SshCommandResult, SshGuest, Trial
 
 _ARCHIVE = "/var/cache/cloud/processed"
 _DONE = "/var/cache/cloud/boot_up_done"
@@ -68,7 +68,7 @@ def _worded(bag: Databag) -> list[list[str | None]]:
     return [[*row[:2], _WORDS] if row[1] == "service-offering" else row for row in rows]
 
 
-def _apply(guest: Guest, bags: list[Databag]) -> tuple[Aggregate, Completed]:
+def _apply(guest: SshGuest, bags: list[Databag]) -> tuple[Aggregate, SshCommandResult]:
     """Send rule files in one aggregate and have them applied; returns it, and how the VM's program ended."""
     sent = aggregate(bags)
     guest.put(sent.data, sent.path, mode=0o600)
@@ -82,7 +82,7 @@ def _altered(stored: str) -> str:
     return f"a text was sent as {_WORDS!r} and is stored as {words!r}"
 
 
-def _untold(guest: Guest, sent: Aggregate) -> str:
+def _untold(guest: SshGuest, sent: Aggregate) -> str:
     """Return what the status 0 hides: the rule file that failed, and those that were left out after it."""
     names = guest.run(f"ls {_ARCHIVE}").stdout.split()
     left = [name.partition(".json")[0] for name in sent.kept if f"{name}.gz" not in names]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.guest.connection import Completed
+from harness.guest.connection import SshCommandResult
 from harness.lab.wish import Wish
 from harness.scenarios import test_told_truly as scenarios
 
@@ -30,12 +30,16 @@ class _Guest:
     def run(self, command, deadline=60.0, check=True):
         if command.startswith("gzip"):
             name = command.rpartition("/")[2].removesuffix(".gz")
-            return Completed("", 0, self.stored.get(name, ""), "", 0.0)
+            return SshCommandResult("", 0, self.stored.get(name, ""), "", 0.0)
         if command.startswith("ls"):
-            return Completed("", 0, "\n".join(f"{name}.gz" for name in self.stored), "", 0.0)
+            return SshCommandResult("", 0, "\n".join(f"{name}.gz" for name in self.stored), "", 0.0)
         if "get_template_version" in command:
-            return Completed("", 1, "", "no", 0.0) if self.truly else Completed("", 0, "4.22&abc\n", "", 0.0)
-        return Completed("", 1 if self.broken and self.truly else 0, "", "", 0.0)
+            return (
+                SshCommandResult("", 1, "", "no", 0.0)
+                if self.truly
+                else Completed("", 0, "4.22&abc\n", "", 0.0)
+            )
+        return SshCommandResult("", 1 if self.broken and self.truly else 0, "", "", 0.0)
 
 
 class _Trial:

@@ -152,13 +152,8 @@ class Lab:
 
 @contextmanager
 def open_lab(
-    wish: Wish,
-    results: ResultsFolder,
-    events: EventLog,
-    *,
-    owned: bool = True,
-    leaving: Leaving | None = None,
-) -> Iterator[Lab]:
+    wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True, leaving: Leaving | None = None
+) -> Iterator[Lab]:  # fmt: skip
     """Walk the road to the golden snapshot, or find it in the cache.
 
     Args:

@@ -37,7 +37,7 @@ class _Guest:
             return (
                 SshCommandResult("", 1, "", "no", 0.0)
                 if self.truly
-                else Completed("", 0, "4.22&abc\n", "", 0.0)
+                else SshCommandResult("", 0, "4.22&abc\n", "", 0.0)
             )
         return SshCommandResult("", 1 if self.broken and self.truly else 0, "", "", 0.0)
 

@@ -65,6 +65,7 @@ from harness.cli._subject import subject_arguments, subject_options
 )
 @click.option("--seed", type=int, help="What random moments are drawn from (a random number, which is told).")
 @network_backend_option
+@click.option("--keep", is_flag=True, help="Leave the VM running when its boot or its first rules fail.")
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
@@ -91,7 +92,7 @@ def run(
 def arguments_for(
     root: Path, *, vm_type: str, from_release: str | None, to_release: str | None, debian: int | None,
     network: str | None, wanted: str, network_backend: str | None, times: int = 1, seed: int | None = None,
-    **subject: Any,
+    keep: bool = False, **subject: Any,
 ) -> list[str]:  # fmt: skip
     """Return the plugin's options that say what the command's say; the plugin itself checks them.
 
@@ -111,5 +112,5 @@ def arguments_for(
         "--times": None if times == 1 else str(times),
         "--seed": None if seed is None else str(seed),
     }
-    flags = ["--mixed"] if subject["mixed"] else []
+    flags = [*(["--mixed"] if subject["mixed"] else []), *(["--keep"] if keep else [])]
     return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

@@ -10,7 +10,7 @@ from pathlib import Path
 from bundle import layout
 from bundle.errors import UsageError
 from harness.image import Image
-from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject
+from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject, origin_of
 
 
 def build_bundle(
@@ -62,6 +62,13 @@ def to_boot_with(subject: Subject, release: str, target: Path) -> Path:
     if subject.from_source is not None:
         return of_source(subject.from_source, release, target, "upstream", subject.agent_jars)
     return build_bundle(release, target)
+
+
+def has_agent(bundle: Path) -> bool:
+    """Say whether the agent of a VM that boots with a bundle can start: CloudStack's own cannot without its jars."""
+    with zipfile.ZipFile(bundle / layout.AGENT) as archive:
+        jars = any(name.endswith(".jar") for name in archive.namelist())
+    return jars or origin_of(bundle) == "reference"
 
 
 def baked(image: Image, target: Path) -> Path:

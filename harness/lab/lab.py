@@ -7,6 +7,7 @@ that cannot see each other.
 from __future__ import annotations
 
 import shutil
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from harness import image
 from harness.host import runtime, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs, tested
-from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, ingredients, once
+from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, Leaving, ingredients, once
 from harness.lab.management_network import MANAGEMENT_LOG, management_of
 from harness.lab.shared import Shared
 from harness.lab.wish import Wish
@@ -42,6 +43,8 @@ from harness.vm.spares import Spares
 from harness.vm.system import SystemVm
 from harness.vm.topology import Topology
 from harness.vm.types import of_type
+
+NO_AGENT = "the VM is judged without its agent: agent.zip has no jars (--agent-jars adds them)"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Lab:
                 vm = self.spares.take(name)
             stack.callback(vm.stop)
             log = self.results.log(f"{folder}/{MANAGEMENT_LOG}")
-            stack.enter_context(management_of(vm, self.golden.folder, log, services))
+            stack.enter_context(management_of(vm, self.golden.folder, log, services, agent=self.has_agent))
             return vm, stack.pop_all()
 
     def restore(self, name: str, *, patience: float = slots.DEADLINE, reserved: bool = False) -> SystemVm:
@@ -146,13 +149,29 @@ class Lab:
         )
         return old == new
 
+    @cached_property
+    def has_agent(self) -> bool:
+        """Whether the VM has an agent that can start."""
+        return "agent" in catalogue.vm_type(self.wish.vm_type).has and bundles.has_agent(self.old_bundle)
+
+    @cached_property
+    def fault(self) -> faults.Fault:
+        """What is wrong with ``broken_bundle``.
+
+        Raises:
+            UsageError: nothing of the VM can be broken on purpose.
+        """
+        with tarfile.open(self.new_bundle / layout.SCRIPTS, "r:gz") as archive:
+            shipped = {name.removeprefix("./") for name in archive.getnames()}
+        return faults.breakable(self.wish.vm_type, shipped, down=() if self.has_agent else ("cloud",))
+
     def broken_service(self) -> str:
         """Return the service that ``broken_bundle`` keeps down."""
-        return faults.breakable(self.wish.vm_type).service
+        return self.fault.service
 
     def broken_bundle(self) -> Path:
         """Return a bundle of the new release in which ``broken_service`` cannot start; built once."""
-        return self.faulty_bundle(faults.breakable(self.wish.vm_type))
+        return self.faulty_bundle(self.fault)
 
     def faulty_bundle(self, fault: faults.Fault) -> Path:
         """Return the bundle under test with a fault in it; built once."""
@@ -161,7 +180,9 @@ class Lab:
 
 
 @contextmanager
-def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True) -> Iterator[Lab]:
+def open_lab(
+    wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True, leaving: Leaving | None = None
+) -> Iterator[Lab]:  # fmt: skip
     """Walk the road to the golden snapshot, or find it in the cache.
 
     Args:
@@ -169,6 +190,7 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
         results: where logs go.
         events: where events go.
         owned: machines end with this process; not so for those that a person keeps.
+        leaving: how the VM stays that no golden snapshot could be made of.
 
     Raises:
         UsageError: an unknown release or VM type, or a network backend that cannot be.
@@ -193,10 +215,10 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
             answer = accel.of_template(template, host.uid, host.groups)
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
-        events.emit("run", facts=_facts(wish, template, host, answer))
+        events.emit("run", facts=_facts(wish, template, host, answer, old_bundle))
         events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
-        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results)
+        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results, leaving)
         with narrator.step("golden snapshot"):
             snapshot = once(key, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))
@@ -228,13 +250,20 @@ def _prepare(
     return old_bundle, new_bundle, template
 
 
-def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:
+def _facts(
+    wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer, old: Path
+) -> dict[str, str]:
     base = f"Debian {template.debian}" + (" (stand-in)" if template.stand_in else "")
+    without = "agent" in catalogue.vm_type(wish.vm_type).has and not bundles.has_agent(old)
+    said = {"agent": NO_AGENT} if without else {}
+    if without:
+        progress.say(NO_AGENT)
     return {
         "path": f"{wish.vm_type} from {wish.from_release} to {wish.to_release}",
         "template": f"{base}, {template.digest[:12]}",
         "libvirt": host.uri,
         "accelerator": answer.reason,
+        **said,
     }
 
 

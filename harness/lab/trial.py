@@ -27,7 +27,10 @@ from harness.lab.budgets import (
     CONSOLE_TIMEOUT,
     FIRST_ANSWERS,
     PACES,
+    ROLLBACK_BUDGETS_MS,
+    SERVED_BY,
 )  # fmt: skip
+from harness.lab.faults import Fault
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
@@ -103,6 +106,7 @@ class Trial:
         expected: Expectation = "patched",
         forced: bool = False,
         trouble: tuple[str, ...] = (),
+        fault: Fault | None = None,
     ) -> PatchAnswer:
         """Patch as the KVM agent does, send the rules again when it succeeded, and make every check.
 
@@ -111,6 +115,7 @@ class Trial:
             expected: whether the VM must be new or as before afterwards.
             forced: patch although the signature is the bundle's already.
             trouble: patterns of console and journal lines that this patch causes on purpose.
+            fault: what is wrong with the bundle; a service that it stops may be down until it is rolled back.
         """
         files = self.files(bundle)
         answer = PatchAnswer(False, "the patch was not run")
@@ -120,7 +125,7 @@ class Trial:
             answer = patch.patch(self.vm.guest, files, forced=forced)
             return answer
 
-        self.watch(files, act, expected=expected, trouble=trouble)
+        self.watch(files, act, expected=expected, trouble=trouble, fault=fault)
         return answer
 
     def files(self, bundle: Path) -> BundleFiles:
@@ -145,6 +150,7 @@ class Trial:
         expected: Expectation = "patched",
         trouble: tuple[str, ...] = (),
         rules: Literal["send", "sent", "leave"] = "send",
+        fault: Fault | None = None,
     ) -> Case:
         """Do what ``act`` does to the VM with probes running, and judge it as a patch.
 
@@ -155,7 +161,9 @@ class Trial:
             trouble: patterns of console and journal lines that it causes on purpose.
             rules: whether they are to be sent again afterwards and proved, or ``act`` sends them itself and they are
                 only proved, or nobody is to care.
+            fault: as in ``patch``.
         """
+        limits = self._limits(fault.service if fault is not None and fault.stops else "")
         step = self.lab.narrator.step
         rules = "leave" if self.brief else rules
         printed, before, well_before = self._before(), self.observed(), len(self.failures)
@@ -173,10 +181,10 @@ class Trial:
             after = observation.observe(self.vm.guest, before)
         case = self._case(
             files, expected, (before, patched, after), printed,
-            answer=answer, recorded=told, budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble,
+            answer=answer, recorded=told, budgets=traffic.budgets(limits), agent=link.state, trouble=trouble,
             log=log,
         )  # fmt: skip
-        traffic.record(self.lab.events, self.scenario, self._limits())
+        traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
@@ -353,7 +361,7 @@ class Trial:
 
     def probes(self) -> list[Probe]:
         """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
-        if self.brief or not self.probing:
+        if self.brief or not self.probing or (self.lab.network is None and not self.lab.has_agent):
             return []
         if "console" in catalogue.vm_type(self.vm.topology.vm_type).has:
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
@@ -368,10 +376,14 @@ class Trial:
             return []
         return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
 
-    def _limits(self) -> dict[str, float]:
-        """Return the longest gap in milliseconds that each probe may have."""
+    def _limits(self, stopped: str) -> dict[str, float]:
+        """Return the longest gap in milliseconds that each probe may have, with a service that a fault stops."""
         kind = self.lab.engine.accelerator.domain_type
-        limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
+        waiting = SERVED_BY.get(stopped, ())
+        limits = {
+            probe.name: (ROLLBACK_BUDGETS_MS if probe.name.startswith(waiting) else BUDGETS_MS)[kind]
+            for probe in self.probes()
+        }
         if site_of(self.vm) is not None:  # what an agent VM offers, it offers through that agent
             limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
         return limits

@@ -42,7 +42,12 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
         subject=subject_of(request.config), template=templates_of(request.config).get(system_vm_cell.from_release),
         network_backend=option("--network-backend"),
     )  # fmt: skip
-    with open_lab(wish, run.results, run.events) as made:
+    leaving = None
+    if option("--keep"):
+        from harness.kept.start import leaving as how
+
+        leaving = how(wish)
+    with open_lab(wish, run.results, run.events, leaving=leaving) as made:
         if made.is_there_already():
             pytest.skip(f"the VM runs these very scripts already ({made.new.name})")
         yield made

@@ -65,6 +65,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1,
         help="how often scenarios with random moments, such as power cuts, are repeated",
     )
+    group.addoption(
+        "--keep", action="store_true", help="leave the VM running that no golden snapshot can be made of"
+    )
     group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
 
 

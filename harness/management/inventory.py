@@ -68,7 +68,7 @@ class Vm:
         agent: state of its agent, such as ``Up``; empty for a VM without one.
         agent_version: what its agent said when it connected last.
         zone: name of its zone.
-        place: where it runs.
+        location: its host and its addresses.
     """
 
     id: str
@@ -87,7 +87,7 @@ class Vm:
     agent: str = ""
     agent_version: str = ""
     zone: str = "zone1"
-    place: Location = Location()
+    location: Location = Location()
 
     @property
     def kind(self) -> VmType:

@@ -100,6 +100,9 @@ class Watch:
         vms = {row.id for row in there if isinstance(row, Vm)}
         for gone in self._ours - vms:
             self._inventory.vms.pop(gone, None)
+        for row in there:
+            if isinstance(row, Vm):
+                self._inventory.change(row.id, state=row.state)
         known = {*self._inventory.vms, *self._inventory.networks, *self._inventory.vpcs}
         self._inventory.add(*(row for row in there if row.id not in known))
         self._ours = vms
@@ -109,7 +112,7 @@ class Watch:
 
         A VM that a job is on is left to that job.
         """
-        if self._server.is_busy(vm):
+        if self._server.is_busy(vm) or vm.state != "Running":
             return
         try:
             versions = patch.ask_versions(vm.guest)

@@ -181,7 +181,7 @@ def list_zones(call: ApiCall) -> Row:
 
 def list_hosts(call: ApiCall) -> Row:
     """Return the hosts that VMs run on."""
-    places = {(vm.place.host, vm.zone, vm.place.hypervisor) for vm in call.service.inventory.all_vms()}
+    places = {(vm.location.host, vm.zone, vm.location.hypervisor) for vm in call.service.inventory.all_vms()}
     found: list[Row] = [
         {
             "id": uid("host", host),

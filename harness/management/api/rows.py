@@ -38,7 +38,7 @@ class Rows:
             **row,
             "systemvmtype": SYSTEM_VM_TYPES.get(vm.type or "", vm.type),
             **agent,
-            "privateip": vm.place.private or None,
+            "privateip": vm.location.private or None,
             "activeviewersessions": 0 if vm.type == "consoleproxy" else None,
         }
 
@@ -63,7 +63,7 @@ class Rows:
             "vpcname": (vpc.name or vpc.id) if vpc else None,
             "guestnetworkid": uid("network", network.id) if network else None,
             "guestnetworkname": (network.name or network.id) if network else None,
-            "guestipaddress": vm.place.inside or None,
+            "guestipaddress": vm.location.inside or None,
             "healthchecksfailed": any(not check["success"] for check in health) if health else False,
         }
 
@@ -145,24 +145,24 @@ class Rows:
             "name": vm.name,
             "state": vm.state,
             **self._zone(vm.zone),
-            "created": vm.place.created or None,
-            "publicip": vm.place.public or None,
-            "templateid": uid("template", vm.place.template) if vm.place.template else None,
-            "templatename": vm.place.template or None,
-            "hypervisor": vm.place.hypervisor,
+            "created": vm.location.created or None,
+            "publicip": vm.location.public or None,
+            "templateid": uid("template", vm.location.template) if vm.location.template else None,
+            "templatename": vm.location.template or None,
+            "hypervisor": vm.location.hypervisor,
             "arch": "x86_64",
-            "gateway": vm.place.gateway or None,
+            "gateway": vm.location.gateway or None,
             **self._job(own),
             **self._truth(vm),
         }
         if self._caller.role in {"Admin", "ResourceAdmin"}:
-            host = vm.place.host
+            host = vm.location.host
             row |= {
                 "hostid": uid("host", host) if host else None,
                 "hostname": host or None,
                 "hostcontrolstate": "Enabled" if host else None,
                 "podid": uid("pod", vm.zone),
-                "linklocalip": vm.place.control or None,
+                "linklocalip": vm.location.control or None,
             }
         return row
 

@@ -73,7 +73,7 @@ class World:
 
     def system_vm(self, name: str, kind: str, host: str = "host1", zone: str = "zone1") -> SimulatedVm:
         """Add a console proxy or storage VM."""
-        return self.cloud.vm(name, kind, agent="Up", zone=zone, place=_place(len(self.cloud.guests), host))
+        return self.cloud.vm(name, kind, agent="Up", zone=zone, location=_place(len(self.cloud.guests), host))
 
     def network(self, name: str, owner: str = "user", rules: bool = True, **row: Any) -> NetworkRow:
         """Add a network, unless it is there."""
@@ -103,7 +103,7 @@ class World:
             row["zone"] = self.cloud.inventory.vpcs[vpc].zone
         networks = (network,) if network else ()
         return self.cloud.router(
-            name, networks=networks, vpc=vpc, place=_place(len(self.cloud.guests), host), **row
+            name, networks=networks, vpc=vpc, location=_place(len(self.cloud.guests), host), **row
         )
 
     def pair(

@@ -56,7 +56,7 @@ def client(said, name):
 
 
 def test_a_client_patches_a_storage_vm_and_a_user_his_network(sysvm, vms, tmp_path):
-    built = sysvm("bundle", "build", "--out", str(tmp_path / "bundle"))
+    built = sysvm("bundle", "build", "--output", str(tmp_path / "bundle"))
     assert built.returncode == 0, built.stderr
     state = tmp_path / "state"
     with serving(state, "--bundle", str(tmp_path / "bundle"), *vms) as said:

@@ -101,9 +101,10 @@ async def _body(http: HttpRequest, limits: ApiLimits) -> bytes:
 
 def _parse(text: bytes, limits: ApiLimits) -> dict[str, str]:
     """Return the parameters of a query string or a form; a part without ``=`` is dropped, the last of a name counts."""
+    told = b"&".join(part for part in text.split(b"&") if b"=" in part)
     try:
         pairs = parse_qsl(
-            text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=limits.parameters
+            told.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=limits.parameters
         )
     except UnicodeDecodeError:
         raise ApiError(430, "parameters have to be UTF-8, and encoded for a URL") from None

@@ -222,6 +222,31 @@ _SERVER: tuple[Command, ...] = (
 )  # fmt: skip
 
 
-def table(commands: Iterable[Command] = (*_VMS, *_NETWORKS, *_SERVER)) -> dict[str, Command]:
+def _empty(name: str, what: str, roles: frozenset[AccountRole] = _ALL, answer: str = "") -> Command:
+    return _list(
+        Command(name, f"Lists {what}: there are none here.", roles, lists.nothing(what), answer=answer)
+    )
+
+
+# CloudStack's own page asks for these before it shows anything; most of what they list does not exist here.
+_PAGE: tuple[Command, ...] = (
+    _empty("listProjects", "projects"),
+    _empty("listNetworkServiceProviders", "network service providers", _RA),
+    _empty("listLdapConfigurations", "LDAP servers", answer="ldapconfigurationresponse"),
+    _empty("listGuiThemes", "themes"),
+    _empty("listIdps", "identity providers"),
+    _empty("listOauthProvider", "OAuth providers"),
+    _empty("listPods", "pods", _RA),
+    _empty("listClusters", "clusters", _RA),
+    _empty("listVirtualMachines", "machines"),
+    _empty("listAnnotations", "comments"),
+    Command(
+        "cloudianIsEnabled", "Tells whether Cloudian is connected.", _ALL, lists.no_cloudian,
+        answer="cloudianisenabledresponse",
+    ),
+)  # fmt: skip
+
+
+def table(commands: Iterable[Command] = (*_VMS, *_NETWORKS, *_SERVER, *_PAGE)) -> dict[str, Command]:
     """Return the commands by name."""
     return {command.name: command for command in commands}

@@ -21,6 +21,7 @@ _TRUTH: Fields = {
     "livepatchavailable": ("boolean", "whether the server's scripts differ from its own, and may be patched in live"),
     "livepatchverdict": ("string", "yes, caveat, no or unknown: what the catalogue says of its template"),
     "livepatchreason": ("string", "why, in one line"),
+    "scriptsinstalled": ("string", "digest of the scripts that it runs, as far as the server knows"),
     "scriptsavailable": ("string", "digest of the scripts that the server would patch in"),
 }  # fmt: skip
 _VM: Fields = {

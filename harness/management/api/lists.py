@@ -454,6 +454,11 @@ def _is_of(vm: Vm, families: Sequence[str]) -> bool:
         return False
 
 
+def no_cloudian(_: ApiCall) -> Row:
+    """Return that Cloudian is not connected."""
+    return {"cloudianisenabled": {"enabled": False}}
+
+
 def nothing(name: str) -> Callable[[ApiCall], Row]:
     """Return a handler for a list that is always empty here; CloudStack's UI asks for it."""
 

@@ -188,6 +188,7 @@ class Rows:
             "livepatchavailable": offered,
             "livepatchverdict": verdict,
             "livepatchreason": reason,
+            "scriptsinstalled": vm.scripts_version or None,
             "scriptsavailable": available,
         }
 
@@ -206,7 +207,12 @@ class Rows:
         order = ["yes", "caveat", "unknown", "no"]
         due = [row for row in rows if row["livepatchavailable"]] or rows
         gravest = max(due, key=lambda row: order.index(row["livepatchverdict"]))
-        return {**gravest, "livepatchavailable": any(row["livepatchavailable"] for row in rows)}
+        installed = {row["scriptsinstalled"] for row in rows}
+        return {
+            **gravest,
+            "scriptsinstalled": installed.pop() if len(installed) == 1 else None,
+            "livepatchavailable": any(row["livepatchavailable"] for row in rows),
+        }
 
 
 @lru_cache(maxsize=1024)

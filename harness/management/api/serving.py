@@ -48,6 +48,9 @@ def _patient_for(seconds: float) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self.access_log = (
+                False  # the address of a request holds its key, whoever listens to uvicorn's log
+            )
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:

@@ -52,7 +52,7 @@ function order(kind, row) {
 function fill(line, kind, row, may) {
   const short = (digest) => (digest ? `${digest.slice(0, 12)}…` : "–");
   const type = row.systemvmtype || row.role || row.type || "VPC";
-  const cells = [row.name, TYPES[type] || type, row.templatename || row.version || "–", short(row.scriptsversion),
+  const cells = [row.name, TYPES[type] || type, row.templatename || row.version || "–", short(row.scriptsinstalled),
     short(row.scriptsavailable)].map((text) => {
     const cell = document.createElement("td");
     cell.textContent = text;

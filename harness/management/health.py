@@ -51,6 +51,12 @@ def agent_is_stale(guest: Guest, bundle: BundleFiles) -> bool:
     return bool(digest) and digest[0] != hashlib.sha512(bundle.contents["agent.zip"]).hexdigest()
 
 
+def installed_release(guest: Guest) -> str:
+    """Return the release that our script installed last and that stands; empty for a VM that it never patched."""
+    done = guest.run(f"grep -s '^release' {_INSTALLED}", check=False)
+    return "".join(done.stdout.split()[1:2])
+
+
 @dataclass(frozen=True)
 class HealthCheck:
     """The result of one health check of a router.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from bundle.errors import InfrastructureError
+from bundle.errors import InfrastructureError, SysvmError
 from harness.kvmagent import patch
 from harness.kvmagent.patch import Versions
 from harness.management import health
 from harness.management.gate import four_numbers, template_number
 from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
 from harness.management.server import ManagementServer
-from harness.management.status import last_release
 
 if TYPE_CHECKING:
     from harness.guest.protocols import Guest
@@ -82,7 +82,8 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every):
-            self.look_at_all()
+            with suppress(SysvmError, OSError):  # the next look may find what this one did not
+                self.look_at_all()
 
     def look_at_all(self) -> None:
         """Take up and drop VMs, and ask all."""
@@ -139,7 +140,7 @@ class Watch:
 def _agent_of(guest: Guest, versions: Versions) -> dict[str, str]:
     """Return state and version of a VM's agent: the release of the last patch, or the template's without one."""
     number = ".".join(map(str, template_number(versions.template)))
-    version = four_numbers(last_release(guest) or number)
+    version = four_numbers(health.installed_release(guest) or number)
     if AGENT_SERVICE in health.active_services(guest):
         return {"agent": "Up", "agent_version": version}
     return {"agent": "Down", "agent_version": ""}

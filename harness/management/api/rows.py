@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -28,6 +29,10 @@ class Rows:
         self._service = service
         self._caller = caller
         self._jobs = jobs
+        self._serving: dict[str, list[Vm]] = defaultdict(list)
+        for vm in service.inventory.all_vms():
+            for name in vm.networks:
+                self._serving[name].append(vm)
 
     def system_vm(self, vm: Vm) -> Row:
         """Return the row of a console proxy or storage VM."""
@@ -90,8 +95,13 @@ class Rows:
             **self._zone(network.zone),
             **self.owner(network),
             **self._job(own),
-            **self._of_several(self._service.routers_of(network)),
+            **self._of_several(self._vms_of(network)),
         }
+
+    def _vms_of(self, network: NetworkRow) -> Sequence[Vm]:
+        if network.vpc:
+            return self._service.inventory.routers_of_vpc(network.vpc)
+        return self._serving.get(network.id, [])
 
     def vpc(self, vpc: VpcRow) -> Row:
         """Return the row of a VPC."""

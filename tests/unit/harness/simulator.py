@@ -107,6 +107,7 @@ class SimulatedVm:
     lies: bool = False
     unreachable: bool = False
     record: str = ""
+    installed: str = ""
     stale_agent: bool = False
     drops_rules: bool = False
     health: str = "SUCCESS"
@@ -130,6 +131,10 @@ class SimulatedVm:
             return Answer(f"Status: {self.vrrp.role(self.name) if self.vrrp else 'FAULT'}\n")
         if command == "bash -s":
             return Answer(self._collect(stdin.decode()))
+        if command.startswith("grep -s '^release'"):
+            return Answer(
+                f"release\t{self.installed}\n" if self.installed else "", 0 if self.installed else 1
+            )
         if "installed.manifest" in command:
             digest = "f" * 128 if self.stale_agent else hashlib.sha512(b"A").hexdigest()
             return Answer(f"archive\tagent.zip\t1\t{digest}\n")
@@ -182,7 +187,7 @@ class SimulatedVm:
             self.services -= self.loses
             if not self.lies:
                 self.signature = NEW
-                self.record = json.dumps({"state": "done", "release": "4.22.0.0"})
+                self.installed = "4.22.0.0"
             return Answer(f"{self.says}version:{NEW} \n")
         finally:
             self.busy.release()

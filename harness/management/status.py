@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bundle import catalogue, matrix
 from bundle.errors import InfrastructureError, UsageError
 from harness.guest.protocols import Guest
-from harness.kvmagent.patch import BundleFiles, Versions, ask_versions
+from harness.kvmagent.patch import BundleFiles, ask_versions
 from harness.management.fleet import Target
 from harness.management.gate import template_number
 
@@ -67,7 +67,7 @@ def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.
         last = _last_patch(target.guest)
     except InfrastructureError as error:
         return StatusRow(target.name, available=bundle.signature, error=str(error))
-    word, reason = _verdict(versions, release, facts)
+    word, reason = verdict_of(versions.template, release, facts)
     differs = versions.scripts != bundle.signature
     return StatusRow(
         name=target.name,
@@ -81,12 +81,19 @@ def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.
     )
 
 
-def _verdict(versions: Versions, release: str, facts: catalogue.Catalogue) -> tuple[str, str]:
-    number = template_number(versions.template)
+def verdict_of(template: str, release: str, facts: catalogue.Catalogue | None = None) -> tuple[str, str]:
+    """Return the catalogue's word for a template and a release, and why.
+
+    Args:
+        template: its release line.
+        release: of the bundle.
+        facts: the catalogue.
+    """
+    number = template_number(template)
     if len(number) < 2:
-        return "unknown", f"the template does not say its release: {versions.template!r}"
+        return "unknown", f"the template does not say its release: {template!r}"
     try:
-        verdict = matrix.judge(f"{number[0]}.{number[1]}", release, facts)
+        verdict = matrix.judge(f"{number[0]}.{number[1]}", release, facts or catalogue.load())
     except UsageError as error:
         return "unknown", str(error)
     return verdict.word, verdict.reasons[0].text

@@ -19,6 +19,8 @@ from harness.record.events import Emitter
 
 IN_PROGRESS, SUCCEEDED, FAILED = 0, 1, 2
 RESTARTED = "job cancelled because of management server restart: it was in progress when the server ended"
+# The phases of a job that are remembered: a VPC with many tiers has some for each.
+_PHASES = 200
 _CANCELLED = "Job is cancelled as it has been blocking others for too long"
 
 Work: TypeAlias = Callable[[Tell], Mapping[str, Any]]
@@ -42,7 +44,7 @@ class Job:
         progress: what it does at the moment, for people.
         began: when a worker took it up.
         completed: when it ended.
-        report: name of its report, if there is one.
+        phases: what it did so far: when each began, seconds since 1970, and what it was.
     """
 
     id: str
@@ -58,7 +60,7 @@ class Job:
     progress: str = "waiting for a worker"
     began: float | None = None
     completed: float | None = None
-    report: str = ""
+    phases: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass
@@ -97,9 +99,10 @@ class Jobs:
         return job
 
     def _carry_out(self, job_id: str, work: Work) -> None:
-        self._change(job_id, began=time.time(), progress="started")
+        self._change(job_id, began=time.time())
+        self._tell(job_id, "started")
         try:
-            result: Mapping[str, Any] = work(lambda text: self._change(job_id, progress=text))
+            result: Mapping[str, Any] = work(lambda text: self._tell(job_id, text))
         except SysvmError as error:
             self._fail(job_id, of_job(error))
         except ApiError as error:
@@ -123,6 +126,12 @@ class Jobs:
             )
             self.journal.emit("api_job", row=asdict(ended))
             self._rows[job_id] = ended
+
+    def _tell(self, job_id: str, text: str) -> None:
+        """Remember what a job does from now on; the same again is nothing new."""
+        job = self._rows.get(job_id)
+        if job is not None and job.progress != text:
+            self._change(job_id, progress=text, phases=(*job.phases, (time.time(), text))[-_PHASES:])
 
     def _change(self, job_id: str, **fields: Any) -> None:
         with self._lock:

@@ -247,7 +247,9 @@ def job_row(service: ServerState, job: Job) -> Row:
         "jobresulttype": ("text" if isinstance(job.result, str) else "object") if ended else None,
         "jobresult": job.result,
         "jobprogress": None if service.faithful else job.progress,
-        "jobreport": job.report or None,
+        "jobphases": None
+        if service.faithful
+        else [{"began": date(began), "phase": text} for began, text in job.phases],
         "created": date(job.created),
         "completed": date(job.completed) if job.completed is not None else None,
         "jobinstancetype": job.instance_type or None,

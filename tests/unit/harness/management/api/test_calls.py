@@ -11,7 +11,7 @@ import pytest
 import requests
 from cs import CloudStack, CloudStackApiException
 
-from harness.management.api import signature, uid
+from harness.management.api import fleet, signature, uid
 from harness.management.api.fields import FIELDS
 from tests.unit.harness.apiworld import World
 from tests.unit.harness.simulator import NEW, OLD
@@ -366,6 +366,26 @@ def test_a_job_tells_what_it_does_and_what_it_is_about(world: World, url: str) -
     ended = client.queryAsyncJobResult(jobid=job_id)
     assert (ended["jobstatus"], ended["jobresultcode"], ended["jobresulttype"]) == (1, 0, "object")
     assert set(ended) <= set(FIELDS["asyncjobs"])
+
+
+def test_a_job_tells_the_phases_of_the_script_where_there_is_a_second_way_in(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "PHASE_EVERY", 0.02)
+    guest = world.cloud.guests["s-2-VM"]
+    world.cloud.inventory.change("s-2-VM", eyes=guest)
+    guest.waits_for = threading.Event()
+    client = world.client(url, "admin")
+    job_id = client.patchSystemVm(id=uid("vm", "s-2-VM"))["jobid"]
+    try:
+        while client.queryAsyncJobResult(jobid=job_id)["jobprogress"] != "s-2-VM: backup":
+            assert client.queryAsyncJobResult(jobid=job_id)["jobstatus"] == 0
+    finally:
+        guest.waits_for.set()
+    client._jobresult(job_id)
+    phases = [one["phase"] for one in client.queryAsyncJobResult(jobid=job_id)["jobphases"]]
+    assert phases[:4] == ["started", "s-2-VM: asking what runs", "s-2-VM: patching", "s-2-VM: backup"]
+    assert phases[-1] == "s-2-VM: verifying"
 
 
 def test_a_user_asks_for_his_own_jobs_only(world: World, url: str) -> None:

@@ -56,7 +56,8 @@ class Action:
             self.target,
             self.instance,
         )
-        call.service.jobs.submit(job, self._told(work))
+        call.service.jobs.accept(job)
+        call.service.jobs.start(job.id, self._told(work))
         return {"jobid": job.id}
 
     def _told(self, work: Work) -> Work:

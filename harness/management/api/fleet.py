@@ -85,8 +85,18 @@ def watched(vms: Sequence[Vm], tell: Tell) -> Iterator[None]:
 class Watch:
     """Keeps the inventory true: takes up new VMs, drops those that are gone, and asks each what it runs."""
 
-    def __init__(self, server: ManagementServer, fleet: Fleet, every: float = LOOK_EVERY) -> None:
-        """Take the server whose inventory it keeps; nothing is asked before :meth:`start`, or :meth:`look`."""
+    def __init__(
+        self, server: ManagementServer, fleet: Fleet, every: float = LOOK_EVERY, *, believing: bool = False
+    ) -> None:
+        """Take the server whose inventory it keeps; nothing is asked before :meth:`start`, or :meth:`look`.
+
+        Args:
+            server: the server.
+            fleet: its VMs.
+            every: seconds between two looks.
+            believing: ask what scripts a VM runs only once, and believe what patches say from then on.
+        """
+        self._believing = believing
         self._server = server
         self._fleet = fleet
         self._every = every
@@ -151,7 +161,8 @@ class Watch:
             if vm.agent:
                 self._inventory.change(vm.id, agent="Disconnected", agent_version="")
             return
-        self._inventory.learn(vm.id, versions.template, versions.scripts)
+        if not (self._believing and vm.scripts_version):
+            self._inventory.learn(vm.id, versions.template, versions.scripts)
         if facts:
             self._inventory.change(vm.id, **facts)
 

@@ -81,8 +81,8 @@ class Jobs:
         """Hire the workers."""
         self._pool = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="job")
 
-    def submit(self, job: Job, work: Work) -> Job:
-        """Take up a job; it is carried out by a worker.
+    def accept(self, job: Job) -> None:
+        """Take up a job, which is in progress from now on.
 
         Raises:
             ApiError: too many jobs are unfinished, or the id is taken.
@@ -95,8 +95,10 @@ class Jobs:
                 raise ApiError(431, f"there is a job {job.id} already", 4350)
             self.journal.emit("api_job", row=asdict(job))
             self._rows[job.id] = job
-        self._pool.submit(self._carry_out, job.id, work)
-        return job
+
+    def start(self, job_id: str, work: Work) -> None:
+        """Have the work of a job done by a worker."""
+        self._pool.submit(self._carry_out, job_id, work)
 
     def _carry_out(self, job_id: str, work: Work) -> None:
         self._change(job_id, began=time.time())

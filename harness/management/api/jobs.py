@@ -185,8 +185,8 @@ class Jobs:
             self._rows[job.id] = job
 
     def close(self) -> None:
-        """Take up no further job; those that are in progress end with the process."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Take up no further job, drop those that no worker has begun, and wait for the others."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def new_job(command: str, java: str, account: str, chosen: str, target: str, instance_type: str) -> Job:

@@ -29,10 +29,18 @@ class Rows:
         self._service = service
         self._caller = caller
         self._jobs = jobs
+        # Looked up once for all rows: a cloud has thousands.
         self._serving: dict[str, list[Vm]] = defaultdict(list)
+        self._of_vpc: dict[str, list[Vm]] = defaultdict(list)
+        self._tiers: dict[str, list[NetworkRow]] = defaultdict(list)
         for vm in service.inventory.all_vms():
             for name in vm.networks:
                 self._serving[name].append(vm)
+            if vm.vpc:
+                self._of_vpc[vm.vpc].append(vm)
+        for network in service.inventory.all_networks():
+            if network.vpc:
+                self._tiers[network.vpc].append(network)
 
     def system_vm(self, vm: Vm) -> Row:
         """Return the row of a console proxy or storage VM."""
@@ -99,15 +107,19 @@ class Rows:
         }
 
     def _vms_of(self, network: NetworkRow) -> Sequence[Vm]:
-        if network.vpc:
-            return self._service.inventory.routers_of_vpc(network.vpc)
-        return self._serving.get(network.id, [])
+        return self._vms_of_vpc(network.vpc) if network.vpc else self._serving.get(network.id, [])
+
+    def _vms_of_vpc(self, vpc: str) -> Sequence[Vm]:
+        """Return the routers of a VPC, and the balancers of its tiers."""
+        of_tiers = (vm for tier in self._tiers.get(vpc, []) for vm in self._serving.get(tier.id, []))
+        found = {vm.id: vm for vm in (*self._of_vpc.get(vpc, []), *of_tiers)}
+        return list(found.values())
 
     def vpc(self, vpc: VpcRow) -> Row:
         """Return the row of a VPC."""
         name = vpc.name or vpc.id
         own = uid("vpc", vpc.id)
-        tiers = self._service.inventory.tiers(vpc.id)
+        tiers = self._tiers.get(vpc.id, [])
         return {
             "id": own,
             "name": name,
@@ -123,7 +135,7 @@ class Rows:
             **self._zone(vpc.zone),
             **self.owner(vpc),
             **self._job(own),
-            **self._of_several(self._service.inventory.routers_of_vpc(vpc.id)),
+            **self._of_several(self._vms_of_vpc(vpc.id)),
         }
 
     def requires_upgrade(self, vm: Vm) -> bool:

@@ -91,6 +91,6 @@ class ServerState:
         ]  # fmt: skip
 
     def close(self) -> None:
-        """Look no more, and take up no further job."""
+        """Look no more, take up no further job, and wait for those that are under way."""
         self.watch.close()
         self.jobs.close()

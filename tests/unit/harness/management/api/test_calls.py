@@ -13,7 +13,7 @@ from cs import CloudStack, CloudStackApiException
 
 from harness.management.api import fleet, signature, uid
 from harness.management.api.fields import FIELDS
-from tests.unit.harness.apiworld import World
+from tests.unit.harness.apiworld import World, populate
 from tests.unit.harness.simulator import NEW, OLD
 
 
@@ -91,6 +91,18 @@ def test_a_page_has_the_count_of_all(world: World, url: str) -> None:
     assert len(page["router"]) == 1
     assert len(client.listRouters(listall=True, fetch_list=True, pagesize=2)) == 4
     assert client.listRouters(listall=True, page=9, pagesize=3) == {}
+
+
+def test_a_list_of_a_whole_cloud_comes_page_by_page_each_row_once() -> None:
+    world = World()
+    populate(world, networks=1100, vpcs=100, pairs=50)
+    with world.served() as url:
+        client = world.client(url, "admin")
+        routers = client.listRouters(listall=True, projectid="-1", fetch_list=True)
+        networks = client.listNetworks(listall=True, projectid="-1", fetch_list=True)
+    assert len({row["id"] for row in routers}) == len(routers) == 1300
+    assert len({row["id"] for row in networks}) == len(networks) == 1100 + 50 + 150
+    assert sum("projectid" in row for row in networks) == 110
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def test_a_job_in_progress_has_failed_at_the_next_start_and_is_an_alert(tmp_path
         job = first.client(url, "admin").patchSystemVm(id=uid("vm", "s-2-VM"))["jobid"]
         # Here the first one is killed: nothing of it is told that it ends.
         second, lost = started(tmp_path)
+        guest.waits_for.set()
     assert lost == 1
     with second.served() as url:
         client = second.client(url, "admin")
@@ -40,7 +41,6 @@ def test_a_job_in_progress_has_failed_at_the_next_start_and_is_an_alert(tmp_path
         assert ended["jobresulttype"] == "text"
         assert job in client.listAlerts()["alert"][0]["description"]
         assert client.listAsyncJobs(listall=True) == {}
-    guest.waits_for.set()
 
 
 _SERVER = """

@@ -81,13 +81,16 @@ def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.
     )
 
 
-def verdict_of(template: str, release: str, facts: catalogue.Catalogue | None = None) -> tuple[str, str]:
+def verdict_of(
+    template: str, release: str, facts: catalogue.Catalogue | None = None, vm_type: str | None = None
+) -> tuple[str, str]:
     """Return the catalogue's word for a template and a release, and why.
 
     Args:
         template: its release line.
         release: of the bundle.
         facts: the catalogue.
+        vm_type: the VM's type; None asks for what is true of every type.
     """
     number = template_number(template)
     if len(number) < 2:
@@ -96,7 +99,10 @@ def verdict_of(template: str, release: str, facts: catalogue.Catalogue | None = 
         verdict = matrix.judge(f"{number[0]}.{number[1]}", release, facts or catalogue.load())
     except UsageError as error:
         return "unknown", str(error)
-    return verdict.word, verdict.reasons[0].text
+    if vm_type is None:
+        return verdict.word, verdict.reasons[0].text
+    word, reason = verdict.for_type(vm_type)
+    return word, reason.text
 
 
 def patch_phase(guest: Guest) -> str:

@@ -199,7 +199,7 @@ class Rows:
         if self._service.faithful:
             return {}
         available = self._service.server.bundle.signature
-        verdict, reason = _verdict(vm.template_version, self._service.server.release)
+        verdict, reason = _verdict(vm.template_version, self._service.server.release, vm.type)
         differs = vm.scripts_version != available
         if not vm.scripts_version:
             verdict, reason = "unknown", "the VM has not been asked yet, or did not answer"
@@ -238,8 +238,8 @@ class Rows:
 
 
 @lru_cache(maxsize=1024)
-def _verdict(template: str, release: str) -> tuple[str, str]:
-    return verdict_of(template, release)
+def _verdict(template: str, release: str, vm_type: str | None) -> tuple[str, str]:
+    return verdict_of(template, release, vm_type=vm_type)
 
 
 def job_row(service: ServerState, job: Job) -> Row:

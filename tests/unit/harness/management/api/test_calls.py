@@ -58,6 +58,18 @@ def test_a_router_tells_its_scripts_and_whom_it_serves(world: World, url: str) -
     assert (pair["r-4-VM"], pair["r-5-VM"], pair["r-3-VM"]) == ("PRIMARY", "BACKUP", "UNKNOWN")
 
 
+def test_the_verdict_is_that_of_the_vms_own_type(world: World, url: str) -> None:
+    world.service.server.release = "4.19"
+    for name in ("r-3-VM", "s-2-VM"):
+        world.cloud.guests[name].template = "Cloudstack Release 4.17.0 Sat Jan 31 2026"
+    world.service.watch.look_at_all()
+    client = world.client(url, "admin")
+    router = row(client, "listRouters", "router", "r-3-VM", listall=True)
+    storage = row(client, "listSystemVms", "systemvm", "s-2-VM")
+    assert (router["livepatchverdict"], storage["livepatchverdict"]) == ("yes", "caveat")
+    assert "agent.properties" in storage["livepatchreason"]
+
+
 def test_an_internal_load_balancer_has_a_list_of_its_own(world: World, url: str) -> None:
     found = world.client(url, "admin").listInternalLoadBalancerVMs(listall=True)
     assert [one["name"] for one in found["internalloadbalancervm"]] == ["b-7-VM"]

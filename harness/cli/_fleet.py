@@ -38,6 +38,8 @@ class ServedFleet:
         self._names = frozenset(names)
         self._remote = tuple(remote)
         self._guests: dict[str, SshGuest] = {}
+        # A second connection to each, for looks while a job uses the first.
+        self._eyes: dict[str, SshGuest] = {}
         self._types: dict[str, str | None] = {}
 
     def rows(self) -> Sequence[Vm | NetworkRow | VpcRow]:
@@ -67,7 +69,8 @@ class ServedFleet:
         made = (Path(kept.folder).parent / "kept.json").stat().st_mtime
         created = time.strftime("%Y-%m-%dT%H:%M:%S+0000", time.gmtime(made))
         location = _location(declared, kept.label, created)
-        return _served(Vm(own, kept.name, kept.vm_type, guest, state, location=location), declared)
+        eyes = self._eyes.setdefault(own, kept.guest())
+        return _served(Vm(own, kept.name, kept.vm_type, guest, state, location=location, eyes=eyes), declared)
 
     def _foreign(self, target: Target) -> list[Vm | NetworkRow | VpcRow]:
         """Return the row of somebody else's VM; its type is asked for, until it answers."""
@@ -82,7 +85,9 @@ class ServedFleet:
         if vm_type is None:
             return []
         location = Location(host=target.guest.host, control=target.guest.host)
-        return _served(Vm(target.name, target.name, vm_type, target.guest, location=location), None)
+        first = target.guest
+        eyes = self._eyes.setdefault(target.name, SshGuest(first.name, first.host, first.port, first.key))
+        return _served(Vm(target.name, target.name, vm_type, first, location=location, eyes=eyes), None)
 
 
 def _served(vm: Vm, declared: Network | None) -> list[Vm | NetworkRow | VpcRow]:

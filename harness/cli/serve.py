@@ -73,7 +73,7 @@ def serve(
         server = BackgroundServer(configuration(made, service.limits, address, port, tls))
         _tell(service, server, folder, "https" if tls else "http", as_json=as_json)
         stack.callback(server.stop)
-        _until_interrupted(server)
+        _until_interrupted(server, service)
     return Exit.OK
 
 
@@ -191,18 +191,26 @@ def _write_private(path: Path, text: str) -> None:
             file.write(text)
 
 
-def _until_interrupted(server: BackgroundServer) -> None:
-    """Serve until somebody interrupts or terminates this process."""
+def _until_interrupted(server: BackgroundServer, service: ApiService) -> None:
+    """Serve until somebody interrupts or terminates this process, and let jobs that are under way end.
+
+    Whoever interrupts once more leaves them: a VM finishes or undoes alone, and the next start lists them as failed.
+    """
 
     def end(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        server.wait()
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            server.stop()
+        if jobs := len(service.jobs.unfinished()):
+            tell(f"waiting for {jobs} jobs in progress; interrupt once more to leave them", err=True)
+        service.close()
     except KeyboardInterrupt:
-        tell(
-            "ending; jobs in progress go on to their end first (interrupt once more to leave them)", err=True
-        )
+        tell("left them", err=True)
+        os._exit(Exit.INTERRUPTED)  # else Python would wait for their threads
     finally:
         signal.signal(signal.SIGTERM, before)

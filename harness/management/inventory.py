@@ -69,6 +69,7 @@ class Vm:
         agent_version: what its agent said when it connected last.
         zone: name of its zone.
         location: its host and its addresses.
+        eyes: a second way in, for a look at it while a job uses the first; None where there is but one.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Vm:
     agent_version: str = ""
     zone: str = "zone1"
     location: Location = Location()
+    eyes: Guest | None = None
 
     @property
     def kind(self) -> VmType:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.management.api.accounts import uid
 from harness.management.api.call import ApiCall
 from harness.management.api.chronicle import ROUTER_ALERT, SYSTEM_VM_ALERTS, EventLevel, EventState
+from harness.management.api.fleet import watched
 from harness.management.api.jobs import Work, new_job
 from harness.management.api.lists import find_vm, may_see
 from harness.management.api.problems import not_yours
@@ -55,7 +56,8 @@ class Action:
             self.target,
             self.instance,
         )
-        call.service.jobs.submit(job, self._told(work))
+        call.service.jobs.accept(job)
+        call.service.jobs.start(job.id, self._told(work))
         return {"jobid": job.id}
 
     def _told(self, work: Work) -> Work:
@@ -68,7 +70,8 @@ class Action:
             if not quiet:
                 self.event("Started", f"{self.what}: started", start=start)
             try:
-                result = work(tell)
+                with watched(self.vms, tell):
+                    result = work(tell)
             except Exception as error:
                 if not quiet:
                     self._failed(error, start)

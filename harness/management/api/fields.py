@@ -119,7 +119,7 @@ _JOB_RESULT: Fields = {
     "jobresulttype": ("string", "object or text"),
     "jobresult": ("responseobject", "what it ended with"),
     "jobprogress": ("string", "what it does at the moment; ours"),
-    "jobreport": ("string", "where its report is; ours"),
+    "jobphases": ("list", "what it did so far, and when; ours"),
     "jobinstancetype": ("string", "kind of what the call is about"),
     "jobinstanceid": ("string", "id of that"),
     "created": ("date", "when it was made"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from bundle.errors import InfrastructureError, SysvmError
@@ -14,7 +14,8 @@ from harness.kvmagent.patch import Versions
 from harness.management import health
 from harness.management.gate import four_numbers, template_number
 from harness.management.inventory import Inventory, NetworkRow, Vm, VpcRow
-from harness.management.server import ManagementServer
+from harness.management.server import ManagementServer, Tell
+from harness.management.status import patch_phase
 
 if TYPE_CHECKING:
     from harness.guest.protocols import Guest
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Seconds between two looks at VMs that nobody patches.
 LOOK_EVERY = 30.0
 _AT_ONCE = 4
+# Seconds between two looks at the phase of a patch; each costs the guest a shell.
+PHASE_EVERY = 2.0
 # What the agent's unit is called in a console proxy or storage VM.
 AGENT_SERVICE = "cloud"
 
@@ -58,11 +61,42 @@ class FixedFleet:
         raise InfrastructureError(f"{vm.name}: nothing here can reboot it")
 
 
+@contextmanager
+def watched(vms: Sequence[Vm], tell: Tell) -> Iterator[None]:
+    """Tell the phase of the patch script of some VMs while the block runs, where there is a second way into a VM."""
+    seen = [vm for vm in vms if vm.eyes is not None]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(PHASE_EVERY):
+            for vm in seen:
+                if vm.eyes is not None and (phase := patch_phase(vm.eyes)) and not ended.is_set():
+                    tell(f"{vm.name}: {phase}")
+
+    thread = threading.Thread(target=watch, name="phases", daemon=True)
+    if seen:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
 class Watch:
     """Keeps the inventory true: takes up new VMs, drops those that are gone, and asks each what it runs."""
 
-    def __init__(self, server: ManagementServer, fleet: Fleet, every: float = LOOK_EVERY) -> None:
-        """Take the server whose inventory it keeps; nothing is asked before :meth:`start`, or :meth:`look`."""
+    def __init__(
+        self, server: ManagementServer, fleet: Fleet, every: float = LOOK_EVERY, *, believing: bool = False
+    ) -> None:
+        """Take the server whose inventory it keeps; nothing is asked before :meth:`start`, or :meth:`look`.
+
+        Args:
+            server: the server.
+            fleet: its VMs.
+            every: seconds between two looks.
+            believing: ask what scripts a VM runs only once, and believe what patches say from then on.
+        """
+        self._believing = believing
         self._server = server
         self._fleet = fleet
         self._every = every
@@ -115,18 +149,20 @@ class Watch:
         """
         if self._server.is_busy(vm) or vm.state != "Running":
             return
+        guest = vm.eyes or vm.guest
         try:
-            versions = patch.ask_versions(vm.guest)
+            versions = patch.ask_versions(guest)
             facts: dict[str, str] = {}
             if vm.redundant:
-                facts["role"] = health.role(vm.guest)
+                facts["role"] = health.role(guest)
             if vm.type is not None and vm.kind.family == "agent":
-                facts |= _agent_of(vm.guest, versions)
+                facts |= _agent_of(guest, versions)
         except InfrastructureError:
             if vm.agent:
                 self._inventory.change(vm.id, agent="Disconnected", agent_version="")
             return
-        self._inventory.learn(vm.id, versions.template, versions.scripts)
+        if not (self._believing and vm.scripts_version):
+            self._inventory.learn(vm.id, versions.template, versions.scripts)
         if facts:
             self._inventory.change(vm.id, **facts)
 

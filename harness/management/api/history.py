@@ -42,7 +42,8 @@ def _earlier(path: Path) -> list[Job | EventRow | AlertRow]:
     alerts: list[AlertRow] = []
     for event in read(path):
         if event.kind == "api_job":
-            job = Job(**event["row"])
+            row = event["row"]
+            job = Job(**{**row, "phases": tuple(map(tuple, row["phases"]))})
             jobs[job.id] = job
         elif event.kind == "api_event":
             events.append(EventRow(**event["row"]))

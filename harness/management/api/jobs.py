@@ -19,6 +19,8 @@ from harness.record.events import Emitter
 
 IN_PROGRESS, SUCCEEDED, FAILED = 0, 1, 2
 RESTARTED = "job cancelled because of management server restart: it was in progress when the server ended"
+# The phases of a job that are remembered: a VPC with many tiers has some for each.
+_PHASES = 200
 _CANCELLED = "Job is cancelled as it has been blocking others for too long"
 
 Work: TypeAlias = Callable[[Tell], Mapping[str, Any]]
@@ -42,7 +44,7 @@ class Job:
         progress: what it does at the moment, for people.
         began: when a worker took it up.
         completed: when it ended.
-        report: name of its report, if there is one.
+        phases: what it did so far: when each began, seconds since 1970, and what it was.
     """
 
     id: str
@@ -58,7 +60,7 @@ class Job:
     progress: str = "waiting for a worker"
     began: float | None = None
     completed: float | None = None
-    report: str = ""
+    phases: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass
@@ -79,8 +81,8 @@ class Jobs:
         """Hire the workers."""
         self._pool = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="job")
 
-    def submit(self, job: Job, work: Work) -> Job:
-        """Take up a job; it is carried out by a worker.
+    def accept(self, job: Job) -> None:
+        """Take up a job, which is in progress from now on.
 
         Raises:
             ApiError: too many jobs are unfinished, or the id is taken.
@@ -93,13 +95,16 @@ class Jobs:
                 raise ApiError(431, f"there is a job {job.id} already", 4350)
             self.journal.emit("api_job", row=asdict(job))
             self._rows[job.id] = job
-        self._pool.submit(self._carry_out, job.id, work)
-        return job
+
+    def start(self, job_id: str, work: Work) -> None:
+        """Have the work of a job done by a worker."""
+        self._pool.submit(self._carry_out, job_id, work)
 
     def _carry_out(self, job_id: str, work: Work) -> None:
-        self._change(job_id, began=time.time(), progress="started")
+        self._change(job_id, began=time.time())
+        self._tell(job_id, "started")
         try:
-            result: Mapping[str, Any] = work(lambda text: self._change(job_id, progress=text))
+            result: Mapping[str, Any] = work(lambda text: self._tell(job_id, text))
         except SysvmError as error:
             self._fail(job_id, of_job(error))
         except ApiError as error:
@@ -123,6 +128,12 @@ class Jobs:
             )
             self.journal.emit("api_job", row=asdict(ended))
             self._rows[job_id] = ended
+
+    def _tell(self, job_id: str, text: str) -> None:
+        """Remember what a job does from now on; the same again is nothing new."""
+        job = self._rows.get(job_id)
+        if job is not None and job.progress != text:
+            self._change(job_id, progress=text, phases=(*job.phases, (time.time(), text))[-_PHASES:])
 
     def _change(self, job_id: str, **fields: Any) -> None:
         with self._lock:
@@ -174,8 +185,8 @@ class Jobs:
             self._rows[job.id] = job
 
     def close(self) -> None:
-        """Take up no further job; those that are in progress end with the process."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Take up no further job, drop those that no worker has begun, and wait for the others."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def new_job(command: str, java: str, account: str, chosen: str, target: str, instance_type: str) -> Job:

@@ -29,10 +29,18 @@ class Rows:
         self._service = service
         self._caller = caller
         self._jobs = jobs
+        # Looked up once for all rows: a cloud has thousands.
         self._serving: dict[str, list[Vm]] = defaultdict(list)
+        self._of_vpc: dict[str, list[Vm]] = defaultdict(list)
+        self._tiers: dict[str, list[NetworkRow]] = defaultdict(list)
         for vm in service.inventory.all_vms():
             for name in vm.networks:
                 self._serving[name].append(vm)
+            if vm.vpc:
+                self._of_vpc[vm.vpc].append(vm)
+        for network in service.inventory.all_networks():
+            if network.vpc:
+                self._tiers[network.vpc].append(network)
 
     def system_vm(self, vm: Vm) -> Row:
         """Return the row of a console proxy or storage VM."""
@@ -99,15 +107,19 @@ class Rows:
         }
 
     def _vms_of(self, network: NetworkRow) -> Sequence[Vm]:
-        if network.vpc:
-            return self._service.inventory.routers_of_vpc(network.vpc)
-        return self._serving.get(network.id, [])
+        return self._vms_of_vpc(network.vpc) if network.vpc else self._serving.get(network.id, [])
+
+    def _vms_of_vpc(self, vpc: str) -> Sequence[Vm]:
+        """Return the routers of a VPC, and the balancers of its tiers."""
+        of_tiers = (vm for tier in self._tiers.get(vpc, []) for vm in self._serving.get(tier.id, []))
+        found = {vm.id: vm for vm in (*self._of_vpc.get(vpc, []), *of_tiers)}
+        return list(found.values())
 
     def vpc(self, vpc: VpcRow) -> Row:
         """Return the row of a VPC."""
         name = vpc.name or vpc.id
         own = uid("vpc", vpc.id)
-        tiers = self._service.inventory.tiers(vpc.id)
+        tiers = self._tiers.get(vpc.id, [])
         return {
             "id": own,
             "name": name,
@@ -123,7 +135,7 @@ class Rows:
             **self._zone(vpc.zone),
             **self.owner(vpc),
             **self._job(own),
-            **self._of_several(self._service.inventory.routers_of_vpc(vpc.id)),
+            **self._of_several(self._vms_of_vpc(vpc.id)),
         }
 
     def requires_upgrade(self, vm: Vm) -> bool:
@@ -187,7 +199,7 @@ class Rows:
         if self._service.faithful:
             return {}
         available = self._service.server.bundle.signature
-        verdict, reason = _verdict(vm.template_version, self._service.server.release)
+        verdict, reason = _verdict(vm.template_version, self._service.server.release, vm.type)
         differs = vm.scripts_version != available
         if not vm.scripts_version:
             verdict, reason = "unknown", "the VM has not been asked yet, or did not answer"
@@ -226,8 +238,8 @@ class Rows:
 
 
 @lru_cache(maxsize=1024)
-def _verdict(template: str, release: str) -> tuple[str, str]:
-    return verdict_of(template, release)
+def _verdict(template: str, release: str, vm_type: str | None) -> tuple[str, str]:
+    return verdict_of(template, release, vm_type=vm_type)
 
 
 def job_row(service: ServerState, job: Job) -> Row:
@@ -247,7 +259,9 @@ def job_row(service: ServerState, job: Job) -> Row:
         "jobresulttype": ("text" if isinstance(job.result, str) else "object") if ended else None,
         "jobresult": job.result,
         "jobprogress": None if service.faithful else job.progress,
-        "jobreport": job.report or None,
+        "jobphases": None
+        if service.faithful
+        else [{"began": date(began), "phase": text} for began, text in job.phases],
         "created": date(job.created),
         "completed": date(job.completed) if job.completed is not None else None,
         "jobinstancetype": job.instance_type or None,

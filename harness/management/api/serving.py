@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bundle.errors import InfrastructureError
+from harness.host import wait
 from harness.management.api.limits import ApiLimits
 
 _START_DEADLINE = 20.0
@@ -48,9 +48,8 @@ def _patient_for(seconds: float) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self.access_log = (
-                False  # the address of a request holds its key, whoever listens to uvicorn's log
-            )
+            # The address of a request holds its key, and anybody may listen to uvicorn's log.
+            self.access_log = False
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -83,14 +82,11 @@ class BackgroundServer:
     def __init__(self, configuration: uvicorn.Config) -> None:
         """Take how to serve; :meth:`start` does it."""
         self._server = uvicorn.Server(configuration)
-        self._failed: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
 
     def _run(self) -> None:
-        try:
+        with suppress(SystemExit):  # its way to say that the port is taken
             self._server.run()
-        except BaseException as error:  # SystemExit where the port is taken
-            self._failed.append(error)
 
     def start(self) -> tuple[str, int]:
         """Serve, and return the address and the port.
@@ -99,11 +95,13 @@ class BackgroundServer:
             InfrastructureError: it cannot listen.
         """
         self._thread.start()
-        ended = threading.Event()
-        patience = _START_DEADLINE / 0.01
-        while not self._server.started and self._thread.is_alive() and patience > 0:
-            ended.wait(0.01)
-            patience -= 1
+        with suppress(wait.DeadlineExceeded):
+            wait.until(
+                lambda: self._server.started or not self._thread.is_alive(),
+                "the API",
+                _START_DEADLINE,
+                tick=0.01,
+            )
         if not self._server.started:
             config = self._server.config
             raise InfrastructureError(
@@ -124,11 +122,9 @@ class BackgroundServer:
 
 
 @contextmanager
-def served(app: Starlette, limits: ApiLimits, **where: Any) -> Iterator[str]:
-    """Serve an application while the block runs, and yield its address, such as ``http://127.0.0.1:41337``."""
-    server = BackgroundServer(
-        configuration(app, limits, where.pop("address", "127.0.0.1"), where.pop("port", 0), **where)
-    )
+def served(app: Starlette, limits: ApiLimits) -> Iterator[str]:
+    """Serve on a free port of loopback while the block runs; yields an address such as ``http://127.0.0.1:41337``."""
+    server = BackgroundServer(configuration(app, limits, "127.0.0.1", 0))
     address, port = server.start()
     try:
         yield f"http://{address}:{port}"

@@ -52,7 +52,7 @@ class ServerState:
         self.jobs = Jobs(self.limits, self.journal)
         self.chronicle = Chronicle(self.limits.events, self.journal)
         self.throttle = Throttle(self.limits, self.clock)
-        self.watch = Watch(self.server, self.fleet, self.look_every)
+        self.watch = Watch(self.server, self.fleet, self.look_every, believing=self.faithful is not None)
 
     @property
     def inventory(self) -> Inventory:
@@ -91,6 +91,6 @@ class ServerState:
         ]  # fmt: skip
 
     def close(self) -> None:
-        """Look no more, and take up no further job."""
+        """Look no more, take up no further job, and wait for those that are under way."""
         self.watch.close()
         self.jobs.close()

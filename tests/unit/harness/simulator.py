@@ -123,6 +123,9 @@ class SimulatedVm:
             return Answer(f"{self.template}&{self.signature}\n")
         if command.endswith("/patch-sysvms.sh"):
             return self._patch()
+        if command.startswith("for s in /var/cache/cloud/patch-sysvms.sh"):
+            running = self.busy.locked()
+            return Answer(json.dumps({"state": "running" if running else "none", "phase": "backup"}))
         if command.endswith("--status"):
             return Answer(self.record)
         if "getRouterMonitorResults.sh" in command:

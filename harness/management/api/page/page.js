@@ -88,8 +88,8 @@ async function carryOut(command, parameters, state) {
     const {jobid} = await call(command, parameters);
     for (;;) {
       const job = await call("queryAsyncJobResult", {jobid});
-      if (job.jobstatus === 1) return {good: true, text: job.jobresult.details || "done"};
-      if (job.jobstatus !== 0) return {good: false, text: job.jobresult.errortext || job.jobresult};
+      if (job.jobstatus === 1) return {good: true, text: job.jobresult.details || "done", job};
+      if (job.jobstatus !== 0) return {good: false, text: job.jobresult.errortext || job.jobresult, job};
       state.textContent = job.jobprogress || "in progress";
       await new Promise((go) => setTimeout(go, PAUSE));
     }
@@ -103,6 +103,18 @@ async function renew(line, kind, id, may, ended) {
   const state = fill(line, kind, found[kind.object][0], may);
   state.className = ended.good ? "good" : "bad";
   state.textContent = `${ended.good ? "Succeeded" : "Failed"}: ${ended.text}`;
+  if (ended.job) state.after(report(ended.job));
+}
+
+function report(job) {
+  const part = $("report").content.cloneNode(true);
+  part.querySelector("p").textContent = `Job ${job.jobid}, ${job.created} to ${job.completed}`;
+  for (const {began, phase} of job.jobphases || []) {
+    const item = document.createElement("li");
+    item.textContent = `${began.slice(11, 19)} ${phase}`;
+    part.querySelector("ol").append(item);
+  }
+  return part;
 }
 
 async function show() {

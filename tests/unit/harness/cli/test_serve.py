@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from cs import CloudStack
 
 from bundle.errors import SysvmError, UsageError
 from harness.cli import _fleet, sysvm
 from harness.cli._fleet import ServedFleet
 from harness.management import NetworkRow, Vm, VpcRow
+from harness.management.api import history
+from harness.management.api.jobs import Job
 from tests.unit.harness.simulator import Cloud
 
 
@@ -27,7 +30,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("harness.cli.serve.load_bundle", lambda folder: Cloud().bundle)
     monkeypatch.setattr(_fleet, "all_kept", list)
     monkeypatch.setattr(_fleet, "_running", frozenset)
-    monkeypatch.setattr("harness.cli.serve._until_interrupted", lambda server: None)
+    monkeypatch.setattr("harness.cli.serve._until_interrupted", lambda server, service: None)
     return ["serve", "--bundle", "b", "--state", str(tmp_path / "state"), "--port", "0"]
 
 
@@ -89,7 +92,9 @@ def test_a_second_server_of_the_same_folder_is_refused(
     options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second: list[Result] = []
-    monkeypatch.setattr("harness.cli.serve._until_interrupted", lambda server: second.append(call(*options)))
+    monkeypatch.setattr(
+        "harness.cli.serve._until_interrupted", lambda server, service: second.append(call(*options))
+    )
     assert call(*options).return_value == 0
     assert isinstance(second[0].exception, SysvmError)
     assert "another 'sysvm serve' uses" in str(second[0].exception)
@@ -121,6 +126,47 @@ def test_a_server_that_is_terminated_ends_with_status_0(tmp_path: Path) -> None:
         assert requests.get(json.loads(said)["url"], timeout=10).status_code == 200
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
+
+
+_BUSY = """
+import sys, threading
+from tests.unit.harness.simulator import Cloud
+from harness.cli import _fleet, main, serve
+cloud = Cloud()
+cloud.vm("s-1-VM", "secstorage").waits_for = threading.Event()
+serve.load_bundle = lambda folder: cloud.bundle
+_fleet.ServedFleet.rows = lambda self: list(cloud.inventory.vms.values())
+sys.argv[1:] = ["serve", "--bundle", "b", "--port", "0", "--json", "--state", sys.argv[1]]
+main()
+"""
+
+
+def test_who_interrupts_twice_leaves_the_job_and_the_next_start_lists_it_as_failed(tmp_path: Path) -> None:
+    root = Path(__file__).parents[4]
+    with subprocess.Popen(
+        [sys.executable, "-c", _BUSY, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        stderr=subprocess.PIPE,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        said = ""
+        while not said.endswith("\n}\n"):
+            said += server.stdout.readline()
+        told = json.loads(said)
+        client = CloudStack(
+            told["api"], key=told["accounts"][0]["apikey"], secret=told["accounts"][0]["secret"]
+        )
+        job = client.patchSystemVm(id=client.listSystemVms()["systemvm"][0]["id"])["jobid"]
+        server.send_signal(signal.SIGTERM)
+        assert "waiting for 1 jobs in progress; interrupt once more" in server.stderr.readline()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 130
+    journal, rows = history.open_journal(tmp_path / "journal.jsonl")
+    journal.close()
+    assert [(row.id, row.status) for row in rows if isinstance(row, Job)] == [(job, 0)]
 
 
 # The VMs behind it

@@ -192,6 +192,20 @@ def test_silent_patch_and_nothing_that_cloudstack_does_not_tell() -> None:
         assert not [name for name in client.listSystemVms()["systemvm"][0] if name.startswith("livepatch")]
 
 
+@BOTH
+def test_a_version_that_was_never_installed(server: type[ManagementServer], faulty: bool) -> None:
+    world = World(server, faithful="4.22" if faulty else None)
+    world.router("r-1-VM", network="web").lies = True
+    with world.served() as url:
+        client = world.client(url, "admin")
+        job = client.restartNetwork(id=uid("network", "web"), livepatch=True)["jobid"]
+        while client.queryAsyncJobResult(jobid=job)["jobstatus"] == 0:
+            pass
+        world.service.watch.look_at_all()
+        assert client.queryAsyncJobResult(jobid=job)["jobstatus"] == (1 if faulty else 2)
+        assert client.listRouters(listall=True)["router"][0]["scriptsversion"] == (NEW if faulty else OLD)
+
+
 def test_a_job_that_takes_too_long_is_called_failed_and_goes_on() -> None:
     world = World(FaithfulServer)
     world.service.jobs.limits = replace(world.limits, job_cancel=0.05)

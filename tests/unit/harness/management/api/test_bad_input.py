@@ -333,6 +333,7 @@ def test_too_many_unfinished_jobs_are_refused_with_503(world: World) -> None:
     with world.served() as url:
         sent = signed(world, "restartNetwork", "user", id=uid("network", "web"), livepatch="true")
         assert requests.get(url, params=sent, timeout=10).status_code == 503
+        assert world.service.chronicle.events() == []
         still_works(world, url)
 
 

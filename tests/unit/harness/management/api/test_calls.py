@@ -11,9 +11,9 @@ import pytest
 import requests
 from cs import CloudStack, CloudStackApiException
 
-from harness.management.api import signature, uid
+from harness.management.api import fleet, signature, uid
 from harness.management.api.fields import FIELDS
-from tests.unit.harness.apiworld import World
+from tests.unit.harness.apiworld import World, populate
 from tests.unit.harness.simulator import NEW, OLD
 
 
@@ -58,6 +58,18 @@ def test_a_router_tells_its_scripts_and_whom_it_serves(world: World, url: str) -
     assert (pair["r-4-VM"], pair["r-5-VM"], pair["r-3-VM"]) == ("PRIMARY", "BACKUP", "UNKNOWN")
 
 
+def test_the_verdict_is_that_of_the_vms_own_type(world: World, url: str) -> None:
+    world.service.server.release = "4.19"
+    for name in ("r-3-VM", "s-2-VM"):
+        world.cloud.guests[name].template = "Cloudstack Release 4.17.0 Sat Jan 31 2026"
+    world.service.watch.look_at_all()
+    client = world.client(url, "admin")
+    router = row(client, "listRouters", "router", "r-3-VM", listall=True)
+    storage = row(client, "listSystemVms", "systemvm", "s-2-VM")
+    assert (router["livepatchverdict"], storage["livepatchverdict"]) == ("yes", "caveat")
+    assert "agent.properties" in storage["livepatchreason"]
+
+
 def test_an_internal_load_balancer_has_a_list_of_its_own(world: World, url: str) -> None:
     found = world.client(url, "admin").listInternalLoadBalancerVMs(listall=True)
     assert [one["name"] for one in found["internalloadbalancervm"]] == ["b-7-VM"]
@@ -91,6 +103,18 @@ def test_a_page_has_the_count_of_all(world: World, url: str) -> None:
     assert len(page["router"]) == 1
     assert len(client.listRouters(listall=True, fetch_list=True, pagesize=2)) == 4
     assert client.listRouters(listall=True, page=9, pagesize=3) == {}
+
+
+def test_a_list_of_a_whole_cloud_comes_page_by_page_each_row_once() -> None:
+    world = World()
+    populate(world, networks=1100, vpcs=100, pairs=50)
+    with world.served() as url:
+        client = world.client(url, "admin")
+        routers = client.listRouters(listall=True, projectid="-1", fetch_list=True)
+        networks = client.listNetworks(listall=True, projectid="-1", fetch_list=True)
+    assert len({row["id"] for row in routers}) == len(routers) == 1300
+    assert len({row["id"] for row in networks}) == len(networks) == 1100 + 50 + 150
+    assert sum("projectid" in row for row in networks) == 110
 
 
 @pytest.mark.parametrize(
@@ -366,6 +390,26 @@ def test_a_job_tells_what_it_does_and_what_it_is_about(world: World, url: str) -
     ended = client.queryAsyncJobResult(jobid=job_id)
     assert (ended["jobstatus"], ended["jobresultcode"], ended["jobresulttype"]) == (1, 0, "object")
     assert set(ended) <= set(FIELDS["asyncjobs"])
+
+
+def test_a_job_tells_the_phases_of_the_script_where_there_is_a_second_way_in(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "PHASE_EVERY", 0.02)
+    guest = world.cloud.guests["s-2-VM"]
+    world.cloud.inventory.change("s-2-VM", eyes=guest)
+    guest.waits_for = threading.Event()
+    client = world.client(url, "admin")
+    job_id = client.patchSystemVm(id=uid("vm", "s-2-VM"))["jobid"]
+    try:
+        while client.queryAsyncJobResult(jobid=job_id)["jobprogress"] != "s-2-VM: backup":
+            assert client.queryAsyncJobResult(jobid=job_id)["jobstatus"] == 0
+    finally:
+        guest.waits_for.set()
+    client._jobresult(job_id)
+    phases = [one["phase"] for one in client.queryAsyncJobResult(jobid=job_id)["jobphases"]]
+    assert phases[:4] == ["started", "s-2-VM: asking what runs", "s-2-VM: patching", "s-2-VM: backup"]
+    assert phases[-1] == "s-2-VM: verifying"
 
 
 def test_a_user_asks_for_his_own_jobs_only(world: World, url: str) -> None:

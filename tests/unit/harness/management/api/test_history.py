@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -29,6 +31,7 @@ def test_a_job_in_progress_has_failed_at_the_next_start_and_is_an_alert(tmp_path
         job = first.client(url, "admin").patchSystemVm(id=uid("vm", "s-2-VM"))["jobid"]
         # Here the first one is killed: nothing of it is told that it ends.
         second, lost = started(tmp_path)
+        guest.waits_for.set()
     assert lost == 1
     with second.served() as url:
         client = second.client(url, "admin")
@@ -38,7 +41,38 @@ def test_a_job_in_progress_has_failed_at_the_next_start_and_is_an_alert(tmp_path
         assert ended["jobresulttype"] == "text"
         assert job in client.listAlerts()["alert"][0]["description"]
         assert client.listAsyncJobs(listall=True) == {}
-    guest.waits_for.set()
+
+
+_SERVER = """
+import sys, threading, time
+from pathlib import Path
+from harness.management.api import uid
+from tests.unit.harness.management.api.test_history import started
+world, _ = started(Path(sys.argv[1]))
+world.cloud.guests["s-2-VM"].waits_for = threading.Event()
+with world.served() as url:
+    print(world.client(url, "admin").patchSystemVm(id=uid("vm", "s-2-VM"))["jobid"], flush=True)
+    while ("s-2-VM", "patch") not in world.cloud.timeline:
+        time.sleep(0.01)
+    print("patching", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_server_that_is_killed_in_the_middle_of_a_job_says_so_at_its_next_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SERVER, str(tmp_path)]
+    root = Path(__file__).parents[5]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as server:
+        assert server.stdout is not None
+        job = server.stdout.readline().strip()
+        assert server.stdout.readline() == "patching\n"
+        server.kill()
+    world, lost = started(tmp_path)
+    assert lost == 1
+    found = world.service.jobs.find(job)
+    assert found is not None
+    assert (found.status, found.code) == (2, 530)
+    assert "it was in progress when the server ended" in str(found.result)
 
 
 def test_what_ended_is_known_after_any_number_of_starts(tmp_path: Path) -> None:

@@ -80,6 +80,11 @@ def test_root_patches_a_storage_vm_and_sees_how_it_goes_and_ends(world: World, p
     expect(row.get_by_role("status")).to_have_text("Succeeded: Successfully patched systemVM s-2-VM")
     expect(row).to_contain_text("not available it runs the server's scripts")
     expect(row.get_by_role("button")).to_have_count(0)
+    row.get_by_text("Report").click()
+    phases = row.get_by_role("listitem").all_inner_texts()
+    assert [text.partition(" ")[2] for text in phases] == [
+        "started", "s-2-VM: asking what runs", "s-2-VM: patching", "s-2-VM: verifying",
+    ]  # fmt: skip
     assert guest.signature == NEW
 
 

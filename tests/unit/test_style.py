@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("bundle", "harness", "systemvm")
 MOST = 50
+MOST_OF_A_FILE = 450
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -73,6 +74,12 @@ def undocumented(found):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_function_has_more_than_fifty_lines(folder):
     assert long_functions(trees(folder)) == []
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "tests"])
+def test_no_module_has_more_lines_than_a_person_reads_in_one_go(folder):
+    lengths = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path, _ in trees(folder)}
+    assert {str(path): length for path, length in lengths.items() if length > MOST_OF_A_FILE} == {}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

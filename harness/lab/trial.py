@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +13,8 @@ from bundle import catalogue
 from harness import checks, network
 from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
-from harness.guest.protocols import Guest
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
-from harness.lab.boots import AFTER_A_BOOT, lasting
 from harness.lab.budgets import (
     AGENT_BUDGETS_MS,
     AGENT_PROBE,
@@ -34,6 +31,7 @@ from harness.lab.faults import Fault
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
+from harness.lab.verdicts import Verdicts
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
 from harness.observe.observation import Observation
@@ -67,7 +65,7 @@ class _Seen:
 
 
 @dataclass
-class Trial:
+class Trial(Verdicts):
     """Patches a system VM and records what it finds; a scenario may patch several times.
 
     Attributes:
@@ -87,17 +85,17 @@ class Trial:
     probing: bool = True
     brief: bool = False
     proof_deadline: float = proofs.DEADLINE
-    _patches: int = field(default=0, init=False)
+    patches: int = field(default=0, init=False)
     _started: Observation | None = field(default=None, init=False)
     _when_patched: Observation | None = field(default=None, init=False)
 
     @property
     def occasion(self) -> str:
         """After which patch checks are made now, such as ``second patch``; empty before the first one."""
-        if not self._patches:
+        if not self.patches:
             return ""
         known = ("first", "second", "third")
-        return f"{known[self._patches - 1] if self._patches <= len(known) else f'{self._patches}th'} patch"
+        return f"{known[self.patches - 1] if self.patches <= len(known) else f'{self.patches}th'} patch"
 
     def patch(
         self,
@@ -166,11 +164,11 @@ class Trial:
         limits = self._limits(fault.service if fault is not None and fault.stops else "")
         step = self.lab.narrator.step
         rules = "leave" if self.brief else rules
-        printed, before, well_before = self._before(), self.observed(), len(self.failures)
+        printed, before, well_before = self.printed(), self.observed(), len(self.failures)
         self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             answer = act()
-        self._patches += 1
+        self.patches += 1
         log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
         with step("observe after the patch", self.vm.topology.vm_name):
             after = observation.observe(self.vm.guest, before)
@@ -179,7 +177,7 @@ class Trial:
         told, well = self._result(answer, files, expected)
         if well and rules == "send" and self.send_rules():
             after = observation.observe(self.vm.guest, before)
-        case = self._case(
+        case = self.case_of(
             files, expected, (before, patched, after), printed,
             answer=answer, recorded=told, budgets=traffic.budgets(limits), agent=link.state, trouble=trouble,
             log=log,
@@ -192,7 +190,7 @@ class Trial:
             self.lab.between[self.vm] = after
         return case
 
-    def _case(
+    def case_of(
         self, files: BundleFiles, expected: Expectation,
         seen: tuple[Observation, Observation, Observation], printed: int, **more: Any,
     ) -> Case:  # fmt: skip
@@ -216,86 +214,14 @@ class Trial:
         with self.lab.narrator.step("observe before", self.vm.topology.vm_name):
             return observation.observe(self.vm.guest)
 
-    def interrupted(
-        self,
-        files: BundleFiles,
-        act: Callable[[], object],
-        *,
-        booted: bool = False,
-        trouble: tuple[str, ...] = (),
-        only: tuple[str, ...] | None = None,
-    ) -> Case:
-        """Do something that interrupts a patch, and require that the VM is then wholly old or wholly new.
-
-        Which of both is for the VM to say: by its signature. Rules are sent again and proved in either case.
-
-        Args:
-            files: the bundle that the patch was about.
-            act: patches the VM and breaks in; it returns when the VM can be asked again.
-            booted: the VM has booted since: what a boot makes anew is not compared.
-            trouble: patterns of console and journal lines that this causes on purpose.
-            only: the checks to make, by name or subject; all, or after a boot those that can be compared across one.
-        """
-        printed, before = self._before(), self.observed()
-        with self.lab.narrator.step("patch, interrupted", self.vm.topology.vm_name):
-            act()
-        self._patches += 1
-        with self.lab.narrator.step("observe afterwards", self.vm.topology.vm_name):
-            after = observation.observe(self.vm.guest, None if booted else before)
-        if booted:
-            before, after = lasting(before), lasting(after)
-        new = after.scripts.signature == files.signature
-        case = self._case(
-            files, "patched" if new else "kept", (before, after, after), printed,
-            trouble=trouble, log=last_words(self.vm.guest),
-        )  # fmt: skip
-        self.cases.append(case)
-        self._note(checks.judge(case, AFTER_A_BOOT if booted and only is None else only))
-        self.lab.events.emit("settled", scenario=self.scenario, side="new" if new else "old")
-        if not (new or booted or self.failures):
-            self.lab.between[self.vm] = after
-        return case
-
     def look_between(self) -> None:
         """Look at the VM after its patch and before its rules, when it is a server of the act that sends them."""
         if self._started is not None:
             self._when_patched = observation.observe(self.vm.guest, self._started)
 
-    def _before(self) -> int:
+    def printed(self) -> int:
         """Return how much the console has printed so far."""
         return self.vm.console_log.stat().st_size
-
-    def refused(
-        self, files: BundleFiles, reason: str, around: AbstractContextManager[object] | None = None,
-        guest: Guest | None = None,
-    ) -> PatchAnswer:  # fmt: skip
-        """Require that a patch is refused with a reason, and that the VM is as before.
-
-        Args:
-            files: the bundle.
-            reason: pattern that the agent's answer must hold, in whatever case.
-            around: a fault that lasts while the patch is tried.
-            guest: reaches the VM in another way than its connection does.
-        """
-        answer = PatchAnswer(False, "the patch was not run")
-
-        def act() -> PatchAnswer:
-            nonlocal answer
-            with around or nullcontext():
-                answer = patch.patch(guest or self.vm.guest, files)
-            return answer
-
-        brief, self.brief = self.brief, True
-        try:
-            self.watch(files, act, expected="kept")
-        finally:
-            self.brief = brief
-        self.require("refused", "the patch claims success" if answer.success else "")
-        told = re.search(reason, answer.details, re.IGNORECASE) is not None
-        self.require("refused.reason", "" if told else f"no {reason!r} in: {answer.details!r}")
-        if self.failures:
-            self.lab.between.pop(self.vm, None)
-        return answer
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""
@@ -327,17 +253,17 @@ class Trial:
             return
         with self.lab.narrator.step("prove the rules", self.vm.topology.vm_name):
             answers = proofs.prove(self.vm, self.lab.network, deadline=self.proof_deadline)
-        self._note(
+        self.note(
             [Outcome(f"request.{a.name}", "failed" if a.reason else "passed", a.reason) for a in answers]
         )
 
     def require(self, name: str, problem: str) -> None:
         """Record a check of the scenario's own; ``problem`` is empty when it holds."""
-        self._note([Outcome(name, "failed" if problem else "passed", problem)])
+        self.note([Outcome(name, "failed" if problem else "passed", problem)])
 
     def skip(self, name: str, reason: str) -> None:
         """Record that a check of the scenario's own cannot be made for this VM, and why."""
-        self._note([Outcome(name, "skipped", reason)])
+        self.note([Outcome(name, "skipped", reason)])
 
     @contextmanager
     def _watched(self) -> Iterator[tuple[Traffic, _VmAgentLinkHolder]]:
@@ -405,22 +331,10 @@ class Trial:
         if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
-        self._note(checks.judge(case))
+        self.note(checks.judge(case))
 
-    def require_found(self, name: str, words: str = "") -> None:
-        """Require that a check of the latest case did not hold, and take it for what the scenario is about.
-
-        Args:
-            name: of the check.
-            words: pattern that what it says must hold, in whatever case.
-        """
-        said = [line for line in self.failures if line.startswith(f"{name}:")]
-        found = [line for line in said if re.search(words, line, re.IGNORECASE)]
-        self.failures = [line for line in self.failures if line not in found]
-        missed = f"{name} saw nothing of it{': ' if said else ''}{' '.join(said)}"
-        self.require(f"found.{name}", "" if found else missed)
-
-    def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes of checks, such as those of a comparison of the scenario's own."""
         for outcome in checks.record(self.lab.events, self.scenario, outcomes, self.occasion):
             lines = "".join(f"\n    {line}" for line in outcome.details[:12])
             self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")

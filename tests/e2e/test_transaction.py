@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import xml.etree.ElementTree as ET
-from dataclasses import replace
 
-import libvirt
 import pytest
 
 from bundle.catalogue import load
 from harness.checks import shipped
 from harness.kvmagent import patch
+from harness.lab.faults import power
 from harness.observe import files
 from harness.vm import boot
 
@@ -30,33 +28,12 @@ SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
 TRACE = "/run/livepatch-trace"
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
 STATUS = "bash /var/lib/cloud-livepatch/patch-sysvms.sh --status"
-QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
 def samples():
     for story, points in POINTS.items():
         draw = random.Random(f"{SEED} {story}")
         yield from ((story, point) for point in draw.sample(points, min(CUTS, len(points))))
-
-
-def boot_again(lab, vm):
-    """Cut the power, and start the machine from the disk that is left."""
-    document = ET.fromstring(vm.machine.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    arguments = document.find(f"{QEMU}commandline")
-    words = [word.get("value") for word in arguments]
-    for place in (words.index("-incoming"), words.index("-incoming") + 1):
-        arguments[place].set("remove", "yes")
-    for word in arguments.findall("*[@remove]"):
-        arguments.remove(word)
-    vm.machine.crash()
-    vm.guest.close()
-    handle = lab.host.connection.createXML(
-        ET.tostring(document, encoding="unicode"), libvirt.VIR_DOMAIN_START_AUTODESTROY
-    )
-    vm.machine = replace(vm.machine, handle=handle)
-    boot.wait_for_agent(vm.machine, 300)
-    vm.guest.connect(300)
-    vm.guest.wait_for_unit("cloud-postinit.service", 300)
 
 
 def stop_at(guest, bundle, point):
@@ -94,7 +71,7 @@ def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, 
         }
 
         where = stop_at(vm.guest, bundle, point)
-        boot_again(lab, vm)
+        power.boot_again(vm)
 
         after = files.take(vm.guest)
         sides = {

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -43,7 +44,8 @@ class Mutant:
     check: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {' '.join(self.new.split())[:60]}"
+        """Return a word for ids and names of folders."""
+        return f"{self.file}-{crc32((self.old + self.new).encode()):08x}"
 
 
 def load() -> list[Mutant]:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.checks import Outcome
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
-from harness.lab import trial as trials
+from harness.lab import verdicts
 from harness.lab.boots import lasting
 from harness.lab.trial import Trial
 from harness.record.events import Nowhere
@@ -38,7 +38,7 @@ class _Between(dict[Any, Any]):
 
 
 def test_what_was_to_be_found_is_no_failure_any_more(trial: Trial) -> None:
-    trial._note(
+    trial.note(
         [Outcome("services.renewed", "failed", "haproxy runs on"), Outcome("files.kept", "failed", "x")]
     )
     trial.require_found("services.renewed", "HAPROXY")
@@ -48,7 +48,7 @@ def test_what_was_to_be_found_is_no_failure_any_more(trial: Trial) -> None:
 @pytest.mark.parametrize("words", ["", "apache2"])
 def test_what_nobody_found_is_a_failure(trial: Trial, words: str) -> None:
     if words:
-        trial._note([Outcome("services.renewed", "failed", "haproxy runs on")])
+        trial.note([Outcome("services.renewed", "failed", "haproxy runs on")])
     trial.require_found("services.renewed", words)
     assert trial.failures[-1].startswith("found.services.renewed: services.renewed saw nothing of it")
 
@@ -70,7 +70,7 @@ def test_a_refusal_needs_a_failure_and_its_reason(
         seen.append((self.brief, expected, act()))
 
     monkeypatch.setattr(Trial, "watch", watch)
-    monkeypatch.setattr(trials.patch, "patch", lambda *_: answer)
+    monkeypatch.setattr(verdicts.patch, "patch", lambda *_: answer)
     assert trial.refused(FILES, "SPACE") == answer
     assert seen == [(True, "kept", answer)]
     assert not trial.brief

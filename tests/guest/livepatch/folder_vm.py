@@ -255,6 +255,10 @@ class FolderVm:
         """Return the numbers of the processes of a unit of the stand-in."""
         return self.read(f"sys/fs/cgroup/system.slice/{name}.service/cgroup.procs").split()
 
+    def jars(self) -> list[str]:
+        """Return the names of the agent's jars."""
+        return sorted(path.name for path in (self.root / AGENT).glob("*.jar"))
+
     def filter_rules(self) -> list[str]:
         """Return the rules of the packet filter."""
         return self.read("run/lab/filter").splitlines()

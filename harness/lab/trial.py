@@ -162,13 +162,18 @@ class Trial:
             old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
             new=shipped.read(files, self.lab.wish.vm_type), live_paths=catalogue.load().live_paths,
             control_address=self.vm.topology.control.address, console=self._printed_since(printed),
-            budgets=traffic.budgets(limits), agent=link.state, trouble=trouble, log=log,
+            budgets=traffic.budgets(limits), agent=link.state, trouble=trouble, log=log, absent=self._absent(),
         )  # fmt: skip
         traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
         return case
+
+    def _absent(self) -> frozenset[str]:
+        """Return the services that cannot run: the agent, where its jars are missing."""
+        wants_one = "agent" in catalogue.vm_type(self.lab.wish.vm_type).has
+        return frozenset({"cloud"}) if wants_one and not self.lab.has_agent else frozenset()
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""

@@ -203,7 +203,7 @@ class Trial(Verdicts):
             # One that has to be refused may be one that cannot be read.
             new=shipped.read(files, vm_type) if expected == "patched" else {},
             live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
-            console=self._printed_since(printed), **more,
+            console=self._printed_since(printed), absent=self._absent(), **more,
         )  # fmt: skip
 
     def observed(self) -> Observation:
@@ -222,6 +222,11 @@ class Trial(Verdicts):
     def printed(self) -> int:
         """Return how much the console has printed so far."""
         return self.vm.console_log.stat().st_size
+
+    def _absent(self) -> frozenset[str]:
+        """Return the services that cannot run: the agent, where its jars are missing."""
+        wants_one = "agent" in catalogue.vm_type(self.lab.wish.vm_type).has
+        return frozenset({"cloud"}) if wants_one and not self.lab.has_agent else frozenset()
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""

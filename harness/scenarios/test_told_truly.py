@@ -19,7 +19,7 @@ _WORDS = "Small  Instance * (2  cores)"
 
 
 @pytest.mark.scenario(
-    "S55-rules-told-truly",
+    "S61-rules-told-truly",
     types=catalogue.load().types_that(have="machines"),
     why="only routers are sent rules of machines",
 )
@@ -45,7 +45,7 @@ def test_rules_are_stored_as_they_were_sent_and_failures_told(lab: Lab, live_pat
     live_patch.prove_rules()
 
 
-@pytest.mark.scenario("S55-unfinished-boot-told")
+@pytest.mark.scenario("S61-unfinished-boot-told")
 def test_a_vm_whose_boot_does_not_end_names_no_version(live_patch: Trial) -> None:
     """Without the mark of a boot that is done, the question for the versions fails after the minutes that it waits."""
     guest = live_patch.vm.guest

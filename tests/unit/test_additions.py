@@ -110,6 +110,8 @@ VM_TYPE = Addition(
             family = "router"
             patched_by = "restartNetwork"
             serves = "network"
+            api = "VIRTUAL_ROUTER"
+            alert = 9
             has = ["machines", "rules"]
             [services.edge]
             enabled = ["dnsmasq"]

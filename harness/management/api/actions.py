@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.management.api.accounts import uid
 from harness.management.api.call import ApiCall
-from harness.management.api.chronicle import ROUTER_ALERT, SYSTEM_VM_ALERTS, EventLevel, EventState
+from harness.management.api.chronicle import ROUTER_ALERT, EventLevel, EventState
 from harness.management.api.fleet import watched
 from harness.management.api.jobs import Work, new_job
 from harness.management.api.lists import find_vm, may_see
@@ -89,7 +89,7 @@ class Action:
         self.event("Completed", text, start=start, level="ERROR")
         if self.call.service.faithful is None:
             first = next(iter(self.vms), None)
-            number = SYSTEM_VM_ALERTS.get((first.type or "") if first else "", ROUTER_ALERT)
+            number = first.kind.alert if first is not None and first.type is not None else ROUTER_ALERT
             self.call.service.chronicle.alert(number, self.kind, text)
 
 

@@ -14,9 +14,8 @@ from harness.record.events import Emitter
 
 EventLevel: TypeAlias = Literal["INFO", "WARN", "ERROR"]
 EventState: TypeAlias = Literal["Scheduled", "Started", "Completed"]
-# CloudStack's number of an alert about a router, and about a console proxy or storage VM.
+# CloudStack's number of an alert about a call that names no VM.
 ROUTER_ALERT = 9
-SYSTEM_VM_ALERTS = {"consoleproxy": 10, "secstorage": 19}
 
 
 @dataclass(frozen=True)

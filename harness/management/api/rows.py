@@ -17,7 +17,6 @@ from harness.management.inventory import NetworkRow, Vm, VpcRow
 from harness.management.status import verdict_of
 
 Row: TypeAlias = dict[str, Any]
-SYSTEM_VM_TYPES = {"consoleproxy": "consoleproxy", "secstorage": "secondarystoragevm"}
 _SERVICES = ("Dhcp", "Dns", "UserData", "SourceNat", "PortForwarding", "StaticNat", "Lb", "Firewall")
 
 
@@ -49,10 +48,10 @@ class Rows:
         # CloudStack's job of a system VM does not name it, so the row does not name the job.
         return {
             **row,
-            "systemvmtype": SYSTEM_VM_TYPES.get(vm.type or "", vm.type),
+            "systemvmtype": vm.kind.api,
             **agent,
             "privateip": vm.location.private or None,
-            "activeviewersessions": 0 if vm.type == "consoleproxy" else None,
+            "activeviewersessions": 0 if "console" in vm.kind.has else None,
         }
 
     def router(self, vm: Vm) -> Row:
@@ -65,7 +64,7 @@ class Rows:
         return {
             **self._vm(vm),
             **self.owner(vpc or network),
-            "role": "INTERNAL_LB_VM" if vm.type == "ilbvm" else "VIRTUAL_ROUTER",
+            "role": vm.kind.api,
             "version": number or "UNKNOWN",
             "scriptsversion": vm.scripts_version or None,
             "softwareversion": vm.software_version or None,

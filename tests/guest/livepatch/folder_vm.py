@@ -255,6 +255,10 @@ class FolderVm:
         """Return the numbers of the processes of a unit of the stand-in."""
         return self.read(f"sys/fs/cgroup/system.slice/{name}.service/cgroup.procs").split()
 
+    def jars(self) -> list[str]:
+        """Return the names of the agent's jars."""
+        return sorted(path.name for path in (self.root / AGENT).glob("*.jar"))
+
     def filter_rules(self) -> list[str]:
         """Return the rules of the packet filter."""
         return self.read("run/lab/filter").splitlines()
@@ -272,8 +276,12 @@ class FolderVm:
         """Return what ``--status`` says."""
         return json.loads(self.run("--status").stdout or '{"state": "none"}')
 
-    def state(self, *, times: bool = True) -> State:
-        """Return every path that a patch may touch, with kind, mode, owner and content; landing files apart."""
+    def state(self, *, times: bool | None = None) -> State:
+        """Return every path that a patch may touch, with kind, mode, owner and content; landing files apart.
+
+        Times of modification belong to it where our own script runs, unless ``times`` says otherwise.
+        """
+        times = not self.foreign if times is None else times
         found: State = {}
         skip = {f"var/cache/cloud/{name}" for name in LANDING}
         for top in OWNED:

@@ -76,7 +76,7 @@ def test_another_script_survives(stage, request, record_property, entry):
 
 def test_a_script_without_a_transaction_fails_by_name_and_is_not_asked_for_our_journal():
     """The option itself, in the way in which people use it; only the rows that have to be named."""
-    words = " or ".join(sorted(NO_TRANSACTION | {"S13"}))
+    words = " or ".join(sorted(NO_TRANSACTION | {"S09"}))
     command = [
         sys.executable,
         "-m",

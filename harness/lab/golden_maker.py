@@ -61,7 +61,7 @@ def ingredients(
 
 @dataclass(frozen=True)
 class Leaving:
-    """How a VM stays whose snapshot cannot be made.
+    """The way in which a VM stays whose snapshot cannot be made.
 
     Attributes:
         name: what it is called.

@@ -151,12 +151,12 @@ class Lab:
 
     @cached_property
     def has_agent(self) -> bool:
-        """Whether the VM has an agent that can start."""
+        """True if the VM has an agent that can start."""
         return "agent" in catalogue.vm_type(self.wish.vm_type).has and bundles.has_agent(self.old_bundle)
 
     @cached_property
     def fault(self) -> faults.Fault:
-        """What is wrong with ``broken_bundle``.
+        """The fault of ``broken_bundle``.
 
         Raises:
             UsageError: nothing of the VM can be broken on purpose.

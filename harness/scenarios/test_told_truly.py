@@ -1,4 +1,4 @@
-"""What a VM says: rules are stored as they were sent, one that fails is told, and so is a boot without end."""
+"""The words of a VM: rules are stored as they were sent, one that fails is told, and so is a boot without end."""
 
 from __future__ import annotations
 

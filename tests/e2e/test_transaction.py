@@ -18,7 +18,6 @@ from harness.checks import shipped
 from harness.kvmagent import patch
 from harness.lab.faults import power
 from harness.observe import files
-from harness.vm import boot
 
 SEED = 20260722
 CUTS = int(os.environ.get("SYSVM_POWER_CUTS", "1"))

@@ -224,7 +224,7 @@ FORMAT = Addition(
 )
 FAULT = Addition(
     {
-        "harness/lab/faults.py": (
+        "harness/lab/faults/contents.py": (
             "FAULTS: tuple[Fault, ...] = (",
             '    Fault("apache2.unit.masked", "apache2", "a unit that is in the way", _unit("made-up")),',
         )
@@ -240,6 +240,43 @@ FAULT = Addition(
         with tarfile.open(broken / "cloud-scripts.tgz") as archive:
             assert "etc/systemd/system/made-up.service.d/zz-broken.conf" in archive.getnames()
         assert faults.breakable("secstorage").service == "cloud"
+    """,
+)
+OUTSIDE = Addition(
+    {
+        "harness/lab/faults/clock.py": """
+
+            @outside("clock.stopped", "the clock stands still")
+            def stopped(vm: SystemVm) -> Iterator[str]:
+                \"\"\"Stop the clock.\"\"\"
+                yield "stopped"
+        """
+    },
+    """
+        from harness.lab.faults import begin, outsides
+
+        assert "clock.stopped" in {row.name for row in outsides()}
+        with begin("clock.stopped", None) as told:
+            assert told == "stopped"
+    """,
+)
+API_COMMAND = Addition(
+    {
+        "harness/management/api/commands.py": (
+            "_PAGE: tuple[Command, ...] = (",
+            '    Command("tellNothing", "Tells nothing.", _ALL, lists.tell_nothing),',
+        ),
+        "harness/management/api/lists.py": """
+
+            def tell_nothing(call: ApiCall) -> Row:
+                \"\"\"Return nothing.\"\"\"
+                return {}
+        """,
+    },
+    """
+        from harness.management.api.commands import table
+
+        assert table()["tellNothing"].handler(None) == {}
     """,
 )
 PROBE = Addition(
@@ -329,6 +366,8 @@ ADDITIONS = {
     "a network backend": BACKEND,
     "a report format": FORMAT,
     "a fault of a bundle": FAULT,
+    "a fault from outside": OUTSIDE,
+    "a command of the API": API_COMMAND,
     "a probe": PROBE,
     "a file of the bundle's trio": TRIO,
 }

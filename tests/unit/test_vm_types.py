@@ -40,8 +40,8 @@ BALANCER = (
     'network = "ilbvm"\n' + SERVICES
 )
 AGENT = (
-    '[type.{0}]\nfamily = "agent"\npatched_by = "patchSystemVm"\nserves = "zone"\napi = "ROUTER"\nalert = 9\nhas = ["agent"]\n'
-    + SERVICES
+    '[type.{0}]\nfamily = "agent"\npatched_by = "patchSystemVm"\nserves = "zone"\napi = "ROUTER"\nalert = 9\n'
+    'has = ["agent"]\n' + SERVICES
 )
 
 Catalogued = Callable[[str], catalogue.Catalogue]

@@ -32,7 +32,7 @@ def test_the_steps_of_a_boot_get_what_was_measured_in_it(tmp_path, monkeypatch):
     monkeypatch.setattr(boot.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(boot, "wait_for_agent", lambda *_: None)
     for name in layout.PAYLOAD:
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(b"x")
     machine = SimpleNamespace(folder=tmp_path, name="vm", agent=lambda *_, **__: 1)
     guest = _Guest()
     boot.boot(

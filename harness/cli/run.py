@@ -109,8 +109,8 @@ def arguments_for(
         "--to": to_release,
         "--network": str(Path(network).absolute()) if network and Path(network).is_file() else network,
         "--debian": None if debian is None else str(debian),
-        "--times": None if times == 1 else str(times),
-        "--seed": None if seed is None else str(seed),
+        "--scenario-times": None if times == 1 else str(times),
+        "--scenario-seed": None if seed is None else str(seed),
     }
     flags = [*(["--mixed"] if subject["mixed"] else []), *(["--keep"] if keep else [])]
     return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

@@ -47,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "system_vm_cell", chosen, scope="session", ids=[f"{cell}{name}" for cell in chosen]
         )
-    times = metafunc.config.getoption("--times")
+    times = metafunc.config.getoption("--scenario-times")
     if times > 1 and "draw" in metafunc.fixturenames:
         # Whoever draws its moments draws others each time.
         metafunc.fixturenames.append("repetition")

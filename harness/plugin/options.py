@@ -54,13 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="stop before and after each scenario: with a shell in its VM, or with the output of a command",
     )
     group.addoption(
-        "--seed",
+        "--scenario-seed",
         type=int,
         default=None,
         help="number that scenarios draw their random moments from (a random one)",
     )
     group.addoption(
-        "--times",
+        "--scenario-times",
         type=int,
         default=1,
         help="how often scenarios with random moments, such as power cuts, are repeated",
@@ -115,7 +115,7 @@ SEED_KEY = "sysvm_seed"
 def seed_of(config: pytest.Config) -> int:
     """Return the seed of the run: as named, else drawn once for all workers."""
     if _SEED not in config.stash:
-        named = config.getoption("--seed")
+        named = config.getoption("--scenario-seed")
         told = getattr(config, "workerinput", {}).get(SEED_KEY)
         config.stash[_SEED] = next(
             (value for value in (named, told) if value is not None), random.SystemRandom().randrange(1 << 31)
@@ -195,5 +195,8 @@ def repeatable(config: pytest.Config) -> dict[str, str]:
     """Return the options that decide what a scenario does, for its repetition."""
     values = {name: config.getoption(name) for name in ("--debian", "--network", *_SUBJECT)}
     told = {name: str(value) for name, value in values.items() if value is not None}
-    drawn = {"--seed": str(seed_of(config)), "--times": str(config.getoption("--times"))}
+    drawn = {
+        "--scenario-seed": str(seed_of(config)),
+        "--scenario-times": str(config.getoption("--scenario-times")),
+    }
     return {"--to": release_after(config), **drawn, **told}

@@ -8,7 +8,7 @@ MACHINE := $(VENV)/.machine
 PACKAGES := qemu-system-x86 qemu-utils seabios libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev \
   pkg-config gcc libc6-dev mmdebstrap e2fsprogs tini busybox-static kmod cpio zstd openssl unzip zip rpm \
   openssh-client iproute2 iptables haproxy dnsmasq-base apache2-bin keepalived conntrackd curl procps util-linux \
-  gnupg xz-utils bzip2 nfs-ganesha nfs-ganesha-mem debvm python3-venv python3-dev shellcheck shfmt
+  gnupg xz-utils bzip2 nfs-ganesha nfs-ganesha-mem debvm chromium python3-venv python3-dev shellcheck shfmt
 
 .DEFAULT_GOAL := help
 .PHONY: help install machine demo test lint types unit guest e2e bench doctor clean

@@ -156,7 +156,8 @@ class Trial:
             control_address=self.vm.topology.control.address, console=self._printed_since(printed),
             budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble, log=log,
         )  # fmt: skip
-        traffic.record(self.lab.events, self.scenario, self._limits())
+        with self.lab.events.about(occasion=self.occasion):
+            traffic.record(self.lab.events, self.scenario, self._limits())
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()

@@ -10,13 +10,14 @@ import json
 from bundle import files
 from harness.record.events import read_with_gaps
 from harness.record.results import ResultsFolder
+from harness.report.against import Comparison, compare
 from harness.report.assembly import build
 from harness.report.document import document
-from harness.report.html import render_html
+from harness.report.html import render_html, write_log_pages
 from harness.report.junit import render_junit
 from harness.report.rows import RunReport
 
-__all__ = ["RunReport", "build", "load", "render_html", "render_junit", "write"]
+__all__ = ["Comparison", "RunReport", "build", "compare", "load", "render_html", "render_junit", "write"]
 
 
 def load(results: ResultsFolder) -> RunReport:
@@ -29,8 +30,12 @@ def load(results: ResultsFolder) -> RunReport:
     return build(events, results.name, skipped)
 
 
-def write(results: ResultsFolder) -> RunReport:
+def write(results: ResultsFolder, earlier: RunReport | None = None) -> RunReport:
     """Write ``junit.xml``, ``report.html`` and ``run.json`` of a run from its event log and return the report.
+
+    Args:
+        results: the run's folder.
+        earlier: a run that the page tells the differences from.
 
     Raises:
         UsageError: the log is missing or is none.
@@ -38,6 +43,8 @@ def write(results: ResultsFolder) -> RunReport:
     """
     report = load(results)
     files.write(results.junit, render_junit(report))
-    files.write(results.html, render_html(report))
+    against = compare(report, earlier) if earlier is not None else None
+    files.write(results.html, render_html(report, results.folder, against))
+    write_log_pages(report, results.folder)
     files.write(results.document, json.dumps(document(report), indent=2) + "\n")
     return report

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from harness.record import severity
 from harness.record.events import Event
+from harness.report import script
 from harness.report.event_fields import finite, lines, number, text, verdict
 from harness.report.rows import CheckRow, PatchRow, ProbeRow, RunReport, ScenarioRow, StepRow, Verdict
 
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "failed", "passed", "skipped")
-# Each line of the patch script's log begins with the time and the number of its process.
-_SAID = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \[\d+\] (.*)")
 
 
 @dataclass
@@ -188,6 +185,7 @@ def _step_finished(builder: _Builder, event: Event) -> None:
 
 def _patch(builder: _Builder, event: Event) -> None:
     log = lines(event.get("log", []))
+    told = script.read(event, log)
     patch = PatchRow(
         event.t,
         event["success"] is True,
@@ -195,17 +193,11 @@ def _patch(builder: _Builder, event: Event) -> None:
         number(event, "seconds", 0.0),
         text(event.get("occasion", "")),
         log,
-        tuple(_said(event, log)),
+        told.said,
+        told.phases,
+        told.services,
     )
     builder.change(event, lambda row: replace(row, patches=(*row.patches, patch)))
-
-
-def _said(event: Event, log: Sequence[str]) -> list[tuple[float, str]]:
-    """Return the lines of the script's log that have a time, on the clock of the run; the guest's tells seconds."""
-    now = datetime.fromisoformat(event.at)
-    found = [match for line in log if (match := _SAID.fullmatch(line))]
-    times = [event.t + (datetime.fromisoformat(match[1]) - now).total_seconds() for match in found]
-    return [(round(t, 3), match[2]) for t, match in zip(times, found, strict=True)]
 
 
 def _logs(builder: _Builder, event: Event) -> None:
@@ -249,6 +241,7 @@ def _probe(builder: _Builder, event: Event) -> None:
         broken_streams=int(number(event, "broken_streams", 0)),
         budget_ms=None if budget is None else finite(budget),
         gaps=tuple((finite(start), finite(end)) for start, end in event.get("gaps", ())),
+        occasion=text(event.get("occasion", "")),
     )
     builder.change(event, lambda row: replace(row, probes=(*row.probes, probe)))
 

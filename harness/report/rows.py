@@ -49,6 +49,16 @@ class StepRow:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A named stretch of time, perhaps about a service; ``t`` is seconds since the run's start."""
+
+    t: float
+    seconds: float
+    name: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
 class PatchRow:
     """One live patch, as the KVM agent told of it.
 
@@ -60,6 +70,8 @@ class PatchRow:
         occasion: which patch of the scenario it was, such as ``first patch``.
         log: last lines of the script's own log; a failed service's own words are among them.
         said: those of them that begin with a time, as seconds since the run's start and text.
+        phases: of the script's transaction.
+        services: what the script did to each service.
     """
 
     t: float
@@ -69,11 +81,16 @@ class PatchRow:
     occasion: str = ""
     log: tuple[str, ...] = ()
     said: tuple[tuple[float, str], ...] = ()
+    phases: tuple[Span, ...] = ()
+    services: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """The view of one probe. Times are seconds since the run's start, gaps are pairs of them."""
+    """The view of one probe during one patch.
+
+    Times are seconds since the run's start, gaps are pairs of them; ``occasion`` says during which patch.
+    """
 
     name: str
     started: float
@@ -84,6 +101,7 @@ class ProbeRow:
     broken_streams: int = 0
     budget_ms: float | None = None
     gaps: tuple[tuple[float, float], ...] = ()
+    occasion: str = ""
 
     @property
     def within_budget(self) -> bool:

@@ -6,8 +6,8 @@ from collections import Counter
 from xml.etree import ElementTree as ET
 
 from harness.record.events import Event
-from harness.report import build, render_html, render_junit
-from harness.report.html import timeline
+from harness.report import build, render_junit
+from harness.report.timeline import drawings
 
 SCENARIO = "router-from-4.21-live-patch"
 LOG = [
@@ -98,15 +98,16 @@ def test_the_scripts_own_lines_are_on_the_clock_of_the_run() -> None:
     assert row.patches[0].said == ((3.0, "restarting haproxy"), (4.0, LOG[2].partition("] ")[2]))
 
 
-def test_the_page_shows_the_words_of_the_failed_service_and_draws_the_scripts_lines() -> None:
+def test_the_drawing_has_the_scripts_lines_beside_the_steps() -> None:
     probe = {
         "scenario": SCENARIO, "name": "http", "started": 2.0, "ended": 6.0, "sent": 9, "lost": 0, "longest_gap_ms": 1,
+        "occasion": "second patch",
     }  # fmt: skip
     told = [*rows()[:-1], Event(12.5, "2026-01-31T00:00:12+00:00", "probe", probe), rows()[-1]]
-    report = build(told)
-    page = render_html(report)
-    assert "What the script logged of the second patch, which failed" in page
-    assert "did you mean &#39;balance&#39;?" in page
-    lanes = {lane.label: lane for lane in timeline(report.scenarios[0])}
-    assert [bar.label for bar in lanes["steps"].bars] == ["r-10-VM: live patch: 2.000 s"]
-    assert len(lanes["script's log"].bars) == 2
+    (drawing,) = drawings(build(told).scenarios[0])
+    lanes = {lane.label: lane for lane in drawing.lanes}
+    assert [bar.label for bar in lanes["steps"].bars] == ["live patch"]
+    assert [bar.label for bar in lanes["script's log"].bars] == [
+        LOG[0].partition("] ")[2],
+        LOG[2].partition("] ")[2],
+    ]

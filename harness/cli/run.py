@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from bundle.cli._options import PATH, json_option
+from bundle.errors import UsageError
 from harness.cli import _complete
 from harness.cli._options import network_backend_option, results_option
 from harness.cli._subject import subject_arguments, subject_options
@@ -57,13 +59,25 @@ from harness.cli._subject import subject_arguments, subject_options
     help="Scenarios at the same time; 0 runs them one after the other, in this process.",
 )
 @network_backend_option
+@click.option(
+    "--shell-on-failure",
+    is_flag=True,
+    help="Open a shell in the VM of a scenario that failed, before the VM goes; one scenario at a time then.",
+)
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it took the last times.")
 @json_option
 def run(
-    workers: int, root: Path, junit: Path | None, only_list: bool, dry_run: bool, as_json: bool, **asked: Any
+    workers: int,
+    shell_on_failure: bool,
+    root: Path,
+    junit: Path | None,
+    only_list: bool,
+    dry_run: bool,
+    as_json: bool,
+    **asked: Any,
 ) -> int:
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it.
 
@@ -77,6 +91,12 @@ def run(
     arguments = arguments_for(root, **asked)
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
+    if shell_on_failure:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "--shell-on-failure needs a terminal", hint="sysvm repro --command COMMAND looks without one"
+            )
+        return judge([*arguments, "--shell-on-failure", "-n", "0"], as_json, junit)
     return judge([*arguments, "-n", str(workers)], as_json, junit)
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.plugin.cells import Cell
-from harness.plugin.choosing import companions_of, scenario_id, wants_the_same
+from harness.plugin.choosing import FAILED, companions_of, scenario_id, wants_the_same
 from harness.plugin.mark import scenario_of
-from harness.plugin.options import release_after, subject_of, templates_of
+from harness.plugin.options import option, release_after, subject_of, templates_of
 from harness.plugin.session import run_of
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     from harness.lab.wish import Wish
 
     run = run_of(request.config)
-    option = request.config.getoption
+    config = request.config
     wish = Wish(
         vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release,
-        to_release=release_after(request.config), debian=option("--debian"), network=option("--network"),
+        to_release=release_after(request.config), debian=option(config, "debian"), network=option(config, "network"),
         subject=subject_of(request.config), template=templates_of(request.config).get(system_vm_cell.from_release),
-        network_backend=option("--network-backend"),
+        network_backend=option(config, "network-backend"),
     )  # fmt: skip
     with open_lab(wish, run.results, run.events) as made:
         if made.is_there_already():
@@ -69,10 +69,12 @@ def system_vm(
         lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
         if wants_the_same(request.node):
             lab.spares.expect()
-        from harness.plugin.hold import held
+        from harness.plugin.hold import held, stop_at
 
-        with held(vm, request.config.getoption("--hold")):
+        with held(vm, option(request.config, "hold")):
             yield vm
+        if request.node.stash.get(FAILED, False) and option(request.config, "shell-on-failure"):
+            stop_at(vm, "after the failure of", "")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bundle.errors import SysvmError
-from harness.plugin.choosing import NEXT, cell_of, scenario_id
+from harness.plugin.choosing import FAILED, NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
 from harness.plugin.options import release_after
 from harness.plugin.session import PROBLEM_KEY, RUN, Problem, run_of
@@ -94,6 +94,8 @@ def pytest_runtest_makereport(
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, SysvmError) and run.problem is None:
         run.problem = Problem(error.diagnostics(), int(error.exit_status))
+    if report.failed:
+        item.stash[FAILED] = True
     ended = report.when == "call" or not report.passed
     if ended:
         verdict = "passed" if report.passed else "skipped" if report.skipped else "failed"
@@ -115,7 +117,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """Fail a scenario in which a check did not hold."""
     outcome = yield
     trial: Any = pyfuncitem.funcargs.get("live_patch")
-    if trial is not None and trial.failures:
+    # Another project's fixture may have this name, too.
+    if getattr(trial, "failures", None):
         pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
     return outcome
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugin.options import repeatable
+from harness.plugin.options import option, repeatable
 from harness.record import results
 from harness.record.events import EventLog
 from harness.record.results import ResultsFolder
@@ -47,7 +47,7 @@ def run_of(config: pytest.Config) -> RunSession:
     run = config.stash.get(RUN, None)
     if run is None:
         shared = getattr(config, "workerinput", {}).get(RESULTS_KEY)
-        folder = ResultsFolder(Path(shared)) if shared else results.create(config.getoption("--results"))
+        folder = ResultsFolder(Path(shared)) if shared else results.create(option(config, "results"))
         run = config.stash[RUN] = RunSession(folder, EventLog(folder.events))
         if not shared:
             run.events.emit("options", options=repeatable(config))

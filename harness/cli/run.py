@@ -21,6 +21,7 @@ from harness.cli._subject import subject_arguments, subject_options
     "--type",
     "vm_type",
     default="router",
+    metavar="TYPE",
     show_default=True,
     help="VM types, separated by commas.",
     shell_complete=_complete.vm_types,
@@ -29,6 +30,7 @@ from harness.cli._subject import subject_arguments, subject_options
     "--from",
     "from_release",
     default=None,
+    metavar="R",
     shell_complete=_complete.releases,
     help="Releases before the patch: 4.20, 4.15,4.18..4.20, or all (what --from-source says, or the catalogue's "
     "default).",
@@ -37,11 +39,17 @@ from harness.cli._subject import subject_arguments, subject_options
     "--to",
     "to_release",
     default=None,
+    metavar="R",
     shell_complete=_complete.releases,
     help="Release after the patch (what --source says, or the catalogue's default).",
 )
-@click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option("--network", help="Declared network: a name or a TOML file.", shell_complete=_complete.networks)
+@click.option("--debian", type=int, metavar="D", help="Another Debian than the release's own.")
+@click.option(
+    "--network",
+    metavar="NET",
+    help="Declared network: a name or a TOML file.",
+    shell_complete=_complete.networks,
+)
 @subject_options
 @click.option(
     "--scenario",
@@ -53,6 +61,7 @@ from harness.cli._subject import subject_arguments, subject_options
 )
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(0),
     default=2,
     show_default=True,

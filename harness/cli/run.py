@@ -73,6 +73,20 @@ from harness.cli._subject import subject_arguments, subject_options
     is_flag=True,
     help="Open a shell in the VM of a scenario that failed, before the VM goes; one scenario at a time then.",
 )
+@click.option(
+    "--retry-infrastructure",
+    "retries",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="Make scenarios again, so many times, that failed because the machine did; never for a wrong answer.",
+)
+@click.option(
+    "--known-failures",
+    type=PATH,
+    metavar="FILE",
+    help="Checks that may fail for a while (TOML): marked in the reports; a row whose day has passed fails the run.",
+)
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
@@ -81,6 +95,8 @@ from harness.cli._subject import subject_arguments, subject_options
 def run(
     workers: int,
     shell_on_failure: bool,
+    retries: int,
+    known_failures: Path | None,
     root: Path,
     junit: Path | None,
     only_list: bool,
@@ -98,6 +114,8 @@ def run(
     from harness.cli._plan import tell_plan
 
     arguments = arguments_for(root, **asked)
+    if known_failures is not None:
+        arguments.append(f"--known-failures={known_failures.absolute()}")
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
     if shell_on_failure:
@@ -106,7 +124,7 @@ def run(
                 "--shell-on-failure needs a terminal", hint="sysvm repro --command COMMAND looks without one"
             )
         return judge([*arguments, "--shell-on-failure", "-n", "0"], as_json, junit)
-    return judge([*arguments, "-n", str(workers)], as_json, junit)
+    return judge([*arguments, "-n", str(workers)], as_json, junit, retries=retries)
 
 
 def arguments_for(

@@ -18,7 +18,7 @@ _ASKED = (
     "type", "from", "to", "debian", "network", "network-backend", "scenario", "bundle", "source", "script",
     "agent-jars", "from-bundle", "from-source", "template", "mixed",
 )  # fmt: skip
-_WORDS = (*_ASKED, "hold", "shell-on-failure", "results")
+_WORDS = (*_ASKED, "hold", "shell-on-failure", "known-failures", "into", "results")
 _DEFAULTS = {"type": "router", "scenario": ALL, "script": "upstream", "mixed": False}
 
 
@@ -73,6 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=False,
         help="open a shell in the VM of a scenario that failed, before the VM goes",
     )
+    group.addoption("--sysvm-known-failures", type=Path, default=None, help="list of failures that are known")
+    group.addoption("--sysvm-into", type=Path, default=None, help="folder of a run that goes on")
     group.addoption("--sysvm-results", type=Path, default=Path("results"), help="folder of all runs")
 
 

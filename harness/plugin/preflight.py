@@ -10,6 +10,7 @@ from bundle.errors import SysvmError, UsageError
 from harness.plugin.cells import parts_of
 from harness.plugin.choosing import REFUSAL, cells_of, types_of
 from harness.plugin.options import given, option, release_after, releases_before, subject_of, templates_of
+from harness.report import known
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,6 +39,8 @@ def check(config: pytest.Config) -> None:
     parts_of(option(config, "scenario"))
     cells_of(config)
     backends.find(option(config, "network-backend"))
+    if option(config, "known-failures") is not None:
+        known.read(option(config, "known-failures"))
     _check_bundles(config)
     _check_templates(config)
     _check_networks(config)

@@ -22,6 +22,8 @@ from harness.record.severity import gravest_first
 SCENARIO = "sysvm_scenario"
 # Seconds that a scenario has taken so far, with the way to its VM.
 _SPENT = pytest.StashKey[float]()
+# Whether a scenario failed by its checks and by nothing else.
+_BY_CHECKS = pytest.StashKey[bool]()
 _INTERRUPTED = "interrupted by a person; the reports say what was known by then"
 
 
@@ -108,6 +110,8 @@ def pytest_runtest_makereport(
             verdict=verdict,
             reason=reason,
             seconds=item.stash[_SPENT],
+            by_checks=item.stash.get(_BY_CHECKS, False),
+            exit_status=int(error.exit_status) if isinstance(error, SysvmError) else None,
         )
     return report
 
@@ -119,6 +123,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     trial: Any = pyfuncitem.funcargs.get("live_patch")
     # Another project's fixture may have this name, too.
     if getattr(trial, "failures", None):
+        pyfuncitem.stash[_BY_CHECKS] = True
         pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
     return outcome
 

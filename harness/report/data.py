@@ -26,6 +26,7 @@ _Kinds: TypeAlias = dict[tuple[str, str], int]
 PART = 40
 _ORDER: tuple[Verdict, ...] = ("error", "failed", "skipped", "passed")
 _LETTERS: dict[Verdict, str] = {"passed": "p", "failed": "f", "error": "e", "skipped": "s"}
+_KNOWN = "k"
 
 
 @dataclass
@@ -103,7 +104,8 @@ def _scenario(
     """Return a scenario's line of the index; ``page.js`` names the places."""
     number = texts.number
     names = tuple((number(check.name), number(check.occasion)) for check in row.checks)
-    bad = [(place, check) for place, check in enumerate(row.checks) if check.verdict in {"failed", "error"}]
+    failed = set(row.failures)
+    bad = [(place, check) for place, check in enumerate(row.checks) if check in failed]
     return [
         number(row.id),
         _LETTERS[row.verdict or "error"],
@@ -126,7 +128,7 @@ def _scenario(
 
 def _verdicts(checks: Sequence[CheckRow]) -> str:
     """Return the checks' verdicts in a row, such as ``12p1f``: how many times which."""
-    groups = itertools.groupby(_LETTERS[check.verdict] for check in checks)
+    groups = itertools.groupby(_KNOWN if check.known else _LETTERS[check.verdict] for check in checks)
     return "".join(f"{len(list(group))}{letter}" for letter, group in groups)
 
 
@@ -139,9 +141,9 @@ def _detail(row: ScenarioRow, pages: LogPages, kinds: _Kinds) -> dict[str, Any]:
             if check.details
         },
         "why": {
-            str(place): escape(check.reason)
+            str(place): escape(f"{check.known}; {check.reason}" if check.known else check.reason)
             for place, check in enumerate(row.checks)
-            if check.reason and check.verdict in {"passed", "skipped"}
+            if check.reason and (check.known or check.verdict in {"passed", "skipped"})
         },
         "steps": [
             _step(step) for step in row.steps
@@ -156,6 +158,7 @@ def _detail(row: ScenarioRow, pages: LogPages, kinds: _Kinds) -> dict[str, Any]:
             [escape(p.occasion), escape(p.name), p.sent, p.lost, round(p.longest_gap_ms), p.budget_ms, p.broken_streams]
             for p in row.probes
         ],
+        "retried": [escape(reason) for reason in row.retried],
         "logs": [[escape(name), pages.address_of(name)] for name in row.logs],
     }  # fmt: skip
 

@@ -62,6 +62,7 @@ def _scenario(row: ScenarioRow) -> dict[str, Any]:
             for patch in row.patches
         ],
         "logs": list(row.logs),
+        "retried": list(row.retried),
     }
 
 
@@ -73,6 +74,7 @@ def _check(check: CheckRow) -> dict[str, Any]:
         "reason": check.reason,
         "details": list(check.details),
         "seconds": check.seconds,
+        "known": check.known,
     }
 
 

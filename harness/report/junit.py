@@ -59,7 +59,10 @@ def _suite(scenario: ScenarioRow, report: RunReport) -> ET.Element:
     taken = Counter({"scenario": 1})
     for check in scenario.checks:
         case = _case(suite, scenario, _name(check, taken), check.seconds)
-        _outcome(case, check.verdict, check.reason, "\n".join(check.details))
+        if check.known:
+            _outcome(case, "skipped", check.known, "\n".join([check.reason, *check.details]))
+        else:
+            _outcome(case, check.verdict, check.reason, "\n".join(check.details))
     for attribute, tag in {"failures": "failure", "errors": "error", "skipped": "skipped"}.items():
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
     suite.set("tests", str(len(suite.findall("testcase"))))

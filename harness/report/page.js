@@ -3,7 +3,7 @@
 (() => {
   const AT_ONCE = 100;
   const STOPS = 12;
-  const WORD = { p: "passed", f: "failed", e: "error", s: "skipped" };
+  const WORD = { p: "passed", f: "failed", e: "error", s: "skipped", k: "known" };
   const byId = (id) => document.getElementById(id);
   const index = JSON.parse(byId("index").textContent);
   const parts = [...document.querySelectorAll(".part")];
@@ -53,6 +53,7 @@
     check: (row, value) => hasCheck(row, ["failed", "error"], value),
     passed: (row, value) => hasCheck(row, ["passed"], value),
     skipped: (row, value) => hasCheck(row, ["skipped"], value),
+    known: (row, value) => hasCheck(row, ["known"], value),
     is: (row, value) => value === "new" && row.news.length > 0,
   };
   const tokensOf = (query) => (query.toLowerCase().match(/[^\s"]*"[^"]*"|\S+/g) || []).map((token) => token.replaceAll('"', ""));
@@ -172,11 +173,13 @@
       panel.append(make("p", "logs", "logs: ", ...links));
     }
     panel.append(...bad.map((check) => checkOf(check, detail)));
+    if (detail.retried.length) panel.append(make("h3", "", "made again after"), make("ul", "", ...detail.retried.map((line) => make("li", "", line))));
     if (row.news.length) panel.append(make("h3", "", "new"), make("ul", "", ...row.news.map((line) => make("li", "", line))));
     panel.append(...patchParts(detail, Math.max(320, Math.min(panel.clientWidth || 900, 1200))));
-    for (const word of ["passed", "skipped"]) {
+    for (const word of ["known", "passed", "skipped"]) {
       const quiet = of(word);
-      if (quiet.length) panel.append(folded(`${quiet.length} checks ${word}`, () => quietTable(quiet, detail)));
+      const said = word === "known" ? "known failures" : `checks ${word}`;
+      if (quiet.length) panel.append(folded(`${quiet.length} ${said}`, () => quietTable(quiet, detail)));
     }
     if (detail.steps.length) panel.append(folded(`${detail.steps.length} steps`, () => stepTable(detail.steps)));
   };
@@ -189,7 +192,7 @@
       row.services && `restarted ${row.services}`,
       row.rules === null ? "" : `${row.rules} rules`,
       row.longest === null ? "" : `longest gap ${gap(row.longest)}`,
-      `${count("p")} passed, ${count("f", "e")} failed, ${count("s")} skipped`,
+      `${count("p")} passed, ${count("f", "e")} failed, ${count("s")} skipped${count("k") ? `, ${count("k")} known failures` : ""}`,
       row.seconds === null ? "" : `${row.seconds} s`,
     ].filter(Boolean).join("; ");
   };

@@ -20,6 +20,7 @@ class CheckRow:
         details: the lines that prove it.
         occasion: after what it was made, such as ``second patch``; empty for a check of the scenario's own.
         seconds: how long it took to make.
+        known: why it may fail for a while, from the list of known failures; empty for every other check.
     """
 
     t: float
@@ -29,6 +30,7 @@ class CheckRow:
     details: tuple[str, ...] = ()
     occasion: str = ""
     seconds: float = 0.0
+    known: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,11 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ScenarioRow:
-    """One cell of the matrix, or the part of the run that belongs to no scenario (``id`` is empty)."""
+    """One cell of the matrix, or the part of the run that belongs to no scenario (``id`` is empty).
+
+    ``by_checks`` says that it failed by its checks and by nothing else; ``retried`` are the reasons of
+    attempts that the machine was at fault for, and after which it was made again.
+    """
 
     id: str
     t: float = 0.0
@@ -132,6 +138,8 @@ class ScenarioRow:
     patches: tuple[PatchRow, ...] = ()
     probes: tuple[ProbeRow, ...] = ()
     logs: tuple[str, ...] = ()
+    by_checks: bool = False
+    retried: tuple[str, ...] = ()
 
     @property
     def longest_gap_ms(self) -> float | None:
@@ -140,8 +148,15 @@ class ScenarioRow:
 
     @property
     def failures(self) -> tuple[CheckRow, ...]:
-        """The checks that did not hold."""
-        return tuple(check for check in self.checks if check.verdict in {"failed", "error"})
+        """The checks that did not hold and had to."""
+        return tuple(
+            check for check in self.checks if check.verdict in {"failed", "error"} and not check.known
+        )
+
+    @property
+    def known(self) -> tuple[CheckRow, ...]:
+        """The checks that did not hold, as the list of known failures says."""
+        return tuple(check for check in self.checks if check.known)
 
     @property
     def skipped(self) -> tuple[CheckRow, ...]:

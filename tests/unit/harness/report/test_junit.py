@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from xml.etree import ElementTree as ET
 
 from harness.record.events import Event
 from harness.report import build, render_junit
+from harness.report.junit import MOST_CASES
 from harness.report.timeline import drawings
+from tests.unit.harness.report.recorded import many
 
 SCENARIO = "router-from-4.21-live-patch"
 LOG = [
@@ -111,3 +114,17 @@ def test_the_drawing_has_the_scripts_lines_beside_the_steps() -> None:
         LOG[0].partition("] ")[2],
         LOG[2].partition("] ")[2],
     ]
+
+
+def test_a_run_with_very_many_checks_lists_what_failed_and_counts_what_held() -> None:
+    report = many(500, 10)
+    root = ET.fromstring(render_junit(report))
+    assert sum(len(row.checks) for row in report.scenarios) > MOST_CASES
+    # Each failed check, the scenario that it failed, and the run.
+    failed = sum(len(row.failures) + 1 for row in report.scenarios if row.failures) + 1
+    assert root.get("failures") == str(failed)
+    suites = root.findall("testsuite[@name]")
+    assert all(suite.find("testcase[@name='scenario']") is not None for suite in suites[:500])
+    names = [case.get("name") or "" for case in suites[0].iter("testcase")]
+    assert [name for name in names if re.fullmatch(r"\d+ checks passed, \d+ skipped", name)]
+    assert len(render_junit(report)) < 5_000_000

@@ -85,10 +85,12 @@ def tested(report: RunReport) -> list[tuple[str, str]]:
         for name, value in _brief(subject):
             values = found.setdefault(name, [])
             values += [value] if value not in values else []
-    ways = dict.fromkeys(
-        f"{row.from_release} → {row.to_release}" for row in report.scenarios if row.from_release
-    )
-    shown = {**found, **({"from → to": list(ways)} if ways else {})}
+    ways: dict[str, dict[str, None]] = {}
+    for row in report.scenarios:
+        if row.from_release:
+            ways.setdefault(row.to_release, {})[row.from_release] = None
+    told = [f"{', '.join(before)} → {after}" for after, before in ways.items()]
+    shown = {**found, **({"from → to": told} if told else {})}
     return [(name, "; ".join(values)) for name, values in shown.items()]
 
 

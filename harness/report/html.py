@@ -29,6 +29,8 @@ from harness.report.matrix import matrix
 from harness.report.rows import RunReport, ScenarioRow
 from harness.report.table import gap_text
 
+_MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "skipped": "–"}
+
 
 def render_html(report: RunReport, folder: Path | None = None, against: Comparison | None = None) -> str:
     """Return the page of a run.
@@ -47,7 +49,8 @@ def render_html(report: RunReport, folder: Path | None = None, against: Comparis
     cause = first_cause(report)
     return _render(
         "report.html.j2", report=report, cause=cause, quoted=_quoted(report, cause, pages),
-        tested=tested(report), proof=proof(report), matrix=matrix(report), against=against, checks=_Counts.of(report),
+        tested=tested(report), proof=proof(report), matrix=matrix(report), marks=_MARKS,
+        against=against, checks=_Counts.of(report),
         data=page_data(report, pages, against.news if against else None),
         script=script, script_digest=_digest(script), style=style, style_digest=_digest(style),
     )  # fmt: skip

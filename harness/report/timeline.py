@@ -74,7 +74,7 @@ def drawings(scenario: ScenarioRow) -> tuple[Drawing, ...]:
 def _drawing(scenario: ScenarioRow, occasion: str) -> Drawing:
     probes = [probe for probe in scenario.probes if probe.occasion == occasion]
     patches = [patch for patch in scenario.patches if patch.occasion == occasion]
-    window = _window(probes, patches)
+    window = _window(probes, patches, scenario.steps)
     lanes = [
         window.lane("steps", _steps(scenario.steps)),
         *(window.lane("script", _phases(patch)) for patch in patches if patch.phases),
@@ -90,11 +90,14 @@ def _drawing(scenario: ScenarioRow, occasion: str) -> Drawing:
     )
 
 
-def _window(probes: list[ProbeRow], patches: list[PatchRow]) -> _Window:
-    """Return the time from the first probe or phase to the end of the last, or to where the patch was recorded."""
-    begins = [probe.started for probe in probes] + [span.t for patch in patches for span in patch.phases]
-    ends = [probe.ended for probe in probes] + [patch.t for patch in patches]
-    start = min(begins)
+def _window(probes: list[ProbeRow], patches: list[PatchRow], steps: Iterable[StepRow]) -> _Window:
+    """Return the time from the first probe or phase to the end of the last, and of the steps before it was recorded."""
+    spans = [span for patch in patches for span in patch.phases]
+    start = min([probe.started for probe in probes] + [span.t for span in spans])
+    recorded = max((patch.t for patch in patches), default=start)
+    done = [step.t + step.seconds for step in steps if step.seconds is not None and step.t >= start]
+    ends = [probe.ended for probe in probes] + [span.t + span.seconds for span in spans]
+    ends += [end for end in done if end <= recorded]
     return _Window(start, max(*ends, start + 0.001))
 
 

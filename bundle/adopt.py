@@ -22,7 +22,7 @@ from bundle.matrix import minimum_template
 from bundle.seal.components import is_component
 from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
-from bundle.seal.manifest import Facts, Manifest, file_fact
+from bundle.seal.manifest import ARCHIVES, Facts, Manifest, file_fact
 from bundle.version import label_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _bill(folder: Path, content: Manifest, archives: dict[Archive, Packed]) -> b
 
     agent = _with_sources(folder / layout.AGENT, content.members["agent.zip"], folder.parent / "parts")
     looked = {**content.members, "agent.zip": agent}
-    files = file_facts(folder, archives, layout.PAYLOAD[:2])
+    files = file_facts(folder, archives, ARCHIVES)
     return sbom.render(content.facts, content.content_digest, looked, files)
 
 
@@ -117,10 +117,10 @@ def adopt(
         InfrastructureError: the place cannot be written.
     """
     source = find_trio(folder)
-    if source is None or not (source / layout.SCRIPT).is_file():
-        missing = next(name for name in layout.PAYLOAD if source is None or not (source / name).is_file())
+    missing = [name for name in layout.PAYLOAD if source is None or not (source / name).is_file()]
+    if source is None or missing:
         raise UsageError(
-            f"{source or folder}: no {missing}", hint=f"a live patch has {', '.join(layout.PAYLOAD)}"
+            f"{source or folder}: no {missing[0]}", hint=f"a live patch has {', '.join(layout.PAYLOAD)}"
         )
     try:
         found = read_trio(source, catalogue.load())

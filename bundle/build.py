@@ -27,7 +27,7 @@ from bundle.paths import cache_place
 from bundle.seal import provenance
 from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
-from bundle.seal.manifest import Facts, Manifest, load, member_rows
+from bundle.seal.manifest import ARCHIVES, Facts, Manifest, load, member_rows
 from bundle.seal.signer import Signer, choose
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
@@ -264,7 +264,7 @@ def _foreign_script(path: Path | None) -> bytes | None:
 
 def _bill(store: Store | None, content: Manifest, archives: dict[Archive, Packed], folder: Path) -> bytes:
     """Return the bill of materials, from the cache when nothing changed."""
-    files = file_facts(folder, archives, layout.PAYLOAD[:2])
+    files = file_facts(folder, archives, ARCHIVES)
     key = f"sbom {content.content_digest} {files}"
     data = store.get(key) if store is not None else None
     if data is None:

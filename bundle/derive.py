@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ from bundle.archive.zip import write_zip
 from bundle.errors import CheckFailed, UsageError
 from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
-from bundle.seal.manifest import Manifest, load
+from bundle.seal.manifest import ARCHIVES, Facts, Manifest, load
 
 _EPOCH = 315532800
 _ALGORITHMS = ("sha256", "sha512", "md5")
@@ -93,7 +93,10 @@ class EditableArchive:
 Edit = Callable[[dict[Archive, EditableArchive]], None]
 
 
-def derive(bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sha512"] = "sha512") -> Path:
+def derive(
+    bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sha512"] = "sha512",
+    restate: Callable[[Facts], Facts] | None = None,
+) -> Path:  # fmt: skip
     """Make a bundle from another one; the new folder appears complete or not at all.
 
     Args:
@@ -101,15 +104,20 @@ def derive(bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sh
         target: the folder that is to appear.
         edit: changes the contents of the archives; the one that it leaves alone is taken over byte for byte.
         digest: algorithm of the signature for a bundle without manifest.
+        restate: changes what the manifest says that the bundle is for.
 
     Returns:
         The target.
 
     Raises:
-        UsageError: a file is missing, or cannot be written.
+        UsageError: a file is missing or cannot be written, or a bundle without manifest is to be restated.
         CheckFailed: an archive cannot be read, or has members that no bundle may have.
     """
     manifest = load(bundle / layout.MANIFEST) if (bundle / layout.MANIFEST).exists() else None
+    if restate is not None:
+        if manifest is None:
+            raise UsageError(f"bundle {bundle} has no manifest that could say something else")
+        manifest = replace(manifest, facts=restate(manifest.facts))
     with (
         output.folder(target, lambda _: False) as folder,
         tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
@@ -126,11 +134,10 @@ def derive(bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sh
                 archives[name] = Packed((folder / name).stat().st_size, _digests(folder / name), members)
             else:
                 archives[name] = _write(name, folder / name, members, epoch)
-        script = _read(bundle / layout.SCRIPT)
         if manifest is None:
-            _finish(folder, script, archives, digest)
+            _finish(folder, bundle, archives, digest)
         else:
-            foreign = script if manifest.facts.script == "foreign" else None
+            foreign = _read(bundle / layout.SCRIPT) if manifest.facts.script == "foreign" else None
             _seal(folder, manifest, archives, foreign)
     return target
 
@@ -144,7 +151,7 @@ def _read(path: Path) -> bytes:
 
 def _contents(bundle: Path, scratch: Path) -> dict[Archive, EditableArchive]:
     found: dict[Archive, EditableArchive] = {}
-    for name in ("agent.zip", "cloud-scripts.tgz"):
+    for name in ARCHIVES:
         place = scratch / name
         place.mkdir()
         contents = EditableArchive(place)
@@ -217,9 +224,11 @@ def _digests(path: Path) -> dict[str, str]:
     return {name: each.hexdigest() for name, each in digests.items()}
 
 
-def _finish(folder: Path, script: bytes, archives: dict[Archive, Packed], digest: str) -> None:
-    """Complete a folder that has no manifest: the script and the signature file."""
-    output.write(folder / layout.SCRIPT, script, layout.mode_of(layout.SCRIPT))
+def _finish(folder: Path, bundle: Path, archives: dict[Archive, Packed], digest: str) -> None:
+    """Complete a folder that has no manifest: what a bundle has beside its archives, and the signature file."""
+    for name in layout.PAYLOAD:
+        if name not in archives:
+            output.write(folder / name, _read(bundle / name), layout.mode_of(name))
     output.write(folder / layout.SIGNATURE, f"{archives['cloud-scripts.tgz'].digests[digest]}\n".encode())
 
 
@@ -227,7 +236,7 @@ def _seal(folder: Path, manifest: Manifest, archives: dict[Archive, Packed], for
     from bundle.seal import sbom
 
     content = Manifest(manifest.facts, {name: packed.members for name, packed in archives.items()})
-    files = file_facts(folder, archives, layout.PAYLOAD[:2])
+    files = file_facts(folder, archives, ARCHIVES)
     bill = sbom.render(content.facts, content.content_digest, content.members, files)
     output.write(folder / layout.SBOM, bill)
     seal(folder, Parts(content, archives, foreign), None)

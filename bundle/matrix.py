@@ -49,6 +49,16 @@ class SupportVerdict:
     action: str
     reasons: tuple[Reason, ...]
 
+    def for_type(self, vm_type: str) -> tuple[SupportWord, Reason]:
+        """Return the word and the decisive reason for one VM type: statements about others do not count.
+
+        Args:
+            vm_type: as in the catalogue; a type that no statement names gets what is said of all.
+        """
+        about = [reason for reason in self.reasons if not reason.types or vm_type in reason.types]
+        decisive = (about or self.reasons)[0]
+        return (_WORDS[_RANK[decisive.verdict]] if about else self.word), decisive
+
 
 _DOWNGRADE = Reason(
     "no",

@@ -14,6 +14,7 @@ PACKAGES = {
     "busybox": "busybox-static",
     "cpio": "cpio",
     "debugfs": "e2fsprogs",
+    "dpkg-deb": "dpkg",
     "gpg": "gnupg",
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon",

@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "patched_by": get_args(Call),
     "serves": get_args(Served),
 }
+_TYPED: dict[str, type] = {"api": str, "alert": int}
 _OPTIONAL = {"network", "nics_later", "has"}
 
 
@@ -32,6 +33,8 @@ class VmType:
         family: what it is treated as, where nothing finer counts.
         patched_by: the management server's call that patches it live.
         serves: whom it serves.
+        api: what the management server's API calls it.
+        alert: number of the server's alert about it.
         has: what it has of the parts that not every type has.
         network: name of the declared network that is shipped for it; empty for a type that declares none.
         nics_later: all NICs but the control NIC are plugged in after the boot.
@@ -41,6 +44,8 @@ class VmType:
     family: Family
     patched_by: Call
     serves: Served
+    api: str
+    alert: int
     has: frozenset[Part] = frozenset()
     network: str = ""
     nics_later: bool = False
@@ -60,14 +65,18 @@ def _parse(name: str, row: dict[str, Any]) -> VmType:
     for key, words in _CHOICES.items():
         if row.get(key) not in words:
             raise UsageError(f"{where}: {key} is {row.get(key)!r} (expected {' or '.join(words)})")
+    for key, kind in _TYPED.items():
+        if type(row.get(key)) is not kind:
+            raise UsageError(f"{where}: {key} is {row.get(key)!r} (expected {kind.__name__})")
     has = frozenset(row.get("has", ()))
     if unknown := has - set(get_args(Part)):
         raise UsageError(f"{where}: it has {min(unknown)!r} (expected {', '.join(get_args(Part))})")
-    if strange := row.keys() - _CHOICES.keys() - _OPTIONAL:
+    if strange := row.keys() - _CHOICES.keys() - _TYPED.keys() - _OPTIONAL:
         raise UsageError(f"{where}: unknown key {min(strange)!r}")
     if ("agent" in has) != (row["family"] == "agent"):
         raise UsageError(f"{where}: the family 'agent', and no other, has an agent")
     return VmType(
-        name=name, family=row["family"], patched_by=row["patched_by"], serves=row["serves"], has=has,
+        name=name, family=row["family"], patched_by=row["patched_by"], serves=row["serves"], api=row["api"],
+        alert=row["alert"], has=has,
         network=row.get("network", ""), nics_later=row.get("nics_later", False),
     )  # fmt: skip

@@ -31,9 +31,8 @@ def is_trio(folder: Path) -> bool:
 
 def is_bare(folder: Path) -> bool:
     """Say whether a folder holds all three files and nothing else of a bundle."""
-    if not is_trio(folder) or not (folder / layout.SCRIPT).is_file():
-        return False
-    return not any((folder / name).exists() for name in _OF_A_BUNDLE)
+    whole = all((folder / name).is_file() for name in layout.PAYLOAD)
+    return whole and not any((folder / name).exists() for name in _OF_A_BUNDLE)
 
 
 def is_installed(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -55,6 +56,10 @@ def _script(parts: Parts, signer: Signer | None) -> bytes:
     return text.encode()
 
 
+# Files of the bundle beside the archives and what describes them, and what gives their content.
+_MADE: dict[str, Callable[[Parts, Signer | None], bytes]] = {layout.SCRIPT: _script}
+
+
 def file_facts(folder: Path, archives: dict[Archive, Packed], names: tuple[str, ...]) -> dict[str, FileFact]:
     """Return size and digests of files in a folder; those of the archives are known already."""
     facts = {
@@ -74,7 +79,8 @@ def seal(folder: Path, parts: Parts, signer: Signer | None) -> Manifest:
     """
     content, archives = parts.content, parts.archives
     facts = content.facts
-    write(folder / layout.SCRIPT, _script(parts, signer), layout.mode_of(layout.SCRIPT))
+    for name, make in _MADE.items():
+        write(folder / name, make(parts, signer), layout.mode_of(name))
     digest = archives["cloud-scripts.tgz"].digests[facts.digest]
     write(folder / layout.SIGNATURE, f"{digest}\n".encode())
     subjects = file_facts(folder, archives, layout.PAYLOAD)

@@ -55,21 +55,38 @@ class KeySigner:
 
 
 @dataclass(frozen=True)
-class CommandSigner:
-    """A program that has the key, for instance of a hardware module: data on its input, DER on its output.
+class _Elsewhere:
+    """A key that is not here but its public half, which every signature is held against."""
 
-    Attributes:
-        command: the program and its arguments, as a shell would split them; no shell runs it.
-        public: the public half, which every signature is held against.
-    """
-
-    command: str
     public: EllipticCurvePublicKey
 
     @property
     def key_id(self) -> str:
         """Name of the key."""
         return key_id(self.public)
+
+    def _checked(self, signature: bytes, data: bytes, where: str) -> bytes:
+        """Return a signature that came from ``where``, if it is one by this key over the data."""
+        if not signature or len(signature) > _LARGEST_SIGNATURE:
+            raise UsageError(
+                f"{where}: {len(signature)} bytes are no signature (expected DER on standard output)"
+            )
+        try:
+            ecdsa.check(self.public, signature, data, where)
+        except CheckFailed as error:
+            raise UsageError(f"{where}: not a signature by the key of --public over these bytes") from error
+        return signature
+
+
+@dataclass(frozen=True)
+class CommandSigner(_Elsewhere):
+    """A program that has the key, for instance of a hardware module: data on its input, DER on its output.
+
+    Attributes:
+        command: the program and its arguments, as a shell would split them; no shell runs it.
+    """
+
+    command: str
 
     def sign(self, data: bytes) -> bytes:
         """Return what the program signed.
@@ -95,26 +112,18 @@ class CommandSigner:
             raise UsageError(
                 f"{words[0]} did not sign (status {done.returncode}): {said[-1] if said else 'no reason given'}"
             )
-        _check(self.public, done.stdout, data, words[0])
-        return done.stdout
+        return self._checked(done.stdout, data, words[0])
 
 
 @dataclass(frozen=True)
-class AttachedSigner:
+class AttachedSigner(_Elsewhere):
     """Signatures that were made elsewhere, each in a file that is named after what it signs.
 
     Attributes:
         folder: gets ``DIGEST.data`` for everything that is to be signed, and must hold ``DIGEST.sig`` for it.
-        public: the public half, which every signature is held against.
     """
 
     folder: Path
-    public: EllipticCurvePublicKey
-
-    @property
-    def key_id(self) -> str:
-        """Name of the key."""
-        return key_id(self.public)
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature from the folder.
@@ -137,19 +146,7 @@ class AttachedSigner:
             ) from None
         except OSError as error:
             raise UsageError(f"{signature}: {error.strerror}") from error
-        _check(self.public, found, data, str(signature))
-        return found
-
-
-def _check(public: EllipticCurvePublicKey, signature: bytes, data: bytes, where: str) -> None:
-    if not signature or len(signature) > _LARGEST_SIGNATURE:
-        raise UsageError(
-            f"{where}: {len(signature)} bytes are no signature (expected DER on standard output)"
-        )
-    try:
-        ecdsa.check(public, signature, data, where)
-    except CheckFailed as error:
-        raise UsageError(f"{where}: not a signature by the key of --public over these bytes") from error
+        return self._checked(found, data, str(signature))
 
 
 def choose(
@@ -184,5 +181,5 @@ def choose(
         )
     loaded = ecdsa.load_public(public)
     if command is not None:
-        return CommandSigner(command, loaded)
-    return AttachedSigner(signatures, loaded) if signatures is not None else None
+        return CommandSigner(loaded, command)
+    return AttachedSigner(loaded, signatures) if signatures is not None else None

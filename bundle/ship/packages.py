@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from bundle import programs
 from bundle.archive import output
 from bundle.catalogue import number_of
 from bundle.errors import InfrastructureError, UsageError
@@ -26,7 +29,6 @@ from bundle.version import comes_before
 
 NAME = "cloudstack-systemvm-patch"
 OWN = f"usr/share/{NAME}"
-_DEADLINE = 600
 _SUMMARY = "System VM live-patch bundle for Apache CloudStack"
 
 
@@ -88,25 +90,11 @@ def _words(found: Manifest, target: HostLayout, files: dict[str, Path]) -> dict[
     }
 
 
-def _run(arguments: list[str], epoch: int, hint: str) -> None:
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "LC_ALL": "C.UTF-8",
-        "SOURCE_DATE_EPOCH": str(epoch),
-    }
-    try:
-        done = subprocess.run(
-            arguments, env=environment, capture_output=True, text=True, timeout=_DEADLINE, check=False
-        )
-    except FileNotFoundError:
-        raise InfrastructureError(f"{arguments[0]} is not installed", hint=hint) from None
-    except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"{arguments[0]} did not finish in {_DEADLINE} s") from None
-    if done.returncode != 0:
-        reason = (
-            done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no reason given"]
-        )[-1]
-        raise InfrastructureError(f"{arguments[0]} failed: {reason}")
+def _run(arguments: list[str], epoch: int) -> None:
+    """Run a tool that takes the time stamp of what it makes from the bundle."""
+    path = os.environ.get("PATH", "/usr/bin:/bin")
+    environment = {"PATH": path, "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(epoch)}
+    programs.run(arguments, environment=environment)
 
 
 def _copy_payload(files: dict[str, Path], folder: Path, mode: int) -> int:
@@ -124,9 +112,36 @@ def _age(tree: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def _check_place(place: Path, ending: str) -> None:
+@dataclass(frozen=True)
+class _Draft:
+    """A package that is being made.
+
+    Attributes:
+        found: the bundle's manifest.
+        target: the layout of the hosts that it is for.
+        files: what it brings, by name.
+        scratch: a folder that goes with it.
+        new: the package file, which appears when it is whole.
+    """
+
+    found: Manifest
+    target: HostLayout
+    files: dict[str, Path]
+    scratch: Path
+    new: Path
+
+
+@contextmanager
+def _draft(folder: Path, kind: str, place: Path, trust: Path | None, ending: str) -> Iterator[_Draft]:
+    """Verify a bundle and yield what a package of it is made from."""
     if place.suffix != ending:
         raise UsageError(f"{place}: the name of the package must end in {ending}")
+    found = verify(folder, trust).manifest
+    target = layout_of(kind, found.facts.release)
+    with tempfile.TemporaryDirectory() as scratch, output.file(place) as new:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        yield _Draft(found, target, files_for(folder, found, target, made), Path(scratch), new)
 
 
 def make_deb(folder: Path, kind: str, place: Path, trust: Path | None = None) -> Manifest:
@@ -142,15 +157,10 @@ def make_deb(folder: Path, kind: str, place: Path, trust: Path | None = None) ->
         CheckFailed: the bundle does not verify.
         InfrastructureError: ``dpkg-deb`` is missing or failed.
     """
-    _check_place(place, ".deb")
-    found = verify(folder, trust).manifest
-    target = layout_of(kind, found.facts.release)
-    with tempfile.TemporaryDirectory() as scratch, output.file(place) as new:
-        tree, made = Path(scratch) / "tree", Path(scratch) / "made"
-        made.mkdir()
-        files = files_for(folder, found, target, made)
-        words = _words(found, target, files)
-        size = _copy_payload(files, tree / words["own"], target.mode) // 1024 + 1
+    with _draft(folder, kind, place, trust, ".deb") as draft:
+        found, target, tree = draft.found, draft.target, draft.scratch / "tree"
+        words = _words(found, target, draft.files)
+        size = _copy_payload(draft.files, tree / words["own"], target.mode) // 1024 + 1
         control = tree / "DEBIAN"
         control.mkdir()
         depends = f"Depends: {target.owner} (>= {words['release']}~)\n" if target.owner else ""
@@ -169,7 +179,7 @@ def make_deb(folder: Path, kind: str, place: Path, trust: Path | None = None) ->
             path.chmod(0o755)
         _age(tree, found.facts.epoch)
         arguments = ["dpkg-deb", "--root-owner-group", "--uniform-compression", "-Zgzip", "-z1", "--build"]
-        _run([*arguments, str(tree), str(new)], found.facts.epoch, "install the package dpkg")
+        _run([*arguments, str(tree), str(draft.new)], found.facts.epoch)
     return found
 
 
@@ -186,26 +196,20 @@ def make_rpm(folder: Path, kind: str, place: Path, trust: Path | None = None) ->
         CheckFailed: the bundle does not verify.
         InfrastructureError: ``rpmbuild`` is missing or failed.
     """
-    _check_place(place, ".rpm")
-    found = verify(folder, trust).manifest
-    target = layout_of(kind, found.facts.release)
-    with tempfile.TemporaryDirectory() as scratch, output.file(place) as new:
-        top = Path(scratch)
-        payload, made = top / "payload", top / "made"
-        made.mkdir()
-        files = files_for(folder, found, target, made)
-        _copy_payload(files, payload, target.mode)
+    with _draft(folder, kind, place, trust, ".rpm") as draft:
+        found, top, payload = draft.found, draft.scratch, draft.scratch / "payload"
+        _copy_payload(draft.files, payload, draft.target.mode)
         _age(payload, found.facts.epoch)
-        words = _words(found, target, files)
+        words = _words(found, draft.target, draft.files)
         words |= {"version": _version(found), "revision": _revision(found), "payload": payload}
         spec = top / "bundle.spec"
         spec.write_text(_render("bundle.spec.j2", words), encoding="utf-8")
         # A private database: the machine's own may not exist, and is no business of ours.
         definitions = {"_topdir": str(top), "_dbpath": str(top / "db"), "_rpmdir": str(top / "out")}
         flags = [word for name, value in definitions.items() for word in ("--define", f"{name} {value}")]
-        _run(["rpmbuild", "--quiet", "-bb", *flags, str(spec)], found.facts.epoch, "install the package rpm")
+        _run(["rpmbuild", "--quiet", "-bb", *flags, str(spec)], found.facts.epoch)
         packages = list((top / "out").rglob("*.rpm"))
         if len(packages) != 1:
             raise InfrastructureError(f"rpmbuild made {len(packages)} packages instead of one")
-        shutil.copyfile(packages[0], new)
+        shutil.copyfile(packages[0], draft.new)
     return found

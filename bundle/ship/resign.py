@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
-from bundle import layout
+from bundle import layout, programs
 from bundle.archive import output
 from bundle.archive.digest import file_digest
-from bundle.errors import InfrastructureError, UsageError
+from bundle.errors import UsageError
 from bundle.inspect.verify import verify
 from bundle.seal import sums
 from bundle.seal.finish import Parts, seal, write_sums
@@ -49,17 +48,9 @@ def _openpgp(folder: Path, user: str) -> None:
         path = folder / name
         arguments = ["gpg", "--batch", "--yes", "--armor", "--detach-sign", "--local-user", user]
         arguments += ["--output", f"{path}.asc", str(path)]
-        try:
-            done = subprocess.run(
-                arguments, capture_output=True, text=True, timeout=_GPG_DEADLINE, check=False
-            )
-        except FileNotFoundError:
-            raise InfrastructureError("gpg is not installed", hint="install the package gnupg") from None
-        except subprocess.TimeoutExpired:
-            raise InfrastructureError(f"gpg did not sign {name} in {_GPG_DEADLINE} s") from None
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UsageError(f"gpg cannot sign {name} as {user!r}: {reason}")
+        done = programs.run(arguments, what=f"sign {name}", check=False, deadline=_GPG_DEADLINE)
+        if done.status != 0:
+            raise UsageError(f"gpg cannot sign {name} as {user!r}: {done.reason}")
         Path(f"{path}.asc").chmod(0o644)
         output.write(folder / f"{name}.sha512", sums.render_one(path).encode())
 

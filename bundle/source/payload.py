@@ -48,7 +48,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A release's differences from the newest one: files beside the tree, absent files, other modes."""
+    """A release's differences from the next newer one: files beside the tree, absent files, other modes."""
 
     folder: Path
     absent: frozenset[str]
@@ -81,14 +81,11 @@ def read_overlay(folder: Path) -> Overlay:
     return Overlay(folder, frozenset(table.get("absent", ())), modes)
 
 
-def find_overlay(root: Path, release: Release, catalogue: Catalogue) -> Overlay | None:
-    """Return the overlay of a release: its own, or that of the nearest newer release; None for the newest."""
-    newer = [row for row in catalogue.releases.values() if row.number >= release.number]
-    for row in sorted(newer, key=lambda row: row.number):
-        folder = root / "older" / row.name
-        if folder.is_dir():
-            return read_overlay(folder)
-    return None
+def find_overlays(root: Path, release: Release, catalogue: Catalogue) -> list[Overlay]:
+    """Return the overlays that lead from the newest payload back to a release, the newest first."""
+    rows = sorted(catalogue.releases.values(), key=lambda row: row.number, reverse=True)
+    folders = [root / "older" / row.name for row in rows if row.number >= release.number]
+    return [read_overlay(folder) for folder in folders if folder.is_dir()]
 
 
 def _files(root: Path) -> dict[str, Item]:
@@ -101,7 +98,7 @@ def _apply(items: dict[str, Item], overlay: Overlay) -> dict[str, Item]:
     where = overlay.folder / "overlay.toml"
     for path in overlay.absent:
         if path not in items:
-            raise UsageError(f"{where}: absent file {path!r} is not in the newest payload")
+            raise UsageError(f"{where}: absent file {path!r} is not in the next newer payload")
     kept = {path: item for path, item in items.items() if path not in overlay.absent}
     if (added := overlay.folder / "debian").is_dir():
         kept |= _files(added)
@@ -135,8 +132,7 @@ def reference_payload(root: Path, name: str, catalogue: Catalogue) -> Payload:
     """
     release = catalogue.release(name)
     items = _files(root / "debian")
-    overlay = find_overlay(root, release, catalogue)
-    if overlay is not None:
+    for overlay in find_overlays(root, release, catalogue):
         items = _apply(items, overlay)
     agent = _files(root / "agent") if (root / "agent").is_dir() else {}
     return Payload(

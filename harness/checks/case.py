@@ -47,6 +47,7 @@ class Case:
         agent: the VM agent's connection to the server, None for a VM without one.
         trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
         graceful: words of services that may be reloaded instead of restarted.
+        absent: words of services that cannot run in this VM whatever is done to it, such as an agent without its jars.
     """
 
     vm_type: str
@@ -68,6 +69,7 @@ class Case:
     trouble: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     graceful: frozenset[str] = field(default_factory=_graceful)
+    absent: frozenset[str] = frozenset()
 
     def moments(self) -> list[tuple[str, Observation]]:
         """Return the observations after the patch, each with when it was made."""
@@ -77,8 +79,10 @@ class Case:
         return found
 
     def is_on_purpose(self, line: str) -> bool:
-        """Return whether the scenario causes such a line of console or journal itself."""
-        return any(re.search(pattern, line, re.IGNORECASE) for pattern in self.trouble)
+        """Return whether the scenario causes such a line of console or journal itself, or a service that is absent."""
+        # What cannot start is tried again and again, and systemd says so each time.
+        patterns = (*self.trouble, *(rf"\b{re.escape(word)}\.service\b" for word in self.absent))
+        return any(re.search(pattern, line, re.IGNORECASE) for pattern in patterns)
 
     def is_live(self, path: str) -> bool:
         """Return whether an absolute path is live configuration."""

@@ -52,6 +52,23 @@ def kept(case: Case) -> Result:
     )
 
 
+@check(
+    "files.attributes",
+    "an attribute that a rollback loses takes a program's rights away, or gives it some",
+    ("kept",),
+)
+def attributes(case: Case) -> Result:
+    """Every path has the extended attributes that it had, where the VM can list them."""
+    if not case.before.state.entries and not case.patched.state.entries:
+        return _NO_FILES
+    if not (case.before.state.with_xattrs and case.patched.state.with_xattrs):
+        return Skip("the VM has neither getfattr nor Python: it cannot list attributes")
+    lines = [
+        str(row) for row in files.diff(case.before.state, case.patched.state) if row.change == "attributes"
+    ]
+    return _finding(lines, "attributes differ from before")
+
+
 @check("files.installed", "a patch that leaves an old file is half a patch", ("patched",))
 def installed(case: Case) -> Result:
     """Every file of the bundle is there with its content and mode, owned by root."""

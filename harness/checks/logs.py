@@ -34,6 +34,12 @@ def journal_quiet(case: Case) -> Result:
 
 @check("journal.no-cores", "a program that dumped core has crashed")
 def no_cores(case: Case) -> Result:
-    """No core file lies about that was not there before."""
+    """No program has crashed: neither journal nor kernel say so, and no core file lies about that was not there."""
     new = sorted(set(case.after.journal.cores) - set(case.before.journal.cores))
-    return Finding(f"core files: {', '.join(new)}", tuple(new)) if new else None
+    if new:
+        return Finding(f"core files: {', '.join(new)}", tuple(new))
+    if not case.before.journal.cursor:
+        return Skip("the VM had no journal before, so nothing says where the new lines begin")
+    seen = dict.fromkeys(line for _, moment in case.moments() for line in moment.journal.crashes)
+    lines = tuple(line for line in seen if not case.is_on_purpose(line))
+    return Finding(f"crashed: {lines[0]}", lines) if lines else None

@@ -27,7 +27,7 @@ def renewed(case: Case) -> Iterator[tuple[str, Service, ServiceChange]]:
     """Yield word, service and change of each service that ``enabled_svcs`` names and that was up before."""
     for word in case.before.services.enabled or ():
         before = case.before.services.get(word)
-        if before is None or not before.is_active:
+        if before is None or not before.is_active or word in case.absent:
             continue
         after = case.patched.services.get(word)
         change = before.renewed_as(after, case.patched.listeners) if after else "stopped"
@@ -76,7 +76,10 @@ def up(case: Case) -> Result:
     were_up = [
         service
         for service in case.before.services.by_name.values()
-        if service.is_active and service.sub != "exited" and not _PASSING.fullmatch(service.name)
+        if service.name not in _absent(case)
+        and service.is_active
+        and service.sub != "exited"
+        and not _PASSING.fullmatch(service.name)
     ]
     if not were_up:
         return Skip("no service was up before")
@@ -97,7 +100,7 @@ def stable(case: Case) -> Result:
     named = case.after.services.enabled or ()
     if not any(case.after.services.get(word) for word in named):
         return Skip("the VM has no service that enabled_svcs names")
-    for word in named:
+    for word in (word for word in named if word not in case.absent):
         before, after = case.before.services.get(word), case.after.services.get(word)
         # The counter starts again with a manual start, so after one any value counts.
         known = before.restarts if before and after and before.invocation == after.invocation else 0
@@ -140,6 +143,8 @@ def not_started(case: Case) -> Result:
         return _NONE_KNOWN
     for name, after in case.after.services.by_name.items():
         before = case.before.services.by_name.get(name)
+        if name in _absent(case):
+            continue
         passing = _PASSING.fullmatch(name) or (case.after is not case.patched and _BY_RULES.fullmatch(name))
         if after.sub == "running" and not (before and before.is_active) and not passing:
             wrong.append(f"{name} was {_state(before)} and runs")
@@ -156,7 +161,7 @@ def not_started(case: Case) -> Result:
 @check("services.none-failed", "a failed unit is an alarm that somebody has to look at")
 def none_failed(case: Case) -> Result:
     """No unit has failed that had not failed before."""
-    new = case.after.services.failed - case.before.services.failed
+    new = case.after.services.failed - case.before.services.failed - _absent(case)
     if new:
         return Finding(f"failed units: {', '.join(sorted(new))}")
     if not case.after.services.by_name:
@@ -164,6 +169,12 @@ def none_failed(case: Case) -> Result:
     if still := case.after.services.failed:
         return Skip(f"failed before the patch already: {', '.join(sorted(still))}")
     return None
+
+
+def _absent(case: Case) -> set[str]:
+    """Return the units of services that cannot run in this VM."""
+    rows = (case.before.services.get(word) for word in case.absent)
+    return {row.name for row in rows if row is not None}
 
 
 def _is_up(service: Service | None) -> bool:

@@ -38,12 +38,19 @@ COMMANDS: dict[str, LazyCommand] = {
     "scenarios": LazyCommand(
         "harness.cli.scenarios", "scenarios", "List the acceptance scenarios, and what each is about."
     ),
+    "serve": LazyCommand(
+        "harness.cli.serve", "serve", "Serve the management server's API, and a page to click."
+    ),
     "status": LazyCommand(
         "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."
     ),
     "vm": LazyCommand("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
 }
-_EXTRA_MODULES = ("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto")
+# The modules that not every installation has, and the extra that brings each.
+_EXTRA_MODULES = {
+    **dict.fromkeys(("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto"), "harness"),
+    **dict.fromkeys(("starlette", "uvicorn"), "api"),
+}
 
 
 @click.group(cls=LazyGroup, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,7 +103,7 @@ def _known(error: SysvmError | ModuleNotFoundError | OSError) -> SysvmError | No
             return None
         return InfrastructureError(
             f"this command needs the Python module {missing}, which is not installed",
-            hint="pip install 'sysvm-livepatch[harness]'",
+            hint=f"pip install 'sysvm-livepatch[{_EXTRA_MODULES[missing]}]'",
         )
     if error.errno != errno.ENOSPC:
         return None

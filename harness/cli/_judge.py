@@ -20,7 +20,7 @@ from harness.plugin.recording import SCENARIO
 from harness.plugin.session import Latest, RunSession
 from harness.record import progress
 from harness.record.events import read
-from harness.report import RunReport, render_junit, write
+from harness.report import PAGE, RunReport, render_junit, write
 
 # Seconds that workers have to stop their machines and copy logs when a person ends the run.
 _END_DEADLINE = 90
@@ -63,7 +63,7 @@ def judge(
     report = write(ran.results)
     if junit is not None:
         files.write(junit, render_junit(report))
-    show_report(report, ran.results.html, as_json=as_json)
+    show_report(report, ran.results.folder / PAGE, as_json=as_json)
     return _status(ran, report, status)
 
 

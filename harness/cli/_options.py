@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from bundle.cli._options import PATH
+from harness.vm.backends import BACKENDS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -24,6 +25,6 @@ def network_backend_option(function: _F) -> _F:
     """Add ``--network-backend``, which :func:`harness.vm.backends.find` understands."""
     return click.option(
         "--network-backend",
-        metavar="loopback|taps",
+        metavar="|".join(BACKENDS),
         help="Segments between VMs: on loopback (default), or as taps on bridges in network namespaces (root only).",
     )(function)

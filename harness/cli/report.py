@@ -37,7 +37,7 @@ def report(
 ) -> int:
     """Write junit.xml, report.html and run.json of RUN (a name, a path or 'latest') again and print its table."""
     from harness.record import results
-    from harness.report import compare, load, render_junit, write
+    from harness.report import PAGE, compare, load, render_junit, write
     from harness.report.markdown import render_markdown
 
     if markdown and as_json:
@@ -51,5 +51,5 @@ def report(
     if markdown:
         tell(render_markdown(views, against).rstrip("\n"))
     else:
-        show_report(views, found.html, as_json=as_json, against=against)
+        show_report(views, found.folder / PAGE, as_json=as_json, against=against)
     return Exit.OK if views.verdict == "passed" else Exit.FAILED

@@ -67,6 +67,14 @@ from harness.cli._subject import subject_arguments, subject_options
     show_default=True,
     help="Scenarios at the same time; 0 runs them one after the other, in this process.",
 )
+@click.option(
+    "--times",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How often scenarios with random moments, such as power cuts, are repeated.",
+)
+@click.option("--seed", type=int, help="What random moments are drawn from (a random number, which is told).")
 @network_backend_option
 @click.option(
     "--shell-on-failure",
@@ -87,6 +95,7 @@ from harness.cli._subject import subject_arguments, subject_options
     metavar="FILE",
     help="Checks that may fail for a while (TOML): marked in the reports; a row whose day has passed fails the run.",
 )
+@click.option("--keep", is_flag=True, help="Leave the VM running when its boot or its first rules fail.")
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
@@ -129,7 +138,8 @@ def run(
 
 def arguments_for(
     root: Path, *, vm_type: str, from_release: str | None, to_release: str | None, debian: int | None,
-    network: str | None, wanted: str, network_backend: str | None, **subject: Any,
+    network: str | None, wanted: str, network_backend: str | None, times: int = 1, seed: int | None = None,
+    keep: bool = False, **subject: Any,
 ) -> list[str]:  # fmt: skip
     """Return the plugin's options that say what the command's say; the plugin itself checks them.
 
@@ -146,6 +156,8 @@ def arguments_for(
         "--to": to_release,
         "--network": str(Path(network).absolute()) if network and Path(network).is_file() else network,
         "--debian": None if debian is None else str(debian),
+        "--times": None if times == 1 else str(times),
+        "--seed": None if seed is None else str(seed),
     }
-    flags = ["--mixed"] if subject["mixed"] else []
+    flags = [*(["--mixed"] if subject["mixed"] else []), *(["--keep"] if keep else [])]
     return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

@@ -31,8 +31,8 @@ class KeptVm:
         debian: another Debian than the release's own.
         network: the declared network, if another than the type's own.
         template: the image, if another than the reference template.
-        golden: key of the golden snapshot that it came from.
-        source: folder of the snapshot that it was restored from: a golden one, or a person's.
+        golden: key of the golden snapshot that it came from; empty where none could be made of it.
+        source: folder of the snapshot that it was restored from: a golden one, or a person's; empty likewise.
         tenants: its tenant machines.
         namespace: the network namespace with its segments, if they are bridges.
     """

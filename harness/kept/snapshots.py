@@ -72,9 +72,11 @@ def take(kept: KeptVm, name: str | None = None) -> VmSnapshot:
         name: what to call it; its own name and a number without one.
 
     Raises:
-        UsageError: the name is taken or unusable.
+        UsageError: the name is taken or unusable, or the VM is one of which nothing but its machine is left.
         InfrastructureError: the VM is gone, or the disk is full: nothing of the snapshot remains.
     """
+    if not kept.source:
+        raise UsageError(f"{kept.name} came up with no snapshot, so that there is none to take of it")
     taken = {snapshot.name for snapshot in every()}
     chosen = name or next(
         word for number in range(1, len(taken) + 2) if (word := f"{kept.name}-{number}") not in taken

@@ -10,6 +10,7 @@ from pathlib import Path
 from bundle.errors import UsageError
 from harness.host import locks, runtime
 from harness.kept.listing import KeptVm, all_kept, check_name
+from harness.lab.golden_maker import Leaving
 from harness.lab.lab import Lab, open_lab
 from harness.lab.wish import Wish
 from harness.record import results
@@ -45,7 +46,10 @@ def start(name: str, wish: Wish, restore: Callable[[Lab, str], tuple[SystemVm, P
             ):
                 vm, source = restore(lab, name)
                 vm.guest.run("true")  # sets the clock, which no later process would
-                kept = _facts(name, vm, lab, source)
+                kept = _facts(
+                    name, vm, wish, run=lab.engine.run.id, label=lab.image.label(), golden=lab.golden.folder.name,
+                    source=str(source),
+                )  # fmt: skip
                 runtime.keep(lab.engine.run.path, asdict(kept))
         except BaseException:
             console = sorted(record.folder.glob("logs/**/*console.log"))
@@ -62,15 +66,37 @@ def from_golden(lab: Lab, name: str) -> tuple[SystemVm, Path]:
     return lab.restore(name), lab.golden.folder
 
 
-def _facts(name: str, vm: SystemVm, lab: Lab, source: Path) -> KeptVm:
-    wish = lab.wish
+def leaving(wish: Wish) -> Leaving:
+    """Return how a VM of that wish stays when no golden snapshot can be made of it.
+
+    Raises:
+        UsageError: one stays from before.
+    """
+    name = f"failed-{wish.vm_type}"
+    if any(kept.name == name for kept in all_kept()):
+        raise UsageError(f"{name} is still there from before", hint=f"'sysvm vm stop {name}' ends it")
+
+    def record(vm: SystemVm, key: Path, run: runtime.RuntimeFolder) -> str:
+        # The folder of the snapshot goes; the machine keeps what it has opened there.
+        own = Path(shutil.copyfile(key, run.path / key.name))
+        own.chmod(0o600)
+        kept = _facts(
+            name, vm, wish, run=run.id, label="no snapshot of it could be made", golden="", source=""
+        )
+        runtime.keep(run.path, asdict(replace(kept, ssh_key=str(own))))
+        return f"{name} is left running: 'sysvm vm ssh {name}' enters it, 'sysvm vm stop {name}' ends it"
+
+    return Leaving(name, record)
+
+
+def _facts(name: str, vm: SystemVm, wish: Wish, *, run: str, label: str, golden: str, source: str) -> KeptVm:
     control = vm.topology.control.address
     exposed = {
         f"{address}:{port}": host for (address, port), host in vm.endpoints.items() if address != control
     }
     return KeptVm(
-        name=name, run=lab.engine.run.id, vm_type=wish.vm_type, release=wish.from_release, label=lab.image.label(),
+        name=name, run=run, vm_type=wish.vm_type, release=wish.from_release, label=label,
         ssh_port=vm.guest.port, ssh_key=str(vm.guest.key), folder=str(vm.machine.folder), endpoints=exposed,
-        debian=wish.debian, network=wish.network, template=wish.template, golden=lab.golden.folder.name,
-        source=str(source), tenants=list(vm.tenant_machines), namespace=vm.namespace,
+        debian=wish.debian, network=wish.network, template=wish.template, golden=golden, source=source,
+        tenants=list(vm.tenant_machines), namespace=vm.namespace,
     )  # fmt: skip

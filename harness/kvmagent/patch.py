@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -74,6 +75,23 @@ class PatchAnswer:
     seconds: float = 0.0
 
 
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a bundle folder that are uploaded, by name.
+
+    Raises:
+        UsageError: one of them is missing, unreadable or empty.
+    """
+    contents = {}
+    for name in FILES:
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise UsageError(f"bundle {folder}: cannot read {name}: {error.strerror}") from None
+        if not contents[name]:
+            raise UsageError(f"bundle {folder}: {name} is empty")
+    return contents
+
+
 def load_bundle(folder: Path, digest: Literal["md5", "sha512"] | None = None) -> BundleFiles:
     """Read the three files of a bundle folder and work out the signature.
 
@@ -84,14 +102,7 @@ def load_bundle(folder: Path, digest: Literal["md5", "sha512"] | None = None) ->
     Raises:
         UsageError: a file is missing, unreadable or empty, or the signature file belongs to another archive.
     """
-    contents = {}
-    for name in FILES:
-        try:
-            contents[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise UsageError(f"bundle {folder}: cannot read {name}: {error.strerror}") from None
-        if not contents[name]:
-            raise UsageError(f"bundle {folder}: {name} is empty")
+    contents = read_files(folder)
     stated = _stated_signature(folder)
     algorithm = digest or _DIGESTS.get(len(stated), "sha512")
     signature = hashlib.new(algorithm, contents[layout.SCRIPTS], usedforsecurity=False).hexdigest()
@@ -156,19 +167,29 @@ def patch(
             versions.scripts,
         )
     try:
-        _upload(guest, bundle)
+        upload(guest, bundle.contents, attempts=_UPLOAD_ATTEMPTS)
     except InfrastructureError as error:
         return PatchAnswer(False, f"upload failed: {error}", versions.template, versions.scripts)
     return _run(guest, versions, dialect)
 
 
-def _upload(guest: Guest, bundle: BundleFiles) -> None:
-    for attempt in range(1, _UPLOAD_ATTEMPTS + 1):
+def upload(guest: Guest, contents: Mapping[str, bytes], attempts: int = 1) -> None:
+    """Copy the files of a bundle into a VM's landing folder, mode 0755.
+
+    Args:
+        guest: the VM.
+        contents: the files, by name; ``read_files`` reads those of a folder.
+        attempts: how often all of them are tried: once during a boot, more often by a live patch.
+
+    Raises:
+        InfrastructureError: a file did not arrive in the last attempt.
+    """
+    for attempt in range(1, attempts + 1):
         try:
             for name in FILES:
-                guest.put(bundle.contents[name], f"{LANDING}/{name}", 0o755)
+                guest.put(contents[name], f"{LANDING}/{name}", 0o755)
         except InfrastructureError:
-            if attempt == _UPLOAD_ATTEMPTS:
+            if attempt == attempts:
                 raise
         else:
             return

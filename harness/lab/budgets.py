@@ -12,6 +12,14 @@ PACES = {"kvm": plan.Pace(50.0, 1.0), "qemu": plan.Pace(4.0, 5.0)}
 BUDGETS_MS = {"kvm": 500.0, "qemu": 8000.0}
 # A VM agent is not reloaded but restarted, and its attempts to connect lie up to a second apart.
 AGENT_BUDGETS_MS = {"kvm": 10_000.0, "qemu": 30_000.0}
+# What users wait for a service that a fault stops, and that nobody could know of before: until it is rolled back.
+ROLLBACK_BUDGETS_MS = {"kvm": 15_000.0, "qemu": 60_000.0}
+# Which service answers which probes, by the first words of their names.
+SERVED_BY = {
+    "haproxy": ("load balancer", "stream through load balancer"),
+    "dnsmasq": ("DHCP renewal", "DNS asked"),
+    "apache2": ("user data",),
+}
 # Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
 FIRST_ANSWERS = 10.0
 AGENT_PROBE = "agent's connection to the management server"

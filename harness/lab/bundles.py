@@ -10,7 +10,7 @@ from pathlib import Path
 from bundle import layout
 from bundle.errors import UsageError
 from harness.image import Image
-from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject
+from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject, origin_of
 
 
 def build_bundle(
@@ -64,6 +64,13 @@ def to_boot_with(subject: Subject, release: str, target: Path) -> Path:
     return build_bundle(release, target)
 
 
+def has_agent(bundle: Path) -> bool:
+    """Say whether the agent of a VM that boots with a bundle can start: CloudStack's own cannot without its jars."""
+    with zipfile.ZipFile(bundle / layout.AGENT) as archive:
+        jars = any(name.endswith(".jar") for name in archive.namelist())
+    return jars or origin_of(bundle) == "reference"
+
+
 def baked(image: Image, target: Path) -> Path:
     """Return a bundle of the scripts that a template has baked in: a VM that boots with it runs nothing else.
 
@@ -83,5 +90,7 @@ def baked(image: Image, target: Path) -> Path:
     nothing = io.BytesIO()
     zipfile.ZipFile(nothing, "w").close()
     (target / layout.AGENT).write_bytes(nothing.getvalue())
-    (target / layout.SCRIPT).write_text("#!/bin/sh\nexit 1\n")
+    for name in layout.PAYLOAD:
+        if not (target / name).exists():
+            (target / name).write_text("#!/bin/sh\nexit 1\n")
     return target

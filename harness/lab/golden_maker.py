@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from bundle.ship.iso import make_iso
 from harness import image, network
 from harness.host.cache import digest_of_files
 from harness.host.hypervisor import Hypervisor
+from harness.host.runtime import RuntimeFolder
 from harness.host.sources import digest_behind
 from harness.kvmagent import patch
 from harness.kvmagent.patch import FILES
+from harness.lab.bundles import has_agent
 from harness.lab.logs import keep_logs
 from harness.lab.management_network import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
 from harness.network import Network
@@ -58,8 +60,26 @@ def ingredients(
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """The way in which a VM stays whose snapshot cannot be made.
+
+    Attributes:
+        name: what it is called.
+        record: tells later commands of the VM, given the key that logs in and the run that owns it; returns the words
+            for the person.
+    """
+
+    name: str
+    record: Callable[[SystemVm, Path, RuntimeFolder], str]
+
+
+@dataclass(frozen=True)
 class GoldenMaker:
-    """Boots a system VM from cold, gives it its rules, proves them, and freezes it."""
+    """Boots a system VM from cold, gives it its rules, proves them, and freezes it.
+
+    Attributes:
+        leaving: how a VM stays that failed on the way; without it, it ends.
+    """
 
     engine: Engine
     plan: topology.Topology
@@ -69,6 +89,7 @@ class GoldenMaker:
     network: Network | None
     narrator: Narrator
     results: ResultsFolder
+    leaving: Leaving | None = None
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Boot, configure, prove and freeze a system VM; returns what is kept beside the snapshot about it.
@@ -81,7 +102,10 @@ class GoldenMaker:
         key = folder / golden.KEY_NAME
         if self.release.transport == "iso":
             make_iso(self.bundle, folder / CD)
-        vm = self.engine.start("golden", self.plan, self.image, key, freeze_to=folder)
+        engine, name = self.engine, "golden"
+        if self.leaving is not None:
+            engine, name = replace(engine, owned=False), self.leaving.name
+        vm = engine.start(name, self.plan, self.image, key, freeze_to=folder)
         try:
             with self.narrator.step("boot", self.plan.vm_name):
                 boot.boot(
@@ -95,14 +119,21 @@ class GoldenMaker:
 
                 Authority().save(folder / AUTHORITY)
             # The network is there until all machines stand still: the snapshot has a connected agent.
-            with management_of(vm, folder, self.results.log(f"golden/{MANAGEMENT_LOG}")):
+            log = self.results.log(f"golden/{MANAGEMENT_LOG}")
+            with management_of(vm, folder, log, agent=has_agent(self.bundle)):
                 self._configure(vm)
                 with self.narrator.step("freeze"):
                     vm.guest.run("sync")
                     shutil.copyfile(vm.console_log, folder / BOOT_LOG)
                     self.engine.freeze(vm, folder)
-        except BaseException:
+        except Exception:
             keep_logs(vm, self.results, "golden")
+            if self.leaving is None:
+                vm.stop()
+            else:
+                progress.say(self.leaving.record(vm, key, engine.run))
+            raise
+        except BaseException:
             vm.stop()
             raise
         return {

@@ -7,12 +7,14 @@ that cannot see each other.
 from __future__ import annotations
 
 import shutil
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from bundle import catalogue, layout
 from bundle.archive.digest import file_digest
@@ -21,12 +23,14 @@ from harness import image
 from harness.host import runtime, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs, tested
-from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, ingredients, once
+from harness.lab.golden_maker import BOOT_LOG, GoldenMaker, Leaving, ingredients, once
 from harness.lab.management_network import MANAGEMENT_LOG, management_of
+from harness.lab.shared import Shared
 from harness.lab.wish import Wish
 from harness.machine import accel, technique
 from harness.machine.disks import scratch
 from harness.network import Network
+from harness.observe.observation import Observation
 from harness.record import progress
 from harness.record.events import EventLog
 from harness.record.progress import Narrator
@@ -39,6 +43,8 @@ from harness.vm.spares import Spares
 from harness.vm.system import SystemVm
 from harness.vm.topology import Topology
 from harness.vm.types import of_type
+
+NO_AGENT = "the VM is judged without its agent: agent.zip has no jars (--agent-jars adds them)"
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Lab:
 
     @contextmanager
     def system_vm(
-        self, name: str, logs: str | None = None, services: Sequence[HostForward] = (), companions: int = 0
-    ) -> Iterator[SystemVm]:
+        self, name: str, logs: str | None = None, services: Sequence[HostForward] = (), companions: int = 0, *,
+        untouched: bool = False,
+    ) -> Iterator[SystemVm]:  # fmt: skip
         """Yield a fresh copy of the golden snapshot.
 
         Args:
@@ -72,7 +79,28 @@ class Lab:
             logs: folder of the results that its logs are kept in; named after the VM without one.
             services: what an agent VM finds on its management network besides the server.
             companions: copies that the caller will restore beside it, ``reserved``.
+            untouched: the caller leaves the VM as it was: one that is proven to be so is handed on to the next such
+                caller, and one that was handed on is yielded instead of a fresh copy.
         """
+        folder = logs or name
+        vm, life = (self.shared.take(name) if untouched else None) or self._begin(
+            name, folder, services, companions
+        )
+        try:
+            yield vm
+        finally:
+            try:
+                self.keep_logs(vm, folder)
+            finally:
+                if untouched and vm in self.between:
+                    self.shared.give(vm, life)
+                else:
+                    life.close()
+
+    def _begin(
+        self, name: str, folder: str, services: Sequence[HostForward], companions: int
+    ) -> tuple[SystemVm, ExitStack]:
+        """Return a fresh copy, and what ends it with all that is around it."""
         with ExitStack() as stack:
             if companions:
                 # For all at once: two callers that had their first copies could wait for each other's room for ever.
@@ -81,16 +109,10 @@ class Lab:
                 vm = self.restore(name, reserved=True)
             else:
                 vm = self.spares.take(name)
-            folder = logs or name
-            try:
-                log = self.results.log(f"{folder}/{MANAGEMENT_LOG}")
-                with management_of(vm, self.golden.folder, log, services):
-                    yield vm
-            finally:
-                try:
-                    self.keep_logs(vm, folder)
-                finally:
-                    vm.stop()
+            stack.callback(vm.stop)
+            log = self.results.log(f"{folder}/{MANAGEMENT_LOG}")
+            stack.enter_context(management_of(vm, self.golden.folder, log, services, agent=self.has_agent))
+            return vm, stack.pop_all()
 
     def restore(self, name: str, *, patience: float = slots.DEADLINE, reserved: bool = False) -> SystemVm:
         """Return a fresh copy of the golden snapshot, for the caller to stop; see ``Engine.restore``."""
@@ -103,6 +125,16 @@ class Lab:
     def spares(self) -> Spares:
         """Copies that are made before they are asked for."""
         return Spares(self.restore)
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The copy that scenarios which change nothing hand on."""
+        return Shared()
+
+    @cached_property
+    def between(self) -> WeakKeyDictionary[SystemVm, Observation]:
+        """The latest observation of each VM that is proven to be as it was before anything was done to it."""
+        return WeakKeyDictionary()
 
     def keep_logs(self, vm: SystemVm, folder: str) -> None:
         """Copy the console logs, and what the guest logged if it still answers, to a folder of the results."""
@@ -117,13 +149,29 @@ class Lab:
         )
         return old == new
 
+    @cached_property
+    def has_agent(self) -> bool:
+        """True if the VM has an agent that can start."""
+        return "agent" in catalogue.vm_type(self.wish.vm_type).has and bundles.has_agent(self.old_bundle)
+
+    @cached_property
+    def fault(self) -> faults.Fault:
+        """The fault of ``broken_bundle``.
+
+        Raises:
+            UsageError: nothing of the VM can be broken on purpose.
+        """
+        with tarfile.open(self.new_bundle / layout.SCRIPTS, "r:gz") as archive:
+            shipped = {name.removeprefix("./") for name in archive.getnames()}
+        return faults.breakable(self.wish.vm_type, shipped, down=() if self.has_agent else ("cloud",))
+
     def broken_service(self) -> str:
         """Return the service that ``broken_bundle`` keeps down."""
-        return faults.breakable(self.wish.vm_type).service
+        return self.fault.service
 
     def broken_bundle(self) -> Path:
         """Return a bundle of the new release in which ``broken_service`` cannot start; built once."""
-        return self.faulty_bundle(faults.breakable(self.wish.vm_type))
+        return self.faulty_bundle(self.fault)
 
     def faulty_bundle(self, fault: faults.Fault) -> Path:
         """Return the bundle under test with a fault in it; built once."""
@@ -132,7 +180,9 @@ class Lab:
 
 
 @contextmanager
-def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True) -> Iterator[Lab]:
+def open_lab(
+    wish: Wish, results: ResultsFolder, events: EventLog, *, owned: bool = True, leaving: Leaving | None = None
+) -> Iterator[Lab]:  # fmt: skip
     """Walk the road to the golden snapshot, or find it in the cache.
 
     Args:
@@ -140,6 +190,7 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
         results: where logs go.
         events: where events go.
         owned: machines end with this process; not so for those that a person keeps.
+        leaving: how the VM stays that no golden snapshot could be made of.
 
     Raises:
         UsageError: an unknown release or VM type, or a network backend that cannot be.
@@ -164,10 +215,10 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
             answer = accel.of_template(template, host.uid, host.groups)
         progress.say(answer.reason)
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
-        events.emit("run", facts=_facts(wish, template, host, answer))
+        events.emit("run", facts=_facts(wish, template, host, answer, old_bundle))
         events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
         key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
-        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results)
+        maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results, leaving)
         with narrator.step("golden snapshot"):
             snapshot = once(key, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))
@@ -176,6 +227,7 @@ def open_lab(wish: Wish, results: ResultsFolder, events: EventLog, *, owned: boo
             plan, declared, snapshot,
         )  # fmt: skip
         stack.callback(lab.spares.close)
+        stack.callback(lab.shared.close)
         yield lab
 
 
@@ -198,13 +250,20 @@ def _prepare(
     return old_bundle, new_bundle, template
 
 
-def _facts(wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer) -> dict[str, str]:
+def _facts(
+    wish: Wish, template: image.Image, host: Hypervisor, answer: accel.Answer, old: Path
+) -> dict[str, str]:
     base = f"Debian {template.debian}" + (" (stand-in)" if template.stand_in else "")
+    without = "agent" in catalogue.vm_type(wish.vm_type).has and not bundles.has_agent(old)
+    said = {"agent": NO_AGENT} if without else {}
+    if without:
+        progress.say(NO_AGENT)
     return {
         "path": f"{wish.vm_type} from {wish.from_release} to {wish.to_release}",
         "template": f"{base}, {template.digest[:12]}",
         "libvirt": host.uri,
         "accelerator": answer.reason,
+        **said,
     }
 
 

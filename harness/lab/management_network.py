@@ -24,7 +24,7 @@ _SITES: WeakKeyDictionary[SystemVm, Site] = WeakKeyDictionary()
 
 @contextmanager
 def management_of(
-    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[HostForward] = ()
+    vm: SystemVm, snapshot: Path, log: Path, services: Sequence[HostForward] = (), *, agent: bool = True
 ) -> Iterator[None]:
     """Play the management network of an agent VM, with the authority of its snapshot.
 
@@ -33,9 +33,10 @@ def management_of(
         snapshot: folder of the golden snapshot that it is from.
         log: file for what the network says.
         services: what the VM finds there besides its server, by address and port.
+        agent: whether the VM has an agent that can start; nobody plays the network for one that has not.
     """
     uplink = vm.uplinks.get("management")
-    if uplink is None:
+    if uplink is None or not agent:
         yield
         return
     # Only agent VMs need it.

@@ -98,14 +98,14 @@ class Subject:
         if self.from_source is not None:
             return "checkout"
         if self.from_bundle is not None:
-            return _origin(self.from_bundle)
+            return origin_of(self.from_bundle)
         return "foreign" if template else "reference"
 
     def new_origin(self) -> Origin:
         """Return where the bundle that is patched with comes from."""
         if self.source is not None:
             return "checkout"
-        return _origin(self.bundle) if self.bundle is not None else "reference"
+        return origin_of(self.bundle) if self.bundle is not None else "reference"
 
 
 REFERENCE = Subject()
@@ -124,7 +124,8 @@ def _words(origin: Origin) -> str:
     return words[origin]
 
 
-def _origin(folder: Path) -> Origin:
+def origin_of(folder: Path) -> Origin:
+    """Return where a bundle comes from, as its manifest says."""
     from bundle.errors import CheckFailed
     from bundle.seal.manifest import load
 

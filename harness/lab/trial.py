@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bundle import catalogue
 from harness import checks, network
@@ -24,12 +24,18 @@ from harness.lab.budgets import (
     CONSOLE_TIMEOUT,
     FIRST_ANSWERS,
     PACES,
+    ROLLBACK_BUDGETS_MS,
+    SERVED_BY,
 )  # fmt: skip
+from harness.lab.faults import Fault
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
+from harness.lab.verdicts import Verdicts
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
+from harness.observe.observation import Observation
+from harness.record.events import Event, Json
 from harness.site import vnc
 from harness.site.site import PINGS
 from harness.site.vm_agent_link import VmAgentLink
@@ -44,8 +50,22 @@ class _VmAgentLinkHolder:
     state: VmAgentLink | None = None
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Where a server tells what it does: the VM is looked at when it has been patched, before any rule is sent."""
+
+    trial: Trial
+
+    def emit(self, kind: str, **fields: Json) -> Event:
+        """Record an event of the server."""
+        event = self.trial.lab.events.emit(kind, **fields)
+        if kind == "patch":
+            self.trial.look_between()
+        return event
+
+
 @dataclass
-class Trial:
+class Trial(Verdicts):
     """Patches a system VM and records what it finds; a scenario may patch several times.
 
     Attributes:
@@ -53,6 +73,7 @@ class Trial:
         failures: checks that did not hold, for people; a scenario with any of them fails at its end.
         cases: what was seen of each patch, for checks of the scenario's own.
         probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
+        brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
         proof_deadline: seconds within which a request through a rule must be answered.
     """
 
@@ -62,16 +83,19 @@ class Trial:
     failures: list[str] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
+    brief: bool = False
     proof_deadline: float = proofs.DEADLINE
-    _patches: int = field(default=0, init=False)
+    patches: int = field(default=0, init=False)
+    _started: Observation | None = field(default=None, init=False)
+    _when_patched: Observation | None = field(default=None, init=False)
 
     @property
     def occasion(self) -> str:
         """After which patch checks are made now, such as ``second patch``; empty before the first one."""
-        if not self._patches:
+        if not self.patches:
             return ""
         known = ("first", "second", "third")
-        return f"{known[self._patches - 1] if self._patches <= len(known) else f'{self._patches}th'} patch"
+        return f"{known[self.patches - 1] if self.patches <= len(known) else f'{self.patches}th'} patch"
 
     def patch(
         self,
@@ -80,6 +104,7 @@ class Trial:
         expected: Expectation = "patched",
         forced: bool = False,
         trouble: tuple[str, ...] = (),
+        fault: Fault | None = None,
     ) -> PatchAnswer:
         """Patch as the KVM agent does, send the rules again when it succeeded, and make every check.
 
@@ -88,6 +113,7 @@ class Trial:
             expected: whether the VM must be new or as before afterwards.
             forced: patch although the signature is the bundle's already.
             trouble: patterns of console and journal lines that this patch causes on purpose.
+            fault: what is wrong with the bundle; a service that it stops may be down until it is rolled back.
         """
         files = self.files(bundle)
         answer = PatchAnswer(False, "the patch was not run")
@@ -97,7 +123,7 @@ class Trial:
             answer = patch.patch(self.vm.guest, files, forced=forced)
             return answer
 
-        self.watch(files, act, expected=expected, trouble=trouble)
+        self.watch(files, act, expected=expected, trouble=trouble, fault=fault)
         return answer
 
     def files(self, bundle: Path) -> BundleFiles:
@@ -112,9 +138,7 @@ class Trial:
             Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",)),
             NetworkRow("net", declared=self.lab.network),
         )
-        return ManagementServer(
-            inventory, self.files(bundle), release=self.lab.new.name, events=self.lab.events
-        )
+        return ManagementServer(inventory, self.files(bundle), release=self.lab.new.name, events=_Seen(self))
 
     def watch(
         self,
@@ -124,6 +148,7 @@ class Trial:
         expected: Expectation = "patched",
         trouble: tuple[str, ...] = (),
         rules: Literal["send", "sent", "leave"] = "send",
+        fault: Fault | None = None,
     ) -> Case:
         """Do what ``act`` does to the VM with probes running, and judge it as a patch.
 
@@ -134,34 +159,75 @@ class Trial:
             trouble: patterns of console and journal lines that it causes on purpose.
             rules: whether they are to be sent again afterwards and proved, or ``act`` sends them itself and they are
                 only proved, or nobody is to care.
+            fault: as in ``patch``.
         """
+        limits = self._limits(fault.service if fault is not None and fault.stops else "")
         step = self.lab.narrator.step
-        with step("observe before", self.vm.topology.vm_name):
-            printed = self.vm.console_log.stat().st_size
-            before = observation.observe(self.vm.guest)
+        rules = "leave" if self.brief else rules
+        printed, before, well_before = self.printed(), self.observed(), len(self.failures)
+        self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             answer = act()
-        self._patches += 1
+        self.patches += 1
         log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
         with step("observe after the patch", self.vm.topology.vm_name):
-            patched = after = observation.observe(self.vm.guest, before)
+            after = observation.observe(self.vm.guest, before)
+        # A server that sends rules itself does so within the act: it was looked at before it did.
+        patched, self._when_patched, self._started = self._when_patched or after, None, None
         told, well = self._result(answer, files, expected)
         if well and rules == "send" and self.send_rules():
             after = observation.observe(self.vm.guest, before)
-        case = Case(
-            vm_type=self.lab.wish.vm_type, expected=expected, before=before, patched=patched, after=after,
-            answer=answer, recorded=told, signature=files.signature,
-            old=shipped.read(patch.load_bundle(self.lab.old_bundle), self.lab.wish.vm_type),
-            new=shipped.read(files, self.lab.wish.vm_type), live_paths=catalogue.load().live_paths,
-            control_address=self.vm.topology.control.address, console=self._printed_since(printed),
-            budgets=traffic.budgets(self._limits()), agent=link.state, trouble=trouble, log=log,
+        case = self.case_of(
+            files, expected, (before, patched, after), printed,
+            answer=answer, recorded=told, budgets=traffic.budgets(limits), agent=link.state, trouble=trouble,
+            log=log,
         )  # fmt: skip
         with self.lab.events.about(occasion=self.occasion):
-            traffic.record(self.lab.events, self.scenario, self._limits())
+            traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
+        if expected == "kept" and len(self.failures) == well_before:
+            self.lab.between[self.vm] = after
         return case
+
+    def case_of(
+        self, files: BundleFiles, expected: Expectation,
+        seen: tuple[Observation, Observation, Observation], printed: int, **more: Any,
+    ) -> Case:  # fmt: skip
+        """Return the case of a bundle, from what was seen before, after the patch and after the rules."""
+        vm_type = self.lab.wish.vm_type
+        before, patched, after = seen
+        return Case(
+            vm_type=vm_type, expected=expected, before=before, patched=patched, after=after, signature=files.signature,
+            old=shipped.read(patch.load_bundle(self.lab.old_bundle), vm_type),
+            # One that has to be refused may be one that cannot be read.
+            new=shipped.read(files, vm_type) if expected == "patched" else {},
+            live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
+            console=self._printed_since(printed), absent=self._absent(), **more,
+        )  # fmt: skip
+
+    def observed(self) -> Observation:
+        """Return what the VM looks like now; one that is proven to be as it was is not looked at once more."""
+        known = self.lab.between.pop(self.vm, None)
+        if known is not None:
+            return known
+        with self.lab.narrator.step("observe before", self.vm.topology.vm_name):
+            return observation.observe(self.vm.guest)
+
+    def look_between(self) -> None:
+        """Look at the VM after its patch and before its rules, when it is a server of the act that sends them."""
+        if self._started is not None:
+            self._when_patched = observation.observe(self.vm.guest, self._started)
+
+    def printed(self) -> int:
+        """Return how much the console has printed so far."""
+        return self.vm.console_log.stat().st_size
+
+    def _absent(self) -> frozenset[str]:
+        """Return the services that cannot run: the agent, where its jars are missing."""
+        wants_one = "agent" in catalogue.vm_type(self.lab.wish.vm_type).has
+        return frozenset({"cloud"}) if wants_one and not self.lab.has_agent else frozenset()
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""
@@ -193,17 +259,17 @@ class Trial:
             return
         with self.lab.narrator.step("prove the rules", self.vm.topology.vm_name):
             answers = proofs.prove(self.vm, self.lab.network, deadline=self.proof_deadline)
-        self._note(
+        self.note(
             [Outcome(f"request.{a.name}", "failed" if a.reason else "passed", a.reason) for a in answers]
         )
 
     def require(self, name: str, problem: str) -> None:
         """Record a check of the scenario's own; ``problem`` is empty when it holds."""
-        self._note([Outcome(name, "failed" if problem else "passed", problem)])
+        self.note([Outcome(name, "failed" if problem else "passed", problem)])
 
     def skip(self, name: str, reason: str) -> None:
         """Record that a check of the scenario's own cannot be made for this VM, and why."""
-        self._note([Outcome(name, "skipped", reason)])
+        self.note([Outcome(name, "skipped", reason)])
 
     @contextmanager
     def _watched(self) -> Iterator[tuple[Traffic, _VmAgentLinkHolder]]:
@@ -227,7 +293,7 @@ class Trial:
 
     def probes(self) -> list[Probe]:
         """Return what keeps asking, from the public side and from the tenants, while the patch runs."""
-        if not self.probing:
+        if self.brief or not self.probing or (self.lab.network is None and not self.lab.has_agent):
             return []
         if "console" in catalogue.vm_type(self.vm.topology.vm_type).has:
             address = next(nic.address for nic in self.vm.topology.nics if nic.role == "public")
@@ -242,10 +308,14 @@ class Trial:
             return []
         return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
 
-    def _limits(self) -> dict[str, float]:
-        """Return the longest gap in milliseconds that each probe may have."""
+    def _limits(self, stopped: str) -> dict[str, float]:
+        """Return the longest gap in milliseconds that each probe may have, with a service that a fault stops."""
         kind = self.lab.engine.accelerator.domain_type
-        limits = {probe.name: BUDGETS_MS[kind] for probe in self.probes()}
+        waiting = SERVED_BY.get(stopped, ())
+        limits = {
+            probe.name: (ROLLBACK_BUDGETS_MS if probe.name.startswith(waiting) else BUDGETS_MS)[kind]
+            for probe in self.probes()
+        }
         if site_of(self.vm) is not None:  # what an agent VM offers, it offers through that agent
             limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
         return limits
@@ -267,9 +337,10 @@ class Trial:
         if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
-        self._note(checks.judge(case))
+        self.note(checks.judge(case))
 
-    def _note(self, outcomes: list[Outcome] | tuple[Outcome, ...]) -> None:
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes of checks, such as those of a comparison of the scenario's own."""
         for outcome in checks.record(self.lab.events, self.scenario, outcomes, self.occasion):
             lines = "".join(f"\n    {line}" for line in outcome.details[:12])
             self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")

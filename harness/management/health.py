@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
@@ -12,6 +14,8 @@ from harness.kvmagent.patch import BundleFiles
 from harness.observe import services
 
 RedundancyRole: TypeAlias = Literal["PRIMARY", "BACKUP", "FAULT", "UNKNOWN"]
+_MONITOR = "/opt/cloud/bin/getRouterMonitorResults.sh"
+_MONITOR_DEADLINE = 120.0
 _INSTALLED = "/var/lib/cloud-livepatch/installed.manifest"
 
 
@@ -45,3 +49,64 @@ def agent_is_stale(guest: Guest, bundle: BundleFiles) -> bool:
     done = guest.run(f"grep -s '^archive.agent[.]zip' {_INSTALLED}", check=False)
     digest = done.stdout.split()[-1:]
     return bool(digest) and digest[0] != hashlib.sha512(bundle.contents["agent.zip"]).hexdigest()
+
+
+def installed_release(guest: Guest) -> str:
+    """Return the release that our script installed last and that stands; empty for a VM that it never patched."""
+    done = guest.run(f"grep -s '^release' {_INSTALLED}", check=False)
+    return "".join(done.stdout.split()[1:2])
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """The result of one health check of a router.
+
+    Attributes:
+        name: of the check.
+        kind: ``basic`` or ``advanced``.
+        status: SUCCESS, FAILED, WARNING or UNKNOWN.
+        at: when, seconds since 1970.
+        details: what it said.
+    """
+
+    name: str
+    kind: str
+    status: str
+    at: float
+    details: str = ""
+
+
+def _word(said: str) -> str:
+    """Return the word for a result: until CloudStack 4.21 checks say true or false."""
+    return {"true": "SUCCESS", "false": "FAILED"}.get(said, said)
+
+
+def monitor(guest: Guest, *, fresh: bool = False) -> tuple[HealthCheck, ...]:
+    """Return the results of a router's health checks, by its own ``getRouterMonitorResults.sh``.
+
+    Args:
+        guest: the router.
+        fresh: make the checks first.
+
+    Raises:
+        InfrastructureError: it cannot be asked, or its answer cannot be read.
+    """
+    command = f"{_MONITOR} {'true' if fresh else 'false'}"
+    done = guest.run(command, deadline=_MONITOR_DEADLINE, check=False)
+    _, found, document = done.stdout.partition("MONITOR RESULTS:")
+    if done.status != 0 or not found:
+        said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[-1]
+        raise InfrastructureError(f"{guest.name}: {command} ended with status {done.status}: {said}")
+    try:
+        return tuple(
+            HealthCheck(
+                name, kind, _word(row["success"]), int(row["lastUpdate"]) / 1000, row.get("message", "")
+            )
+            for kind, checks in json.loads(document).items()
+            for name, row in checks.items()
+            if name != "lastRun"
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InfrastructureError(
+            f"{guest.name}: the results of its health checks are unreadable: {error}"
+        ) from None

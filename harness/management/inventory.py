@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from bundle import catalogue
 from bundle.errors import UsageError
@@ -16,6 +17,33 @@ T = TypeVar("T")
 # The families of VMs that a network's restart is about.
 _OF_NETWORKS = {"router", "balancer"}
 NetworkState: TypeAlias = Literal["Allocated", "Implemented", "Setup", "Shutdown"]
+
+
+@dataclass(frozen=True)
+class Location:
+    """The host and the addresses of a VM, for lists alone: no call decides by it. An empty word is not known.
+
+    Attributes:
+        host: name of its host.
+        hypervisor: what runs it.
+        control: address that the host reaches it at.
+        public: its first public address.
+        private: its address on the management network.
+        inside: its first address on a network that it serves.
+        gateway: its way out.
+        template: name of its template.
+        created: when it was made, UTC, ISO 8601.
+    """
+
+    host: str = ""
+    hypervisor: str = "KVM"
+    control: str = ""
+    public: str = ""
+    private: str = ""
+    inside: str = ""
+    gateway: str = ""
+    template: str = ""
+    created: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,14 @@ class Vm:
         scripts_version: what the server believes of the scripts, without blanks around it.
         declared: its network as this router sees it; None means as its row says. The routers of a redundant pair
             have addresses of their own.
+        software_version: release of the server that started or patched it last, as far as the server knows.
+        redundant: whether it is one of a pair.
+        role: what it was in its pair when it was asked last.
+        agent: state of its agent, such as ``Up``; empty for a VM without one.
+        agent_version: what its agent said when it connected last.
+        zone: name of its zone.
+        location: its host and its addresses.
+        eyes: a second way in, for a look at it while a job uses the first; None where there is but one.
     """
 
     id: str
@@ -46,6 +82,14 @@ class Vm:
     template_version: str = ""
     scripts_version: str = ""
     declared: Network | None = None
+    software_version: str = ""
+    redundant: bool = False
+    role: str = "UNKNOWN"
+    agent: str = ""
+    agent_version: str = ""
+    zone: str = "zone1"
+    location: Location = Location()
+    eyes: Guest | None = None
 
     @property
     def kind(self) -> VmType:
@@ -81,6 +125,11 @@ class NetworkRow:
         offers_redundancy: whether its offering permits one.
         sdn: whether it is one of an SDN controller, which cannot be restarted.
         restart_required: whether a restart is due.
+        name: what its owner calls it; its id without one.
+        owner: name of the account that it belongs to; empty for the system's.
+        project: name of the project that it belongs to, if any.
+        shared: whether it is a shared network.
+        zone: name of its zone.
     """
 
     id: str
@@ -91,17 +140,26 @@ class NetworkRow:
     offers_redundancy: bool = False
     sdn: bool = False
     restart_required: bool = False
+    name: str = ""
+    owner: str = ""
+    project: str = ""
+    shared: bool = False
+    zone: str = "zone1"
 
 
 @dataclass(frozen=True)
 class VpcRow:
-    """A VPC. ``declared`` holds the rules of all its tiers, as its routers get them."""
+    """A VPC. ``declared`` holds the rules of all its tiers, as its routers get them; the rest is as a network's."""
 
     id: str
     declared: Network | None = None
     redundant: bool = False
     offers_redundancy: bool = False
     restart_required: bool = False
+    name: str = ""
+    owner: str = ""
+    project: str = ""
+    zone: str = "zone1"
 
 
 @dataclass
@@ -111,6 +169,7 @@ class Inventory:
     vms: dict[str, Vm] = field(default_factory=dict)
     networks: dict[str, NetworkRow] = field(default_factory=dict)
     vpcs: dict[str, VpcRow] = field(default_factory=dict)
+    _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, *rows: Vm | NetworkRow | VpcRow) -> None:
         """Add rows to their tables."""
@@ -146,9 +205,21 @@ class Inventory:
         """
         return self._row(self.vpcs, vpc_id, "VPC")
 
+    def all_vms(self) -> list[Vm]:
+        """Return all VMs, as they are known at this moment."""
+        return list(self.vms.values())
+
+    def all_networks(self) -> list[NetworkRow]:
+        """Return all networks, likewise."""
+        return list(self.networks.values())
+
+    def all_vpcs(self) -> list[VpcRow]:
+        """Return all VPCs, likewise."""
+        return list(self.vpcs.values())
+
     def tiers(self, vpc_id: str) -> tuple[NetworkRow, ...]:
         """Return the tiers of a VPC."""
-        return tuple(row for row in self.networks.values() if row.vpc == vpc_id)
+        return tuple(row for row in self.all_networks() if row.vpc == vpc_id)
 
     def routers_of_network(self, network_id: str) -> tuple[Vm, ...]:
         """Return the routers and internal load balancers of a network that is no tier.
@@ -157,7 +228,7 @@ class Inventory:
             UsageError: a VM of the network is of a type that the catalogue does not have.
         """
         return tuple(
-            vm for vm in self.vms.values() if network_id in vm.networks and vm.kind.family in _OF_NETWORKS
+            vm for vm in self.all_vms() if network_id in vm.networks and vm.kind.family in _OF_NETWORKS
         )
 
     def routers_of_vpc(self, vpc_id: str) -> tuple[Vm, ...]:
@@ -171,23 +242,29 @@ class Inventory:
         tiers = {row.id for row in self.tiers(vpc_id)}
         return tuple(
             vm
-            for vm in self.vms.values()
+            for vm in self.all_vms()
             if (vm.vpc == vpc_id and vm.kind.family == "router")
             or (tiers & set(vm.networks) and vm.kind.family == "balancer")
         )
 
     def learn(self, vm_id: str, template: str, scripts: str) -> None:
         """Remember what a VM said of its versions."""
-        row = self.vm(vm_id)
-        self.vms[vm_id] = replace(row, template_version=template.strip(), scripts_version=scripts.strip())
+        self.change(vm_id, template_version=template.strip(), scripts_version=scripts.strip())
+
+    def change(self, vm_id: str, **fields: Any) -> None:
+        """Change what is known of a VM; one that is gone meanwhile is left alone."""
+        with self._changing:
+            if vm_id in self.vms:
+                self.vms[vm_id] = replace(self.vms[vm_id], **fields)
 
     def restart_is_due(self, rows: Iterable[NetworkRow | VpcRow], due: bool) -> None:
         """Set or clear "restart required"."""
-        for row in rows:
-            if isinstance(row, NetworkRow):
-                self.networks[row.id] = replace(row, restart_required=due)
-            else:
-                self.vpcs[row.id] = replace(row, restart_required=due)
+        with self._changing:
+            for row in rows:
+                if isinstance(row, NetworkRow):
+                    self.networks[row.id] = replace(row, restart_required=due)
+                else:
+                    self.vpcs[row.id] = replace(row, restart_required=due)
 
     @staticmethod
     def _row(table: dict[str, T], key: str, what: str) -> T:

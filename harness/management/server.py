@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from bundle import catalogue
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
@@ -24,7 +25,13 @@ from harness.management.redundancy import SETTLE_DEADLINE, RedundancyGroup
 from harness.network import Network
 from harness.record.events import Emitter, Nowhere
 
-_RESTARTABLE = {"Implemented", "Setup"}
+RESTARTABLE = {"Implemented", "Setup"}
+# Is told what a call does at the moment, in words for a person.
+Tell: TypeAlias = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Pass over what a call does."""
 
 
 class Refused(UsageError):
@@ -90,8 +97,13 @@ class ManagementServer:
     _jobs: dict[str, threading.Lock] = field(default_factory=dict, repr=False)
     _table: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def patch_system_vm(self, vm_id: str, *, forced: bool = False) -> Patched:
-        """Patch a console proxy or a secondary storage VM.
+    @property
+    def version(self) -> str:
+        """The server's release with four numbers, such as ``4.22.0.0``."""
+        return gate.four_numbers(self.release)
+
+    def patch_system_vm(self, vm_id: str, *, forced: bool = False, tell: Tell = silent) -> Patched:
+        """Patch a console proxy or a secondary storage VM; ``tell`` is told what is done.
 
         Raises:
             UsageError: there is no such VM, or the catalogue does not have its type.
@@ -107,7 +119,7 @@ class ManagementServer:
                 "patchSystemVm API can be used to patch CPVM / SSVM only.",
                 hint="restart its network with livepatch=true",
             )
-        return self.patch(vm, forced=forced)
+        return self.patch(vm, forced=forced, tell=tell)
 
     def restart_network(
         self,
@@ -116,6 +128,7 @@ class ManagementServer:
         cleanup: bool = False,
         make_redundant: bool = False,
         live_patch: bool = False,
+        tell: Tell = silent,
     ) -> Restart:
         """Restart a network; with ``live_patch`` its routers are patched where they stand.
 
@@ -130,9 +143,9 @@ class ManagementServer:
         row = self.inventory.network(network_id)
         if row.sdn:
             raise Refused(f"network {row.id}: Unable to restart a running SDN network.")
-        if row.state not in _RESTARTABLE:
+        if row.state not in RESTARTABLE:
             raise Refused(
-                f"network {row.id} is {row.state}; only {' and '.join(sorted(_RESTARTABLE))} ones are restarted"
+                f"network {row.id} is {row.state}; only {' and '.join(sorted(RESTARTABLE))} ones are restarted"
             )
         if row.vpc and cleanup:
             raise Refused(f"network {row.id}: Cannot restart a VPC tier with cleanup")
@@ -142,15 +155,15 @@ class ManagementServer:
             cleanup = True
         if row.vpc:
             vpc = self.inventory.vpc(row.vpc)
-            return self._restart(
-                self.inventory.routers_of_vpc(row.vpc), vpc, [row], vpc.declared, cleanup, live_patch
-            )
+            routers = self.inventory.routers_of_vpc(row.vpc)
+            return self._restart(routers, vpc, [row], vpc.declared, cleanup, live_patch, tell)
         routers = self.inventory.routers_of_network(row.id)
-        return self._restart(routers, row, [row], row.declared, cleanup, live_patch)
+        return self._restart(routers, row, [row], row.declared, cleanup, live_patch, tell)
 
     def restart_vpc(
-        self, vpc_id: str, *, cleanup: bool = False, make_redundant: bool = False, live_patch: bool = False
-    ) -> Restart:
+        self, vpc_id: str, *, cleanup: bool = False, make_redundant: bool = False, live_patch: bool = False,
+        tell: Tell = silent,
+    ) -> Restart:  # fmt: skip
         """Restart a VPC; with ``live_patch`` each of its routers is patched exactly once, whatever its tiers.
 
         Raises:
@@ -164,12 +177,12 @@ class ManagementServer:
                 raise Refused(f"VPC {vpc.id}: its offering does not support redundant routers")
             cleanup = True
         tiers = self.inventory.tiers(vpc_id)
-        up = [tier for tier in tiers if tier.state in _RESTARTABLE]
+        up = [tier for tier in tiers if tier.state in RESTARTABLE]
         idle = tuple(
             f"tier {tier.id} is {tier.state}: it has no rules to send" for tier in tiers if tier not in up
         )
         routers = self.inventory.routers_of_vpc(vpc_id)
-        done = self._restart(routers, vpc, [vpc, *up], vpc.declared, cleanup, live_patch)
+        done = self._restart(routers, vpc, [vpc, *up], vpc.declared, cleanup, live_patch, tell)
         return Restart(done.live, done.rebuilt, done.vms, done.rules, (*done.notes, *idle))
 
     def _restart(
@@ -180,6 +193,7 @@ class ManagementServer:
         declared: Network | None,
         cleanup: bool,
         live_patch: bool,
+        tell: Tell,
     ) -> Restart:
         rebuild = self.rebuild
         if cleanup and rebuild is None:
@@ -193,12 +207,12 @@ class ManagementServer:
             for vm in routers:
                 rebuild(vm)
         elif live_patch:
-            patched = list(self._patch_in_order(routers, owner.redundant))
-        rules = self._send_rules(routers, declared, anew=cleanup)
+            patched = list(self._patch_in_order(routers, owner.redundant, tell))
+        rules = self._send_rules(routers, declared, tell, anew=cleanup)
         self.inventory.restart_is_due(rows, False)
         return Restart(live_patch and not cleanup, cleanup, tuple(patched), rules, notes)
 
-    def _patch_in_order(self, routers: Sequence[Vm], redundant: bool) -> Iterator[Patched]:
+    def _patch_in_order(self, routers: Sequence[Vm], redundant: bool, tell: Tell) -> Iterator[Patched]:
         """Patch routers one after the other; of a pair the backup first, and wait for the pair after each."""
         own = [vm for vm in routers if vm.kind.family == "router"]
         if redundant and len(own) > 1:
@@ -206,16 +220,17 @@ class ManagementServer:
                 self._must_run(vm)
             pair = RedundancyGroup(own, lambda vm: health.role(vm.guest), self.settle_deadline)
             for vm in pair.in_order():
-                yield self.patch(vm)
+                yield self.patch(vm, tell=tell)
+                tell("waiting for the pair to settle")
                 pair.settle()
         else:
             for vm in own:
-                yield self.patch(vm)
+                yield self.patch(vm, tell=tell)
         for vm in routers:
             if vm not in own:
-                yield self.patch(vm)
+                yield self.patch(vm, tell=tell)
 
-    def _send_rules(self, routers: Sequence[Vm], declared: Network | None, *, anew: bool) -> int:
+    def _send_rules(self, routers: Sequence[Vm], declared: Network | None, tell: Tell, *, anew: bool) -> int:
         """Send rules again; a router that was made anew is first sent all that a starting one is."""
         sent = 0
         for vm in routers:
@@ -223,7 +238,8 @@ class ManagementServer:
             own = vm.declared or (declared if told else None)
             if own is None or not (anew or network.bags_of(self._orders(own).reapply())):
                 continue
-            with self._job(vm):
+            with self.turn(vm, tell):
+                tell(f"{vm.name}: sending its rules")
                 versions = patch.ask_versions(vm.guest)
                 self._pass_gate(vm, versions)
                 orders = self._orders(own, versions)
@@ -241,7 +257,7 @@ class ManagementServer:
             raise InfrastructureError(f"{vm.name}: nothing here can plug in {step.device}")
         self.plug(vm, step.device)
 
-    def patch(self, vm: Vm, *, forced: bool = False) -> Patched:
+    def patch(self, vm: Vm, *, forced: bool = False, tell: Tell = silent) -> Patched:
         """Patch one VM of whatever type, one job at a time, and believe it only after asking.
 
         Raises:
@@ -249,17 +265,20 @@ class ManagementServer:
             CheckFailed: the patch failed, or the VM is not what it says, or worse off than before.
             InfrastructureError: the VM cannot be asked.
         """
-        with self._job(vm):
+        with self.turn(vm, tell):
             self._must_run(vm)
             self._same_on_hosts()
+            tell(f"{vm.name}: asking what runs")
             before = health.active_services(vm.guest)
             stale = vm.may_have_agent and not forced and health.agent_is_stale(vm.guest, self.bundle)
+            tell(f"{vm.name}: patching")
             answer = patch.patch(vm.guest, self.bundle, forced=forced or stale, dialect=self.dialect)
             self.events.emit(
                 "patch", vm=vm.name, success=answer.success, details=answer.details, seconds=answer.seconds
             )
             if not answer.success:
                 raise CheckFailed(f"{vm.name}: the live patch failed: {answer.details}")
+            tell(f"{vm.name}: verifying")
             versions = patch.ask_versions(vm.guest)
             self.inventory.learn(vm.id, versions.template, versions.scripts)
             if versions.scripts != self.bundle.signature:
@@ -267,6 +286,7 @@ class ManagementServer:
                     f"{vm.name}: it reported success, but runs {versions.scripts[:12]}…, "
                     f"not {self.bundle.signature[:12]}…"
                 )
+            self.inventory.change(vm.id, software_version=self.version)
             self._pass_gate(vm, versions)
             if lost := before - health.active_services(vm.guest):
                 raise CheckFailed(f"{vm.name}: it reported success, but {', '.join(sorted(lost))} went down")
@@ -296,10 +316,17 @@ class ManagementServer:
                 hint="please destroy and recreate the SystemVM",
             )
 
+    def is_busy(self, vm: Vm) -> bool:
+        """Say whether a job is on a VM at this moment."""
+        with self._table:
+            return vm.id in self._jobs and self._jobs[vm.id].locked()
+
     @contextmanager
-    def _job(self, vm: Vm) -> Iterator[None]:
+    def turn(self, vm: Vm, tell: Tell = silent) -> Iterator[None]:
         """Let only one job at a time touch a VM; the others wait for their turn."""
         with self._table:
             lock = self._jobs.setdefault(vm.id, threading.Lock())
+        if lock.locked():
+            tell(f"{vm.name}: waiting for another job on it")
         with lock:
             yield

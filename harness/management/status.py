@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bundle import catalogue, matrix
+from bundle import catalogue, layout, matrix
 from bundle.errors import InfrastructureError, UsageError
 from harness.guest.protocols import Guest
-from harness.kvmagent.patch import BundleFiles, Versions, ask_versions
+from harness.kvmagent.patch import LANDING, BundleFiles, ask_versions
 from harness.management.fleet import Target
 from harness.management.gate import template_number
 
@@ -67,7 +67,7 @@ def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.
         last = _last_patch(target.guest)
     except InfrastructureError as error:
         return StatusRow(target.name, available=bundle.signature, error=str(error))
-    word, reason = _verdict(versions, release, facts)
+    word, reason = verdict_of(versions.template, release, facts)
     differs = versions.scripts != bundle.signature
     return StatusRow(
         name=target.name,
@@ -81,15 +81,39 @@ def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.
     )
 
 
-def _verdict(versions: Versions, release: str, facts: catalogue.Catalogue) -> tuple[str, str]:
-    number = template_number(versions.template)
+def verdict_of(
+    template: str, release: str, facts: catalogue.Catalogue | None = None, vm_type: str | None = None
+) -> tuple[str, str]:
+    """Return the catalogue's word for a template and a release, and why.
+
+    Args:
+        template: its release line.
+        release: of the bundle.
+        facts: the catalogue.
+        vm_type: the VM's type; None asks for what is true of every type.
+    """
+    number = template_number(template)
     if len(number) < 2:
-        return "unknown", f"the template does not say its release: {versions.template!r}"
+        return "unknown", f"the template does not say its release: {template!r}"
     try:
-        verdict = matrix.judge(f"{number[0]}.{number[1]}", release, facts)
+        verdict = matrix.judge(f"{number[0]}.{number[1]}", release, facts or catalogue.load())
     except UsageError as error:
         return "unknown", str(error)
-    return verdict.word, verdict.reasons[0].text
+    if vm_type is None:
+        return verdict.word, verdict.reasons[0].text
+    word, reason = verdict.for_type(vm_type)
+    return word, reason.text
+
+
+def patch_phase(guest: Guest) -> str:
+    """Return the phase that our script is in, such as ``backup``; empty while none runs, or none answers."""
+    places = f"{LANDING}/{layout.SCRIPT} {_RECORD}"
+    command = f"for s in {places}; do [ ! -e $s ] || exec bash $s --status; done"
+    try:
+        said = json.loads(guest.run(command, deadline=20, check=False).stdout)
+        return str(said["phase"]) if said["state"] == "running" else ""
+    except (InfrastructureError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _last_patch(guest: Guest) -> str:

@@ -16,6 +16,8 @@ from harness.guest.protocols import CommandResult, Guest
 _FOLDER = "/var/cache/cloud"
 # Seconds for the whole aggregate; each item adds ten (the server's own bound counts items in milliseconds).
 _BASE_DEADLINE = 600.0
+# What CloudStack's own program says of an item that failed, before it ends with 0.
+_FAILED = "execution failed"
 # A guest leaves the file of a tier that it knows where it lies.
 _STAYS = "guest_network"
 
@@ -173,7 +175,8 @@ def _apply_all(guest: Guest, bags: Sequence[Databag]) -> None:
     """Send an aggregate and have it applied, and make sure that each rule file was.
 
     The guest's ``vr_cfg.sh`` of CloudStack 4.15.1 and later exits 0 although an item has failed, and skips
-    the rest; so every rule file must be in the guest's archive of processed files then.
+    the rest; so every rule file must be in the guest's archive of processed files then. That archive has the file that
+    failed, too: what was said of it counts.
     """
     sent = aggregate(bags)
     guest.put(sent.data, sent.path, mode=0o600)
@@ -181,6 +184,11 @@ def _apply_all(guest: Guest, bags: Sequence[Databag]) -> None:
     if done.status != 0:
         raise CheckFailed(
             f"{guest.name}: applying {len(bags)} rule files failed, status {done.status}: {_last(done)}"
+        )
+    if _FAILED in done.stderr:
+        raise CheckFailed(
+            f"{guest.name}: a rule file was not applied although the guest reported success: {_last_of(done, _FAILED)}",
+            hint="read /var/log/cloud.log of the guest",
         )
     if not sent.kept:
         return
@@ -198,6 +206,11 @@ def _apply_all(guest: Guest, bags: Sequence[Databag]) -> None:
             f"{guest.name}: {missing[0]} was not applied although the guest reported success",
             hint="read /var/log/cloud.log of the guest",
         )
+
+
+def _last_of(done: CommandResult, word: str) -> str:
+    """Return the last line with a word that a command said on standard error."""
+    return [line for line in done.stderr.splitlines() if word in line][-1].strip()
 
 
 def _last(done: CommandResult) -> str:

@@ -1,9 +1,9 @@
 """The full state of a guest's disk: each path's type, mode, owner, links, size, times, content and flags.
 
-Commands in the guest make it (``find``, ``sha256sum``, and ``lsattr`` and ``getfattr`` where they are installed), so it
-works in a guest without Python. Every path is listed. To read the content of all would take a minute under emulation;
-so content is read of what a live patch may touch, and of what changed since an earlier snapshot: a file whose inode,
-size, modification and change times are the same was not written. Two snapshots give a diff that a person can read.
+Commands in the guest make it (``find``, ``sha256sum``, ``lsattr`` where it is installed, and ``getfattr`` or Python for
+attributes). Every path is listed. To read the content of all would take a minute under emulation; so content is read of
+what a live patch may touch, and of what changed since an earlier snapshot: a file whose inode, size, modification and
+change times are the same was not written. Two snapshots give a diff that a person can read.
 """
 
 from __future__ import annotations
@@ -45,6 +45,27 @@ _UNKNOWN_HASH = "unreadable"
 _LARGEST_READ = "64M"
 # The flags of a file that nobody may change, or only append to.
 _FLAGS = re.compile(r"^(?=\S*[ia])(\S+) (/.*)$")
+
+# Lists attributes as getfattr does, which hardly any template has; bytes that it would escape are escaped.
+_ATTRIBUTES = r"""
+import os, re, sys
+write = sys.stdout.buffer.write
+def escaped(name):
+    return re.sub(rb"[\\\n\r=]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(name))
+for root in sys.argv[1:]:
+    for folder, folders, names in os.walk(root):
+        for path in [folder] + [os.path.join(folder, name) for name in folders + names]:
+            try:
+                found = [(key, os.getxattr(path, key, follow_symlinks=False))
+                         for key in os.listxattr(path, follow_symlinks=False)]
+            except OSError:
+                continue
+            if found:
+                write(b"# file: " + escaped(path) + b"\n")
+                for key, value in sorted(found):
+                    write(os.fsencode(key) + b"=0x" + value.hex().encode() + b"\n")
+                write(b"\n")
+"""
 
 PathChange: TypeAlias = Literal[
     "added", "removed", "type", "content", "mode", "owner", "link", "hard links", "flags", "attributes"
@@ -158,7 +179,11 @@ def commands(
             f'-type f {read} {unread} -fprint0 "$folder/read"'
         ),
         "state.hashes": 'n="$folder/read"; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z --; rm -f "$n"',
-        "state.xattrs": f"{_present(folders)}getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}",
+        "state.xattrs": (
+            f"{_present(folders)}if command -v getfattr >/dev/null; then "
+            f"getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}; else "
+            f"python3 -S -E -c {shlex.quote(_ATTRIBUTES)} {_ROOTS}; fi"
+        ),
         "state.flags": f"command -v lsattr >/dev/null || exit 127; {_present(folders)}{flags}; true",
     }
 

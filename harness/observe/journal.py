@@ -15,6 +15,8 @@ from bundle.errors import InfrastructureError
 from harness.guest.collect import Section
 
 _WARNING = 4
+# What the kernel and systemd say of a program that ended by a fault of its own.
+_CRASH = r"code=dumped|status=(4|6|7|8|11|31)/(ILL|ABRT|BUS|FPE|SEGV|SYS)|segfault at |traps: "
 _PRIORITIES = ("emergency", "alert", "critical", "error", "warning")
 
 
@@ -32,11 +34,12 @@ class JournalLine:
 
 @dataclass(frozen=True)
 class Journal:
-    """The lines since a cursor, the cursor at their end, and the core files that lie about."""
+    """The lines and crashes since a cursor, the cursor at their end, and the core files that lie about."""
 
     cursor: str
     lines: tuple[JournalLine, ...]
     cores: tuple[str, ...]
+    crashes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ def commands(since: str = "") -> dict[str, str]:
     return {
         "journal.lines": lines,
         "journal.cursor": "journalctl --no-pager -q -n 1 -o json",
+        # Templates keep no core files; that a program crashed is told at a lower priority.
+        "journal.crashes": (
+            f"journalctl --no-pager -q -o cat --after-cursor={shlex.quote(since)} | grep -aE '{_CRASH}' || true"
+            if since
+            else ":"
+        ),
         "journal.cores": (
             "for f in /var/lib/systemd/coredump/* /var/crash/* /core /core.* /root/core /root/core.*; "
             'do [ ! -e "$f" ] || echo "$f"; done'
@@ -81,6 +90,7 @@ def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
         cursor=newest[-1]["__CURSOR"] if newest else "",
         lines=tuple(_line(json.loads(row)) for row in sections["journal.lines"].text.splitlines()),
         cores=tuple(sections["journal.cores"].text.splitlines()),
+        crashes=tuple(sections["journal.crashes"].text.splitlines()),
     )
 
 

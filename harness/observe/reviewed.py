@@ -8,14 +8,18 @@ from __future__ import annotations
 import fnmatch
 import re
 import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Literal, TypeAlias, get_args
 
+from bundle import layout
+
 VolatileKind: TypeAlias = Literal["path", "sysctl", "module", "mount", "unit", "process", "socket"]
 Owner: TypeAlias = Literal["kernel", "systemd", "CloudStack", "our script", "a service", "the harness"]
 KINDS: tuple[VolatileKind, ...] = get_args(VolatileKind)
+_UPLOADED = "{uploaded}"
 OWNERS: tuple[Owner, ...] = get_args(Owner)
 
 
@@ -37,8 +41,15 @@ def rows(kind: VolatileKind) -> tuple[VolatileRow, ...]:
     """
     document = tomllib.loads((files("harness.observe") / "volatile.toml").read_text(encoding="utf-8"))
     return tuple(
-        VolatileRow(tuple(row["patterns"]), row["reason"], row["owner"]) for row in document.get(kind, ())
+        VolatileRow(tuple(_each(row["patterns"])), row["reason"], row["owner"])
+        for row in document.get(kind, ())
     )
+
+
+def _each(patterns: Iterable[str]) -> Iterator[str]:
+    """Yield patterns, one that is about an uploaded file once for each file."""
+    for pattern in patterns:
+        yield from dict.fromkeys(pattern.replace(_UPLOADED, name) for name in layout.PAYLOAD)
 
 
 def patterns(kind: VolatileKind) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ Fixtures:
     tenant: a host behind that VM.
     management_services: what an agent VM finds on its management network besides the server.
     live_patch: patches that VM and makes every check; the test fails at its end when one did not hold.
+    fault: begins a fault of that VM by its name.
+    draw: random numbers that are the same for the same ``--seed``.
     traffic: runs probes beside whatever the test does, and records what they saw.
 
 A test is a scenario when it has the mark ``scenario("name")``. Its events go to ``results/<run>/events.jsonl``. Some
@@ -24,6 +26,8 @@ from __future__ import annotations
 from harness.plugin.choosing import pytest_collection_modifyitems, pytest_generate_tests
 from harness.plugin.fixtures import (
     bundle,
+    draw,
+    fault,
     lab,
     live_patch,
     management_services,
@@ -44,6 +48,8 @@ from harness.plugin.recording import (
 
 __all__ = [
     "bundle",
+    "draw",
+    "fault",
     "lab",
     "live_patch",
     "management_services",

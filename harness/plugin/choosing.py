@@ -49,6 +49,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "system_vm_cell", chosen, scope="session", ids=[f"{cell}{name}" for cell in chosen]
         )
+    times = option(metafunc.config, "times")
+    if times > 1 and "draw" in metafunc.fixturenames:
+        # Whoever draws its moments draws others each time.
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(1, times + 1))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -118,6 +123,16 @@ def wants_the_same(item: pytest.Item) -> bool:
         return False
     # One that needs room for several at once waits for it empty-handed.
     return cell_of(following) == cell_of(item) and not companions_of(following)
+
+
+def hands_on(item: pytest.Item) -> bool:
+    """Say whether a scenario that leaves its VM as it was is followed by another one that may have it."""
+    following = item.stash.get(NEXT, None)
+    if following is None or "system_vm" not in getattr(following, "fixturenames", ()) or why_not(following):
+        return False
+    own, other = scenario_of(item), scenario_of(following)
+    both = own is not None and own.untouched and other is not None and other.untouched
+    return both and cell_of(following) == cell_of(item)
 
 
 def companions_of(item: pytest.Item) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.plugin.cells import Cell
-from harness.plugin.choosing import FAILED, companions_of, scenario_id, wants_the_same
+from harness.plugin.choosing import FAILED, companions_of, hands_on, scenario_id, wants_the_same
 from harness.plugin.mark import scenario_of
-from harness.plugin.options import option, release_after, subject_of, templates_of
+from harness.plugin.options import option, release_after, seed_of, subject_of, templates_of
 from harness.plugin.session import run_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,12 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
         subject=subject_of(request.config), template=templates_of(request.config).get(system_vm_cell.from_release),
         network_backend=option(config, "network-backend"),
     )  # fmt: skip
-    with open_lab(wish, run.results, run.events) as made:
+    leaving = None
+    if option(config, "keep"):
+        from harness.kept.start import leaving as how
+
+        leaving = how(wish)
+    with open_lab(wish, run.results, run.events, leaving=leaving) as made:
         if made.is_there_already():
             pytest.skip(f"the VM runs these very scripts already ({made.new.name})")
         yield made
@@ -64,17 +70,24 @@ def system_vm(
     name = re.sub(r"[^A-Za-z0-9-]+", "-", declared.name if declared else request.node.originalname)[:24]
     scenario = scenario_id(request.node)
     lab.events.emit("template", scenario=scenario, label=lab.image.label())
-    companions = companions_of(request.node)
-    with lab.system_vm(name, logs=scenario, services=management_services, companions=companions) as vm:
-        lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
-        if wants_the_same(request.node):
-            lab.spares.expect()
-        from harness.plugin.hold import held, stop_at
+    companions, handed_on = companions_of(request.node), hands_on(request.node)
+    untouched = declared is not None and declared.untouched
+    try:
+        with lab.system_vm(
+            name, logs=scenario, services=management_services, companions=companions, untouched=untouched
+        ) as vm:
+            lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
+            if wants_the_same(request.node) and not handed_on:
+                lab.spares.expect()
+            from harness.plugin.hold import held, stop_at
 
-        with held(vm, option(request.config, "hold")):
-            yield vm
-        if request.node.stash.get(FAILED, False) and option(request.config, "shell-on-failure"):
-            stop_at(vm, "after the failure of", "")
+            with held(vm, option(request.config, "hold")):
+                yield vm
+            if request.node.stash.get(FAILED, False) and option(request.config, "shell-on-failure"):
+                stop_at(vm, "after the failure of", "")
+    finally:
+        if not handed_on:
+            lab.shared.close()
 
 
 @pytest.fixture
@@ -113,6 +126,24 @@ def traffic(
         seen.record(lab.events, scenario_id(request.node) or request.node.name, {})
 
     return run
+
+
+@pytest.fixture
+def fault(system_vm: SystemVm) -> Callable[..., AbstractContextManager[Any]]:
+    """Begins a fault of ``system_vm`` by its name, for a with-statement: ``fault("disk.full", leave=0)``."""
+    from harness.lab.faults import begin
+
+    def start(name: str, **options: object) -> AbstractContextManager[Any]:
+        return begin(name, system_vm, **options)
+
+    return start
+
+
+@pytest.fixture
+def draw(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers for scenarios: the same for the same ``--seed`` and id, wherever and in whatever order it runs."""
+    seed = seed_of(request.config)
+    return random.Random(f"{seed} {scenario_id(request.node) or request.node.name}")  # noqa: S311 - no secret
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -28,6 +29,7 @@ class Scenario:
         companions: how many copies of its VM it restores, reserved, beside ``system_vm``.
         tags: further words by which ``--scenario`` finds it.
         needs: words of ``NEEDS``: a declared network, or root on the host.
+        untouched: it leaves its VM as it was; those of one cell use one VM, proven to be so between them.
     """
 
     name: str
@@ -38,6 +40,13 @@ class Scenario:
     companions: int = 0
     tags: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    untouched: bool = False
+
+    @property
+    def row(self) -> str:
+        """The row of the table of what goes wrong in the field, such as ``S08``; empty for one without."""
+        word = self.name.partition("-")[0]
+        return word if re.fullmatch(r"S\d\d", word) else ""
 
     def not_for(self, vm_type: str) -> str:
         """Return why it is not made for a VM type, or an empty string."""

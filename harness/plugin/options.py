@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,9 @@ _ASKED = (
     "type", "from", "to", "debian", "network", "network-backend", "scenario", "bundle", "source", "script",
     "agent-jars", "from-bundle", "from-source", "template", "mixed",
 )  # fmt: skip
-_WORDS = (*_ASKED, "hold", "shell-on-failure", "known-failures", "into", "results")
+_WORDS = (
+    *_ASKED, "hold", "shell-on-failure", "known-failures", "into", "seed", "times", "keep", "results",
+)  # fmt: skip
 _DEFAULTS = {"type": "router", "scenario": ALL, "script": "upstream", "mixed": False}
 
 
@@ -75,6 +78,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--sysvm-known-failures", type=Path, default=None, help="list of failures that are known")
     group.addoption("--sysvm-into", type=Path, default=None, help="folder of a run that goes on")
+    group.addoption(
+        "--sysvm-seed",
+        type=int,
+        default=None,
+        help="number that scenarios draw their random moments from (a random one)",
+    )
+    group.addoption(
+        "--sysvm-times",
+        type=int,
+        default=1,
+        help="how often scenarios with random moments, such as power cuts, are repeated",
+    )
+    group.addoption(
+        "--sysvm-keep",
+        action="store_true",
+        help="leave the VM running that no golden snapshot can be made of",
+    )
     group.addoption("--sysvm-results", type=Path, default=Path("results"), help="folder of all runs")
 
 
@@ -117,6 +137,22 @@ def _add_subject(group: pytest.OptionGroup) -> None:
 def given(config: pytest.Config) -> bool:
     """Say whether somebody asks for anything of ours in this session."""
     return any(option(config, word) != _DEFAULTS.get(word) for word in _ASKED)
+
+
+_SEED = pytest.StashKey[int]()
+# The key under which pytest-xdist carries the seed to its workers.
+SEED_KEY = "sysvm_seed"
+
+
+def seed_of(config: pytest.Config) -> int:
+    """Return the seed of the run: as named, else drawn once for all workers."""
+    if _SEED not in config.stash:
+        named = option(config, "seed")
+        told = getattr(config, "workerinput", {}).get(SEED_KEY)
+        config.stash[_SEED] = next(
+            (value for value in (named, told) if value is not None), random.SystemRandom().randrange(1 << 31)
+        )
+    return config.stash[_SEED]
 
 
 def subject_of(config: pytest.Config) -> Subject:
@@ -181,4 +217,5 @@ def repeatable(config: pytest.Config) -> dict[str, str]:
     """Return the options that decide what a scenario does, for its repetition."""
     values = {f"--{word}": option(config, word) for word in _REPEATED}
     told = {name: str(value) for name, value in values.items() if value is not None}
-    return {"--to": release_after(config), **told}
+    drawn = {"--seed": str(seed_of(config)), "--times": str(option(config, "times"))}
+    return {"--to": release_after(config), **drawn, **told}

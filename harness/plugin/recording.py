@@ -47,10 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Workers(), "sysvm-workers")
     config.addinivalue_line(
         "markers",
-        "scenario(name, default=False, types=None, why='', companions=0, tags=(), needs=()): a scenario that goes into "
-        "the report under that name; a default one runs when nobody chooses; types: the VM types that it is for, why: "
-        "why no others; companions: how many copies of its VM it restores, reserved, beside system_vm; tags: further "
-        "words by which --scenario finds it; needs: 'network' or 'root'",
+        "scenario(name, default=False, types=None, why='', companions=0, tags=(), needs=(), untouched=False): a "
+        "scenario that goes into the report under that name; a default one runs when nobody chooses; types: the VM "
+        "types that it is for, why: why no others; companions: how many copies of its VM it restores, reserved, beside "
+        "system_vm; tags: further words by which --scenario finds it; needs: 'network' or 'root'; untouched: it leaves "
+        "its VM as it was, so that the next one such may have it",
     )
 
 

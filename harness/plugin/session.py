@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugin.options import option, repeatable
-from harness.record import results
+from harness.plugin.options import option, repeatable, seed_of
+from harness.record import progress, results
 from harness.record.events import EventLog
 from harness.record.results import ResultsFolder
 from harness.report import known
@@ -55,6 +55,7 @@ def run_of(config: pytest.Config) -> RunSession:
         if not joined:
             run.events.emit("options", options=repeatable(config))
             _emit_known(run, option(config, "known-failures"))
+            progress.say(f"seed {seed_of(config)}: the same moments are drawn with --seed {seed_of(config)}")
     return run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.plugin.options import SEED_KEY, seed_of
 from harness.plugin.session import PROBLEM_KEY, RESULTS_KEY, Problem, run_of
 
 
@@ -12,6 +13,7 @@ class Workers:
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where the run's results lie."""
+        node.workerinput[SEED_KEY] = seed_of(node.config)
         node.workerinput[RESULTS_KEY] = str(run_of(node.config).results.folder.absolute())
 
     def pytest_testnodedown(self, node: Any, error: object) -> None:  # noqa: ARG002 - xdist's signature

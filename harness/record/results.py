@@ -33,21 +33,6 @@ class ResultsFolder:
         """The event log."""
         return self.folder / EVENTS
 
-    @property
-    def junit(self) -> Path:
-        """The JUnit file."""
-        return self.folder / "junit.xml"
-
-    @property
-    def html(self) -> Path:
-        """The report for a browser."""
-        return self.folder / "report.html"
-
-    @property
-    def document(self) -> Path:
-        """The proof for machines: what was proved of which bundle."""
-        return self.folder / "run.json"
-
     def log(self, name: str) -> Path:
         """Return the path of a log of a VM, such as ``r-10-VM/console.log``, with its folder made."""
         path = self.folder / "logs" / name

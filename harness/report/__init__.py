@@ -5,19 +5,27 @@ All are made from ``events.jsonl`` alone, so they can be made again at any time 
 
 from __future__ import annotations
 
-import json
-
 from bundle import files
 from harness.record.events import read_with_gaps
 from harness.record.results import ResultsFolder
 from harness.report.against import Comparison, compare
 from harness.report.assembly import build
-from harness.report.document import document
-from harness.report.html import render_html, write_log_pages
+from harness.report.formats import formats
+from harness.report.html import PAGE, render_html, write_log_pages
 from harness.report.junit import render_junit
 from harness.report.rows import RunReport
 
-__all__ = ["Comparison", "RunReport", "build", "compare", "load", "render_html", "render_junit", "write"]
+__all__ = [
+    "PAGE",
+    "Comparison",
+    "RunReport",
+    "build",
+    "compare",
+    "load",
+    "render_html",
+    "render_junit",
+    "write",
+]
 
 
 def load(results: ResultsFolder) -> RunReport:
@@ -31,7 +39,7 @@ def load(results: ResultsFolder) -> RunReport:
 
 
 def write(results: ResultsFolder, earlier: RunReport | None = None) -> RunReport:
-    """Write ``junit.xml``, ``report.html`` and ``run.json`` of a run from its event log and return the report.
+    """Write the files of all formats of a run from its event log and return the report.
 
     Args:
         results: the run's folder.
@@ -42,9 +50,11 @@ def write(results: ResultsFolder, earlier: RunReport | None = None) -> RunReport
         InfrastructureError: a file cannot be written.
     """
     report = load(results)
-    files.write(results.junit, render_junit(report))
     against = compare(report, earlier) if earlier is not None else None
-    files.write(results.html, render_html(report, results.folder, against))
+    for each in formats():
+        # The page links to the logs that lie beside it, and tells what is new.
+        page = each.file == PAGE
+        text = render_html(report, results.folder, against) if page else each.render(report)
+        files.write(results.folder / each.file, text)
     write_log_pages(report, results.folder)
-    files.write(results.document, json.dumps(document(report), indent=2) + "\n")
     return report

@@ -6,6 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from harness.report.formats import report_format
 from harness.report.rows import CheckRow, RunReport, ScenarioRow
 
 SCHEMA_NUMBER = 1
@@ -17,8 +18,14 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def document(report: RunReport) -> dict[str, Any]:
+@report_format("run.json")
+def render_document(report: RunReport) -> str:
     """Return ``run.json`` of a run."""
+    return json.dumps(document(report), indent=2) + "\n"
+
+
+def document(report: RunReport) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
     return {
         "schema": SCHEMA_NUMBER,
         "run": report.name,

@@ -24,11 +24,13 @@ from harness.report.against import Comparison
 from harness.report.cause import Cause, first_cause
 from harness.report.data import page_data
 from harness.report.document import proof, tested
+from harness.report.formats import report_format
 from harness.report.logpages import LogPage, LogPages, pages_of, with_pages
 from harness.report.matrix import matrix
 from harness.report.rows import RunReport, ScenarioRow
 from harness.report.table import gap_text
 
+PAGE = "report.html"
 _MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "skipped": "–"}
 
 
@@ -54,6 +56,9 @@ def render_html(report: RunReport, folder: Path | None = None, against: Comparis
         data=page_data(report, pages, against.news if against else None),
         script=script, script_digest=_digest(script), style=style, style_digest=_digest(style),
     )  # fmt: skip
+
+
+report_format(PAGE)(render_html)
 
 
 def write_log_pages(report: RunReport, folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from xml.etree import ElementTree as ET
 
 from bundle.sink import escape
+from harness.report.formats import report_format
 from harness.report.rows import CheckRow, RunReport, ScenarioRow, Verdict
 
 # CI systems read no more than some ten megabytes of it: of a run with more checks, those that held are counted only.
@@ -19,6 +20,7 @@ MOST_CASES = 50_000
 _ILLEGAL = re.compile("[\ufffe\uffff]")
 
 
+@report_format("junit.xml")
 def render_junit(report: RunReport) -> str:
     """Return the JUnit XML of a run, for the test views of CI systems."""
     root = ET.Element("testsuites", name=_clean(report.name), time=f"{report.seconds:.3f}")

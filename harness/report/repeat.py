@@ -10,7 +10,7 @@ from harness.report.rows import RunReport, ScenarioRow
 # Options of a run that a repetition takes over as they are; the cell's own are taken from the scenario.
 OPTIONS = (
     "--to", "--debian", "--network", "--bundle", "--source", "--script", "--agent-jars", "--from-bundle",
-    "--from-source", "--template",
+    "--from-source", "--template", "--seed", "--times",
 )  # fmt: skip
 # What says which bundle is patched with.
 _PATCHED_WITH = ("--bundle", "--source", "--script", "--agent-jars")

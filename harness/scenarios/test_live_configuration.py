@@ -14,6 +14,7 @@ from harness.scenario import Lab, PatchAnswer, Trial
 @pytest.mark.scenario("S08-live-config-kept")
 def test_keeps_live_configuration_that_was_changed_by_hand(lab: Lab, live_patch: Trial) -> None:
     """Every live file, changed by hand before the patch, is the same right after it, before any rule is sent."""
+    live_patch.brief = True
     guest = live_patch.vm.guest
     files = live_patch.files(lab.new_bundle)
     live = " ".join(shlex.quote(f"/{path}") for path in catalogue.load().live_paths if not path.endswith("/"))

@@ -9,6 +9,7 @@ import pytest
 
 from bundle import catalogue
 from bundle.errors import InfrastructureError
+from harness.lab.lab import NO_AGENT
 from harness.lab.management_network import site_of
 from harness.scenario import HostForward, Lab, Trial
 from harness.site import nfs
@@ -43,6 +44,8 @@ def management_services(share: int | None) -> Sequence[HostForward]:
 )
 def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: int | None) -> None:
     """A program writes to an NFS share all through the patch: it is never mounted anew, and no write fails."""
+    if not lab.has_agent:
+        pytest.skip(NO_AGENT)
     guest = live_patch.vm.guest
     folder = _mounted(lab, live_patch, share)
     # Writes ten lines a second, each with its time; says when a write fails.

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bundle.errors import UsageError
-from harness.machine.domain import Nic
-from harness.machine.machine import Machine
 from harness.vm.cables import Cable
 from harness.vm.loopback import Loopback
 from harness.vm.taps import Taps
+
+if TYPE_CHECKING:
+    from harness.machine.domain import Nic
+    from harness.machine.machine import Machine
 
 VARIABLE = "SYSVM_NETWORK_BACKEND"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from bundle.catalogue import Release
 from bundle.errors import InfrastructureError
 from harness.guest.guest import SshGuest
 from harness.host import wait
-from harness.kvmagent.patch import FILES, LANDING
+from harness.kvmagent.patch import LANDING, read_files, upload
 from harness.machine.machine import Machine
 
 CMDLINE_FILE = f"{LANDING}/cmdline"
@@ -25,11 +26,24 @@ _SYNC_ID = 1234567890
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds that the steps of a boot may take: guest agent, SSH, and the rest up to ``boot_up_done``."""
+    """Seconds that the steps of a boot may take.
 
-    agent: float = 300.0
-    ssh: float = 300.0
-    boot: float = 600.0
+    How fast the host is shows in the time until the guest agent answers. The steps after it may take a multiple of
+    that: a fast host does not wait for minutes for a guest that hangs, nor a slow one give up on a guest that boots.
+
+    Attributes:
+        agent: until the guest agent answers.
+        least: what each step after it may take at least.
+        times: what it may take, in times of what the guest agent took. A genuine router of 4.20 took 4 times as long.
+    """
+
+    agent: float = 600.0
+    least: float = 120.0
+    times: float = 20.0
+
+    def after(self, agent: float) -> float:
+        """Return what each later step may take, once the guest agent answered after so many seconds."""
+        return max(self.least, self.times * agent)
 
 
 def normalise(cmdline: str) -> str:
@@ -62,20 +76,23 @@ def boot(
 
     Raises:
         InfrastructureError: a step fails; names the step, the VM and the log to read.
+        UsageError: a file of the bundle is missing, unreadable or empty.
     """
     log = machine.folder / "console.log"
+    started = time.monotonic()
     try:
         wait_for_agent(machine, deadlines.agent)
         progress("guest agent answers")
+        patience = deadlines.after(time.monotonic() - started)
         write_through_agent(machine, CMDLINE_FILE, normalise(cmdline).encode())
         if release.ssh_key == "agent":
             write_through_agent(machine, "/root/.ssh/authorized_keys", public_key.encode() + b"\n")
-        guest.connect(deadlines.ssh)
+        guest.connect(patience)
         progress("SSH answers")
         if release.transport == "upload":
-            upload(guest, bundle)
+            upload(guest, read_files(bundle))
             progress("bundle uploaded")
-        guest.wait_for_file(f"{LANDING}/boot_up_done", deadlines.boot)
+        guest.wait_for_file(f"{LANDING}/boot_up_done", patience)
         progress("boot_up_done")
     except InfrastructureError as error:
         raise InfrastructureError(
@@ -114,9 +131,3 @@ def write_through_agent(machine: Machine, path: str, content: bytes) -> None:
         raise InfrastructureError(f"{machine.name}: the guest agent fell silent while {path} was written")
     machine.agent("guest-file-write", **{"handle": handle, "buf-b64": base64.b64encode(content).decode()})
     machine.agent("guest-file-close", handle=handle)
-
-
-def upload(guest: SshGuest, bundle: Path) -> None:
-    """Copy the three files to the landing folder, mode 0755, as CloudStack's agents do."""
-    for name in FILES:
-        guest.put((bundle / name).read_bytes(), f"{LANDING}/{name}", 0o755)

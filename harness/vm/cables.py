@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from harness.machine.domain import NicBackend
+if TYPE_CHECKING:
+    from harness.machine.domain import NicBackend
 
 
 class Cable(Protocol):

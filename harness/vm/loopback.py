@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.machine.domain import Nic
-from harness.machine.machine import Machine
 from harness.vm.cables import Cable, Star
+
+if TYPE_CHECKING:
+    from harness.machine.domain import Nic
+    from harness.machine.machine import Machine
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bundle import programs
 from bundle.errors import InfrastructureError
-from harness.machine.domain import Nic
-from harness.machine.machine import Machine
 from harness.vm.cables import Cable, Star
+
+if TYPE_CHECKING:
+    from harness.machine.domain import Nic
+    from harness.machine.machine import Machine
 
 T = TypeVar("T")
 # Where ip(8) keeps named namespaces.

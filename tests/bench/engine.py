@@ -24,7 +24,7 @@ import libvirt
 from bundle import catalogue
 from harness.host import wait
 from harness.host.cache import cache_root
-from harness.kvmagent.patch import LANDING
+from harness.kvmagent.patch import LANDING, read_files, upload
 from harness.lab.lab import Lab, open_lab
 from harness.lab.wish import Wish
 from harness.machine.machine import Machine
@@ -139,7 +139,7 @@ def answer(vm: SystemVm) -> None:
 
 def live_patch(vm: SystemVm, bundle: Path) -> None:
     """Let a VM do what it is there for: take a bundle and patch itself, soak time included."""
-    boot.upload(vm.guest, bundle)
+    upload(vm.guest, read_files(bundle))
     vm.guest.run(f"{LANDING}/patch-sysvms.sh", deadline=PATCH_DEADLINE)
 
 

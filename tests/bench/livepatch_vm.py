@@ -24,7 +24,7 @@ from pathlib import Path
 from bundle import catalogue
 from bundle.build import BuildOptions, build
 from bundle.paths import payload_root
-from harness.kvmagent.patch import FILES, LANDING
+from harness.kvmagent.patch import FILES, LANDING, read_files, upload
 from harness.lab.lab import Lab, open_lab
 from harness.lab.management_network import site_of
 from harness.lab.wish import Wish
@@ -32,7 +32,6 @@ from harness.record import results
 from harness.record.events import EventLog
 from harness.site.site import PINGS
 from harness.traffic import HttpProbe, ProbeResult, Traffic
-from harness.vm import boot
 from harness.vm.system import SystemVm
 from tests.bench import _agents, _ratio
 
@@ -127,7 +126,7 @@ def _router() -> None:
             return Sample(seconds, written, *traffic.results)
 
         def land(vm: SystemVm) -> None:
-            boot.upload(vm.guest, lab.new_bundle)
+            upload(vm.guest, read_files(lab.new_bundle))
 
         _compare(lab, Scene("router", RUNS, restarts=False, land=land, watch=watch))
         samples = _compare(lab, Scene("router", RUNS, restarts=True, land=land, watch=watch))

@@ -22,6 +22,10 @@ from tests.processes import command_lines
 pytest_plugins = ["harness.plugin"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all-scenarios", action="store_true", help="every shipped scenario on every type")
+
+
 @dataclass(frozen=True)
 class Holdings:
     """What runs leave on a host if they leave anything."""

@@ -10,17 +10,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import xml.etree.ElementTree as ET
-from dataclasses import replace
 
-import libvirt
 import pytest
 
 from bundle.catalogue import load
 from harness.checks import shipped
 from harness.kvmagent import patch
+from harness.lab.faults import power
 from harness.observe import files
-from harness.vm import boot
 
 SEED = 20260722
 CUTS = int(os.environ.get("SYSVM_POWER_CUTS", "1"))
@@ -30,7 +27,6 @@ SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
 TRACE = "/run/livepatch-trace"
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
 STATUS = "bash /var/lib/cloud-livepatch/patch-sysvms.sh --status"
-QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
 def samples():
@@ -39,29 +35,9 @@ def samples():
         yield from ((story, point) for point in draw.sample(points, min(CUTS, len(points))))
 
 
-def boot_again(lab, vm):
-    """Cut the power, and start the machine from the disk that is left."""
-    document = ET.fromstring(vm.machine.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    arguments = document.find(f"{QEMU}commandline")
-    words = [word.get("value") for word in arguments]
-    for place in (words.index("-incoming"), words.index("-incoming") + 1):
-        arguments[place].set("remove", "yes")
-    for word in arguments.findall("*[@remove]"):
-        arguments.remove(word)
-    vm.machine.crash()
-    vm.guest.close()
-    handle = lab.host.connection.createXML(
-        ET.tostring(document, encoding="unicode"), libvirt.VIR_DOMAIN_START_AUTODESTROY
-    )
-    vm.machine = replace(vm.machine, handle=handle)
-    boot.wait_for_agent(vm.machine, 300)
-    vm.guest.connect(300)
-    vm.guest.wait_for_unit("cloud-postinit.service", 300)
-
-
 def stop_at(guest, bundle, point):
     """Upload a bundle, and let its patch kill itself at a crash point."""
-    boot.upload(guest, bundle)
+    patch.upload(guest, patch.read_files(bundle))
     knobs = f"LIVEPATCH_SOAK=1 LIVEPATCH_TRACE={TRACE} LIVEPATCH_CRASH_WHOLE=1 LIVEPATCH_CRASH_AT={point}"
     done = guest.run(f"{knobs} {SCRIPT}", deadline=300, check=False)
     number, phase, label = guest.run(f"tail -n 1 {TRACE}").stdout.rstrip("\n").split("\t")
@@ -94,7 +70,7 @@ def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, 
         }
 
         where = stop_at(vm.guest, bundle, point)
-        boot_again(lab, vm)
+        power.boot_again(vm)
 
         after = files.take(vm.guest)
         sides = {
@@ -117,7 +93,7 @@ def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, 
         )
         assert vm.guest.run("systemctl is-failed cloud-livepatch-recover.service", check=False).status != 0
 
-        boot.upload(vm.guest, lab.new_bundle)
+        patch.upload(vm.guest, patch.read_files(lab.new_bundle))
         done = vm.guest.run(f"LIVEPATCH_SOAK=1 {SCRIPT}", deadline=300, check=False)
         healthy = patch.load_bundle(lab.new_bundle).signature
         assert (done.status, done.stdout) == (0, f"version:{healthy} \n"), done

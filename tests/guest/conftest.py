@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--crash-walk", action="store_true", help="only the crash walk")
     group.addoption("--helper-walk", action="store_true", help="only the helper walk, whole")
     group.addoption("--pair-walk", action="store_true", help="only the walk of two deaths, whole")
+    group.addoption(
+        "--patch-script",
+        metavar="FILE",
+        help="judge this patch script by the plays that any script can be judged by",
+    )
     group.addoption("--interrupts", type=int, default=200, help="number of random interrupts")
     group.addoption("--seed", type=int, default=20260722, help="seed of samples and random interrupts")
 
@@ -28,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "scenario(*ids): rows of the table of field scenarios that a test plays"
     )
+    config.addinivalue_line("markers", "another_script: plays a scenario with the script of --patch-script")
+    if (script := config.getoption("--patch-script")) and not Path(script).is_file():
+        raise pytest.UsageError(f"--patch-script {script}: no such file")
     config.addinivalue_line("markers", "crash_walk: stops the patch script at its crash points")
     config.addinivalue_line("markers", "helper_walk: lets each program that the patch script calls fail once")
     config.addinivalue_line("markers", "pair_walk: kills a patch, and the recovery that follows")
@@ -39,10 +48,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             item.add_marker(reason)
     walks = [name for name in ("crash", "helper", "pair") if config.getoption(f"--{name}-walk")]
+    if config.getoption("--patch-script"):
+        _choose(config, items, lambda item: item.get_closest_marker("another_script") is not None)
+        return
+    _choose(config, items, lambda item: item.get_closest_marker("another_script") is None)
     if walks:
-        chosen = [item for item in items if any(item.get_closest_marker(f"{name}_walk") for name in walks)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        _choose(config, items, lambda item: any(item.get_closest_marker(f"{name}_walk") for name in walks))
+
+
+def _choose(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]) -> None:
+    left = [item for item in items if not wanted(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if wanted(item)]
 
 
 @pytest.fixture
@@ -102,7 +120,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in sorted(set(lines)):
         terminalreporter.write_line(line)
     if rival:
-        terminalreporter.section("what the rival fails, as it should")
+        own = config.getoption("--patch-script")
+        terminalreporter.section("what the script fails" if own else "what the rival fails, as it should")
         terminalreporter.write_line(f"{'row':<5}{'scenario':<58}what was seen")
         for row, name, seen in sorted(rival):
             terminalreporter.write_line(f"{row:<5}{name:<58}{seen}")

@@ -1,7 +1,8 @@
 """Runs the mutants of a set: ``python -m tests.mutants script [row...]``; exit 1 when one survives.
 
 Each mutant is one changed line of a template of the patch script. The lab renders its bundles from the changed
-templates and runs the tests that the mutant's row names; a mutant is killed when they fail.
+templates and runs the tests that the mutant's row names; a mutant is killed when they fail. The set ``scenarios`` runs
+scenarios on virtual machines instead (``tests/mutants/scenarios``).
 """
 
 from __future__ import annotations
@@ -90,7 +91,11 @@ def is_killed(mutant: Mutant) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a set, or the rows of it that are named."""
+    """Run a set, or the rows of it that are named; those of scenarios run on virtual machines."""
+    if arguments[0] == "scenarios":
+        from tests.mutants.scenarios.run import main as on_vms
+
+        return on_vms(arguments[1:])
     mutants = [row for row in load(arguments[0]) if not arguments[1:] or row.row in arguments[1:]]
     survivors = []
     for number, mutant in enumerate(mutants, 1):

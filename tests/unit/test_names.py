@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bundle", "harness")
+SOURCES = (*PACKAGES, "systemvm")
 # A docstring that starts so says what a thing is like, and leaves the reader to guess what it is.
 RIDDLES = ("What", "Who", "Whom", "Whose", "Where", "When", "Which", "Why", "How", "Whether")
 
@@ -68,7 +69,7 @@ def test_no_two_public_types_have_the_same_name():
     assert shared([each for package in PACKAGES for each in trees(package)]) == {}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", SOURCES)
 def test_public_docstrings_start_with_the_thing_that_they_explain(package):
     assert riddles(trees(package)) == []
 

@@ -32,16 +32,16 @@ ROOT = Path(__file__).parents[2]
 SERVICES = '\n[services.{0}]\nenabled = ["{1}"]\ndisabled = []\n'
 # A type of each family, and the service that it offers.
 ROUTER = (
-    '[type.{0}]\nfamily = "router"\npatched_by = "restartNetwork"\nserves = "network"\n'
+    '[type.{0}]\nfamily = "router"\npatched_by = "restartNetwork"\nserves = "network"\napi = "ROUTER"\nalert = 9\n'
     'network = "router"\nhas = ["machines", "rules"]\n' + SERVICES
 )
 BALANCER = (
-    '[type.{0}]\nfamily = "balancer"\npatched_by = "restartNetwork"\nserves = "network"\n'
+    '[type.{0}]\nfamily = "balancer"\npatched_by = "restartNetwork"\nserves = "network"\napi = "ROUTER"\nalert = 9\n'
     'network = "ilbvm"\n' + SERVICES
 )
 AGENT = (
-    '[type.{0}]\nfamily = "agent"\npatched_by = "patchSystemVm"\nserves = "zone"\nhas = ["agent"]\n'
-    + SERVICES
+    '[type.{0}]\nfamily = "agent"\npatched_by = "patchSystemVm"\nserves = "zone"\napi = "ROUTER"\nalert = 9\n'
+    'has = ["agent"]\n' + SERVICES
 )
 
 Catalogued = Callable[[str], catalogue.Catalogue]

@@ -1,4 +1,4 @@
-"""What the agent is told by ``conf/agent.properties`` and by the command line of the VM."""
+"""Settings of the agent: from ``conf/agent.properties`` and from the command line of the VM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse_properties(text: str) -> Dict[str, str]:
 
 @dataclass(frozen=True)
 class Config:
-    """Who this agent is and whom it talks to."""
+    """Identity of this agent, and the servers that it talks to."""
 
     folder: Path
     hosts: List[str]

@@ -31,7 +31,7 @@ class Copies:
 
     @property
     def running(self) -> int:
-        """How many copies are under way."""
+        """Number of copies that are under way."""
         return len(self._running)
 
     async def copy(self, frame: Frame) -> Frame:

@@ -1,4 +1,4 @@
-"""What the servers of the agent bear: how many at once, and for how long. Keys of agent.properties change it."""
+"""Limits of the agent's servers: how many at once, and for how long. Keys of agent.properties change it."""
 
 from __future__ import annotations
 

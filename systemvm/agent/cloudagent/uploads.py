@@ -92,7 +92,7 @@ class Uploads:
 
     @property
     def running(self) -> int:
-        """How many uploads are coming in."""
+        """Number of uploads that are coming in."""
         return len(self._running)
 
     async def expect(self, frame: Frame) -> Frame:

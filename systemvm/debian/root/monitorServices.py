@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Dict, Optional, Set
 
 sys.dont_write_bytecode = True
 
@@ -26,9 +27,10 @@ RESULTS = "/root/{}_monitor_results.json"
 FAILING = "/root/{}_failing_health_checks"
 LOG = Path("/var/log/routerServiceMonitor.log")
 CHECK_SECONDS = 60
+Result = Dict[str, str]
 
 
-def log(message):
+def log(message: str) -> None:
     """Write one line to the monitor's log: the time up to the comma is what management reads of it."""
     now = time.time()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
@@ -36,7 +38,7 @@ def log(message):
         file.write("{},{:03d} {}\n".format(stamp, int(now * 1000) % 1000, message))
 
 
-def entry(started, status, message):
+def entry(started: float, status: int, message: str) -> Result:
     """Return the result of one check; every value is a string."""
     return {
         "success": WORDS.get(status, WORDS[3]),
@@ -46,7 +48,7 @@ def entry(started, status, message):
     }
 
 
-def runs(section):
+def runs(section: configparser.SectionProxy) -> bool:
     """Return whether a process of a watched service is the one of its pid file."""
     name = section.get("processname", "")
     try:
@@ -57,7 +59,7 @@ def runs(section):
     return bool(set(wanted) & set(found.stdout.split()))
 
 
-def watch_services():
+def watch_services() -> Dict[str, Result]:
     """Start every watched service that does not run; return a result for each."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(str(CONFIG))
@@ -75,7 +77,7 @@ def watch_services():
     return results
 
 
-def excluded():
+def excluded() -> Set[str]:
     """Return the names of the checks that management does not want."""
     try:
         names = json.loads(DATA.read_text(encoding="utf-8")).get("excluded_health_checks", [])
@@ -84,7 +86,7 @@ def excluded():
     return set(names)
 
 
-def run_check(path, kind):
+def run_check(path: Path, kind: str) -> Optional[Result]:
     """Run one check: its status says whether all is well, its output what it saw. None: it is not of this kind."""
     started = time.time()
     try:
@@ -104,14 +106,14 @@ def run_check(path, kind):
     return entry(started, status, message) if message or status else None
 
 
-def write(path, text):
+def write(path: str, text: str) -> None:
     """Bring a file to its content by rename."""
     new = Path(path + ".new")
     new.write_text(text, encoding="utf-8")
     os.replace(str(new), path)
 
 
-def run_checks(kind):
+def run_checks(kind: str) -> None:
     """Run the checks of one kind and write their results."""
     started = time.time()
     results = watch_services() if kind == "basic" else {}
@@ -136,7 +138,7 @@ def run_checks(kind):
         os.remove(FAILING.format(kind))
 
 
-def main():
+def main() -> None:
     """Read the kind and run."""
     if len(sys.argv) > 2 or any(word not in KINDS for word in sys.argv[1:]):
         sys.exit("usage: monitorServices.py [basic|advanced]")

@@ -50,6 +50,11 @@ class Bundle:
     manifest: str
     signature: str
 
+    @property
+    def digests(self) -> set[str]:
+        """The signatures that scripts of any release may give it: 4.22 went from MD5 to SHA-512."""
+        return {hashlib.new(name, self.scripts).hexdigest() for name in ("md5", "sha512")}
+
 
 def _folders(tree: Tree, modes: dict[str, int]) -> dict[str, int]:
     names = {str(parent) for path in tree for parent in PurePosixPath(path).parents if str(parent) != "."}

@@ -65,7 +65,8 @@ SERVICES = {
 }
 # An older bash, as system VMs have it (4.4 up): a path, from the environment.
 OTHER_BASH = Path(os.environ["LIVEPATCH_LAB_BASH"]) if "LIVEPATCH_LAB_BASH" in os.environ else None
-_MOUNTS = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64")
+# The alternatives with them: without, half of what Debian calls by a plain name, such as awk, is missing.
+_MOUNTS = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc/alternatives")
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RDONLY, _MS_REMOUNT = (
     0x20000,
     0x1000,
@@ -116,6 +117,7 @@ class FolderVm:
     root: Path
     type: str = "router"
     small_var_kib: int = 0  # a file system of its own for /var, of this size
+    foreign: bool = False  # a script that is not ours runs here, with words and statuses of its own
     environment: dict[str, str] = field(default_factory=dict)
     bash: Path | None = field(default_factory=lambda: OTHER_BASH)  # instead of the machine's
 
@@ -132,6 +134,7 @@ class FolderVm:
             "tmp",
             "run/lab",
             "sys/fs/cgroup",
+            "usr/local/cloud",
             "var/log",
             "var/lib",
             "usr/local/sbin",
@@ -228,7 +231,7 @@ class FolderVm:
     def clone(self, root: Path) -> FolderVm:
         """Copy the VM to another folder."""
         subprocess.run(["cp", "-a", "--", self.root, root], check=True)
-        return FolderVm(root, self.type, self.small_var_kib, dict(self.environment))
+        return FolderVm(root, self.type, self.small_var_kib, self.foreign, dict(self.environment))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -248,6 +251,14 @@ class FolderVm:
         """Return the text of a file below the root folder."""
         return (self.root / path).read_text()
 
+    def processes(self, name: str) -> list[str]:
+        """Return the numbers of the processes of a unit of the stand-in."""
+        return self.read(f"sys/fs/cgroup/system.slice/{name}.service/cgroup.procs").split()
+
+    def jars(self) -> list[str]:
+        """Return the names of the agent's jars."""
+        return sorted(path.name for path in (self.root / AGENT).glob("*.jar"))
+
     def filter_rules(self) -> list[str]:
         """Return the rules of the packet filter."""
         return self.read("run/lab/filter").splitlines()
@@ -265,8 +276,12 @@ class FolderVm:
         """Return what ``--status`` says."""
         return json.loads(self.run("--status").stdout or '{"state": "none"}')
 
-    def state(self, *, times: bool = True) -> State:
-        """Return every path that a patch may touch, with kind, mode, owner and content; landing files apart."""
+    def state(self, *, times: bool | None = None) -> State:
+        """Return every path that a patch may touch, with kind, mode, owner and content; landing files apart.
+
+        Times of modification belong to it where our own script runs, unless ``times`` says otherwise.
+        """
+        times = not self.foreign if times is None else times
         found: State = {}
         skip = {f"var/cache/cloud/{name}" for name in LANDING}
         for top in OWNED:

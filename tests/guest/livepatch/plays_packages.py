@@ -20,6 +20,7 @@ from tests.guest.livepatch.vm_factory import (
     scenario,
 )
 
+_OWN = "another script takes its packages from files that the bundles of the lab do not have"
 INI = b"""[python-is-python3]
 debian_os = 11
 package_name = lab-python
@@ -73,7 +74,7 @@ def _installed(lab: FolderVm) -> set[str]:
     return {line.split()[0] for line in stdout.decode().splitlines() if line.endswith("install ok installed")}
 
 
-@scenario("S33")
+@scenario("S33", own=_OWN)
 def installs_the_packages_that_the_release_needs(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
@@ -84,7 +85,7 @@ def installs_the_packages_that_the_release_needs(world: VmFactory) -> None:
         expect_patched(lab.patch(bundle), bundle, lab)
 
 
-@scenario("S33")
+@scenario("S33", own=_OWN)
 def brings_the_old_packages_back_in_a_rollback(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
@@ -93,7 +94,7 @@ def brings_the_old_packages_back_in_a_rollback(world: VmFactory) -> None:
         expect_same({"lab-old-python"}, _installed(lab), "the installed packages")
 
 
-@scenario("S33", legacy_fails=True)
+@scenario("S33", legacy_fails=True, own=_OWN)
 def refuses_while_dpkg_is_locked(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)
@@ -106,7 +107,7 @@ def refuses_while_dpkg_is_locked(world: VmFactory) -> None:
         expect(b"dpkg is locked" in stderr, f"the reason is {stderr!r}")
 
 
-@scenario("S33", legacy_fails=True)
+@scenario("S33", legacy_fails=True, own=_OWN)
 def refuses_while_a_package_is_half_configured(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)

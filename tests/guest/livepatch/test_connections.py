@@ -12,7 +12,7 @@ import pytest
 from harness.host import wait
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.folder_vm import FolderVm
-from tests.guest.livepatch.vm_factory import VmFactory
+from tests.guest.livepatch.vm_factory import LEGACY, VmFactory
 
 CONFIGURATION = """defaults
     mode http
@@ -104,5 +104,5 @@ def test_only_a_restart_refuses_connections(stage, record_property, restart):
 def test_the_rival_does_not_even_renew_the_balancer(stage):
     """An internal load balancer is none of the types that it restarts."""
     with stage.clone("ilbvm") as lab:
-        _patch_under_load(lab, VmFactory(stage, "legacy").new())
+        _patch_under_load(lab, VmFactory(stage, LEGACY).new())
         assert "reload" not in " ".join(lab.systemctl_log())

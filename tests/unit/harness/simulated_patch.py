@@ -170,6 +170,7 @@ class Moment:
             "journal.lines": "\n".join(map(json.dumps, self.journal)),
             "journal.cursor": '{"__CURSOR": "s=1"}',
             "journal.cores": "",
+            "journal.crashes": "",
             "scripts.signature": self.signature + "\n",
             "scripts.md5": f"{self.kept}  /usr/share/cloud/cloud-scripts.tgz\n",
             "scripts.sha512": f"{self.kept}  /usr/share/cloud/cloud-scripts.tgz\n",

@@ -22,6 +22,7 @@ A VM does what its fields say, at the moment at which a real one would::
     router.says = "hello\n"                    # printed before the version line
     router.loses = {"haproxy"}                 # these services are down after a "successful" patch
     router.lies = True                         # reports success, and keeps the old scripts
+    router.health = "FAILED"                   # what its health check says
     router.drops_rules = True                  # its vr_cfg.sh says success and applies nothing
     router.waits_for = threading.Event()       # the script does not end before somebody sets it
 
@@ -41,6 +42,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import re
 import tarfile
 import threading
@@ -97,6 +99,7 @@ class SimulatedVm:
     timeline: list[tuple[str, str]]
     signature: str = OLD
     template: str = "Cloudstack Release 4.21.0 Sat Jan 31 2026"
+    enabled: tuple[str, ...] = SERVICES
     services: set[str] = field(default_factory=lambda: set(SERVICES))
     fails: str = ""
     says: str = ""
@@ -104,8 +107,10 @@ class SimulatedVm:
     lies: bool = False
     unreachable: bool = False
     record: str = ""
+    installed: str = ""
     stale_agent: bool = False
     drops_rules: bool = False
+    health: str = "SUCCESS"
     waits_for: threading.Event | None = None
     vrrp: Vrrp | None = None
     busy: threading.Lock = field(default_factory=threading.Lock)
@@ -118,12 +123,21 @@ class SimulatedVm:
             return Answer(f"{self.template}&{self.signature}\n")
         if command.endswith("/patch-sysvms.sh"):
             return self._patch()
+        if command.startswith("for s in /var/cache/cloud/patch-sysvms.sh"):
+            running = self.busy.locked()
+            return Answer(json.dumps({"state": "running" if running else "none", "phase": "backup"}))
         if command.endswith("--status"):
             return Answer(self.record)
+        if "getRouterMonitorResults.sh" in command:
+            return Answer(self._monitor())
         if command.endswith("checkrouter.sh"):
             return Answer(f"Status: {self.vrrp.role(self.name) if self.vrrp else 'FAULT'}\n")
         if command == "bash -s":
             return Answer(self._collect(stdin.decode()))
+        if command.startswith("grep -s '^release'"):
+            return Answer(
+                f"release\t{self.installed}\n" if self.installed else "", 0 if self.installed else 1
+            )
         if "installed.manifest" in command:
             digest = "f" * 128 if self.stale_agent else hashlib.sha512(b"A").hexdigest()
             return Answer(f"archive\tagent.zip\t1\t{digest}\n")
@@ -134,13 +148,19 @@ class SimulatedVm:
             return Answer("load_balancer.json.7f\n" if self.drops_rules else "")
         raise AssertionError(f"the simulator does not know {command!r}")
 
+    def _monitor(self) -> str:
+        """Answer a question for the results of the health checks."""
+        check = {"success": self.health, "lastUpdate": "1767225600000", "message": "as told"}
+        results = {"basic": {"dns_check.py": check, "lastRun": {"start": "", "end": ""}}, "advanced": {}}
+        return f"FAILING CHECKS:\nMONITOR RESULTS:\n{json.dumps(results)}\n"
+
     def _collect(self, script: str) -> str:
         """Answer the script of ``harness.guest.collect``: the list of services, and which of them are up."""
         outputs = {
-            "services.enabled": " ".join(sorted(SERVICES)),
+            "services.enabled": " ".join(sorted(self.enabled)),
             "services.units": "\n\n".join(
                 f"Id={word}.service\nActiveState={'active' if word in self.services else 'failed'}"
-                for word in SERVICES
+                for word in self.enabled
             ),
         }
         names = re.findall(r"^collect (\S+) ", script, re.MULTILINE)
@@ -170,6 +190,7 @@ class SimulatedVm:
             self.services -= self.loses
             if not self.lies:
                 self.signature = NEW
+                self.installed = "4.22.0.0"
             return Answer(f"{self.says}version:{NEW} \n")
         finally:
             self.busy.release()
@@ -190,6 +211,8 @@ class Cloud:
     def vm(self, name: str, kind: str, **row: Any) -> SimulatedVm:
         """Add a VM of a type; its id is its name."""
         guest = self.guests[name] = SimulatedVm(name, self.timeline)
+        if kind in {"consoleproxy", "secstorage"}:
+            guest.enabled, guest.services = (*SERVICES, "cloud"), {*SERVICES, "cloud"}
         self.inventory.add(Vm(name, name, kind, guest, **row))
         return guest
 

@@ -4,6 +4,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Tuple
 
 sys.dont_write_bytecode = True
 sys.path.append("/opt/cloud/bin")
@@ -14,13 +15,13 @@ STAT = Path("/proc/stat")
 SECONDS = 1
 
 
-def counters():
+def counters() -> Tuple[int, int]:
     """Return the ticks that the processors were idle, and all ticks."""
     words = [int(word) for word in STAT.read_text(encoding="ascii").split("\n")[0].split()[1:9]]
     return words[3] + words[4], sum(words)
 
 
-def check():
+def check() -> health.Answer:
     """Say how much is in use."""
     limits = health.sent("systemThresholds")
     if not limits:
@@ -30,11 +31,7 @@ def check():
     idle_later, everything_later = counters()
     passed = max(everything_later - everything, 1)
     used = 100.0 * (1 - (idle_later - idle) / passed)
-    most = float(limits[0]["maxCpuUsage"])
-    return (
-        health.SUCCESS if used <= most else health.FAILED,
-        f"{used:.1f} % in use, at most {most:.1f} % allowed",
-    )
+    return health.in_use(used, float(limits[0]["maxCpuUsage"]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from cloudrules import health  # noqa: E402 (byte code is switched off first)
 HOSTS = Path("/etc/dhcphosts.txt")
 
 
-def check():
+def check() -> health.Answer:
     """Say whose reservation is missing."""
     lines = [line.split(",") for line in health.text(HOSTS).split("\n") if line]
     # A host that differs from its network has a word "set:<tag>" between its MAC and its address.

@@ -10,7 +10,7 @@ sys.path.append("/opt/cloud/bin")
 from cloudrules import health  # noqa: E402 (byte code is switched off first)
 
 
-def check():
+def check() -> health.Answer:
     """Say how much is free."""
     limits = health.sent("systemThresholds")
     if not limits:

@@ -12,7 +12,7 @@ from cloudrules import health  # noqa: E402 (byte code is switched off first)
 NAMES = Path("/etc/dnsmasq-hosts.txt")
 
 
-def check():
+def check() -> health.Answer:
     """Say whose name is missing."""
     there = {tuple(line.split()) for line in health.text(NAMES).split("\n")}
     machines = [row for row in health.sent("virtualMachines") if row.get("dns") == "true"]

@@ -12,7 +12,7 @@ from cloudrules import health  # noqa: E402 (byte code is switched off first)
 TRIES = 5
 
 
-def answers(gateway):
+def answers(gateway: str) -> bool:
     """Return whether a gateway answers one of a few echo requests."""
     command = ["ping", "-c", "1", "-W", "1", gateway]
     for _attempt in range(TRIES):
@@ -21,7 +21,7 @@ def answers(gateway):
     return False
 
 
-def check():
+def check() -> health.Answer:
     """Say which do not answer."""
     found = health.sent("gateways")
     gateways = found[0].get("gatewaysIps", "").split() if found else []

@@ -3,6 +3,7 @@
 
 import sys
 from pathlib import Path
+from typing import Dict, List, Tuple
 
 sys.dont_write_bytecode = True
 sys.path.append("/opt/cloud/bin")
@@ -13,7 +14,7 @@ CONFIG = Path("/etc/haproxy/haproxy.cfg")
 SECTIONS = ("global", "defaults", "listen", "frontend", "backend")
 
 
-def sections(text):
+def sections(text: str) -> Dict[str, List[str]]:
     """Return the lines of every section, by its first line."""
     found, name = {}, ""
     for line in text.split("\n"):
@@ -25,7 +26,7 @@ def sections(text):
     return found
 
 
-def expected(row):
+def expected(row: health.Record) -> Tuple[str, List[str]]:
     """Return the name of a rule's section and what its lines begin with."""
     address, port = row["sourceIp"], row["sourcePortStart"]
     name = "{}-{}".format(address.replace(".", "_"), port)
@@ -42,7 +43,7 @@ def expected(row):
     return f"listen {name}", starts
 
 
-def check():
+def check() -> health.Answer:
     """Say what is missing."""
     found = sections(health.text(CONFIG))
     rules = health.sent("haproxyData")

@@ -10,12 +10,12 @@ sys.path.append("/opt/cloud/bin")
 from cloudrules import health  # noqa: E402 (byte code is switched off first)
 
 
-def ports(first, last, joint):
+def ports(first: str, last: str, joint: str) -> str:
     """Return a range as iptables writes it."""
     return first if first == last else first + joint + last
 
 
-def check():
+def check() -> health.Answer:
     """Say which forwarding is missing."""
     wanted = health.sent("portForwarding")
     saved = subprocess.check_output(["iptables-save", "-t", "nat"], universal_newlines=True).split("\n")

@@ -12,7 +12,7 @@ from cloudrules import health  # noqa: E402 (byte code is switched off first)
 MEMORY = Path("/proc/meminfo")
 
 
-def check():
+def check() -> health.Answer:
     """Say how much is in use."""
     limits = health.sent("systemThresholds")
     if not limits:
@@ -20,11 +20,7 @@ def check():
     lines = [line.split() for line in MEMORY.read_text(encoding="ascii").split("\n") if line]
     sizes = {words[0].rstrip(":"): int(words[1]) for words in lines}
     used = 100.0 * (1 - sizes["MemAvailable"] / sizes["MemTotal"])
-    most = float(limits[0]["maxMemoryUsage"])
-    return (
-        health.SUCCESS if used <= most else health.FAILED,
-        f"{used:.1f} % in use, at most {most:.1f} % allowed",
-    )
+    return health.in_use(used, float(limits[0]["maxMemoryUsage"]))
 
 
 if __name__ == "__main__":

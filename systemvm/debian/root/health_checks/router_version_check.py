@@ -15,7 +15,7 @@ FILES = {
 }
 
 
-def check():
+def check() -> health.Answer:
     """Say what differs."""
     wanted = health.sent("routerVersion")
     if not wanted:

@@ -75,13 +75,13 @@ def test_a_program_signs_what_the_key_would(
 )
 def test_a_program_that_does_not_sign_is_refused(command: str, words: str, public: Path) -> None:
     with pytest.raises(UsageError, match=words):
-        CommandSigner(command, load_public(public)).sign(b"data")
+        CommandSigner(load_public(public), command).sign(b"data")
 
 
 def test_a_program_with_another_key_is_refused(tmp_path: Path, program: str) -> None:
     other = load_public(generate(tmp_path / "other"))
     with pytest.raises(UsageError, match="not a signature by the key of --public"):
-        CommandSigner(program, other).sign(b"data")
+        CommandSigner(other, program).sign(b"data")
 
 
 def test_signatures_made_elsewhere_are_attached(
@@ -115,7 +115,7 @@ def test_signatures_made_elsewhere_are_attached(
 
 
 def test_an_attached_signature_of_another_key_is_refused(tmp_path: Path, public: Path) -> None:
-    signer = AttachedSigner(tmp_path / "elsewhere", load_public(public))
+    signer = AttachedSigner(load_public(public), tmp_path / "elsewhere")
     with pytest.raises(CheckFailed, match=r"\.sig is missing"):
         signer.sign(b"data")
     (data,) = (tmp_path / "elsewhere").glob("*.data")

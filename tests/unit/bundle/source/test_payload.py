@@ -90,10 +90,19 @@ def test_a_release_without_an_overlay_uses_that_of_the_nearest_newer_one(source:
     assert "etc/x" not in payload(source, "4.22")
 
 
+def test_an_overlay_says_only_how_it_differs_from_the_next_newer_one(source: Path, tree: Tree) -> None:
+    tree(source / "systemvm/older/4.21", {"debian/etc/x": b"21", "debian/etc/y": b"21"})
+    tree(source / "systemvm/older/4.16", {"overlay.toml": b'absent = ["etc/x"]', "debian/etc/z": b"16"})
+    added = {
+        release: payload(source, release).keys() & {"etc/x", "etc/y", "etc/z"} for release in ("4.21", "4.16")
+    }
+    assert added == {"4.21": {"etc/x", "etc/y"}, "4.16": {"etc/y", "etc/z"}}
+
+
 @pytest.mark.parametrize(
     ("overlay", "words"),
     [
-        ('absent = ["etc/never"]', "absent file 'etc/never' is not in the newest payload"),
+        ('absent = ["etc/never"]', "absent file 'etc/never' is not in the next newer payload"),
         ('[modes]\n"etc/never" = "0600"', "[modes] names 'etc/never'"),
     ],
 )

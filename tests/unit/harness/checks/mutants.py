@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.site.vm_agent_link import VmAgentLink
 from harness.traffic.measurement import Budget
+from tests.unit.harness.checks.damages import DAMAGES
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_answer,
@@ -13,10 +14,7 @@ from tests.unit.harness.checks.mutate import (
     drop_file,
     listen,
     log_line,
-    mount,
-    run_program,
     set_field,
-    set_kernel,
     stop_listening,
 )
 from tests.unit.harness.simulated_patch import (
@@ -24,8 +22,6 @@ from tests.unit.harness.simulated_patch import (
     NEW_SIGNATURE,
     SERVERS,
     STAT,
-    UNIX,
-    Program,
     SimulatedPatch,
     Unit,
     haproxy,
@@ -54,133 +50,6 @@ def _signature(value: str) -> Mutation:
 
 def _kept(made: SimulatedPatch) -> None:
     made.patched.kept = made.after.kept = "f" * 32
-
-
-# What somebody else does to the VM meanwhile, anywhere in it.
-DAMAGES: dict[str, tuple[Mutation, str, str]] = {
-    "leaves a setuid shell": (
-        change_file("/usr/bin/.sh", content="sh", mode=0o4755),
-        "files.setuid",
-        "/usr/bin/.sh: mode 4755, runs as root:root whoever starts it",
-    ),
-    "plants a crontab": (
-        change_file("/var/spool/cron/crontabs/root", content="* * * * * x", mode=0o600),
-        "files.explained",
-        "/var/spool/cron/crontabs/root: added (file, 0600, root:root)",
-    ),
-    "replaces logrotate": (
-        change_file("/usr/sbin/logrotate", content="#!/bin/sh", written=1500),
-        "files.explained",
-        "/usr/sbin/logrotate: content 9 bytes of 1970-01-01 00:16:40 -> 9 bytes of 1970-01-01 00:25:00",
-    ),
-    "removes kernel and initrd": (
-        drop_file("/boot/vmlinuz", "/boot/initrd.img"),
-        "files.explained",
-        "/boot/initrd.img: removed (file, 0644, root:root) (and 1 more)",
-    ),
-    "empties dpkg's status": (
-        change_file("/var/lib/dpkg/status", content="", written=1500),
-        "files.explained",
-        "/var/lib/dpkg/status: content 13 bytes of 1970-01-01 00:16:40 -> 0 bytes of",
-    ),
-    "leaves much behind": (
-        change_file("/var/tmp/leftover", content="0" * 200),
-        "files.explained",
-        "/var/tmp/leftover: added",
-    ),
-    "makes a script immutable": (
-        change_file("/opt/cloud/bin/vr_cfg.sh", flags="i"),
-        "files.explained",
-        "/opt/cloud/bin/vr_cfg.sh: flags none -> immutable",
-    ),
-    "links a secret to where others look": (
-        change_file("/etc/ssh/ssh_host_ed25519_key", links=2),
-        "files.explained",
-        "ssh_host_ed25519_key: hard links 1 -> 2",
-    ),
-    "stops forwarding": (
-        set_kernel(net__ipv4__ip_forward="0"),
-        "kernel.settings",
-        "the kernel's setting net.ipv4.ip_forward was 1 and is 0 (right after the patch)",
-    ),
-    "renames the host": (
-        set_kernel(kernel__hostname="evil"),
-        "kernel.settings",
-        "the host name was r-10-VM and is evil",
-    ),
-    "changes the time zone": (
-        change_file("/etc/localtime", kind="l", link="/usr/share/zoneinfo/Mars"),
-        "files.explained",
-        "/etc/localtime: added (link",
-    ),
-    "sets the clock": (
-        change_text("kernel.clock", "503.5\n"),
-        "kernel.clock",
-        "the clock was set back by 1500 s (right after the patch)",
-    ),
-    "mounts something over the scripts": (
-        mount("tmpfs /opt tmpfs rw 0 0"),
-        "kernel.mounts",
-        "/opt: tmpfs of tmpfs (rw) was mounted",
-    ),
-    "loads a module": (
-        change_text("kernel.modules", "ip_tables 1 1 - Live 0x0\ndummy 1 0 - Live 0x0\n"),
-        "kernel.modules",
-        "module dummy is loaded, it was not before",
-    ),
-    "unloads a module": (
-        change_text("kernel.modules", "x_tables 1 1 - Live 0x0\n"),
-        "kernel.modules",
-        "module x_tables is loaded, it was not before (right after the patch) (and 3 more)",
-    ),
-    "swaps to a file": (
-        change_text("kernel.swaps", "Filename Type Size Used Priority\n/swap file 9 0 -2\n"),
-        "kernel.swap",
-        "memory is swapped to /swap",
-    ),
-    "limits apache2": (
-        change_unit("apache2.service", settings={"CPUQuotaPerSecUSec": "50ms"}),
-        "units.settings",
-        "apache2.service: CPUQuotaPerSecUSec was nothing and is 50ms",
-    ),
-    "does not let systemd read a unit": (
-        change_unit("apache2.service", settings={"NeedDaemonReload": "yes"}),
-        "units.read",
-        "apache2.service: its files were changed and systemd was not told to read them",
-    ),
-    "stops a timer": (
-        change_unit("logrotate.timer", active="inactive", sub="dead"),
-        "units.same",
-        "logrotate.timer was active and is inactive",
-    ),
-    "leaves a process outside services": (
-        run_program(Program(990, "/usr/bin/python3.11", "python3 /tmp/miner.py --key=secret")),
-        "processes.none-new",
-        "process python3.11 /tmp/miner.py runs outside services as root, it did not before (right after",
-    ),
-    "runs on with the old program": (
-        change_text(
-            "processes.gone", "/proc/251/maps:55d0-55e0 r-xp 00000000 fe:01 77 /usr/sbin/apache2 (deleted)\n"
-        ),
-        "processes.on-disk",
-        "apache2 still runs /usr/sbin/apache2 as it was before the patch",
-    ),
-    "opens a high port": (
-        listen(("tcp", "0.0.0.0:40000", "python3", 990)),
-        "ports.none-new",
-        "tcp 0.0.0.0:40000 (python3)",
-    ),
-    "opens a UNIX socket": (
-        change_text("sockets.unix", f"{UNIX}0: 2 0 10000 1 1 9 /run/evil.sock\n"),
-        "sockets.same",
-        "UNIX socket /run/evil.sock was not there before",
-    ),
-    "listens to every packet": (
-        change_text("sockets.packet", "sk RefCnt Type Proto Iface R\n0 3 3 0003 2 1 0 0 99\n"),
-        "sockets.same",
-        "packet socket for protocol 0003 on interface 2 was not there before",
-    ),
-}
 
 
 # What a broken patch leaves behind, the check that must find it, and words that its reason must hold.
@@ -485,6 +354,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "journal.no-cores",
         "core files: /root/core",
     ),
+    "lets a program crash": (
+        change_text("journal.crashes", "haproxy[7]: segfault at 0 ip 0 sp 0 error 4\n"),
+        "journal.no-cores",
+        "crashed: haproxy[7]: segfault",
+    ),
     "takes the load balancer down": (
         set_field(budgets=(Budget("http", 500, 21800.0, 500.0),)),
         "traffic.within-budget",
@@ -505,6 +379,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
 
 
 ROLLBACK_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
+    "loses an attribute": (
+        change_text("state.xattrs", "# file: /opt/cloud/bin/vr_cfg.sh\nuser.note=0x61\n"),
+        "files.attributes",
+        "/opt/cloud/bin/vr_cfg.sh: attributes none -> user.note=0x61",
+    ),
     "leaves a new file": (
         change_file("/opt/cloud/bin/added.sh", content="added", mode=0o755),
         "files.kept",

@@ -113,6 +113,22 @@ def test_a_service_that_was_dead_before_need_not_be_renewed() -> None:
     assert made.found() == {}
 
 
+@pytest.mark.parametrize("absent", [frozenset(), frozenset({"haproxy"})])
+def test_a_service_that_cannot_run_is_not_blamed_for_coming_and_going(absent: frozenset[str]) -> None:
+    """An agent without its jars is up for a moment, and then tried again and again."""
+    made = world()
+    made.fields |= {"absent": absent}
+    made.before.units["haproxy.service"] = Unit("haproxy.service", 100, 1000, restarts=7)
+    change_unit("haproxy.service", active="failed", sub="failed", main=0, workers=(), restarts=9)(made)
+    log_line(SYSLOG_IDENTIFIER="systemd", MESSAGE="haproxy.service: Failed with result 'exit-code'.")(made)
+    blamed = {name for name in made.found() if name.startswith(("services.", "journal."))}
+    assert blamed == (
+        set()
+        if absent
+        else {"services.up", "services.renewed", "services.stable", "services.none-failed", "journal.quiet"}
+    )
+
+
 def test_an_alias_in_the_list_means_its_unit() -> None:
     made = world()
     for moment, pid in ((made.before, 600), (made.patched, 600), (made.after, 600)):
@@ -189,7 +205,7 @@ def test_trouble_on_purpose_is_known_in_whatever_case() -> None:
 
 
 # Checks that are about silence: where nothing was said, nothing was wrong.
-ABOUT_SILENCE = {"console.quiet", "journal.no-cores"}
+ABOUT_SILENCE = {"console.quiet"}
 SILENT = {
     "scripts.template": None, "journal.cursor": "", "kernel.modules": None, "kernel.swaps": None, "kernel.clock": None,
     "sockets.unix": None, "state.flags": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -75,3 +75,8 @@ def test_an_unusable_name_is_refused():
 def test_domains_are_named_after_run_vm_and_tenant():
     assert kept("a").domain() == "sysvm-a1b2c3-a"
     assert kept("a").domain("net1") == "sysvm-a1b2c3-a-net1"
+
+
+def test_no_snapshot_is_taken_of_a_vm_that_is_none_itself():
+    with pytest.raises(UsageError, match="a came up with no snapshot"):
+        snapshots.take(replace(kept("a"), golden="", source=""))

@@ -17,6 +17,7 @@ from harness.kvmagent.patch import (
     patch,
     protocol_fault,
     read_upstream,
+    upload,
 )
 
 OLD = "0" * 32
@@ -90,6 +91,15 @@ def test_a_cut_upload_is_tried_three_times() -> None:
     assert patch(Machine(healthy(), broken_uploads=2), BUNDLE).success
     failed = patch(Machine(healthy(), broken_uploads=3), BUNDLE)
     assert (failed.success, failed.ran, failed.details) == (False, False, "upload failed: connection cut")
+
+
+def test_an_upload_is_tried_once_where_nobody_asks_for_more() -> None:
+    machine = Machine(healthy(), broken_uploads=1)
+    with pytest.raises(InfrastructureError, match="connection cut"):
+        upload(machine, BUNDLE.contents)
+    assert machine.uploads == []
+    upload(machine, BUNDLE.contents)
+    assert [path.rpartition("/")[2] for path, *_ in machine.uploads] == list(BUNDLE.contents)
 
 
 def test_a_failing_script_keeps_the_old_version_and_its_words() -> None:

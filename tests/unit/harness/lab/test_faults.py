@@ -37,16 +37,12 @@ def test_a_fault_changes_the_bundle_where_it_says(ours, tmp_path, fault):
     assert {archive for archive, _ in changed} == {"agent" if fault.name in OF_THE_AGENT else "scripts"}
 
 
-def test_haproxy_is_broken_by_its_unit_where_its_configuration_is_live(ours, tmp_path):
+def test_haproxy_is_broken_by_its_unit_where_its_configuration_is_live():
     """A payload without a part of its own ships the one file that rules rewrite: a careful script never installs it."""
-
-    def other_payload(contents):
-        contents["cloud-scripts.tgz"].remove("etc/haproxy/conf.d")
-        faults.fault("haproxy.configuration").edit(contents)
-
-    after = members(derive(ours, tmp_path / "broken", other_payload))
-    unit = after["scripts", "etc/systemd/system/haproxy.service.d/zz-broken.conf"]
-    assert b"ExecStartPre=/bin/false" in unit
+    of_its_own = faults.breakable("router", {"etc/haproxy/conf.d/00-cloud.cfg"})
+    assert (of_its_own.name, of_its_own.stops) == ("haproxy.configuration", False)
+    live = faults.breakable("router", {"etc/haproxy/haproxy.cfg"})
+    assert (live.name, live.stops) == ("haproxy.unit", True)
 
 
 def test_each_type_has_a_fault_of_a_service_that_it_has():
@@ -59,3 +55,10 @@ def test_an_unknown_fault_is_one_line_that_names_those_there_are():
     with pytest.raises(UsageError) as caught:
         faults.fault("nosuch")
     assert "haproxy.configuration" in caught.value.diagnostics()
+
+
+def test_what_is_down_before_is_not_what_is_broken():
+    assert faults.breakable("secstorage").service == "cloud"
+    assert faults.breakable("secstorage", down=("cloud",)).service == "apache2"
+    with pytest.raises(UsageError, match="no service of a consoleproxy can be broken on purpose"):
+        faults.breakable("consoleproxy", down=("cloud",))

@@ -93,7 +93,7 @@ def test_console_logs_bear_the_name_of_the_vm_whatever_its_domains_are_called(tm
 def test_scenarios_with_several_vms_take_turns_on_a_host_with_room_for_one_of_them(tmp_path, monkeypatch):
     monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("SYSVM_SLOTS", "512,4")  # four VMs of one processor
-    monkeypatch.setattr(lab, "management_of", lambda *_: nullcontext())
+    monkeypatch.setattr(lab, "management_of", lambda *_, **__: nullcontext())
     both = threading.Barrier(2)
     there: list[str] = []
     met: list[str] = []
@@ -104,9 +104,11 @@ def test_scenarios_with_several_vms_take_turns_on_a_host_with_room_for_one_of_th
 
     it = SimpleNamespace(
         engine=SimpleNamespace(need=lambda _plan, resume: slots.Need(64, 1)),
-        plan=None, restore=restore, golden=SimpleNamespace(folder=tmp_path),
+        plan=None, has_agent=False, restore=restore, golden=SimpleNamespace(folder=tmp_path),
         results=SimpleNamespace(log=lambda name: tmp_path / name), keep_logs=lambda *_: None,
     )  # fmt: skip
+
+    it._begin = lambda *words: lab.Lab._begin(it, *words)
 
     def scenario(name: str) -> None:
         with lab.Lab.system_vm(it, name, companions=2) as vm:

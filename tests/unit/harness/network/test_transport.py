@@ -109,6 +109,16 @@ def test_a_swallowed_failure_is_found_out() -> None:
         network.deliver(router, [Together((BAG,))])
 
 
+def test_a_failure_that_is_only_told_is_no_success() -> None:
+    """CloudStack's own program puts the file that failed into the archive, and ends with 0."""
+    said = (
+        'VR config: execution failed: "/opt/cloud/bin/update_config.py x", check /var/log/cloud.log\nmore\n'
+    )
+    router = Router(Answer(stderr=said), Answer())
+    with pytest.raises(CheckFailed, match="although the guest reported success: VR config: execution failed"):
+        network.deliver(router, [Together((BAG,))])
+
+
 def test_an_archive_that_cannot_be_listed_says_nothing() -> None:
     router = Router(Answer(), Answer(status=2, stderr="cd: processed: No such file"))
     with pytest.raises(InfrastructureError, match="cannot list /var/cache/cloud/processed"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -221,3 +223,18 @@ def test_a_collection_that_stops_early_says_so(local_guest: Guest) -> None:
 def test_a_section_name_that_would_break_the_script_is_refused() -> None:
     with pytest.raises(ValueError, match="invalid name of a section"):
         script({"a b": "true"})
+
+
+def test_attributes_are_listed_without_getfattr(tmp_path):
+    odd = tmp_path / "a folder" / "odd\\ =\nname"
+    odd.parent.mkdir()
+    odd.touch()
+    (tmp_path / "plain").touch()
+    try:
+        os.setxattr(odd, "user.note", b"a\x00b")
+    except OSError:
+        pytest.skip("this file system keeps no attributes")
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", files._ATTRIBUTES, str(tmp_path)], capture_output=True, check=True
+    )
+    assert files.parse_xattrs(done.stdout.decode()) == {str(odd): (("user.note", "0x610062"),)}

@@ -25,6 +25,11 @@ def test_a_scenario_says_why_it_is_not_for_a_type():
     assert Scenario("S08").not_for("router") == ""
 
 
+def test_a_scenario_knows_its_row_of_the_field():
+    names = ("S08-live-config-kept", "S60-x", "live-patch", "S8-x", "SOS")
+    assert [Scenario(name).row for name in names] == ["S08", "S60", "", "", ""]
+
+
 @pytest.mark.parametrize(
     ("args", "options", "words"),
     [

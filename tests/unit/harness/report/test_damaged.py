@@ -134,5 +134,5 @@ def test_a_hostile_guest_reaches_no_terminal_through_a_report(tmp_path: Path) ->
         sysvm, ["report", "one", "--json", "--results", str(tmp_path)], standalone_mode=False
     )
     assert json.loads(as_json.output)["scenarios"][0]["id"] == evil
-    for text in (said, as_json.output, write(run) and run.junit.read_text()):
+    for text in (said, as_json.output, write(run) and (run.folder / "junit.xml").read_text()):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800]", text)

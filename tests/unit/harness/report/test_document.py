@@ -48,7 +48,7 @@ def run_of(folder: Path, bundle: Path) -> results.ResultsFolder:
 
 
 def test_the_document_keeps_to_its_schema(tmp_path: Path, bundle: Path) -> None:
-    document = json.loads(run_of(tmp_path, bundle).document.read_text())
+    document = json.loads((run_of(tmp_path, bundle).folder / "run.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.Draft202012Validator(schema()).validate(document)
     del document["scenarios"][0]["verdict"]
@@ -58,11 +58,11 @@ def test_the_document_keeps_to_its_schema(tmp_path: Path, bundle: Path) -> None:
 
 def test_the_document_and_the_page_say_which_bundle_was_tested(tmp_path: Path, bundle: Path) -> None:
     run = run_of(tmp_path, bundle)
-    (subject,) = json.loads(run.document.read_text())["subjects"]
+    (subject,) = json.loads((run.folder / "run.json").read_text())["subjects"]
     assert set(subject["bundle"]["files"]) == {*layout.PAYLOAD, layout.MANIFEST}
     assert subject["bundle"]["script"] == "rendered"
     assert subject["tool"]["version"] == __version__
-    page = run.html.read_text()
+    page = (run.folder / "report.html").read_text()
     for words in (*subject["bundle"]["files"].values(), subject["bundle"]["content_digest"], "10.0.3"):
         assert words in page
 

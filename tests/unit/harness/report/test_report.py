@@ -203,10 +203,10 @@ def test_the_command_makes_the_views_again(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(sysvm, ["report", "one", "--results", str(tmp_path)], standalone_mode=False)
     assert outcome.return_value == 0, outcome.output
     assert "router-from-4.21-live-patch" in outcome.output
-    first = run.html.read_bytes()
+    first = (run.folder / "report.html").read_bytes()
     assert write(run).verdict == "passed"
-    assert run.html.read_bytes() == first
-    assert run.junit.is_file()
+    assert (run.folder / "report.html").read_bytes() == first
+    assert (run.folder / "junit.xml").is_file()
 
 
 def test_text_that_is_no_unicode_can_still_be_written(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_text_that_is_no_unicode_can_still_be_written(tmp_path: Path) -> None:
     with EventLog(run.events) as log:
         log.emit("check", name="x", verdict="failed", reason="\ud800")
     assert write(run).verdict == "error"
-    assert "\\ud800" in run.html.read_text()
+    assert "\\ud800" in (run.folder / "report.html").read_text()
 
 
 def test_every_view_says_which_template_a_scenario_ran_on() -> None:

@@ -13,6 +13,7 @@ from harness.guest.connection import ConnectionLost, SshCommandResult
 from harness.guest.transfer import CLEAR, LineConditions
 from harness.kvmagent import patch
 from harness.kvmagent.patch import LANDING, BundleFiles
+from harness.scenarios import test_refusals
 from harness.scenarios import test_transfer as scenario
 
 OLD, NEW = "0" * 32, "a" * 128
@@ -84,6 +85,12 @@ class Notes:
         wanted = NEW if expected == "patched" else before
         self.require("state", "" if self.vm.guest.signature == wanted else "another one")
 
+    def refused(self, files: BundleFiles, reason: str, *, guest: Any) -> None:
+        answers: list[patch.PatchAnswer] = []
+        self.watch(files, lambda: answers.append(patch.patch(guest, files)), expected="kept")
+        self.require("refused", "success" if answers[0].success else "")
+        self.require("refused.reason", "" if reason in answers[0].details else "no reason")
+
     def patch(self, _bundle: Path, expected: str = "patched") -> patch.PatchAnswer:
         answers: list[patch.PatchAnswer] = []
         self.watch(BUNDLE, lambda: answers.append(patch.patch(self.vm.guest, BUNDLE)), expected=expected)
@@ -98,7 +105,7 @@ def noted(play: Callable[..., None], vm: Vm, *arguments: str) -> list[str]:
 
 SLOW_AND_CUT = scenario.test_an_upload_that_is_slow_and_was_cut_patches_all_the_same
 NEVER = scenario.test_an_upload_that_never_arrives_leaves_the_vm_as_it_was
-SHORT = scenario.test_an_upload_that_ended_early_is_refused
+SHORT = test_refusals.test_an_upload_that_ended_early_is_refused
 
 
 def test_a_right_agent_and_a_right_script_pass() -> None:
@@ -121,14 +128,14 @@ def test_an_agent_that_does_not_begin_again_is_caught(
 
 
 def test_an_agent_that_runs_the_script_without_its_files_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def upload(guest: Any, bundle: BundleFiles) -> None:
+    def upload(guest: Any, contents: dict[str, bytes], **_attempts: int) -> None:
         for name in patch.FILES:
             try:
-                guest.put(bundle.contents[name], f"{LANDING}/{name}", 0o755)
+                guest.put(contents[name], f"{LANDING}/{name}", 0o755)
             except ConnectionLost:
                 continue
 
-    monkeypatch.setattr(patch, "_upload", upload)
+    monkeypatch.setattr(patch, "upload", upload)
     assert "state" in noted(NEVER, Careless())
     assert "patch.not-run" in noted(NEVER, Vm())
 

@@ -13,7 +13,7 @@ from cloudrules import engine  # noqa: E402 (byte code is switched off first)
 from cloudrules.errors import Failed, Refused  # noqa: E402
 
 
-def main():
+def main() -> None:
     """Apply everything."""
     if len(sys.argv) > 2:
         sys.exit("usage: configure.py [DATABAG]")

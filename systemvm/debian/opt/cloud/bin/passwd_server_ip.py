@@ -9,6 +9,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from threading import Lock
+from typing import Any
 
 sys.dont_write_bytecode = True
 
@@ -24,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
 
     timeout = 10
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         """Hand out, confirm or refuse."""
         server = self.server.server_address[0]
         client = self.client_address[0]
@@ -43,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_arguments):
+    def log_message(self, *_arguments: object) -> None:
         """Log who asked, never the answer."""
         sys.stderr.write("{} {}\n".format(self.client_address[0], self.headers.get("DomU_Request")))
 
@@ -53,13 +54,13 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any) -> None:
         """Start with nobody connected."""
         self._lock = Lock()
         self._clients = Counter()
         super().__init__(*arguments)
 
-    def verify_request(self, _request, client_address):
+    def verify_request(self, _request: Any, client_address: Any) -> bool:
         """Refuse a client that is one too many; its connection is closed without an answer."""
         client = client_address[0]
         with self._lock:
@@ -68,7 +69,7 @@ class Server(ThreadingHTTPServer):
             self._clients[client] += 1
         return True
 
-    def process_request_thread(self, request, client_address):
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a client, and forget it."""
         try:
             super().process_request_thread(request, client_address)
@@ -77,13 +78,13 @@ class Server(ThreadingHTTPServer):
                 self._clients[client_address[0]] -= 1
                 self._clients += Counter()  # without those that have no connection left
 
-    def server_bind(self):
+    def server_bind(self) -> None:
         """Bind, and call the server by its address."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
 
-def main():
+def main() -> None:
     """Serve until stopped."""
     if len(sys.argv) != 2:
         sys.exit("usage: passwd_server_ip.py ADDRESS")

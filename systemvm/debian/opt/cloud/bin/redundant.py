@@ -18,7 +18,7 @@ CONNTRACKD_COMMANDS = {
 }
 
 
-def become(role):
+def become(role: str) -> None:
     """Bring addresses, routes and services to what a role needs."""
     system.log(f"becoming {role}")
     if role == "primary":
@@ -32,7 +32,7 @@ def become(role):
         system.unit("start" if role == "primary" else "stop", unit)
 
 
-def _tell_conntrackd(role):
+def _tell_conntrackd(role: str) -> None:
     """Exchange flows with the other router. The role changes without them, too: some flows are lost then."""
     if not system.installed("conntrackd") or not system.unit_active("conntrackd.service"):
         return
@@ -43,7 +43,7 @@ def _tell_conntrackd(role):
             system.log(f"flows were not exchanged: {error}")
 
 
-def main():
+def main() -> None:
     """Read the role from the command line."""
     if len(sys.argv) != 2 or sys.argv[1] not in CONNTRACKD_COMMANDS:
         sys.exit("usage: redundant.py primary|backup|fault")

@@ -13,7 +13,7 @@ from cloudrules import pending, system  # noqa: E402 (byte code is switched off 
 from cloudrules.errors import Failed, Refused, Unknown  # noqa: E402
 
 
-def main():
+def main() -> None:
     """Read the arguments and apply."""
     arguments = sys.argv[1:]
     if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["false"], ["true"]):

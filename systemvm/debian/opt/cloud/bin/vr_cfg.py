@@ -10,7 +10,7 @@ from cloudrules import aggregate, system  # noqa: E402 (byte code is switched of
 from cloudrules.errors import Failed, Refused  # noqa: E402
 
 
-def main():
+def main() -> None:
     """Read the argument and apply."""
     if len(sys.argv) != 2:
         sys.exit("usage: vr_cfg.py FILE")

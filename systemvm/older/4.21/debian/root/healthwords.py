@@ -1,4 +1,4 @@
-"""What the results of health checks are called in this release, by the status that a check ends with."""
+"""Names of the results of health checks in this release, by the status that a check ends with."""
 
 WORDS = {0: "true", 1: "false", 2: "false", 3: "false"}
 GOOD = WORDS[0]

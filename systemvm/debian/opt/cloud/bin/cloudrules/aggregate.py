@@ -70,7 +70,7 @@ class Databag(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What an aggregate asks for: databags in their order, other files, other commands, and what was refused."""
+    """Contents of an aggregate: databags in their order, other files, other commands, and what was refused."""
 
     databags: List[Databag]
     files: Dict[Path, str]

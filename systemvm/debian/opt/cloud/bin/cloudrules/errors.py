@@ -1,4 +1,4 @@
-"""What can go wrong when rules are applied."""
+"""Errors of applying rules."""
 
 
 class Refused(Exception):

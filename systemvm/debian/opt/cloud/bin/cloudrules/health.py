@@ -1,4 +1,4 @@
-"""What the health checks have in common: the strings that management sends, and how a check answers.
+"""Common parts of the health checks: the strings that management sends, and how a check answers.
 
 A check is a program in ``/root/health_checks``, called with ``basic`` or ``advanced``. It ends with one of the statuses
 below and says why on standard output; one that is not of the kind asked for says nothing.
@@ -50,6 +50,12 @@ def sent(key: str) -> List[Record]:
 def verdict(troubles: List[str], success: str) -> Answer:
     """Return the answer of a check that looked for troubles."""
     return (FAILED, "; ".join(troubles)) if troubles else (SUCCESS, success)
+
+
+def in_use(used: float, most: float) -> Answer:
+    """Return the answer of a check that measured how much is in use; both numbers are per cent."""
+    said = f"{used:.1f} % in use, at most {most:.1f} % allowed"
+    return (SUCCESS if used <= most else FAILED), said
 
 
 def main(kind: str, check: Callable[[], Answer]) -> None:

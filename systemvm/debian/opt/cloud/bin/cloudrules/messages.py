@@ -1,4 +1,4 @@
-"""What management sends: the model of every message, from which the reader of the guest is made.
+"""Messages of management: the model of each, from which the reader of the guest is made.
 
 The keys, their JSON types and their first releases are those of the management server's own classes from 4.14 to 4.22,
 not those of an example. ``parse`` reads as the guest does; ``strange`` says where a message is not as a server of a

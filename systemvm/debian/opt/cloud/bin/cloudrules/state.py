@@ -1,4 +1,4 @@
-"""What a part is given to render and apply."""
+"""Input of a part: what it renders and applies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
     @property
     def everything(self) -> bool:
-        """Whether every entry is to be looked at, not just the ones that the messages name."""
+        """True when every entry is to be looked at, not just the ones that the messages name."""
         return "cmdline" in self.kinds
 
     def of(self, kind: str) -> List[Message]:

@@ -42,7 +42,7 @@ class GuestNetwork(NamedTuple):
 
     @property
     def virtual(self) -> bool:
-        """Whether the gateway is an address that a redundant pair shares."""
+        """True when the gateway is an address that a redundant pair shares."""
         return self.gateway != self.address
 
     @property
@@ -85,7 +85,7 @@ class PublicDevice(NamedTuple):
 
 
 class Topology(NamedTuple):
-    """What the rules need to know of the VM."""
+    """The VM, as far as the rules need to know it."""
 
     type: str
     config: Dict[str, str]
@@ -99,32 +99,32 @@ class Topology(NamedTuple):
 
     @property
     def routed(self) -> bool:
-        """Whether the guests have addresses of their own outside, so that nothing is translated."""
+        """True when the guests have addresses of their own outside, so that nothing is translated."""
         return self.config.get("is_routed") == "true"
 
     @property
     def own_dns_only(self) -> bool:
-        """Whether guests are told of no resolver but this VM."""
+        """True when guests are told of no resolver but this VM."""
         return self.config.get("userouteripresolver") == "true"
 
     @property
     def is_vpc(self) -> bool:
-        """Whether this is the router of a VPC."""
+        """True for the router of a VPC."""
         return self.type == "vpcrouter"
 
     @property
     def routes(self) -> bool:
-        """Whether this VM forwards packets."""
+        """True when this VM forwards packets."""
         return self.type in ("router", "vpcrouter")
 
     @property
     def serves_guests(self) -> bool:
-        """Whether VMs get addresses, names and metadata from this VM."""
+        """True when VMs get addresses, names and metadata from this VM."""
         return self.type in ("router", "vpcrouter", "dhcpsrvr")
 
     @property
     def redundant(self) -> bool:
-        """Whether this VM is one of a redundant pair."""
+        """True for one of a redundant pair."""
         return self.config.get("redundant_router", "false") not in ("false", "0")
 
     def public_of(self, address: str) -> Optional[PublicDevice]:

@@ -1,4 +1,4 @@
-"""What every system VM with rules has: protection of itself, services for its guests, accounting, source NAT."""
+"""Rules that every system VM with rules has: protection of itself, services for its guests, accounting, source NAT."""
 
 from __future__ import annotations
 

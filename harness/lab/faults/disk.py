@@ -1,0 +1,91 @@
+"""The disk: full, read-only, slow, or failing; the last two on the host's side, where no guest can see why."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import libvirt
+
+from bundle.errors import InfrastructureError
+from harness.guest.connection import GuestError
+from harness.lab.faults.outside import outside
+from harness.vm.system import SystemVm
+
+_FILLER = "/var/tmp/sysvm-filler"  # noqa: S108 - of a guest that is ours
+_DRIVE = "vda"
+_TUNE = (
+    "total_bytes_sec",
+    "read_bytes_sec",
+    "write_bytes_sec",
+    "total_iops_sec",
+    "read_iops_sec",
+    "write_iops_sec",
+)
+
+
+@outside("disk.full", "the file system of a folder has almost no room left")
+def full(vm: SystemVm, leave: int = 64 << 10, folder: str = "/var") -> Iterator[None]:
+    """Fill the file system of a folder, until it has ``leave`` bytes free."""
+    free = f"$(( $(stat -f -c '%a * %S' {folder}) - {leave} ))"
+    vm.guest.run(f"fallocate -l {free} {_FILLER} && df -B1 {folder}", deadline=120)
+    try:
+        yield
+    finally:
+        vm.guest.run(f"rm -f {_FILLER} && sync", deadline=120)
+
+
+@outside("disk.read-only", "every file system becomes read-only at once, as after an error of the disk")
+def read_only(vm: SystemVm) -> Iterator[None]:
+    """Make all file systems of disks read-only, and writable again at the end."""
+    allowed = vm.guest.run("cat /proc/sys/kernel/sysrq").stdout.strip()
+    vm.guest.run("echo 1 >/proc/sys/kernel/sysrq; sync; echo u >/proc/sysrq-trigger; sleep 1", deadline=120)
+    try:
+        yield
+    finally:
+        mounts = "awk '$3 ~ /^ext/ { print $2 }' /proc/mounts"
+        again = f"for m in $({mounts}); do mount -o remount,rw $m; done"
+        vm.guest.run(f"{again}; echo {allowed} >/proc/sys/kernel/sysrq", deadline=120)
+
+
+@outside("disk.slow", "the disk moves so many bytes a second and no more")
+def slow(vm: SystemVm, rate: int = 256 << 10) -> Iterator[None]:
+    """Let the disk move at most ``rate`` bytes a second."""
+    _tune(vm, {"total_bytes_sec": rate})
+    try:
+        yield
+    finally:
+        _tune(vm, dict.fromkeys(_TUNE, 0))
+
+
+def _tune(vm: SystemVm, values: dict[str, int]) -> None:
+    try:
+        vm.machine.handle.setBlockIoTune(_DRIVE, values, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(f"{vm.name}: its disk cannot be slowed down: {error}") from None
+
+
+@outside(
+    "disk.errors", "the disk answers every write with an error from a moment on; only a power cut ends it"
+)
+def errors(vm: SystemVm) -> Iterator[None]:
+    """Put a filter in front of the disk that lets writes fail with EIO.
+
+    The guest's file systems go read-only by themselves; so the fault's end leaves them, and the caller boots again.
+    """
+    drive = next(row for row in vm.machine.monitor("query-block") if row.get("inserted"))
+    node = drive["inserted"]["node-name"]
+    info = next(row for row in vm.machine.monitor("query-named-block-nodes") if row["node-name"] == node)
+    storage = next(
+        row["node-name"] for row in vm.machine.monitor("query-named-block-nodes")
+        if row["drv"] == "file" and row["file"] == info["image"]["filename"]
+    )  # fmt: skip
+    rules = [{"event": "none", "iotype": kind, "errno": 5, "once": False} for kind in ("write", "flush")]
+    vm.machine.monitor(
+        "blockdev-add",
+        **{"driver": "blkdebug", "node-name": "sysvm-errors", "image": storage, "inject-error": rules},
+    )
+    options = {"driver": "qcow2", "node-name": node, "file": "sysvm-errors", "discard": "unmap"}
+    vm.machine.monitor("blockdev-reopen", options=[options])
+    with contextlib.suppress(GuestError):
+        yield

@@ -1,0 +1,1 @@
+"""Programs that faults run inside a guest: Python 3.7 and its standard library, nothing else."""

@@ -1,0 +1,101 @@
+"""Power: the machine's process is killed, and the same disk boots again, as written so far."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import libvirt
+
+from bundle.errors import InfrastructureError
+from harness.host import wait
+from harness.lab.faults.moments import PATIENCE, Moment, Watched, watch
+from harness.lab.faults.outside import outside
+from harness.vm import boot
+from harness.vm.system import SystemVm
+
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+_BOOT_DEADLINE = 300.0
+
+
+@dataclass
+class PowerCut:
+    """A power cut and what became of it; ``where`` says for people when the power failed."""
+
+    watched: Watched
+    moment: Moment
+
+    @property
+    def where(self) -> str:
+        """The moment at which the patch stood still before the power failed."""
+        if not self.watched.met:
+            return f"the patch had ended before {self.moment}"
+        return f"at {self.moment}"
+
+
+@outside(
+    "power.cut",
+    "the machine dies while the patch is at a moment; the same disk boots again at the fault's end",
+)
+def power_cut(vm: SystemVm, moment: Moment, patience: float = PATIENCE) -> Iterator[PowerCut]:
+    """Let the patch stand still at a moment; cut the power then and boot again when the caller is done.
+
+    The caller runs the patch within; its answer is a lost connection. A patch that ends before its moment has its
+    power cut right after its end.
+
+    Args:
+        vm: whose power fails.
+        moment: when.
+        patience: seconds for the moment to come.
+    """
+    with watch(vm, moment, "all", "STOP", patience) as seen:
+        yield PowerCut(seen, moment)
+    boot_again(vm)
+
+
+def boot_again(vm: SystemVm) -> None:
+    """PowerCut the power of a VM at once, and start it from the disk that is left.
+
+    What the guest had not written out is lost, for its disk has no cache on the host.
+
+    Raises:
+        InfrastructureError: it does not boot.
+    """
+    document = ET.fromstring(vm.machine.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 - libvirt's own
+    _forget_incoming(document)
+    connection = vm.machine.handle.connect()
+    vm.machine.crash()
+    vm.guest.close()
+    try:
+        handle = connection.createXML(
+            ET.tostring(document, encoding="unicode"), libvirt.VIR_DOMAIN_START_AUTODESTROY
+        )
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(f"{vm.name}: libvirt cannot start it again: {error}") from None
+    vm.machine = replace(vm.machine, handle=handle)
+    boot.wait_for_agent(vm.machine, _BOOT_DEADLINE)
+    vm.guest.connect(_BOOT_DEADLINE)
+    vm.guest.wait_for_unit("cloud-postinit.service", _BOOT_DEADLINE)
+
+
+def _forget_incoming(document: ET.Element) -> None:
+    """Take out of a domain what makes a restored machine wait for its state."""
+    arguments = document.find(f"{_QEMU}commandline")
+    words = [] if arguments is None else [word.get("value") for word in arguments]
+    if arguments is None or "-incoming" not in words:
+        return
+    place = words.index("-incoming")
+    for word in list(arguments)[place : place + 2]:
+        arguments.remove(word)
+
+
+def reboot(vm: SystemVm) -> None:
+    """Restart a VM in an orderly way, and wait for the end of its boot.
+
+    Raises:
+        InfrastructureError: it does not come back.
+    """
+    vm.guest.reboot(_BOOT_DEADLINE)
+    wait.until(lambda: vm.machine.agent("guest-ping") is not None, "the guest agent", _BOOT_DEADLINE)
+    vm.guest.wait_for_unit("cloud-postinit.service", _BOOT_DEADLINE)

@@ -1,0 +1,147 @@
+"""Verdicts beyond patched or kept: refused with a reason, interrupted and yet whole, found by the judge on purpose."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from harness import checks
+from harness.checks import Case, Expectation, Outcome
+from harness.guest.protocols import Guest
+from harness.kvmagent import patch
+from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab.boots import AFTER_A_BOOT, lasting
+from harness.lab.lab import Lab
+from harness.lab.logs import last_words
+from harness.observe import observation
+from harness.observe.observation import Observation
+from harness.vm.system import SystemVm
+
+
+class Verdicts(ABC):
+    """The part of a trial that judges what a patch does that is not left alone."""
+
+    lab: Lab
+    vm: SystemVm
+    scenario: str
+    failures: list[str]
+    cases: list[Case]
+    brief: bool
+    patches: int
+
+    @abstractmethod
+    def watch(
+        self, files: BundleFiles, act: Callable[[], PatchAnswer | None], *, expected: Expectation = "patched"
+    ) -> Case:
+        """Do what ``act`` does to the VM, and judge it as a patch."""
+
+    @abstractmethod
+    def observed(self) -> Observation:
+        """Return what the VM looks like now."""
+
+    @abstractmethod
+    def printed(self) -> int:
+        """Return how much the console has printed so far."""
+
+    @abstractmethod
+    def case_of(
+        self, files: BundleFiles, expected: Expectation,
+        seen: tuple[Observation, Observation, Observation], printed: int, **more: Any,
+    ) -> Case:  # fmt: skip
+        """Return the case of a bundle, from what was seen before, after the patch and after the rules."""
+
+    @abstractmethod
+    def require(self, name: str, problem: str) -> None:
+        """Record a check of the scenario's own; ``problem`` is empty when it holds."""
+
+    @abstractmethod
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes of checks."""
+
+    def interrupted(
+        self,
+        files: BundleFiles,
+        act: Callable[[], object],
+        *,
+        booted: bool = False,
+        trouble: tuple[str, ...] = (),
+        only: tuple[str, ...] | None = None,
+    ) -> Case:
+        """Do something that interrupts a patch, and require that the VM is then wholly old or wholly new.
+
+        Which of both is for the VM to say: by its signature. Rules are sent again and proved in either case.
+
+        Args:
+            files: the bundle that the patch was about.
+            act: patches the VM and breaks in; it returns when the VM can be asked again.
+            booted: the VM has booted since: what a boot makes anew is not compared.
+            trouble: patterns of console and journal lines that this causes on purpose.
+            only: the checks to make, by name or subject; all, or after a boot those that can be compared across one.
+        """
+        printed, before = self.printed(), self.observed()
+        with self.lab.narrator.step("patch, interrupted", self.vm.topology.vm_name):
+            act()
+        self.patches += 1
+        with self.lab.narrator.step("observe afterwards", self.vm.topology.vm_name):
+            after = observation.observe(self.vm.guest, None if booted else before)
+        if booted:
+            before, after = lasting(before), lasting(after)
+        new = after.scripts.signature == files.signature
+        case = self.case_of(
+            files, "patched" if new else "kept", (before, after, after), printed,
+            trouble=trouble, log=last_words(self.vm.guest),
+        )  # fmt: skip
+        self.cases.append(case)
+        self.note(checks.judge(case, AFTER_A_BOOT if booted and only is None else only))
+        self.lab.events.emit("settled", scenario=self.scenario, side="new" if new else "old")
+        if not (new or booted or self.failures):
+            self.lab.between[self.vm] = after
+        return case
+
+    def refused(
+        self, files: BundleFiles, reason: str, around: AbstractContextManager[object] | None = None,
+        guest: Guest | None = None,
+    ) -> PatchAnswer:  # fmt: skip
+        """Require that a patch is refused with a reason, and that the VM is as before.
+
+        Args:
+            files: the bundle.
+            reason: pattern that the agent's answer must hold, in whatever case.
+            around: a fault that lasts while the patch is tried.
+            guest: reaches the VM in another way than its connection does.
+        """
+        answer = PatchAnswer(False, "the patch was not run")
+
+        def act() -> PatchAnswer:
+            nonlocal answer
+            with around or nullcontext():
+                answer = patch.patch(guest or self.vm.guest, files)
+            return answer
+
+        brief, self.brief = self.brief, True
+        try:
+            self.watch(files, act, expected="kept")
+        finally:
+            self.brief = brief
+        self.require("refused", "the patch claims success" if answer.success else "")
+        told = re.search(reason, answer.details, re.IGNORECASE) is not None
+        self.require("refused.reason", "" if told else f"no {reason!r} in: {answer.details!r}")
+        if self.failures:
+            self.lab.between.pop(self.vm, None)
+        return answer
+
+    def require_found(self, name: str, words: str = "") -> None:
+        """Require that a check of the latest case did not hold, and take it for what the scenario is about.
+
+        Args:
+            name: of the check.
+            words: pattern that what it says must hold, in whatever case.
+        """
+        said = [line for line in self.failures if line.startswith(f"{name}:")]
+        found = [line for line in said if re.search(words, line, re.IGNORECASE)]
+        self.failures = [line for line in self.failures if line not in found]
+        missed = f"{name} saw nothing of it{': ' if said else ''}{' '.join(said)}"
+        self.require(f"found.{name}", "" if found else missed)

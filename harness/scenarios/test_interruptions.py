@@ -1,0 +1,271 @@
+"""Whatever interrupts a patch: power, kills, hangs, clocks; the VM is then wholly old or wholly new, and converges."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bundle import layout
+from bundle.errors import InfrastructureError
+from harness.kvmagent import patch
+from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab.faults import BeginFault, clock, power
+from harness.lab.faults.moments import Moment, logged, nth_process
+from harness.scenario import Lab, Trial
+
+_DAY, _YEAR = 86_400, 31_557_600
+# A patch of a router starts about a hundred processes; the random moment lies before one of these.
+_PROCESSES = range(3, 90)
+# While it is being undone: what scripts say of that in their log.
+_UNDOING = logged("(?i)roll(ing|ed)? ?back|did not come back")
+
+
+def _answered(trial: Trial, files: BundleFiles, answer: PatchAnswer) -> None:
+    """Require that who was told of a success has the new scripts, and who was told of a failure the old ones."""
+    signature = patch.ask_versions(trial.vm.guest).scripts
+    new = signature == files.signature
+    what = f"it says {answer.details!r}, and the VM runs {signature[:12]}…"
+    trial.require("answer.true", "" if answer.success == new else what)
+
+
+def _converges(trial: Trial, lab: Lab, why: str = "") -> None:
+    """Require that a healthy patch succeeds, whatever was before."""
+    files = trial.files(lab.new_bundle)
+    answer = patch.patch(trial.vm.guest, files)
+    trial.require(
+        "patch.converges", "" if answer.success else f"{why}a healthy patch fails: {answer.details}"
+    )
+    told = patch.ask_versions(trial.vm.guest).scripts
+    trial.require("patch.converged", "" if told == files.signature else f"the VM runs {told[:12]}…")
+
+
+def _cut(
+    trial: Trial, fault: BeginFault, files: BundleFiles, moment: Moment, trouble: tuple[str, ...] = ()
+) -> str:
+    """Patch, let the power fail at a moment, boot again, and judge; returns when the power failed."""
+    where = ""
+
+    def act() -> None:
+        nonlocal where
+        with fault("power.cut", moment=moment, patience=60.0) as cut:
+            heard = _patch_until(trial, files, cut.watched)
+        where = f"{cut.where}, the agent heard {heard or 'nothing'}"
+
+    trial.interrupted(files, act, booted=True, trouble=trouble)
+    return f"power cut {where}: "
+
+
+def _patch_until(trial: Trial, files: BundleFiles, watched: Any) -> str:
+    """Patch until it ends or stands still; returns what the agent heard of it."""
+    heard: list[PatchAnswer] = []
+    thread = threading.Thread(target=lambda: heard.append(patch.patch(trial.vm.guest, files)), daemon=True)
+    thread.start()
+    while thread.is_alive() and not watched.met:
+        thread.join(0.05)
+    return heard[0].details if heard else ""
+
+
+@pytest.mark.scenario("S06-power-cut", tags=("power-cut",))
+def test_a_power_cut_leaves_the_old_or_the_new(
+    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random
+) -> None:
+    """The power fails at a random moment of a patch: after the boot wholly old or new, and a patch succeeds."""
+    files = live_patch.files(lab.new_bundle)
+    where = _cut(live_patch, fault, files, nth_process(draw.choice(_PROCESSES)))
+    _converges(live_patch, lab, where)
+    live_patch.send_rules()
+    live_patch.prove_rules()
+
+
+@pytest.mark.scenario("S07-power-cut-in-rollback", tags=("power-cut",))
+def test_a_power_cut_in_a_rollback_is_resumed(lab: Lab, live_patch: Trial, fault: BeginFault) -> None:
+    """The power fails while a failed patch is being undone: the boot ends it, and a healthy patch succeeds."""
+    service = lab.broken_service()
+    where = _cut(live_patch, fault, live_patch.files(lab.broken_bundle()), _UNDOING, (service,))
+    _converges(live_patch, lab, where)
+
+
+@pytest.mark.scenario("S06-killed-then-again")
+def test_a_patch_that_was_killed_is_finished_or_undone_by_the_next(
+    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random
+) -> None:
+    """Every process of the patch is killed at a random moment; the next patch, not forced, succeeds."""
+    live_patch.brief = True
+    files = live_patch.files(lab.new_bundle)
+    killed = PatchAnswer(False, "")
+
+    def act() -> PatchAnswer:
+        nonlocal killed
+        with fault("process.killed", moment=nth_process(draw.choice(_PROCESSES)), who="all", patience=60.0):
+            killed = patch.patch(live_patch.vm.guest, files)
+        return killed if killed.success else patch.patch(live_patch.vm.guest, files)
+
+    live_patch.watch(files, act)
+
+
+@pytest.mark.scenario("S31-power-cut-after-success")
+def test_what_was_told_to_be_patched_stays_patched(lab: Lab, live_patch: Trial) -> None:
+    """The power fails the moment after the patch has told its success: nothing of it is lost."""
+    files = live_patch.files(lab.new_bundle)
+    answer = PatchAnswer(False, "the patch was not run")
+
+    def act() -> None:
+        nonlocal answer
+        answer = patch.patch(live_patch.vm.guest, files)
+        power.boot_again(live_patch.vm)
+
+    live_patch.interrupted(files, act, booted=True)
+    live_patch.require("patch.succeeded", "" if answer.success else answer.details)
+    _answered(live_patch, files, answer)
+
+
+@pytest.mark.scenario("S46-refused-then-boot")
+def test_the_next_boot_installs_nothing_of_what_was_refused(lab: Lab, live_patch: Trial) -> None:
+    """A damaged bundle is refused, and the power fails: the boot installs nothing of it, and a patch succeeds."""
+    good = live_patch.files(lab.new_bundle)
+    shorter = {**good.contents, layout.AGENT: good.contents[layout.AGENT][:-100]}
+    answer = PatchAnswer(True, "the patch was not run")
+
+    def act() -> None:
+        nonlocal answer
+        answer = patch.patch(live_patch.vm.guest, replace(good, contents=shorter))
+        live_patch.vm.guest.run("sync")
+        power.boot_again(live_patch.vm)
+
+    case = live_patch.interrupted(good, act, booted=True)
+    live_patch.require("refused", "the patch claims success" if answer.success else "")
+    live_patch.require(
+        "boot.old", "" if case.expected == "kept" else "the boot has installed what was refused"
+    )
+    _converges(live_patch, lab)
+
+
+@pytest.mark.scenario("S39-rollback-fails-too")
+def test_a_rollback_that_fails_is_ended_by_the_next_boot(
+    lab: Lab, live_patch: Trial, fault: BeginFault
+) -> None:
+    """Services come back neither with new nor with old files: told; after mending and a boot wholly old or new."""
+    files = live_patch.files(lab.new_bundle)
+    acting = "@(restart|reload|try-|start|reload-or-restart)*"
+    answer = PatchAnswer(True, "the patch was not run")
+
+    def act() -> None:
+        nonlocal answer
+        with fault("program.broken", names=["systemctl"], deed="fails", words=acting):
+            answer = patch.patch(live_patch.vm.guest, files)
+        live_patch.vm.guest.run("sync")
+        power.boot_again(live_patch.vm)
+
+    live_patch.interrupted(files, act, booted=True)
+    live_patch.require("rollback.told", "the patch claims success" if answer.success else "")
+    _converges(live_patch, lab, f"after {answer.details!r}: ")
+
+
+@pytest.mark.scenario("S47-child-hangs", tags=("long",))
+def test_a_child_that_hangs_does_not_hang_the_patch(
+    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random
+) -> None:
+    """A program that the patch has started never ends: there is an answer in time, old or new, and a patch succeeds."""
+    files = live_patch.files(lab.new_bundle)
+    answer, stopped = PatchAnswer(False, "the patch was not run"), []
+
+    def act() -> None:
+        nonlocal answer, stopped
+        with fault("process.hangs", moment=nth_process(draw.randrange(10, 60)), patience=60.0) as told:
+            answer = patch.patch(live_patch.vm.guest, files)
+        stopped = told.done
+
+    live_patch.interrupted(files, act)
+    live_patch.require("hang.answered", "" if "did not end within" not in answer.details else answer.details)
+    live_patch.require("hang.happened", "" if stopped else "no process of the patch could be stopped")
+    _answered(live_patch, files, answer)
+    _converges(live_patch, lab, f"after {answer.details!r}: ")
+
+
+@pytest.mark.scenario("S48-worker-killed")
+def test_a_dead_worker_leaves_the_old_or_the_new_before_anybody_calls(
+    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random
+) -> None:
+    """Only the process that does the work is killed, at a random moment: old or new at once, without another call."""
+    files = live_patch.files(lab.new_bundle)
+    answer = PatchAnswer(False, "the patch was not run")
+
+    def act() -> None:
+        nonlocal answer
+        moment = nth_process(draw.choice(_PROCESSES))
+        with fault("process.killed", moment=moment, who="worker", patience=60.0):
+            answer = patch.patch(live_patch.vm.guest, files)
+
+    live_patch.interrupted(files, act)
+    _answered(live_patch, files, answer)
+    _converges(live_patch, lab, f"after {answer.details!r}: ")
+
+
+@pytest.mark.scenario("S54-clock-steps")
+@pytest.mark.parametrize("seconds", [-_DAY, _YEAR], ids=["a-day-back", "a-year-on"])
+def test_a_clock_that_steps_has_no_effect(
+    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random, seconds: int
+) -> None:
+    """The clock steps in the middle of the patch, and is set right again after it: the patch succeeds all the same."""
+    files = live_patch.files(lab.new_bundle)
+    command = f'date -u -s "@$(( $(date +%s) + {seconds} ))" >/dev/null'
+    answer, stepped = PatchAnswer(False, "the patch was not run"), False
+
+    def act() -> PatchAnswer:
+        nonlocal answer, stepped
+        with fault("operator.acts", command=command, moment=nth_process(draw.randrange(10, 60))) as beside:
+            answer = patch.patch(live_patch.vm.guest, files)
+        stepped = beside.ran
+        if stepped:
+            clock.step(live_patch.vm, -seconds)
+        return answer
+
+    live_patch.brief = True
+    live_patch.watch(files, act, trouble=("clock", "time"))
+    live_patch.require("clock.stepped", "" if stepped else "the patch was over before the clock could step")
+
+
+@pytest.mark.scenario("S28-clock-off")
+@pytest.mark.parametrize("seconds", [-10 * _YEAR, 10 * _YEAR], ids=["ten-years-slow", "ten-years-fast"])
+def test_a_clock_that_is_years_off_makes_no_false_success(
+    lab: Lab, live_patch: Trial, fault: BeginFault, seconds: int
+) -> None:
+    """The clock is ten years off during the patch: it works or is refused, and the answer is true."""
+    files = live_patch.files(lab.new_bundle)
+    answer = PatchAnswer(False, "the patch was not run")
+
+    def act() -> None:
+        nonlocal answer
+        with fault("clock.off", seconds=seconds):
+            answer = patch.patch(live_patch.vm.guest, files)
+
+    live_patch.interrupted(files, act, trouble=("clock", "time"))
+    _answered(live_patch, files, answer)
+
+
+@pytest.mark.scenario("S05-disk-errors")
+def test_a_disk_that_fails_is_no_success(lab: Lab, live_patch: Trial, fault: BeginFault) -> None:
+    """Every write fails from the upload's end on: no success is told; after a boot wholly old or new."""
+    files = live_patch.files(lab.new_bundle)
+    answer = PatchAnswer(True, "the patch was not run")
+
+    def act() -> None:
+        nonlocal answer
+        from harness.lab.faults.uploads import Landed
+
+        answer = patch.patch(Landed(live_patch.vm.guest, fault("disk.errors")), files)
+        try:
+            power.boot_again(live_patch.vm)
+        except InfrastructureError as error:
+            answer = replace(answer, details=f"{answer.details}; {error}")
+            raise
+
+    live_patch.interrupted(
+        files, act, booted=True, trouble=("I/O error", "EXT4-fs", "Aborting journal", "Buffer")
+    )
+    _answered(live_patch, files, answer)
+    _converges(live_patch, lab, f"after {answer.details!r}: ")

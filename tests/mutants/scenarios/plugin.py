@@ -1,0 +1,130 @@
+"""A pytest plugin that runs each scenario with its mutants: the bundle under test is rendered from changed templates.
+
+The VM boots with the sound payload, so all mutants share one golden snapshot; only what it is patched with is changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+from bundle.seal import script
+from harness.lab.bundles import build_bundle
+
+HERE = Path(__file__).resolve().parent
+# Where each worker tells what became of its mutants, one line of JSON each.
+TOLD = "SYSVM_MUTANTS_TOLD"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of the patch script.
+
+    Attributes:
+        scenario: the name that has to fail, with the values of its parameters behind dashes where one of them is meant.
+        file: template, without ``.sh.j2``.
+        old: part of the template, found exactly once.
+        new: what stands there in the mutant.
+        check: name of the check that has to say so.
+    """
+
+    scenario: str
+    file: str
+    old: str
+    new: str
+    check: str
+
+    def __str__(self) -> str:
+        """Return a word for ids and names of folders."""
+        return f"{self.file}-{crc32((self.old + self.new).encode()):08x}"
+
+
+def load() -> list[Mutant]:
+    """Return every row."""
+    with (HERE / "mutants.toml").open("rb") as file:
+        return [Mutant(**row) for row in tomllib.load(file)["mutant"]]
+
+
+def apply(mutant: Mutant, folder: Path) -> None:
+    """Change the templates in a folder.
+
+    Raises:
+        ValueError: the text is not there exactly once.
+    """
+    path = folder / f"{mutant.file}.sh.j2"
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{path.name}: {mutant.old!r} is there {text.count(mutant.old)} times")
+    path.write_text(text.replace(mutant.old, mutant.new))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("scenario")
+    if mark is None:
+        return
+    rows = [row for row in load() if row.scenario.startswith(mark.args[0])]
+    metafunc.fixturenames.append("mutant")
+    # A number in the id: what the row says has blanks and would be no name.
+    metafunc.parametrize("mutant", rows, ids=[f"mutant{number}" for number in range(len(rows))])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = []
+    for item in items:
+        values = getattr(item, "callspec", None)
+        row = values.params.get("mutant") if values else None
+        own = (
+            [str(v) for k, v in values.params.items() if k not in ("mutant", "system_vm_cell")]
+            if values
+            else []
+        )
+        mark = item.get_closest_marker("scenario")
+        if (
+            isinstance(row, Mutant)
+            and mark
+            and row.scenario in (mark.args[0], "-".join([mark.args[0], *own]))
+        ):
+            kept.append(item)
+    items[:] = kept
+
+
+@pytest.fixture
+def lab(lab, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The lab of the run, with a mutant to patch with; whatever is derived from it is rendered from its templates."""
+    templates = tmp_path / "templates"
+    shutil.copytree(script._TEMPLATES, templates)
+    apply(mutant, templates)
+    monkeypatch.setattr(script, "_TEMPLATES", templates)
+    bundle = build_bundle(lab.new.name, tmp_path / "bundle-new")
+    made = dataclasses.replace(lab, new_bundle=bundle, folder=tmp_path)
+    made.__dict__.update(spares=lab.spares, shared=lab.shared, between=lab.between)
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    mutant = item.callspec.params["mutant"]
+    if report.when == "call" or not report.passed:
+        text = str(report.longrepr or "")
+        killed = report.when == "call" and report.failed and f"{mutant.check}:" in text
+        row = {
+            **dataclasses.asdict(mutant),
+            "verdict": "killed" if killed else "survived",
+            "seconds": report.duration,
+        }
+        if not killed:
+            row["said"] = text[-600:]
+        with Path(os.environ[TOLD]).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    return report

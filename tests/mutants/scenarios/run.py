@@ -1,0 +1,53 @@
+"""Runs scenarios with their mutants on virtual machines and prints the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from harness.plugin.planning import SHIPPED, command_line
+from tests.mutants.scenarios.plugin import TOLD, load
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def main(wanted: list[str], workers: int = 2) -> int:
+    """Run the mutants of the scenarios that are named, or all; the status is 1 when one survives or was not run."""
+    rows = [row for row in load() if not wanted or any(row.scenario.startswith(word) for word in wanted)]
+    names = ",".join(sorted({row.scenario for row in rows}))
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "told.jsonl"
+        told.touch()
+        arguments = [f"--scenario={names}", "-n", str(workers), "-p", "tests.mutants.scenarios.plugin"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *command_line(SHIPPED, arguments),
+            f"--results={folder}/results",
+        ]
+        environment = os.environ | {TOLD: str(told), "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=ROOT, env=environment, check=False)
+        seen = [json.loads(line) for line in told.read_text().splitlines()]
+    return _tell(len(rows), seen)
+
+
+def _tell(count: int, seen: list[dict[str, object]]) -> int:
+    by_scenario: dict[str, list[dict[str, object]]] = defaultdict(list)
+    for row in seen:
+        by_scenario[str(row["scenario"])].append(row)
+    for scenario, rows in sorted(by_scenario.items()):
+        killed = [row for row in rows if row["verdict"] == "killed"]
+        checks = ", ".join(sorted({str(row["check"]) for row in killed}))
+        print(f"{scenario:<42} {len(killed)} of {len(rows)} killed  by {checks or 'nothing'}")
+        for row in rows:
+            if row not in killed:
+                print(f"    SURVIVED {row['file']}: {row['new']!r}: {row.get('said') or 'it passed'}")
+    survived = sum(row["verdict"] != "killed" for row in seen)
+    print(f"{count} mutants on virtual machines, {len(seen)} run, {survived} survived")
+    return 1 if survived or len(seen) < count else 0

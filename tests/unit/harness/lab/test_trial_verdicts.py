@@ -1,0 +1,86 @@
+"""A trial's own verdicts: what it was to find is taken for found, refusals need their reason, boots make files anew."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.checks import Outcome
+from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab import verdicts
+from harness.lab.boots import lasting
+from harness.lab.trial import Trial
+from harness.record.events import Nowhere
+from tests.unit.harness.simulated_patch import File, world
+
+FILES = BundleFiles(None, {"cloud-scripts.tgz": b""}, "a" * 128)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def trial() -> Trial:
+    vm: Any = SimpleNamespace(guest=SimpleNamespace(name="vm"))
+    lab: Any = SimpleNamespace(events=Nowhere(), between={})
+    made = Trial(lab, vm, "S")
+    lab.between = _Between(vm)
+    return made
+
+
+class _Between(dict[Any, Any]):
+    """A table that takes VMs that cannot be hashed."""
+
+    def __init__(self, _vm: Any) -> None:
+        super().__init__()
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        return super().pop(id(key), default)
+
+
+def test_what_was_to_be_found_is_no_failure_any_more(trial: Trial) -> None:
+    trial.note(
+        [Outcome("services.renewed", "failed", "haproxy runs on"), Outcome("files.kept", "failed", "x")]
+    )
+    trial.require_found("services.renewed", "HAPROXY")
+    assert trial.failures == ["files.kept: x"]
+
+
+@pytest.mark.parametrize("words", ["", "apache2"])
+def test_what_nobody_found_is_a_failure(trial: Trial, words: str) -> None:
+    if words:
+        trial.note([Outcome("services.renewed", "failed", "haproxy runs on")])
+    trial.require_found("services.renewed", words)
+    assert trial.failures[-1].startswith("found.services.renewed: services.renewed saw nothing of it")
+
+
+@pytest.mark.parametrize(
+    ("answer", "failures"),
+    [
+        (PatchAnswer(False, "no space"), []),
+        (PatchAnswer(False, "no"), ["refused.reason"]),
+        (PatchAnswer(True, "space"), ["refused"]),
+    ],
+)
+def test_a_refusal_needs_a_failure_and_its_reason(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, answer: PatchAnswer, failures: list[str]
+) -> None:
+    seen: list[Any] = []
+
+    def watch(self: Trial, _files: BundleFiles, act: Any, *, expected: str) -> None:
+        seen.append((self.brief, expected, act()))
+
+    monkeypatch.setattr(Trial, "watch", watch)
+    monkeypatch.setattr(verdicts.patch, "patch", lambda *_: answer)
+    assert trial.refused(FILES, "SPACE") == answer
+    assert seen == [(True, "kept", answer)]
+    assert not trial.brief
+    assert [line.partition(":")[0] for line in trial.failures] == failures
+
+
+def test_only_what_a_patch_may_touch_and_no_boot_makes_is_compared_across_a_boot() -> None:
+    made = world().before
+    for path in ("/etc/hosts", "/etc/cloudstack/ips.json", "/run/x", "/var/log/x", "/optional"):
+        made.files[path] = File()
+    kept = lasting(made.observation()).state.entries
+    assert "/etc/hosts" in kept
+    assert not {"/etc/cloudstack/ips.json", "/run/x", "/var/log/x", "/optional"} & kept.keys()

@@ -45,8 +45,11 @@ test: $(STAMP) ## every check: lint, types, unit, guest and end-to-end tests
 lint types unit guest e2e bench: $(STAMP) ## one nox session: lint, types, unit, guest, e2e or bench
 	@$(BIN)/nox -s $@
 
-doctor: $(STAMP) ## explain what this machine lacks
-	@$(BIN)/sysvm doctor
+doctor: ## explain what this machine lacks; installs nothing
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo "ok   $(PYTHON)" || echo "FAIL $(PYTHON): Python 3.11 or newer is needed (make doctor PYTHON=...)"
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "FAIL Debian packages are missing: 'make machine' installs them as root:" $$missing; else echo "ok   Debian packages"; fi
+	@if [ -x $(BIN)/sysvm ]; then $(BIN)/sysvm doctor; else echo "note no virtual environment: 'make install' makes $(VENV) with the packages of constraints.txt ($$(grep -c == constraints.txt))"; fi
 
 clean: ## remove the virtual environment, results and caches of this checkout
 	rm -rf $(VENV) .nox .mypy_cache .ruff_cache .pytest_cache results dist

@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "unit", "guest", "e2e"]
+nox.options.sessions = ["lint", "types", "docs", "unit", "guest", "e2e"]
 nox.options.stop_on_first_error = True
 
 # The programs of the environment that nox itself was installed in come first, also when nobody activated it.
@@ -109,3 +109,18 @@ def genuine(session: nox.Session) -> None:
     if len(session.posargs) < 2:
         session.skip("no trees named: nox -s genuine -- TREE-TO TREE-FROM [TREE-FROM ...]")
     session.run("python", "-m", "tests.genuine", *session.posargs, external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages and the man pages into dist/docs; a warning is an error."""
+    for kind in ("html", "man"):
+        session.run(
+            "sphinx-build", "-q", "-W", "--keep-going", "-b", kind, "docs", f"dist/docs/{kind}", external=True
+        )
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel, source archive and Debian package into dist, and try each outside of the checkout."""
+    session.run("python", "-m", "tests.packages", *session.posargs, external=True)

@@ -1,3 +1,3 @@
 """Build, sign, verify and compare live-patch bundles of CloudStack system VMs."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

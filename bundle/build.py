@@ -22,12 +22,12 @@ from bundle.archive.packer import Compress, Packer
 from bundle.archive.store import Store, configured_limit
 from bundle.archive.tar import tgz_stream
 from bundle.archive.zip import write_zip
-from bundle.errors import UsageError
+from bundle.errors import SysvmError, UsageError
 from bundle.paths import cache_place
 from bundle.seal import provenance
 from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
-from bundle.seal.manifest import ARCHIVES, Facts, Manifest, member_rows
+from bundle.seal.manifest import ARCHIVES, Facts, Manifest, load, member_rows
 from bundle.seal.signer import Signer, choose
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
@@ -68,6 +68,7 @@ class BuildOptions:
         workers: threads that read and compress; 0 takes one a core.
         cache: whether packed members are kept for the next build.
         mend_line_ends: whether text with CR LF is packed with LF; such scripts are refused otherwise.
+        force: whether a signed bundle with another content may be replaced.
     """
 
     output: Path
@@ -87,6 +88,7 @@ class BuildOptions:
     workers: int = 0
     cache: bool = True
     mend_line_ends: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,30 @@ class Built:
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
+
+
+class WouldReplaceError(UsageError):
+    """The output is a signed bundle of another content, which somebody may need."""
+
+
+def _check_replaced(output: Path, content: Manifest) -> None:
+    """Refuse to replace a signed bundle that has another content; one without signature is made again at any time.
+
+    Raises:
+        WouldReplaceError: it would be.
+    """
+    if not (output / layout.MANIFEST_SIGNATURE).exists():
+        return
+    try:
+        former = load(output / layout.MANIFEST)
+        what = f"a signed bundle of CloudStack {former.facts.name}, content digest sha256:{former.content_digest}"
+        same = former.content_digest == content.content_digest
+    except SysvmError:
+        what, same = "a signed bundle with a manifest that cannot be read", False
+    if not same:
+        raise WouldReplaceError(
+            f"{output} holds {what}", hint="choose another --output, or replace it: --force"
+        )
 
 
 def source_date_epoch() -> int | None:
@@ -254,6 +280,7 @@ def build(options: BuildOptions) -> Built:
     """Build a bundle; the folder appears complete or not at all.
 
     Raises:
+        WouldReplaceError: a signed bundle of another content is there, and may not be replaced.
         UsageError: the source, the key or an option is at fault.
         InfrastructureError: the output cannot be written.
     """
@@ -280,6 +307,8 @@ def build(options: BuildOptions) -> Built:
             archiver = _Archiver(pool, store, workers, facts.epoch, options.compress)
             archives = {name: archiver.write(name, folder / name, rows) for name, rows in members.items()}
         content = Manifest(facts, members)
+        if not options.force:
+            _check_replaced(options.output, content)
         write(folder / layout.SBOM, _bill(store, content, archives, folder))
         made_of = provenance.dependencies(facts, content.content_digest, payload.checkout)
         manifest = seal(folder, Parts(content, archives, script, made_of), signer)

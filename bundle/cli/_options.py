@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bundle.sink import tell
+
 if TYPE_CHECKING:
     from bundle.seal.signer import Signer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 PATH: click.Path = click.Path(path_type=Path)
+# The key of the root context's object that says that a machine reads.
+JSON_ASKED = "json"
 _PASSPHRASE = "SYSVM_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
@@ -27,7 +31,50 @@ def bundle_argument(function: _F) -> _F:
 
 def json_option(function: _F) -> _F:
     """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine.")(function)
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_note_json,
+        help="Print JSON for a machine.",
+    )(function)
+
+
+def _note_json(ctx: click.Context, _option: click.Parameter, value: bool) -> bool:
+    """Remember that a machine reads: errors are JSON, too, then."""
+    if value:
+        ctx.find_root().ensure_object(dict)[JSON_ASKED] = True
+    return value
+
+
+def renamed(old: str, new: str, name: str, **attributes: Any) -> Callable[[_F], _F]:
+    """Add an option that had another word until 0.1; the old one is understood with a warning, until 0.3.
+
+    Args:
+        old: the former word.
+        new: the word.
+        name: the argument that gets the value.
+        **attributes: of ``click.option``.
+    """
+
+    def take(ctx: click.Context, _option: click.Parameter, value: object) -> None:
+        if value is not None and value is not False:
+            tell(f"warning: {old} is called {new} now, and goes with version 0.3", err=True)
+            ctx.meta[old] = value
+
+    def choose(ctx: click.Context, _option: click.Parameter, value: object) -> object:
+        return ctx.meta.get(old, value)
+
+    def add(function: _F) -> _F:
+        kind = {name: attributes[name] for name in ("type", "is_flag") if name in attributes}
+        own_name = f"former_{old.lstrip('-').replace('-', '_')}"
+        function = click.option(
+            old, own_name, **kind, default=None, hidden=True, expose_value=False, is_eager=True, callback=take
+        )(function)
+        return click.option(new, name, callback=choose, **attributes)(function)
+
+    return add
 
 
 @dataclass(frozen=True)

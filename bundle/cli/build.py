@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bundle.cli._options import PATH, Keys, json_option, key_options
+from bundle.cli._options import PATH, Keys, json_option, key_options, renamed
 from bundle.sink import tell, tell_json
 
 if TYPE_CHECKING:
@@ -16,10 +18,10 @@ if TYPE_CHECKING:
 
 @click.command("build")
 @click.option(
-    "-o", "--output", type=PATH, required=True, metavar="DIR", help="The bundle folder that is to appear."
+    "-o", "--output", type=PATH, required=True, metavar="OUT", help="The bundle folder that is to appear."
 )
 @click.option(
-    "--source", type=PATH, metavar="DIR", help="A CloudStack checkout; our reference payload without it."
+    "--source", type=PATH, metavar="TREE", help="A CloudStack checkout; our reference payload without it."
 )
 @click.option("--release", metavar="R", help="Override the release, for instance 4.21.")
 @click.option(
@@ -33,7 +35,14 @@ if TYPE_CHECKING:
     "--agent-jars", type=PATH, metavar="DIR", help="Jars of the agent: a Maven target or cloudstack-common."
 )
 @key_options
-@click.option("--script", type=PATH, metavar="FILE", help="Ship this patch script in place of ours.")
+@renamed(
+    "--script",
+    "--patch-script",
+    "script",
+    type=PATH,
+    metavar="FILE",
+    help="Ship this patch script in place of ours.",
+)
 @click.option(
     "--restart",
     type=click.Choice(["graceful", "always"]),
@@ -67,6 +76,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Threads; one a core without it.")
 @click.option("--mend-line-ends", is_flag=True, help="Pack text that has CR LF line ends with LF.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of packed members.")
+@click.option("--force", is_flag=True, help="Replace a signed bundle of another content.")
 @json_option
 def command(
     output: Path,
@@ -84,33 +94,39 @@ def command(
     workers: int | None,
     mend_line_ends: bool,
     no_cache: bool,
+    force: bool,
     as_json: bool,
     keys: Keys,
 ) -> None:
     """Build a bundle from a source tree: the same bytes from the same source, wherever and whenever."""
-    from bundle.build import BuildOptions, build
+    from bundle.build import BuildOptions, WouldReplaceError, build
 
     signer = keys.signer()
-    built = build(
-        BuildOptions(
-            output=output,
-            source=source,
-            release=release,
-            modes=modes,
-            agent_jars=agent_jars,
-            signer=signer,
-            script=script,
-            restart=restart,
-            architecture=architecture,
-            minimum_template=minimum_template,
-            newest=newest,
-            build=build_number or 0,
-            compress=compress,
-            workers=workers or 0,
-            cache=not no_cache,
-            mend_line_ends=mend_line_ends,
-        )
+    wish = BuildOptions(
+        output=output,
+        source=source,
+        release=release,
+        modes=modes,
+        agent_jars=agent_jars,
+        signer=signer,
+        script=script,
+        restart=restart,
+        architecture=architecture,
+        minimum_template=minimum_template,
+        newest=newest,
+        build=build_number or 0,
+        compress=compress,
+        workers=workers or 0,
+        cache=not no_cache,
+        mend_line_ends=mend_line_ends,
+        force=force,
     )
+    try:
+        built = build(wish)
+    except WouldReplaceError as error:
+        if as_json or not sys.stdin.isatty() or not click.confirm(f"{error}. Replace it?", err=True):
+            raise
+        built = build(replace(wish, force=True))
     _tell(built, signed=signer is not None, as_json=as_json)
 
 

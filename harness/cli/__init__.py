@@ -9,8 +9,9 @@ import click
 
 from bundle import __version__
 from bundle.cli._group import LazyCommand, LazyGroup
-from bundle.errors import Exit, InfrastructureError, SysvmError
-from bundle.sink import tell
+from bundle.cli._options import JSON_ASKED
+from bundle.errors import Exit, InfrastructureError, SysvmError, UsageError
+from bundle.sink import tell, tell_json
 
 COMMANDS: dict[str, LazyCommand] = {
     "bundle": LazyCommand("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
@@ -70,15 +71,26 @@ def main() -> None:
         problem = _known(error)
         if problem is None or asked.get("verbose"):
             raise
-        tell(f"sysvm: {problem.diagnostics()}", err=True)
+        _tell_error(problem, as_json=bool(asked.get(JSON_ASKED)))
         sys.exit(problem.exit_status)
     except click.ClickException as error:
-        error.show()
+        if asked.get(JSON_ASKED) or "--json" in sys.argv:
+            _tell_error(UsageError(error.format_message()), as_json=True)
+        else:
+            error.show()
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         tell("sysvm: interrupted", err=True)
         sys.exit(Exit.INTERRUPTED)
     sys.exit(status if isinstance(status, int) else Exit.OK)
+
+
+def _tell_error(error: SysvmError, *, as_json: bool) -> None:
+    """Say one line for a person on standard error, or a document for a machine where it looks for one."""
+    if as_json:
+        tell_json({"error": str(error), "hint": error.hint, "exit_status": int(error.exit_status)})
+    else:
+        tell(f"sysvm: {error.diagnostics()}", err=True)
 
 
 def _known(error: SysvmError | ModuleNotFoundError | OSError) -> SysvmError | None:

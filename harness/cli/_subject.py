@@ -18,7 +18,7 @@ _DECORATORS = (
     ),
     click.option(
         "--script",
-        type=click.Choice(["upstream", "ours"]),
+        type=click.Choice(["ours", "upstream"]),
         default="upstream",
         show_default=True,
         help="For --source: the checkout's own patch script, or ours.",

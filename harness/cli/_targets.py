@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bundle.cli._options import PATH
+from bundle.cli._options import PATH, renamed
 from bundle.errors import UsageError
 from harness.cli import _complete
 
@@ -23,10 +23,10 @@ _WHERE = re.compile(r"(?:(?P<name>[^=\s]+)=)?(?P<host>\[[0-9a-fA-F:]+\]|[^:=\s]+
 
 
 def target_options(function: _F) -> _F:
-    """Add the argument VM, and ``--ssh``, ``--key`` and ``--bundle``."""
+    """Add the argument VM, and ``--ssh``, ``--ssh-key`` and ``--bundle``."""
     for option in (
-        click.option("--bundle", type=PATH, required=True, help="Folder of the bundle."),
-        click.option("--key", type=PATH, help="Private key for root, with --ssh."),
+        click.option("--bundle", type=PATH, metavar="DIR", required=True, help="Folder of the bundle."),
+        renamed("--key", "--ssh-key", "key", type=PATH, metavar="KEY", help="Private key for root, with --ssh."),
         click.option(
             "--ssh", "where", multiple=True, metavar="[NAME=]HOST:PORT",
             help="Where the sshd of a VM that somebody else started answers; may be given many times.",
@@ -50,7 +50,7 @@ def find_targets(names: Sequence[str], where: Sequence[str], key: Path | None) -
         targets += _remote(where, key)
     if not targets:
         raise UsageError(
-            "no VM is named", hint="give names of 'sysvm vm list', or --ssh HOST:PORT --key FILE"
+            "no VM is named", hint="give names of 'sysvm vm list', or --ssh HOST:PORT --ssh-key KEY"
         )
     called = [target.name for target in targets]
     if double := sorted({name for name in called if called.count(name) > 1}):
@@ -69,7 +69,7 @@ def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
     from harness.management import Target
 
     if key is None or not key.is_file():
-        raise UsageError(f"no private key at {key}" if key else "--ssh needs --key FILE")
+        raise UsageError(f"no private key at {key}" if key else "--ssh needs --ssh-key KEY")
     for text in where:
         match = _WHERE.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65536:

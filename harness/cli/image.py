@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bundle.cli._options import PATH, json_option
+from bundle.cli._options import PATH, json_option, renamed
 from bundle.errors import UsageError
 from bundle.sink import cell, tell, tell_json
 from bundle.sink import show as show_table
@@ -33,8 +33,9 @@ def image() -> None:
     "--source", type=PATH, metavar="TREE", help="Build the template that a CloudStack checkout defines."
 )
 @click.option("--debian", type=int, metavar="D", help="Another Debian release than the catalogue's.")
-@click.option(
+@renamed(
     "--type",
+    "--kind",
     "kind",
     type=click.Choice(["slim", "full"]),
     default=None,
@@ -61,7 +62,7 @@ def build(
     if release is None and source is None:
         raise UsageError("--release is missing", hint="name one, or a CloudStack checkout with --source")
     if source is not None and kind is not None:
-        raise UsageError("--type is for templates of the reference payload; --source says itself what it has")
+        raise UsageError("--kind is for templates of the reference payload; --source says itself what it has")
     from bundle import catalogue
     from bundle.build import BuildOptions
     from bundle.build import build as build_bundle
@@ -134,7 +135,7 @@ def show(name: str, as_json: bool) -> None:
     _print(find(name), as_json)
 
 
-@image.command()
+@image.command(hidden=True)
 @click.option(
     "--days", type=click.FloatRange(0), default=7, show_default=True, help="Keep what was used since."
 )
@@ -144,6 +145,10 @@ def gc(days: float, dry_run: bool, as_json: bool) -> None:
     """Remove images that were not used for some days, bases that none needs, and what killed builds left."""
     from harness.vm.retention import collect_images
 
+    tell(
+        "warning: 'sysvm image gc' goes with version 0.3; 'sysvm cache gc --days N' cleans images, too",
+        err=True,
+    )
     removed = collect_images(days, dry_run=dry_run)
     if as_json:
         tell_json([str(path) for path in removed])

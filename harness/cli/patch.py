@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from bundle.cli._options import json_option
-from bundle.errors import CheckFailed, Exit, UsageError
+from bundle.cli._options import json_option, renamed
+from bundle.errors import CheckFailed, Exit
 from bundle.sink import tell, tell_json
 from harness.cli._targets import find_targets, load_bundle, target_options
 from harness.record.severity import gravest_first
@@ -89,14 +89,42 @@ class _Judge:
         return counted if words else ""
 
 
+def _serial(_ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+    """Say that one VM at a time is the default."""
+    if value:
+        tell("warning: --serial is the default, and goes with version 0.3", err=True)
+
+
 @click.command()
 @target_options
-@click.option("--forced", is_flag=True, help="Patch although the signature is the bundle's already.")
-@click.option("--serial", is_flag=True, help="One VM after the other (the default).")
-@click.option("--parallel", type=click.IntRange(1, 256), help="So many VMs at a time.")
+@renamed(
+    "--forced",
+    "--force",
+    "forced",
+    is_flag=True,
+    help="Patch although the signature is the bundle's already.",
+)
+@click.option("--serial", is_flag=True, hidden=True, expose_value=False, callback=_serial)
+@renamed(
+    "--parallel",
+    "--workers",
+    "workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="VMs at the same time.",
+)
 @click.option("--max-failures", type=click.IntRange(1), help="Start no other VM once so many have failed.")
-@click.option(
-    "--time-limit", type=click.FloatRange(1), default=900.0, show_default=True, help="Seconds for one VM."
+@renamed(
+    "--time-limit",
+    "--deadline",
+    "deadline",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    default=900.0,
+    show_default=True,
+    help="Seconds for one VM.",
 )
 @click.option(
     "--agent",
@@ -114,15 +142,13 @@ class _Judge:
 )
 @json_option
 def patch(
-    names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, forced: bool, serial: bool,
-    parallel: int | None, max_failures: int | None, time_limit: float, dialect: Literal["strict", "upstream"],
+    names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, forced: bool,
+    workers: int, max_failures: int | None, deadline: float, dialect: Literal["strict", "upstream"],
     judged: bool | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Live patch VMs with a bundle, as the KVM agent does; exits 1 unless all are patched or current, and well."""
     from harness.management import Inventory, ManagementServer, Vm, patch_many
 
-    if serial and parallel:
-        raise UsageError("--serial and --parallel exclude each other")
     targets, files = find_targets(names, where, key), load_bundle(bundle)
     server = ManagementServer(Inventory(), files, dialect=dialect)
     vms = {target.name: Vm(target.name, target.name, None, target.guest) for target in targets}
@@ -136,9 +162,9 @@ def patch(
         targets,
         judge.work,
         _FleetLines(),
-        parallel=parallel or 1,
+        parallel=workers,
         max_failures=max_failures,
-        time_limit=time_limit,
+        time_limit=deadline,
     )
     if as_json:
         rows = [{**asdict(row), "checks": judge.rows(row.name)} for row in summary.rows]

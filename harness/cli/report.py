@@ -8,7 +8,8 @@ import click
 
 from bundle import files
 from bundle.cli._options import PATH, json_option
-from bundle.errors import Exit
+from bundle.errors import Exit, UsageError
+from bundle.sink import tell
 from harness.cli import _complete
 from harness.cli._options import results_option
 from harness.cli._show import show_report
@@ -18,15 +19,37 @@ from harness.cli._show import show_report
 @click.argument("run", default="latest", shell_complete=_complete.runs)
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
+@click.option(
+    "--against",
+    "earlier",
+    metavar="RUN",
+    shell_complete=_complete.runs,
+    help="Say what is new since this run.",
+)
+@click.option(
+    "--markdown",
+    is_flag=True,
+    help="Print a summary in Markdown, as CI systems show it, in place of the table.",
+)
 @json_option
-def report(run: str, root: Path, junit: Path | None, as_json: bool) -> int:
+def report(
+    run: str, root: Path, junit: Path | None, earlier: str | None, markdown: bool, as_json: bool
+) -> int:
     """Write junit.xml, report.html and run.json of RUN (a name, a path or 'latest') again and print its table."""
     from harness.record import results
-    from harness.report import PAGE, render_junit, write
+    from harness.report import PAGE, compare, load, render_junit, write
+    from harness.report.markdown import render_markdown
 
+    if markdown and as_json:
+        raise UsageError("--markdown and --json are two ways to print one report", hint="choose one")
     found = results.find(run, root)
-    views = write(found)
+    before = load(results.find(earlier, root)) if earlier is not None else None
+    views = write(found, before)
     if junit is not None:
         files.write(junit, render_junit(views))
-    show_report(views, found.folder / PAGE, as_json=as_json)
+    against = compare(views, before) if before is not None else None
+    if markdown:
+        tell(render_markdown(views, against).rstrip("\n"))
+    else:
+        show_report(views, found.folder / PAGE, as_json=as_json, against=against)
     return Exit.OK if views.verdict == "passed" else Exit.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from bundle.cli._options import PATH, json_option
+from bundle.errors import UsageError
 from harness.cli import _complete
 from harness.cli._options import network_backend_option, results_option
 from harness.cli._subject import subject_arguments, subject_options
@@ -19,6 +21,7 @@ from harness.cli._subject import subject_arguments, subject_options
     "--type",
     "vm_type",
     default="router",
+    metavar="TYPE",
     show_default=True,
     help="VM types, separated by commas.",
     shell_complete=_complete.vm_types,
@@ -27,6 +30,7 @@ from harness.cli._subject import subject_arguments, subject_options
     "--from",
     "from_release",
     default=None,
+    metavar="R",
     shell_complete=_complete.releases,
     help="Releases before the patch: 4.20, 4.15,4.18..4.20, or all (what --from-source says, or the catalogue's "
     "default).",
@@ -35,11 +39,17 @@ from harness.cli._subject import subject_arguments, subject_options
     "--to",
     "to_release",
     default=None,
+    metavar="R",
     shell_complete=_complete.releases,
     help="Release after the patch (what --source says, or the catalogue's default).",
 )
-@click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option("--network", help="Declared network: a name or a TOML file.", shell_complete=_complete.networks)
+@click.option("--debian", type=int, metavar="D", help="Another Debian than the release's own.")
+@click.option(
+    "--network",
+    metavar="NET",
+    help="Declared network: a name or a TOML file.",
+    shell_complete=_complete.networks,
+)
 @subject_options
 @click.option(
     "--scenario",
@@ -51,6 +61,7 @@ from harness.cli._subject import subject_arguments, subject_options
 )
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(0),
     default=2,
     show_default=True,
@@ -65,6 +76,25 @@ from harness.cli._subject import subject_arguments, subject_options
 )
 @click.option("--seed", type=int, help="What random moments are drawn from (a random number, which is told).")
 @network_backend_option
+@click.option(
+    "--shell-on-failure",
+    is_flag=True,
+    help="Open a shell in the VM of a scenario that failed, before the VM goes; one scenario at a time then.",
+)
+@click.option(
+    "--retry-infrastructure",
+    "retries",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="Make scenarios again, so many times, that failed because the machine did; never for a wrong answer.",
+)
+@click.option(
+    "--known-failures",
+    type=PATH,
+    metavar="FILE",
+    help="Checks that may fail for a while (TOML): marked in the reports; a row whose day has passed fails the run.",
+)
 @click.option("--keep", is_flag=True, help="Leave the VM running when its boot or its first rules fail.")
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
@@ -72,7 +102,16 @@ from harness.cli._subject import subject_arguments, subject_options
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it took the last times.")
 @json_option
 def run(
-    workers: int, root: Path, junit: Path | None, only_list: bool, dry_run: bool, as_json: bool, **asked: Any
+    workers: int,
+    shell_on_failure: bool,
+    retries: int,
+    known_failures: Path | None,
+    root: Path,
+    junit: Path | None,
+    only_list: bool,
+    dry_run: bool,
+    as_json: bool,
+    **asked: Any,
 ) -> int:
     """Boot a system VM, live patch it, break it, roll it back, and judge all of it.
 
@@ -84,9 +123,17 @@ def run(
     from harness.cli._plan import tell_plan
 
     arguments = arguments_for(root, **asked)
+    if known_failures is not None:
+        arguments.append(f"--known-failures={known_failures.absolute()}")
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
-    return judge([*arguments, "-n", str(workers)], as_json, junit)
+    if shell_on_failure:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "--shell-on-failure needs a terminal", hint="sysvm repro --command COMMAND looks without one"
+            )
+        return judge([*arguments, "--shell-on-failure", "-n", "0"], as_json, junit)
+    return judge([*arguments, "-n", str(workers)], as_json, junit, retries=retries)
 
 
 def arguments_for(
@@ -109,8 +156,8 @@ def arguments_for(
         "--to": to_release,
         "--network": str(Path(network).absolute()) if network and Path(network).is_file() else network,
         "--debian": None if debian is None else str(debian),
-        "--scenario-times": None if times == 1 else str(times),
-        "--scenario-seed": None if seed is None else str(seed),
+        "--times": None if times == 1 else str(times),
+        "--seed": None if seed is None else str(seed),
     }
     flags = [*(["--mixed"] if subject["mixed"] else []), *(["--keep"] if keep else [])]
     return [*(f"{name}={value}" for name, value in chosen.items() if value is not None), *flags]

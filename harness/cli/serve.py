@@ -28,16 +28,22 @@ _LOOPBACK = "127.0.0.1"
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[VM]...", shell_complete=_complete.kept)
-@click.option("--bundle", type=PATH, required=True, help="Folder of the bundle that VMs are patched with.")
+@click.option(
+    "--bundle",
+    type=PATH,
+    metavar="DIR",
+    required=True,
+    help="Folder of the bundle that VMs are patched with.",
+)
 @click.option(
     "--ssh", "where", multiple=True, metavar="[NAME=]HOST:PORT",
     help="Also serve a VM that somebody else started; may be given many times.",
 )  # fmt: skip
-@click.option("--key", type=PATH, help="Private key for root, with --ssh.")
-@click.option("--release", help="Release of the server; the catalogue's newest when nothing is said.")
+@click.option("--ssh-key", "key", type=PATH, metavar="KEY", help="Private key for root, with --ssh.")
 @click.option(
-    "--faithful", metavar="RELEASE", help="Have the faults of CloudStack's own server of that release."
+    "--release", metavar="R", help="Release of the server; the catalogue's newest when nothing is said."
 )
+@click.option("--faithful", metavar="R", help="Have the faults of CloudStack's own server of that release.")
 @click.option("--ui", type=PATH, metavar="DIR", help="Serve a built CloudStack UI at /client.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one."

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @target_options
-@click.option("--release", help="Release of the bundle; the catalogue's newest when nothing is said.")
+@click.option(
+    "--release", metavar="R", help="Release of the bundle; the catalogue's newest when nothing is said."
+)
 @json_option
 def status(
     names: tuple[str, ...],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bundle.cli._options import json_option
-from bundle.errors import Exit
+from bundle.errors import Exit, UsageError
 from bundle.sink import hand_on, tell, tell_json
 from harness.cli import _complete
 from harness.cli._options import network_backend_option
@@ -29,6 +29,7 @@ def vm() -> None:
     "--type",
     "vm_type",
     default="router",
+    metavar="TYPE",
     show_default=True,
     help="VM type.",
     shell_complete=_complete.vm_types,
@@ -38,13 +39,20 @@ def vm() -> None:
     "--from",
     "release",
     default=None,
+    metavar="R",
     shell_complete=_complete.releases,
     help="Release that it runs (the catalogue's default).",
 )
-@click.option("--debian", type=int, help="Another Debian than the release's own.")
-@click.option("--network", help="Declared network: a name or a TOML file.", shell_complete=_complete.networks)
+@click.option("--debian", type=int, metavar="D", help="Another Debian than the release's own.")
+@click.option(
+    "--network",
+    metavar="NET",
+    help="Declared network: a name or a TOML file.",
+    shell_complete=_complete.networks,
+)
 @click.option(
     "--template",
+    metavar="[R=]NAME|FILE",
     shell_complete=_complete.images,
     help="Boot this image of the cache ('sysvm image list'), such as an imported one.",
 )
@@ -117,13 +125,17 @@ def restore(snapshot: str, name: str | None, network_backend: str | None, as_jso
 
 @vm.command()
 @click.argument("names", nargs=-1, required=True)
-def forget(names: tuple[str, ...]) -> int:
+@json_option
+def forget(names: tuple[str, ...], as_json: bool) -> int:
     """Remove snapshots."""
     from harness.kept import snapshots
 
     for name in names:
         snapshots.forget(name)
-        tell(f"{name}: removed")
+        if not as_json:
+            tell(f"{name}: removed")
+    if as_json:
+        tell_json({"removed": list(names)})
     return Exit.OK
 
 
@@ -180,7 +192,14 @@ class _Foreign(click.Command):
 @vm.command(name="exec", cls=_Foreign)
 @click.argument("name", shell_complete=_complete.kept)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--deadline", default=600.0, show_default=True, help="Seconds until it must have ended.")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=600.0,
+    show_default=True,
+    help="Seconds until it must have ended.",
+)
 def execute(name: str, command: tuple[str, ...], deadline: float) -> int:
     """Run a command in a VM; ends with the command's status."""
     import shlex
@@ -231,15 +250,19 @@ def logs(name: str) -> int:
 @vm.command()
 @click.argument("names", nargs=-1, shell_complete=_complete.kept)
 @click.option("--all", "every", is_flag=True, help="Stop all.")
-def stop(names: tuple[str, ...], every: bool) -> int:
+@json_option
+def stop(names: tuple[str, ...], every: bool, as_json: bool) -> int:
     """Stop VMs and remove everything that belongs to them."""
     from harness.kept import stop
     from harness.kept.listing import all_kept, find
 
     if not names and not every:
-        raise click.UsageError("name the VMs to stop, or give --all")
+        raise UsageError("name the VMs to stop, or give --all")
     rows = all_kept() if every else [find(name) for name in names]
     for row in rows:
         stop.stop(row)
-        tell(f"{row.name}: stopped")
+        if not as_json:
+            tell(f"{row.name}: stopped")
+    if as_json:
+        tell_json({"stopped": [row.name for row in rows]})
     return Exit.OK

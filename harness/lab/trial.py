@@ -182,7 +182,8 @@ class Trial(Verdicts):
             answer=answer, recorded=told, budgets=traffic.budgets(limits), agent=link.state, trouble=trouble,
             log=log,
         )  # fmt: skip
-        traffic.record(self.lab.events, self.scenario, limits)
+        with self.lab.events.about(occasion=self.occasion):
+            traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()

@@ -9,10 +9,12 @@ import pytest
 from bundle import catalogue
 from harness.plugin.cells import Cell, cells, is_chosen
 from harness.plugin.mark import Scenario, scenario_of
-from harness.plugin.options import release_after, releases_before, subject_of
+from harness.plugin.options import option, release_after, releases_before, subject_of
 
 # The test that runs after one, in the same process.
 NEXT = pytest.StashKey[pytest.Item | None]()
+# Whether a test has failed, for its fixtures.
+FAILED = pytest.StashKey[bool]()
 # What is wrong with what was asked for, for a caller in the same process.
 REFUSAL = pytest.StashKey[str]()
 
@@ -24,7 +26,7 @@ def cells_of(config: pytest.Config) -> list[Cell]:
         UsageError: an unknown release or VM type.
     """
     subject = subject_of(config)
-    subject.check(template=bool(config.getoption("--template")))
+    subject.check(template=bool(option(config, "template")))
     return cells(types_of(config), releases_before(config), release_after(config), subject)
 
 
@@ -34,7 +36,7 @@ def types_of(config: pytest.Config) -> list[str]:
     Raises:
         UsageError: an unknown one.
     """
-    words = config.getoption("--type").split(",")
+    words = option(config, "type").split(",")
     return list(dict.fromkeys(catalogue.vm_type(word.strip()).name for word in words))
 
 
@@ -47,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "system_vm_cell", chosen, scope="session", ids=[f"{cell}{name}" for cell in chosen]
         )
-    times = metafunc.config.getoption("--scenario-times")
+    times = option(metafunc.config, "times")
     if times > 1 and "draw" in metafunc.fixturenames:
         # Whoever draws its moments draws others each time.
         metafunc.fixturenames.append("repetition")
@@ -56,7 +58,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the scenarios that nobody wants; of the wanted ones, skip those that cannot be."""
-    wanted = config.getoption("--scenario")
+    wanted = option(config, "scenario")
     kept, left_out = [], []
     for item in items:
         scenario = scenario_of(item)
@@ -89,7 +91,7 @@ def _lacks(scenario: Scenario, config: pytest.Config, cell: Cell) -> str:
     """Return which need of a scenario is not met, or an empty string."""
     if "root" in scenario.needs and os.geteuid() != 0:
         return "it needs root on this host"
-    declared = config.getoption("--network") or catalogue.vm_type(cell.vm_type).network
+    declared = option(config, "network") or catalogue.vm_type(cell.vm_type).network
     if "network" in scenario.needs and not declared:
         return f"no network is declared for a {cell.vm_type}"
     return ""

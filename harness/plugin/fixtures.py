@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.plugin.cells import Cell
-from harness.plugin.choosing import companions_of, hands_on, scenario_id, wants_the_same
+from harness.plugin.choosing import FAILED, companions_of, hands_on, scenario_id, wants_the_same
 from harness.plugin.mark import scenario_of
-from harness.plugin.options import release_after, seed_of, subject_of, templates_of
+from harness.plugin.options import option, release_after, seed_of, subject_of, templates_of
 from harness.plugin.session import run_of
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     from harness.lab.wish import Wish
 
     run = run_of(request.config)
-    option = request.config.getoption
+    config = request.config
     wish = Wish(
         vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release,
-        to_release=release_after(request.config), debian=option("--debian"), network=option("--network"),
+        to_release=release_after(request.config), debian=option(config, "debian"), network=option(config, "network"),
         subject=subject_of(request.config), template=templates_of(request.config).get(system_vm_cell.from_release),
-        network_backend=option("--network-backend"),
+        network_backend=option(config, "network-backend"),
     )  # fmt: skip
     leaving = None
-    if option("--keep"):
+    if option(config, "keep"):
         from harness.kept.start import leaving as how
 
         leaving = how(wish)
@@ -79,10 +79,12 @@ def system_vm(
             lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
             if wants_the_same(request.node) and not handed_on:
                 lab.spares.expect()
-            from harness.plugin.hold import held
+            from harness.plugin.hold import held, stop_at
 
-            with held(vm, request.config.getoption("--hold")):
+            with held(vm, option(request.config, "hold")):
                 yield vm
+            if request.node.stash.get(FAILED, False) and option(request.config, "shell-on-failure"):
+                stop_at(vm, "after the failure of", "")
     finally:
         if not handed_on:
             lab.shared.close()

@@ -27,7 +27,7 @@ def stop_at(vm: SystemVm, moment: str, command: str) -> None:
 
     Args:
         vm: the VM.
-        moment: ``before`` or ``after`` the scenario.
+        moment: ``before``, ``after`` or ``after the failure of`` the scenario.
         command: what to run; empty opens a shell.
     """
     if command:
@@ -36,5 +36,5 @@ def stop_at(vm: SystemVm, moment: str, command: str) -> None:
         for line in (done.stdout + done.stderr).splitlines():
             progress.plain(f"  {line}")
         return
-    progress.plain(f"{moment} the scenario: a shell in {vm.name}; its end goes on")
+    progress.plain(f"{moment} the scenario: a shell in {vm.name}; when it ends, the run goes on")
     subprocess.run(terminal.ssh_command(vm.guest.port, vm.guest.key), check=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -13,89 +13,121 @@ from bundle.errors import UsageError
 from harness.lab.subject import ScriptChoice, Subject, release_of
 from harness.plugin.cells import ALL
 
-_DEFAULTS = {"--type": "router", "--scenario": ALL, "--script": "upstream", "--mixed": False}
+# Every option of ours begins so: in another project's pytest, the short words of `sysvm run` may be taken.
+PREFIX = "--sysvm-"
 _ASKED = (
-    "--type", "from_release", "to_release", "--debian", "--network", "--network-backend", "--scenario", "--bundle",
-    "--source", "--script", "--agent-jars", "--from-bundle", "--from-source", "--template", "--mixed",
+    "type", "from", "to", "debian", "network", "network-backend", "scenario", "bundle", "source", "script",
+    "agent-jars", "from-bundle", "from-source", "template", "mixed",
 )  # fmt: skip
+_WORDS = (
+    *_ASKED, "hold", "shell-on-failure", "known-failures", "into", "seed", "times", "keep", "results",
+)  # fmt: skip
+_DEFAULTS = {"type": "router", "scenario": ALL, "script": "upstream", "mixed": False}
+
+
+def option(config: pytest.Config, word: str) -> Any:
+    """Return the value of an option of ours, by its short word."""
+    return config.getoption(f"{PREFIX}{word}")
+
+
+def for_pytest(argument: str) -> str:
+    """Return an argument of ``sysvm run`` as the plugin takes it; one of pytest's own stays as it is."""
+    word, equals, value = argument.removeprefix("--").partition("=")
+    return f"{PREFIX}{word}{equals}{value}" if argument.startswith("--") and word in _WORDS else argument
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of a run."""
     facts = catalogue.load()
     group = parser.getgroup("sysvm", "live patches of system VMs")
-    group.addoption("--type", default=_DEFAULTS["--type"], help="VM types, separated by commas")
+    group.addoption("--sysvm-type", default=_DEFAULTS["type"], help="VM types, separated by commas")
     group.addoption(
-        "--from",
-        dest="from_release",
+        "--sysvm-from",
         default=None,
-        help=f"releases before the patch, such as 4.15,4.18..4.20, or all (--from-source's, else {facts.default_from})",
+        help="releases before the patch, such as 4.15,4.18..4.20, or all (--sysvm-from-source's, else "
+        f"{facts.default_from})",
     )
     group.addoption(
-        "--to",
-        dest="to_release",
+        "--sysvm-to",
         default=None,
-        help=f"release after the patch (of --source what it says, else {facts.default})",
+        help=f"release after the patch (of --sysvm-source what it says, else {facts.default})",
     )
-    group.addoption("--debian", type=int, default=None, help="another Debian than the release's own")
-    group.addoption("--network", default=None, help="declared network: a name or a TOML file")
+    group.addoption("--sysvm-debian", type=int, default=None, help="another Debian than the release's own")
+    group.addoption("--sysvm-network", default=None, help="declared network: a name or a TOML file")
     group.addoption(
-        "--network-backend", default=None, help="segments between VMs: on loopback, or as taps on bridges"
+        "--sysvm-network-backend",
+        default=None,
+        help="segments between VMs: on loopback, or as taps on bridges",
     )
     _add_subject(group)
     group.addoption(
-        "--scenario",
-        default=_DEFAULTS["--scenario"],
+        "--sysvm-scenario",
+        default=_DEFAULTS["scenario"],
         help="scenarios by parts of their ids, separated by commas; 'default' or 'all' of them",
     )
     group.addoption(
-        "--hold",
+        "--sysvm-hold",
         default=None,
         help="stop before and after each scenario: with a shell in its VM, or with the output of a command",
     )
     group.addoption(
-        "--scenario-seed",
+        "--sysvm-shell-on-failure",
+        action="store_true",
+        default=False,
+        help="open a shell in the VM of a scenario that failed, before the VM goes",
+    )
+    group.addoption("--sysvm-known-failures", type=Path, default=None, help="list of failures that are known")
+    group.addoption("--sysvm-into", type=Path, default=None, help="folder of a run that goes on")
+    group.addoption(
+        "--sysvm-seed",
         type=int,
         default=None,
         help="number that scenarios draw their random moments from (a random one)",
     )
     group.addoption(
-        "--scenario-times",
+        "--sysvm-times",
         type=int,
         default=1,
         help="how often scenarios with random moments, such as power cuts, are repeated",
     )
     group.addoption(
-        "--keep", action="store_true", help="leave the VM running that no golden snapshot can be made of"
+        "--sysvm-keep",
+        action="store_true",
+        help="leave the VM running that no golden snapshot can be made of",
     )
-    group.addoption("--results", type=Path, default=Path("results"), help="folder of all runs")
+    group.addoption("--sysvm-results", type=Path, default=Path("results"), help="folder of all runs")
 
 
 def _add_subject(group: pytest.OptionGroup) -> None:
     """Declare what names a person's own subject."""
-    group.addoption("--bundle", type=Path, default=None, help="patch with this bundle")
+    group.addoption("--sysvm-bundle", type=Path, default=None, help="patch with this bundle")
     group.addoption(
-        "--source", type=Path, default=None, help="patch with the bundle of this CloudStack checkout"
+        "--sysvm-source", type=Path, default=None, help="patch with the bundle of this CloudStack checkout"
     )
     group.addoption(
-        "--script",
+        "--sysvm-script",
         choices=get_args(ScriptChoice),
-        default=_DEFAULTS["--script"],
-        help="for --source: the checkout's own script or ours",
-    )
-    group.addoption("--agent-jars", type=Path, default=None, help="for checkouts: where the agent's jars are")
-    group.addoption("--from-bundle", type=Path, default=None, help="bundle that the VM boots with")
-    group.addoption(
-        "--from-source", type=Path, default=None, help="checkout that template and boot bundle are built from"
+        default=_DEFAULTS["script"],
+        help="for --sysvm-source: the checkout's own script or ours",
     )
     group.addoption(
-        "--template",
+        "--sysvm-agent-jars", type=Path, default=None, help="for checkouts: where the agent's jars are"
+    )
+    group.addoption("--sysvm-from-bundle", type=Path, default=None, help="bundle that the VM boots with")
+    group.addoption(
+        "--sysvm-from-source",
+        type=Path,
+        default=None,
+        help="checkout that template and boot bundle are built from",
+    )
+    group.addoption(
+        "--sysvm-template",
         default=None,
         help="templates to boot, separated by commas: RELEASE=NAME or RELEASE=FILE; the release may be left out where "
         "there is one before the patch",
     )
     group.addoption(
-        "--mixed",
+        "--sysvm-mixed",
         action="store_true",
         default=False,
         help="patch scripts of one origin with a bundle of another",
@@ -104,7 +136,7 @@ def _add_subject(group: pytest.OptionGroup) -> None:
 
 def given(config: pytest.Config) -> bool:
     """Say whether somebody asks for anything of ours in this session."""
-    return any(config.getoption(name) != _DEFAULTS.get(name) for name in _ASKED)
+    return any(option(config, word) != _DEFAULTS.get(word) for word in _ASKED)
 
 
 _SEED = pytest.StashKey[int]()
@@ -115,7 +147,7 @@ SEED_KEY = "sysvm_seed"
 def seed_of(config: pytest.Config) -> int:
     """Return the seed of the run: as named, else drawn once for all workers."""
     if _SEED not in config.stash:
-        named = config.getoption("--scenario-seed")
+        named = option(config, "seed")
         told = getattr(config, "workerinput", {}).get(SEED_KEY)
         config.stash[_SEED] = next(
             (value for value in (named, told) if value is not None), random.SystemRandom().randrange(1 << 31)
@@ -125,12 +157,8 @@ def seed_of(config: pytest.Config) -> int:
 
 def subject_of(config: pytest.Config) -> Subject:
     """Return what the options name as the subject of the run."""
-    option = config.getoption
-    return Subject(
-        bundle=option("--bundle"), source=option("--source"), script=option("--script"),
-        agent_jars=option("--agent-jars"), from_bundle=option("--from-bundle"), from_source=option("--from-source"),
-        mixed=option("--mixed"),
-    )  # fmt: skip
+    words = ("bundle", "source", "script", "agent-jars", "from-bundle", "from-source", "mixed")
+    return Subject(**{word.replace("-", "_"): option(config, word) for word in words})
 
 
 def releases_before(config: pytest.Config) -> list[str]:
@@ -140,7 +168,7 @@ def releases_before(config: pytest.Config) -> list[str]:
         UsageError: an unknown release.
     """
     facts = catalogue.load()
-    named, tree = config.getoption("from_release"), config.getoption("--from-source")
+    named, tree = option(config, "from"), option(config, "from-source")
     if named is None:
         return [release_of(tree) if tree is not None else facts.default_from]
     return facts.releases_in(named)
@@ -153,7 +181,7 @@ def release_after(config: pytest.Config) -> str:
         UsageError: an unknown release.
     """
     facts = catalogue.load()
-    named, tree = config.getoption("to_release"), config.getoption("--source")
+    named, tree = option(config, "to"), option(config, "source")
     if named is None:
         return release_of(tree) if tree is not None else facts.default
     return facts.release(named).name
@@ -167,7 +195,7 @@ def templates_of(config: pytest.Config) -> dict[str, str]:
     """
     releases = releases_before(config)
     found: dict[str, str] = {}
-    for value in filter(None, (config.getoption("--template") or "").split(",")):
+    for value in filter(None, (option(config, "template") or "").split(",")):
         release, equals, name = value.partition("=")
         if not equals:
             if len(releases) > 1:
@@ -180,23 +208,14 @@ def templates_of(config: pytest.Config) -> dict[str, str]:
     return found
 
 
-_SUBJECT = (
-    "--bundle",
-    "--source",
-    "--script",
-    "--agent-jars",
-    "--from-bundle",
-    "--from-source",
-    "--template",
-)
+_REPEATED = (
+    "debian", "network", "bundle", "source", "script", "agent-jars", "from-bundle", "from-source", "template",
+)  # fmt: skip
 
 
 def repeatable(config: pytest.Config) -> dict[str, str]:
     """Return the options that decide what a scenario does, for its repetition."""
-    values = {name: config.getoption(name) for name in ("--debian", "--network", *_SUBJECT)}
+    values = {f"--{word}": option(config, word) for word in _REPEATED}
     told = {name: str(value) for name, value in values.items() if value is not None}
-    drawn = {
-        "--scenario-seed": str(seed_of(config)),
-        "--scenario-times": str(config.getoption("--scenario-times")),
-    }
+    drawn = {"--seed": str(seed_of(config)), "--times": str(option(config, "times"))}
     return {"--to": release_after(config), **drawn, **told}

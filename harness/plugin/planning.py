@@ -13,6 +13,7 @@ import pytest
 from bundle.errors import UsageError
 from harness.plugin.choosing import REFUSAL, cell_of, scenario_id, why_not
 from harness.plugin.mark import Scenario, scenario_of
+from harness.plugin.options import for_pytest
 
 SHIPPED = Path(__file__).parent.parent / "scenarios"
 
@@ -62,9 +63,23 @@ class _Collector:
 
 
 def command_line(folder: Path, arguments: Sequence[str]) -> list[str]:
-    """Return what pytest is called with to run the scenarios of a folder."""
+    """Return what pytest is called with to run the scenarios of a folder.
+
+    Args:
+        folder: where the scenarios are.
+        arguments: words of ``sysvm run``, and pytest's own.
+    """
     settings = SHIPPED / "pytest.ini"
-    return [str(folder), "-c", str(settings), "--rootdir", str(folder), "-p", "harness.plugin", *arguments]
+    return [
+        str(folder),
+        "-c",
+        str(settings),
+        "--rootdir",
+        str(folder),
+        "-p",
+        "harness.plugin",
+        *map(for_pytest, arguments),
+    ]
 
 
 def plan(arguments: Sequence[str], folder: Path = SHIPPED) -> list[Planned]:

@@ -9,7 +9,8 @@ import pytest
 from bundle.errors import SysvmError, UsageError
 from harness.plugin.cells import parts_of
 from harness.plugin.choosing import REFUSAL, cells_of, types_of
-from harness.plugin.options import given, release_after, releases_before, subject_of, templates_of
+from harness.plugin.options import given, option, release_after, releases_before, subject_of, templates_of
+from harness.report import known
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,9 +36,11 @@ def check(config: pytest.Config) -> None:
     """
     from harness.vm import backends
 
-    parts_of(config.getoption("--scenario"))
+    parts_of(option(config, "scenario"))
     cells_of(config)
-    backends.find(config.getoption("--network-backend"))
+    backends.find(option(config, "network-backend"))
+    if option(config, "known-failures") is not None:
+        known.read(option(config, "known-failures"))
     _check_bundles(config)
     _check_templates(config)
     _check_networks(config)
@@ -59,7 +62,7 @@ def _check_templates(config: pytest.Config) -> None:
     for release in releases_before(config):
         template = named.pop(release, None)
         if template is None:
-            check_debian(release, config.getoption("--debian"))
+            check_debian(release, option(config, "debian"))
         elif not Path(template).is_file() and images.find(template).release != release:
             found = images.find(template).release
             raise UsageError(f"template {template} is of {found}, not of {release}")
@@ -73,4 +76,4 @@ def _check_networks(config: pytest.Config) -> None:
 
     for vm_type in types_of(config):
         first = releases_before(config)[0]
-        Wish(vm_type, first, release_after(config), network=config.getoption("--network")).declared()
+        Wish(vm_type, first, release_after(config), network=option(config, "network")).declared()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bundle.errors import SysvmError
-from harness.plugin.choosing import NEXT, cell_of, scenario_id
+from harness.plugin.choosing import FAILED, NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
 from harness.plugin.options import release_after
 from harness.plugin.session import PROBLEM_KEY, RUN, Problem, run_of
@@ -22,6 +22,8 @@ from harness.record.severity import gravest_first
 SCENARIO = "sysvm_scenario"
 # Seconds that a scenario has taken so far, with the way to its VM.
 _SPENT = pytest.StashKey[float]()
+# Whether a scenario failed by its checks and by nothing else.
+_BY_CHECKS = pytest.StashKey[bool]()
 _INTERRUPTED = "interrupted by a person; the reports say what was known by then"
 
 
@@ -95,6 +97,8 @@ def pytest_runtest_makereport(
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, SysvmError) and run.problem is None:
         run.problem = Problem(error.diagnostics(), int(error.exit_status))
+    if report.failed:
+        item.stash[FAILED] = True
     ended = report.when == "call" or not report.passed
     if ended:
         verdict = "passed" if report.passed else "skipped" if report.skipped else "failed"
@@ -107,6 +111,8 @@ def pytest_runtest_makereport(
             verdict=verdict,
             reason=reason,
             seconds=item.stash[_SPENT],
+            by_checks=item.stash.get(_BY_CHECKS, False),
+            exit_status=int(error.exit_status) if isinstance(error, SysvmError) else None,
         )
     return report
 
@@ -116,7 +122,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """Fail a scenario in which a check did not hold."""
     outcome = yield
     trial: Any = pyfuncitem.funcargs.get("live_patch")
-    if trial is not None and trial.failures:
+    # Another project's fixture may have this name, too.
+    if getattr(trial, "failures", None):
+        pyfuncitem.stash[_BY_CHECKS] = True
         pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
     return outcome
 

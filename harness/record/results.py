@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import secrets
+import zipfile
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bundle import files
 from bundle.errors import InfrastructureError, UsageError
+
+EVENTS = "events.jsonl"
+# A run of 1,680 scenarios logs 120 MB.
+_LARGEST_LOG = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class ResultsFolder:
     @property
     def events(self) -> Path:
         """The event log."""
-        return self.folder / "events.jsonl"
+        return self.folder / EVENTS
 
     def log(self, name: str) -> Path:
         """Return the path of a log of a VM, such as ``r-10-VM/console.log``, with its folder made."""
@@ -84,12 +90,45 @@ def point_latest(root: Path, run: str) -> None:
 
 
 def find(run: str | Path = "latest", root: Path = Path("results")) -> ResultsFolder:
-    """Return the folder of an existing run, by its name or by its path.
+    """Return the folder of an existing run.
+
+    Args:
+        run: its name, its folder, or a folder in which it lies alone, as the artifacts of a CI system do.
+        root: the folder of all runs.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or a folder has several.
     """
     for folder in (root / run, Path(run)):
-        if (folder / "events.jsonl").is_file():
+        if (folder / EVENTS).is_file():
             return ResultsFolder(folder.resolve())
-    raise UsageError(f"no run {str(run)!r} (looked for events.jsonl in {root / run} and {run})")
+    deeper = sorted(path.parent for path in Path(run).glob(f"**/{EVENTS}") if not path.parent.is_symlink())
+    if len(deeper) == 1:
+        return ResultsFolder(deeper[0].resolve())
+    if deeper:
+        names = ", ".join(map(str, deeper[:10]))
+        raise UsageError(f"{run} has {len(deeper)} runs", hint=f"name one of: {names}")
+    raise UsageError(f"no run {str(run)!r} (looked for {EVENTS} in {root / run} and {run})")
+
+
+def unpacked(archive: Path, target: Path) -> ResultsFolder:
+    """Return the one run of a zip, as CI systems offer artifacts, with its event log unpacked; nothing else of it is.
+
+    Raises:
+        UsageError: it is no zip, or has no run or several.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            logs = [row for row in opened.infolist() if PurePosixPath(row.filename).name == EVENTS]
+            if len(logs) != 1:
+                names = ", ".join(row.filename for row in logs[:10]) or "none"
+                raise UsageError(f"{archive} has {len(logs)} runs, not one", hint=f"it has: {names}")
+            if logs[0].file_size > _LARGEST_LOG:
+                raise UsageError(f"{archive}: {logs[0].filename} is larger than {_LARGEST_LOG >> 20} MiB")
+            name = PurePosixPath(logs[0].filename).parent.name
+            folder = target / (archive.stem if name in {"", ".."} else name)
+            folder.mkdir(parents=True)
+            (folder / EVENTS).write_bytes(opened.read(logs[0]))
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as error:
+        raise UsageError(f"cannot read the artifact {archive}: {error}") from None
+    return ResultsFolder(folder)

@@ -8,13 +8,24 @@ from __future__ import annotations
 from bundle import files
 from harness.record.events import read_with_gaps
 from harness.record.results import ResultsFolder
+from harness.report.against import Comparison, compare
 from harness.report.assembly import build
 from harness.report.formats import formats
-from harness.report.html import PAGE, render_html
+from harness.report.html import PAGE, render_html, write_log_pages
 from harness.report.junit import render_junit
 from harness.report.rows import RunReport
 
-__all__ = ["PAGE", "RunReport", "build", "load", "render_html", "render_junit", "write"]
+__all__ = [
+    "PAGE",
+    "Comparison",
+    "RunReport",
+    "build",
+    "compare",
+    "load",
+    "render_html",
+    "render_junit",
+    "write",
+]
 
 
 def load(results: ResultsFolder) -> RunReport:
@@ -27,14 +38,23 @@ def load(results: ResultsFolder) -> RunReport:
     return build(events, results.name, skipped)
 
 
-def write(results: ResultsFolder) -> RunReport:
+def write(results: ResultsFolder, earlier: RunReport | None = None) -> RunReport:
     """Write the files of all formats of a run from its event log and return the report.
+
+    Args:
+        results: the run's folder.
+        earlier: a run that the page tells the differences from.
 
     Raises:
         UsageError: the log is missing or is none.
         InfrastructureError: a file cannot be written.
     """
     report = load(results)
+    against = compare(report, earlier) if earlier is not None else None
     for each in formats():
-        files.write(results.folder / each.file, each.render(report))
+        # The page links to the logs that lie beside it, and tells what is new.
+        page = each.file == PAGE
+        text = render_html(report, results.folder, against) if page else each.render(report)
+        files.write(results.folder / each.file, text)
+    write_log_pages(report, results.folder)
     return report

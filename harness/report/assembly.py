@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from harness.record import severity
 from harness.record.events import Event
+from harness.report import script
 from harness.report.event_fields import finite, lines, number, text, verdict
+from harness.report.known import Known
 from harness.report.rows import CheckRow, PatchRow, ProbeRow, RunReport, ScenarioRow, StepRow, Verdict
 
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "failed", "passed", "skipped")
-# Each line of the patch script's log begins with the time and the number of its process.
-_SAID = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \[\d+\] (.*)")
 
 
 @dataclass
@@ -27,6 +25,7 @@ class _Builder:
     scenarios: dict[str, ScenarioRow] = field(default_factory=lambda: {"": ScenarioRow("")})
     subjects: list[dict[str, Any]] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    known: tuple[Known, ...] = ()
     end: Event | None = None
 
     def change(self, event: Event, change: Callable[[ScenarioRow], ScenarioRow]) -> None:
@@ -63,7 +62,7 @@ def build(events: Sequence[Event], name: str = "run", unreadable: Sequence[int] 
     for place, event in enumerate(events, 1):
         builder.take(place, event)
     common = builder.scenarios.pop("")
-    scenarios = tuple(_settle(scenario) for scenario in builder.scenarios.values())
+    scenarios = tuple(_settle(_marked(scenario, builder.known)) for scenario in builder.scenarios.values())
     worst, reason = _judge(builder, scenarios, _settle(common))
     return RunReport(
         name=name,
@@ -95,6 +94,9 @@ def _judge(builder: _Builder, scenarios: Sequence[ScenarioRow], common: Scenario
     worst = min((said, *(row.verdict or "error" for row in found)), key=_WORST_FIRST.index)
     if said != "passed" and end.get("reason"):
         return worst, text(end["reason"])
+    excused = [row for row in scenarios if row.known]
+    if said == "failed" and excused and not found:
+        return "passed", f"{len(excused)} scenarios with nothing but known failures"
     names = ", ".join(row.id or "the run's own checks" for row in found)
     return worst, f"did not hold: {names}" if found else text(end.get("reason", ""))
 
@@ -105,9 +107,38 @@ def _settle(row: ScenarioRow) -> ScenarioRow:
         last = row.steps[-1].name if row.steps else "its start"
         return replace(row, verdict="error", reason=f"no end is recorded; the last thing seen is {last}")
     if row.verdict in {None, "passed"} and row.failures:
-        first = min(row.failures, key=lambda failure: severity.rank(failure.name))
-        return replace(row, verdict="failed", reason=f"{first.name}: {first.reason}")
+        return replace(row, verdict="failed", reason=_gravest(row))
     return row
+
+
+def _marked(row: ScenarioRow, known: Sequence[Known]) -> ScenarioRow:
+    """Mark the failed checks of a scenario that the list of known failures has; with no others, it has not failed."""
+    checks = tuple(
+        replace(check, known=next((str(one) for one in known if one.covers(row.id, check.name)), ""))
+        if check.verdict == "failed"
+        else check
+        for check in row.checks
+    )
+    marked = replace(row, checks=checks)
+    if not marked.known or row.verdict != "failed" or not row.by_checks:
+        return marked
+    if marked.failures:
+        return replace(marked, reason=_gravest(marked))
+    names = ", ".join(dict.fromkeys(check.name for check in marked.known))
+    return replace(marked, verdict="passed", reason=f"known failures: {names}")
+
+
+def _gravest(row: ScenarioRow) -> str:
+    """Return the gravest failure of a scenario, in one line."""
+    first = min(row.failures, key=lambda failure: severity.rank(failure.name))
+    return f"{first.name}: {first.reason}"
+
+
+def _known_failures(builder: _Builder, event: Event) -> None:
+    builder.known = tuple(
+        Known(*(text(row[name]) for name in ("check", "scenario", "reason", "until")))
+        for row in event["rows"]
+    )
 
 
 def _facts(builder: _Builder, event: Event) -> None:
@@ -132,8 +163,11 @@ def _options(builder: _Builder, event: Event) -> None:
 
 def _scenario_started(builder: _Builder, event: Event) -> None:
     def begin(row: ScenarioRow) -> ScenarioRow:
+        # A scenario that is made again begins anew; why is kept.
+        retried = (*row.retried, row.reason or "it did not end") if row.at else row.retried
         return replace(
-            row,
+            ScenarioRow(row.id) if row.at else row,
+            retried=retried,
             t=event.t,
             at=event.at,
             title=text(event.get("title", "")),
@@ -156,7 +190,9 @@ def _scenario_finished(builder: _Builder, event: Event) -> None:
 
     def end(row: ScenarioRow) -> ScenarioRow:
         seconds = number(event, "seconds", event.t - row.t)
-        return replace(row, seconds=seconds, verdict=word, reason=reason)
+        return replace(
+            row, seconds=seconds, verdict=word, reason=reason, by_checks=event.get("by_checks") is True
+        )
 
     builder.change(event, end)
 
@@ -188,6 +224,7 @@ def _step_finished(builder: _Builder, event: Event) -> None:
 
 def _patch(builder: _Builder, event: Event) -> None:
     log = lines(event.get("log", []))
+    told = script.read(event, log)
     patch = PatchRow(
         event.t,
         event["success"] is True,
@@ -195,17 +232,11 @@ def _patch(builder: _Builder, event: Event) -> None:
         number(event, "seconds", 0.0),
         text(event.get("occasion", "")),
         log,
-        tuple(_said(event, log)),
+        told.said,
+        told.phases,
+        told.services,
     )
     builder.change(event, lambda row: replace(row, patches=(*row.patches, patch)))
-
-
-def _said(event: Event, log: Sequence[str]) -> list[tuple[float, str]]:
-    """Return the lines of the script's log that have a time, on the clock of the run; the guest's tells seconds."""
-    now = datetime.fromisoformat(event.at)
-    found = [match for line in log if (match := _SAID.fullmatch(line))]
-    times = [event.t + (datetime.fromisoformat(match[1]) - now).total_seconds() for match in found]
-    return [(round(t, 3), match[2]) for t, match in zip(times, found, strict=True)]
 
 
 def _logs(builder: _Builder, event: Event) -> None:
@@ -249,12 +280,14 @@ def _probe(builder: _Builder, event: Event) -> None:
         broken_streams=int(number(event, "broken_streams", 0)),
         budget_ms=None if budget is None else finite(budget),
         gaps=tuple((finite(start), finite(end)) for start, end in event.get("gaps", ())),
+        occasion=text(event.get("occasion", "")),
     )
     builder.change(event, lambda row: replace(row, probes=(*row.probes, probe)))
 
 
 _HANDLERS: dict[str, Callable[[_Builder, Event], None]] = {
     "run": _facts,
+    "known_failures": _known_failures,
     "subject": _subject,
     "options": _options,
     "run_finished": _run_finished,

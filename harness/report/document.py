@@ -69,6 +69,7 @@ def _scenario(row: ScenarioRow) -> dict[str, Any]:
             for patch in row.patches
         ],
         "logs": list(row.logs),
+        "retried": list(row.retried),
     }
 
 
@@ -80,7 +81,47 @@ def _check(check: CheckRow) -> dict[str, Any]:
         "reason": check.reason,
         "details": list(check.details),
         "seconds": check.seconds,
+        "known": check.known,
     }
+
+
+def tested(report: RunReport) -> list[tuple[str, str]]:
+    """Return what was tested in a few lines for people: bundle, script, template, way, tool and host."""
+    found: dict[str, list[str]] = {}
+    for subject in report.subjects:
+        for name, value in _brief(subject):
+            values = found.setdefault(name, [])
+            values += [value] if value not in values else []
+    ways: dict[str, dict[str, None]] = {}
+    for row in report.scenarios:
+        if row.from_release:
+            ways.setdefault(row.to_release, {})[row.from_release] = None
+    told = [f"{', '.join(before)} → {after}" for after, before in ways.items()]
+    shown = {**found, **({"from → to": told} if told else {})}
+    return [(name, "; ".join(values)) for name, values in shown.items()]
+
+
+def _brief(subject: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return one cell's record in a few lines; what is not there is left out, for a log may be damaged."""
+    parts = {
+        name: part if isinstance(part := subject.get(name), dict) else {}
+        for name in ("bundle", "template", "tool", "host")
+    }
+    bundle, tool, host = parts["bundle"], parts["tool"], parts["host"]
+    rows = []
+    if bundle:
+        sealed = "signed" if bundle.get("signed") else "not signed"
+        rows.append(("bundle", f"{bundle.get('version')} ({bundle.get('origin')}, {sealed})"))
+        rows.append(("content digest", str(bundle.get("content_digest", ""))))
+        rows.append(("script", str(bundle.get("script", ""))))
+    rows.append(("template", str(parts["template"].get("label", ""))))
+    if tool:
+        rows.append(
+            ("tool", f"sysvm-livepatch {tool.get('version')} {str(tool.get('commit') or '')[:12]}".strip())
+        )
+    if host:
+        rows.append(("host", f"{host.get('machine')}, QEMU {host.get('qemu')}, {host.get('accelerator')}"))
+    return [(name, value) for name, value in rows if value]
 
 
 def proof(report: RunReport) -> list[tuple[str, str]]:

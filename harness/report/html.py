@@ -1,83 +1,130 @@
-"""The browser's view: one page that needs nothing else; a guest's output is never more than text in it."""
+"""The browser's view: one page that needs nothing else; a guest's output is never more than text in it.
+
+What a person reads first (verdict, first cause, what was tested, counts, matrix) is plain HTML. The scenarios are rows
+that ``page.js`` makes on demand from the data that lies in the page. A policy in the page lets this very script and
+style run, by their digests, and nothing else.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import files as resources
+from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
+from markupsafe import Markup
 
-from harness.report.document import proof
+from bundle import files
+from bundle.sink import escape
+from harness.report.against import Comparison
+from harness.report.cause import Cause, first_cause
+from harness.report.data import page_data
+from harness.report.document import proof, tested
 from harness.report.formats import report_format
-from harness.report.rows import ProbeRow, RunReport, ScenarioRow
+from harness.report.logpages import LogPage, LogPages, pages_of, with_pages
+from harness.report.matrix import matrix
+from harness.report.rows import RunReport, ScenarioRow
 from harness.report.table import gap_text
 
 PAGE = "report.html"
-_WIDTH = 720.0
+_MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "skipped": "–"}
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A rectangle of the drawing, in its own units."""
+def render_html(report: RunReport, folder: Path | None = None, against: Comparison | None = None) -> str:
+    """Return the page of a run.
 
-    x: float
-    width: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One line of the drawing: a probe with its gaps, or the steps."""
-
-    label: str
-    bars: tuple[Bar, ...]
-    kind: str
-
-
-@report_format(PAGE)
-def render_html(report: RunReport) -> str:
-    """Return the page of a run."""
-    environment = Environment(
-        loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["gap"] = gap_text
-    source = (files("harness.report") / "report.html.j2").read_text(encoding="utf-8")
-    lanes = {scenario.id: timeline(scenario) for scenario in report.scenarios}
-    return environment.from_string(source).render(
-        report=report, lanes=lanes, width=_WIDTH, proof=proof(report)
-    )
-
-
-def timeline(scenario: ScenarioRow) -> tuple[Lane, ...]:
-    """Return the drawing of a scenario: its steps and the gaps of its probes, on one clock.
-
-    The drawing spans the time during which the probes ran; without probes there is none.
+    Args:
+        report: of the run.
+        folder: of the run, in which its logs lie; without it nothing is linked to a line of a log.
+        against: what differs from an earlier run.
     """
-    if not scenario.probes:
-        return ()
-    start = min(probe.started for probe in scenario.probes)
-    span = max(max(probe.ended for probe in scenario.probes) - start, 0.001)
+    chosen = with_pages(report)
 
-    def bar(begin: float, end: float, label: str) -> Bar:
-        left, right = (min(max((t - start) / span, 0.0), 1.0) * _WIDTH for t in (begin, end))
-        return Bar(round(left, 2), round(max(right - left, 1.0), 2), label)
+    def pages(row: ScenarioRow) -> LogPages:
+        return pages_of(row, folder) if folder is not None and row.id in chosen else LogPages()
 
-    def gaps(probe: ProbeRow) -> tuple[Bar, ...]:
-        return tuple(bar(a, b, f"{(b - a) * 1000:.0f} ms from {a:.3f} s") for a, b in probe.gaps)
+    script, style = _asset("page.js"), _asset("page.css")
+    cause = first_cause(report)
+    return _render(
+        "report.html.j2", report=report, cause=cause, quoted=_quoted(report, cause, pages),
+        tested=tested(report), proof=proof(report), matrix=matrix(report), marks=_MARKS,
+        against=against, checks=_Counts.of(report),
+        data=page_data(report, pages, against.news if against else None),
+        script=script, script_digest=_digest(script), style=style, style_digest=_digest(style),
+    )  # fmt: skip
 
-    steps = tuple(
-        bar(step.t, step.t + step.seconds, f"{step.title}: {step.seconds:.3f} s")
-        for step in scenario.steps
-        if step.seconds is not None and step.t + step.seconds >= start and step.t <= start + span
-    )
-    said = tuple(
-        bar(t, t, f"script: {line}")
-        for patch in scenario.patches
-        for t, line in patch.said
-        if start <= t <= start + span
-    )
-    return (
-        Lane("steps", steps, "step"),
-        *((Lane("script's log", said, "said"),) if said else ()),
-        *(Lane(probe.name, gaps(probe), "gap") for probe in scenario.probes),
-    )
+
+report_format(PAGE)(render_html)
+
+
+def write_log_pages(report: RunReport, folder: Path) -> None:
+    """Write the pages of the logs of the scenarios that did not pass, each beside its log.
+
+    Raises:
+        InfrastructureError: a file cannot be written.
+    """
+    chosen = with_pages(report)
+    for row in report.scenarios:
+        if row.id in chosen:
+            for page in pages_of(row, folder).pages:
+                files.write(folder / f"{page.name}.html", render_log(page))
+
+
+def render_log(page: LogPage) -> str:
+    """Return a log as a page whose every line has an address."""
+    style = _asset("page.css")
+    return _render("log.html.j2", page=page, style=style, style_digest=_digest(style))
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """The numbers of a run's checks that passed, failed and were skipped."""
+
+    passed: int
+    failed: int
+    skipped: int
+
+    @classmethod
+    def of(cls, report: RunReport) -> _Counts:
+        rows = (*report.scenarios, report.common)
+        return cls(
+            *(sum(len(getattr(row, kind)) for row in rows) for kind in ("held", "failures", "skipped"))
+        )
+
+
+def _quoted(
+    report: RunReport, cause: Cause | None, pages: Callable[[ScenarioRow], LogPages]
+) -> list[tuple[str, str]]:
+    """Return the lines that prove the cause, each with the address at which it stands in a log."""
+    if cause is None:
+        return []
+    row = next((row for row in report.scenarios if row.id == cause.scenario), None)
+    places = pages(row).places(cause.lines) if row else [""] * len(cause.lines)
+    return list(zip(cause.lines, places, strict=True))
+
+
+def _render(template: str, **values: object) -> str:
+    environment = Environment(
+        loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=_shown,
+    )  # fmt: skip
+    environment.filters["gap"] = gap_text
+    environment.filters["fragment"] = lambda text: quote(escape(text), safe="")
+    return environment.from_string(_asset(template)).render(**values)
+
+
+def _shown(value: object) -> object:
+    """Return a value of the template with nothing in it that turns or hides writing; our own markup stays."""
+    return escape(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _asset(name: str) -> str:
+    return (resources("harness.report") / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -14,6 +14,8 @@ from bundle.sink import escape
 from harness.report.formats import report_format
 from harness.report.rows import CheckRow, RunReport, ScenarioRow, Verdict
 
+# CI systems read no more than some ten megabytes of it: of a run with more checks, those that held are counted only.
+MOST_CASES = 50_000
 # What XML 1.0 cannot carry, not even escaped, and no terminal would obey either.
 _ILLEGAL = re.compile("[\ufffe\uffff]")
 
@@ -22,10 +24,11 @@ _ILLEGAL = re.compile("[\ufffe\uffff]")
 def render_junit(report: RunReport) -> str:
     """Return the JUnit XML of a run, for the test views of CI systems."""
     root = ET.Element("testsuites", name=_clean(report.name), time=f"{report.seconds:.3f}")
+    whole = sum(len(scenario.checks) for scenario in report.scenarios) <= MOST_CASES
     for scenario in report.scenarios:
-        root.append(_suite(scenario, report))
+        root.append(_suite(scenario, report, whole=whole))
     if report.common.checks or report.verdict in {"failed", "error"}:
-        root.append(_suite(_run_itself(report), report))
+        root.append(_suite(_run_itself(report), report, whole=whole))
     for attribute in ("tests", "failures", "errors", "skipped"):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
     ET.indent(root)
@@ -44,7 +47,7 @@ def _run_itself(report: RunReport) -> ScenarioRow:
     )
 
 
-def _suite(scenario: ScenarioRow, report: RunReport) -> ET.Element:
+def _suite(scenario: ScenarioRow, report: RunReport, *, whole: bool) -> ET.Element:
     suite = ET.Element(
         "testsuite",
         name=_clean(scenario.id),
@@ -52,16 +55,22 @@ def _suite(scenario: ScenarioRow, report: RunReport) -> ET.Element:
         timestamp=(scenario.at or report.started_at)[:19],
     )
     properties = ET.SubElement(suite, "properties")
-    for name, value in {**report.facts, **_digests(report), **_facts(scenario)}.items():
+    facts = report.facts if whole else {}
+    for name, value in {**facts, **_digests(report), **_facts(scenario)}.items():
         ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
     own = _case(suite, scenario, "scenario", scenario.seconds or 0)
     _outcome(own, scenario.verdict or "error", scenario.reason, _story(scenario))
     if said := _output(scenario):
         ET.SubElement(own, "system-out").text = _clean(said)
     taken = Counter({"scenario": 1})
-    for check in scenario.checks:
+    if not whole:
+        _case(suite, scenario, f"{len(scenario.held)} checks passed, {len(scenario.skipped)} skipped", 0)
+    for check in scenario.checks if whole else (*scenario.failures, *scenario.known):
         case = _case(suite, scenario, _name(check, taken), check.seconds)
-        _outcome(case, check.verdict, check.reason, "\n".join(check.details))
+        if check.known:
+            _outcome(case, "skipped", check.known, "\n".join([check.reason, *check.details]))
+        else:
+            _outcome(case, check.verdict, check.reason, "\n".join(check.details))
     for attribute, tag in {"failures": "failure", "errors": "error", "skipped": "skipped"}.items():
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -135,7 +144,9 @@ def _story(scenario: ScenarioRow) -> str:
 
 def _output(scenario: ScenarioRow) -> str:
     """Return the logs, as CI systems find attachments; and the script's words, which failed on purpose or not."""
-    failed = [patch for patch in scenario.patches if not patch.success and patch.log]
+    # A patch that had to fail, and did, is in the log that is attached.
+    bad = scenario.verdict != "passed"
+    failed = [patch for patch in scenario.patches if bad and not patch.success and patch.log]
     said = [line for patch in failed for line in (f"log of the script, {patch.occasion}:", *patch.log)]
     return "\n".join([*said, *(f"[[ATTACHMENT|{name}]]" for name in scenario.logs)])
 

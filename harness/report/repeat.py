@@ -10,8 +10,10 @@ from harness.report.rows import RunReport, ScenarioRow
 # Options of a run that a repetition takes over as they are; the cell's own are taken from the scenario.
 OPTIONS = (
     "--to", "--debian", "--network", "--bundle", "--source", "--script", "--agent-jars", "--from-bundle",
-    "--from-source", "--template", "--scenario-seed", "--scenario-times",
+    "--from-source", "--template", "--seed", "--times",
 )  # fmt: skip
+# What says which bundle is patched with.
+_PATCHED_WITH = ("--bundle", "--source", "--script", "--agent-jars")
 _PATHS = ("--bundle", "--network", "--source", "--agent-jars", "--from-bundle", "--from-source")
 
 
@@ -20,7 +22,8 @@ def choose(report: RunReport, wanted: str | None) -> ScenarioRow:
 
     Args:
         report: of the earlier run.
-        wanted: its id or a part of it; None takes the only one that failed.
+        wanted: its id, a part of it, or the id of a case of JUnit, which begins with it; None takes the only one that
+            failed.
 
     Raises:
         UsageError: none or several fit; names those that there are.
@@ -29,8 +32,8 @@ def choose(report: RunReport, wanted: str | None) -> ScenarioRow:
         found = [row for row in report.scenarios if row.verdict in {"failed", "error"}]
         what = "that failed"
     else:
-        exact = [row for row in report.scenarios if row.id == wanted]
-        found = exact or [row for row in report.scenarios if wanted.lower() in row.id.lower()]
+        begun = [row for row in report.scenarios if _names(wanted, row.id)]
+        found = begun or [row for row in report.scenarios if wanted.lower() in row.id.lower()]
         what = f"named {wanted!r}"
     if len(found) == 1:
         return found[0]
@@ -39,17 +42,40 @@ def choose(report: RunReport, wanted: str | None) -> ScenarioRow:
     raise UsageError(f"{report.name} has {count} {what}", hint=f"name one of: {there}")
 
 
-def arguments_of(report: RunReport, row: ScenarioRow) -> list[str]:
-    """Return the plugin's options that repeat a scenario.
+def _names(wanted: str, identifier: str) -> bool:
+    """Say whether a word is a scenario's id, alone or with a case behind it: ``ID.case`` or ``ID::case``."""
+    return wanted == identifier or wanted.startswith((f"{identifier}.", f"{identifier}::"))
+
+
+def tested_bundle(report: RunReport, row: ScenarioRow) -> dict[str, str]:
+    """Return the SHA-256 of each file of the bundle that a scenario was run with; nothing where the run says none."""
+    cell = f"{row.vm_type}-from-{row.from_release}"
+    subject = next((subject for subject in report.subjects if subject.get("cell") == cell), {})
+    bundle = subject.get("bundle")
+    files = bundle.get("files") if isinstance(bundle, dict) else None
+    return {str(name): str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+
+
+def arguments_of(report: RunReport, row: ScenarioRow, bundle: Path | None = None) -> list[str]:
+    """Return the words of ``sysvm run`` that repeat a scenario.
+
+    Args:
+        report: of the earlier run.
+        row: the scenario.
+        bundle: patched with in place of what the run was patched with.
 
     Raises:
-        UsageError: the bundle or the network of the run is gone.
+        UsageError: what the run used is not on this machine.
     """
     taken = {name: value for name, value in report.options.items() if name in OPTIONS and value}
+    if bundle is not None:
+        taken = {name: value for name, value in taken.items() if name not in _PATCHED_WITH}
+        taken["--bundle"] = str(bundle.absolute())
     for name in _PATHS:
         value = taken.get(name, "")
         if value.startswith("/") and not Path(value).exists():
-            raise UsageError(f"the run used {name} {value}, which is gone")
+            hint = "name the same bundle here: --bundle DIR" if name in _PATCHED_WITH else ""
+            raise UsageError(f"the run used {name} {value}, which is not on this machine", hint=hint)
     chosen = {
         **taken,
         "--type": row.vm_type,

@@ -20,6 +20,7 @@ class CheckRow:
         details: the lines that prove it.
         occasion: after what it was made, such as ``second patch``; empty for a check of the scenario's own.
         seconds: how long it took to make.
+        known: why it may fail for a while, from the list of known failures; empty for every other check.
     """
 
     t: float
@@ -29,6 +30,7 @@ class CheckRow:
     details: tuple[str, ...] = ()
     occasion: str = ""
     seconds: float = 0.0
+    known: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class StepRow:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A named stretch of time, perhaps about a service; ``t`` is seconds since the run's start."""
+
+    t: float
+    seconds: float
+    name: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
 class PatchRow:
     """One live patch, as the KVM agent told of it.
 
@@ -60,6 +72,8 @@ class PatchRow:
         occasion: which patch of the scenario it was, such as ``first patch``.
         log: last lines of the script's own log; a failed service's own words are among them.
         said: those of them that begin with a time, as seconds since the run's start and text.
+        phases: of the script's transaction.
+        services: what the script did to each service.
     """
 
     t: float
@@ -69,11 +83,16 @@ class PatchRow:
     occasion: str = ""
     log: tuple[str, ...] = ()
     said: tuple[tuple[float, str], ...] = ()
+    phases: tuple[Span, ...] = ()
+    services: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """The view of one probe. Times are seconds since the run's start, gaps are pairs of them."""
+    """The view of one probe during one patch.
+
+    Times are seconds since the run's start, gaps are pairs of them; ``occasion`` says during which patch.
+    """
 
     name: str
     started: float
@@ -84,6 +103,7 @@ class ProbeRow:
     broken_streams: int = 0
     budget_ms: float | None = None
     gaps: tuple[tuple[float, float], ...] = ()
+    occasion: str = ""
 
     @property
     def within_budget(self) -> bool:
@@ -93,7 +113,11 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ScenarioRow:
-    """One cell of the matrix, or the part of the run that belongs to no scenario (``id`` is empty)."""
+    """One cell of the matrix, or the part of the run that belongs to no scenario (``id`` is empty).
+
+    ``by_checks`` says that it failed by its checks and by nothing else; ``retried`` are the reasons of
+    attempts that the machine was at fault for, and after which it was made again.
+    """
 
     id: str
     t: float = 0.0
@@ -114,6 +138,8 @@ class ScenarioRow:
     patches: tuple[PatchRow, ...] = ()
     probes: tuple[ProbeRow, ...] = ()
     logs: tuple[str, ...] = ()
+    by_checks: bool = False
+    retried: tuple[str, ...] = ()
 
     @property
     def longest_gap_ms(self) -> float | None:
@@ -122,8 +148,15 @@ class ScenarioRow:
 
     @property
     def failures(self) -> tuple[CheckRow, ...]:
-        """The checks that did not hold."""
-        return tuple(check for check in self.checks if check.verdict in {"failed", "error"})
+        """The checks that did not hold and had to."""
+        return tuple(
+            check for check in self.checks if check.verdict in {"failed", "error"} and not check.known
+        )
+
+    @property
+    def known(self) -> tuple[CheckRow, ...]:
+        """The checks that did not hold, as the list of known failures says."""
+        return tuple(check for check in self.checks if check.known)
 
     @property
     def skipped(self) -> tuple[CheckRow, ...]:

@@ -92,7 +92,8 @@ def _two_lines(row: ScenarioRow) -> RenderResult:
 
 def counts_text(row: ScenarioRow) -> str:
     """Return how many checks passed, failed and were skipped, for people."""
-    return f"{len(row.held)} passed, {len(row.failures)} failed, {len(row.skipped)} skipped"
+    known = f", {len(row.known)} known failures" if row.known else ""
+    return f"{len(row.held)} passed, {len(row.failures)} failed{known}, {len(row.skipped)} skipped"
 
 
 def _reason(scenario: ScenarioRow) -> Text:

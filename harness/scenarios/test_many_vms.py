@@ -32,7 +32,7 @@ def test_of_many_vms_one_hangs_and_one_fails(lab: Lab, live_patch: Trial) -> Non
         vms = [live_patch.vm, failing, hanging]
 
         def act() -> None:
-            seen.update(_patch(lab, vms, "--parallel", "3", "--time-limit", str(limit)))
+            seen.update(_patch(lab, vms, "--workers", "3", "--deadline", str(limit)))
 
         live_patch.watch(files, act)
         words = [row["word"] for row in seen["vms"]]
@@ -55,7 +55,7 @@ def _patch(lab: Lab, vms: list[SystemVm], *options: str) -> dict[str, Any]:
     where = [word for vm in vms for word in ("--ssh", f"127.0.0.1:{vm.guest.port}")]
     command = [
         sys.executable, "-c", "from harness.cli import main; main()", "patch", *where,
-        "--key", str(lab.golden.ssh_key), "--bundle", str(lab.new_bundle), "--json", *options,
+        "--ssh-key", str(lab.golden.ssh_key), "--bundle", str(lab.new_bundle), "--json", *options,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 1:

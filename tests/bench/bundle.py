@@ -126,7 +126,7 @@ class Case:
             "build",
             "--source",
             self.tree,
-            "--script",
+            "--patch-script",
             self.script,
             "-o",
             self.folder / "out",

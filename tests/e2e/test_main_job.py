@@ -5,15 +5,34 @@ from __future__ import annotations
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import jsonschema
 
 from bundle import catalogue
 from harness.record import results
+from harness.record.events import read
 from harness.report import load
 from harness.report.document import schema
-from harness.report.html import timeline
+from harness.report.timeline import drawings
 from tests import recorded
+
+RECORDED = Path(__file__).parents[1] / "data/runs/main-job/events.jsonl"
+
+
+def shape(events):
+    """What the views of a run rest on, besides fields of events: names of steps, of phases and of checks."""
+    names = {
+        (event.kind, event["name"]) for event in events if event.kind in {"step_finished", "check", "probe"}
+    }
+    phases = {
+        ("phase", line.split()[1])
+        for event in events
+        if event.kind == "patch"
+        for line in event["log"]
+        if line.startswith("@")
+    }
+    return names | phases
 
 
 def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_left):
@@ -65,8 +84,14 @@ def _proved(latest, patched, rolled_back):
     assert any("rolling back" in text for _, text in failed["said"])
     report = load(results.find(latest))
     for row in report.scenarios:
-        steps = next(lane for lane in timeline(row) if lane.label == "steps")
-        assert len(steps.bars) >= 1
+        first = drawings(row)[0]
+        assert first.occasion == "first patch"
+        assert {"steps", "script", "haproxy", "load balancer 192.0.2.20:80"} <= {
+            lane.label for lane in first.lanes
+        }
+    assert shape(read(latest / "events.jsonl")) == shape(read(RECORDED)), (
+        f"runs have another shape than {RECORDED}: copy {latest}/events.jsonl there"
+    )
     cases = [
         (case.get("classname"), case.get("name")) for case in ET.parse(latest / "junit.xml").iter("testcase")
     ]

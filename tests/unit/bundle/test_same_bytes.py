@@ -36,7 +36,7 @@ def run_build(source: Path, output: Path, script: Path, *extra: str, **environme
         "--no-cache",
         "--source",
         source,
-        "--script",
+        "--patch-script",
         script,
         "-o",
         output,
@@ -161,7 +161,7 @@ def test_an_impossible_source_date_epoch_is_refused(
     epoch: str, source: Path, sysvm: Callable, script: Path
 ) -> None:
     done = sysvm(
-        "bundle", "build", "--source", source, "--script", script, "-o", "out", SOURCE_DATE_EPOCH=epoch
+        "bundle", "build", "--source", source, "--patch-script", script, "-o", "out", SOURCE_DATE_EPOCH=epoch
     )
     assert done.returncode == 2
     assert f"invalid SOURCE_DATE_EPOCH '{epoch}'" in done.stderr

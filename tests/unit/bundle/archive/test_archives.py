@@ -179,7 +179,7 @@ def test_a_member_over_4_gib_needs_zip64_and_little_memory(
         "--no-cache",
         "--source",
         source,
-        "--script",
+        "--patch-script",
         script,
         "-o",
         tmp_path / "out",

@@ -122,7 +122,7 @@ def test_files_that_are_no_keys_are_refused(tmp_path: Path) -> None:
 def test_the_commands_make_sign_and_trust(source: Path, script: Path, sysvm: Callable) -> None:
     assert sysvm("bundle", "keygen", "K").returncode == 0
     assert sysvm("bundle", "keygen", "L").returncode == 0
-    build = ("bundle", "build", "--source", source, "--script", script, "--key", "K", "-o", "A")
+    build = ("bundle", "build", "--source", source, "--patch-script", script, "--key", "K", "-o", "A")
     assert sysvm(*build).returncode == 0
     assert sysvm("bundle", "verify", "A", "--trust", "K.pub").returncode == 0
     other = sysvm("bundle", "verify", "A", "--trust", "L.pub")

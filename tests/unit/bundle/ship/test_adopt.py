@@ -169,6 +169,6 @@ def test_what_is_no_source_tree_is_told_what_was_looked_for(
     place: str, tmp_path: Path, sysvm: Callable, script: Path
 ) -> None:
     (tmp_path / place).mkdir()
-    done = sysvm("bundle", "build", "--source", tmp_path / place, "--script", script, "-o", "out")
+    done = sysvm("bundle", "build", "--source", tmp_path / place, "--patch-script", script, "-o", "out")
     assert done.returncode == 2
     assert "not a CloudStack source tree: it has no systemvm/debian" in done.stderr

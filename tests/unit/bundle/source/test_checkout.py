@@ -137,7 +137,7 @@ def test_the_oldest_layout_is_found(tmp_path: Path) -> None:
 
 
 def test_building_without_jars_is_said(checkout: Path, script: Path, sysvm: Callable) -> None:
-    done = sysvm("bundle", "build", "--source", checkout, "--script", script, "-o", "out")
+    done = sysvm("bundle", "build", "--source", checkout, "--patch-script", script, "-o", "out")
     assert done.returncode == 0
     assert "note: agent.zip has no jars" in done.stderr
 
@@ -219,7 +219,7 @@ def test_a_tree_that_is_newer_than_the_catalogue_is_built_on_demand_and_marked(
     tmp_path: Path, script: Path, sysvm: Callable
 ) -> None:
     tree = checkout_tree.make_checkout(tmp_path / "tree", "4.23.0.0-SNAPSHOT")
-    build = ("bundle", "build", "--source", tree, "--script", script, "-o", "out")
+    build = ("bundle", "build", "--source", tree, "--patch-script", script, "-o", "out")
     refused = sysvm(*build)
     assert (refused.returncode, "--next builds it by the rules of 4.22" in refused.stderr) == (2, True)
     done = sysvm(*build, "--next")

@@ -187,7 +187,16 @@ def test_a_full_disk_leaves_nothing(source: Path, script: Path, tmp_path: Path) 
     command = (
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from harness.cli import main; main()"
     )
-    arguments = ["bundle", "build", "--source", source, "--script", script, "-o", tmp_path / "place" / "out"]
+    arguments = [
+        "bundle",
+        "build",
+        "--source",
+        source,
+        "--patch-script",
+        script,
+        "-o",
+        tmp_path / "place" / "out",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", command, *map(str, arguments)],
         preexec_fn=limit,

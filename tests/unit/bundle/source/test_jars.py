@@ -154,7 +154,7 @@ def test_the_build_packs_them_and_says_where_they_came_from(
     (tree / "systemvm/dist").mkdir()
     archive = write_agent_zip(tree / "systemvm/dist/agent.zip")
     done = sysvm(
-        "bundle", "build", "--source", tree, "--agent-jars", tree, "--script", script, "-o", "place/out"
+        "bundle", "build", "--source", tree, "--agent-jars", tree, "--patch-script", script, "-o", "place/out"
     )
     assert (done.returncode, f"note: 3 jars from {archive}" in done.stderr) == (0, True)
     with zipfile.ZipFile(tmp_path / "place/out/agent.zip") as file:

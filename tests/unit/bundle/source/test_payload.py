@@ -253,7 +253,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_json_output_of_a_build_is_complete(source: Path, script: Path, sysvm: Callable) -> None:
-    done = sysvm("bundle", "build", "--source", source, "--script", script, "-o", "out", "--json")
+    done = sysvm("bundle", "build", "--source", source, "--patch-script", script, "-o", "out", "--json")
     document = json.loads(done.stdout)
     assert document["version"] == "4.22.0.0"
     assert document["signed"] is False

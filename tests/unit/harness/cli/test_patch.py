@@ -38,7 +38,7 @@ def options(tmp_path: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> li
     key = tmp_path / "key"
     key.write_text("key")
     monkeypatch.setattr("harness.kvmagent.patch.load_bundle", lambda folder: cloud.bundle)
-    return ["--key", str(key), "--bundle", "b"]
+    return ["--ssh-key", str(key), "--bundle", "b"]
 
 
 def call(*arguments: str) -> Result:
@@ -69,15 +69,15 @@ def test_a_failure_ends_with_1_and_the_threshold_stops(cloud: Cloud, options: li
 
 
 def test_the_summary_as_json_adds_up(cloud: Cloud, options: list[str]) -> None:
-    document = json.loads(call("patch", *vms(1, 2), *options, "--json", "--parallel", "2").stdout)
+    document = json.loads(call("patch", *vms(1, 2), *options, "--json", "--workers", "2").stdout)
     assert sum(document["totals"].values()) == len(document["vms"]) == 2
 
 
 def test_forced_and_the_upstream_agent_are_passed_on(cloud: Cloud, options: list[str]) -> None:
     cloud.guests["r-1-VM"].signature = NEW
     cloud.guests["r-1-VM"].says = "noise\n"
-    assert call("patch", *vms(1), *options, "--forced").return_value == 1
-    assert call("patch", *vms(1), *options, "--forced", "--agent", "upstream").return_value == 0
+    assert call("patch", *vms(1), *options, "--force").return_value == 1
+    assert call("patch", *vms(1), *options, "--force", "--agent", "upstream").return_value == 0
 
 
 def test_status_shows_a_table_and_json(cloud: Cloud, options: list[str]) -> None:
@@ -106,7 +106,7 @@ def test_a_wrong_address_is_one_clear_line(mistake: str, cloud: Cloud, options: 
 
 
 def test_a_missing_key_is_one_clear_line(cloud: Cloud, tmp_path: Path) -> None:
-    outcome = call("status", *vms(1), "--key", str(tmp_path / "none"), "--bundle", "b")
+    outcome = call("status", *vms(1), "--ssh-key", str(tmp_path / "none"), "--bundle", "b")
     assert isinstance(outcome.exception, UsageError)
     assert "no private key at" in str(outcome.exception)
 
@@ -123,7 +123,7 @@ def test_a_kept_vm_is_found_by_its_name(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [([], "no VM is named"), (["--ssh", "10.0.0.1:3922"], "--ssh needs --key")]
+    ("arguments", "words"), [([], "no VM is named"), (["--ssh", "10.0.0.1:3922"], "--ssh needs --ssh-key")]
 )
 def test_a_call_without_vm_or_key_is_one_clear_line(arguments: list[str], words: str) -> None:
     outcome = call("patch", *arguments, "--bundle", "b")
@@ -131,9 +131,24 @@ def test_a_call_without_vm_or_key_is_one_clear_line(arguments: list[str], words:
     assert words in str(outcome.exception)
 
 
-def test_serial_and_parallel_exclude_each_other(cloud: Cloud, options: list[str]) -> None:
-    outcome = call("patch", *vms(1), *options, "--serial", "--parallel", "2")
-    assert "exclude each other" in str(outcome.exception)
+@pytest.mark.parametrize(
+    ("old", "words"),
+    [
+        (("--parallel", "2"), "warning: --parallel is called --workers now"),
+        (("--time-limit", "60"), "warning: --time-limit is called --deadline now"),
+        (("--forced",), "warning: --forced is called --force now"),
+        (("--serial",), "warning: --serial is the default"),
+    ],
+)
+def test_a_word_of_an_older_version_is_understood_with_a_warning(
+    cloud: Cloud, options: list[str], old: tuple[str, ...], words: str
+) -> None:
+    cloud.guests["r-1-VM"].signature = NEW
+    outcome = call("patch", *vms(1), *options, *old)
+    assert outcome.return_value == 0
+    assert words in outcome.stderr
+    # It does what its new word does: only a forced patch is run on a VM that is current.
+    assert ("patched in" in outcome.stderr) == (old == ("--forced",))
 
 
 def test_an_address_without_a_name_is_its_own_name(cloud: Cloud, options: list[str]) -> None:

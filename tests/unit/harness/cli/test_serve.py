@@ -50,7 +50,7 @@ def call(*arguments: str) -> Result:
         (["--address", "here"], "invalid address 'here'"),
         (["--certificate", "c.pem"], "--certificate and --certificate-key belong together"),
         (["--certificate", "c.pem", "--certificate-key", "k.pem"], "c.pem: no such file"),
-        (["--ssh", "nonsense", "--key", "k"], "no private key at k"),
+        (["--ssh", "nonsense", "--ssh-key", "k"], "no private key at k"),
         (["--faithful", "4.16"], "CloudStack 4.16 has no live patch"),
         (["--release", "9.9"], "'9.9'"),
         (["--ui", "nowhere"], "no index.html in it"),

@@ -101,14 +101,14 @@ def collected(*options: str) -> list[str]:
 
 
 def test_shipped_scenarios_have_ids_that_can_be_read() -> None:
-    found = collected("--type", "router,secstorage", "--from", "4.15")
+    found = collected("--sysvm-type", "router,secstorage", "--sysvm-from", "4.15")
     assert "router-from-4.15-S08-live-config-kept" in found
     assert "secstorage-from-4.15-S26-storage-stays-mounted" in found
     assert len(set(found)) == len(found)
 
 
 def test_the_default_job_is_the_patch_and_its_rollback() -> None:
-    assert collected("--scenario", "default") == [
+    assert collected("--sysvm-scenario", "default") == [
         "router-from-4.21-live-patch",
         "router-from-4.21-S01-rollback",
     ]

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from bundle.errors import SysvmError
 from harness.cli import sysvm
+from harness.plugin.options import for_pytest
 
 SCENARIOS = Path(__file__).parents[4] / "harness/scenarios"
 WRONG = [
@@ -51,7 +52,7 @@ def test_pytest_with_the_plugin_refuses_in_the_same_words(
 ) -> None:
     command = [
         sys.executable, "-m", "pytest", str(SCENARIOS), "-c", str(SCENARIOS / "pytest.ini"), "-p", "harness.plugin",
-        f"--results={tmp_path / 'results'}", "-n", workers, *arguments,
+        f"--sysvm-results={tmp_path / 'results'}", "-n", workers, *map(for_pytest, arguments),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR

@@ -35,7 +35,7 @@ def test_a_seed_that_nobody_names_is_drawn_once() -> None:
 
 def test_only_scenarios_that_draw_are_repeated() -> None:
     once = {row.id for row in plan(["--scenario=power-cut,S08"])}
-    thrice = {row.id for row in plan(["--scenario=power-cut,S08", "--scenario-times=3"])}
+    thrice = {row.id for row in plan(["--scenario=power-cut,S08", "--times=3"])}
     assert {identifier for identifier in once if "S08" in identifier} <= thrice
     cuts = sorted(identifier for identifier in thrice if "S06-power-cut" in identifier)
     assert [identifier.rpartition("-")[2] for identifier in cuts] == ["1", "2", "3"]

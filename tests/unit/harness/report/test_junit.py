@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from xml.etree import ElementTree as ET
 
 from harness.record.events import Event
-from harness.report import build, render_html, render_junit
-from harness.report.html import timeline
+from harness.report import build, render_junit
+from harness.report.junit import MOST_CASES
+from harness.report.timeline import drawings
+from tests.unit.harness.report.recorded import many
 
 SCENARIO = "router-from-4.21-live-patch"
 LOG = [
@@ -98,15 +101,30 @@ def test_the_scripts_own_lines_are_on_the_clock_of_the_run() -> None:
     assert row.patches[0].said == ((3.0, "restarting haproxy"), (4.0, LOG[2].partition("] ")[2]))
 
 
-def test_the_page_shows_the_words_of_the_failed_service_and_draws_the_scripts_lines() -> None:
+def test_the_drawing_has_the_scripts_lines_beside_the_steps() -> None:
     probe = {
         "scenario": SCENARIO, "name": "http", "started": 2.0, "ended": 6.0, "sent": 9, "lost": 0, "longest_gap_ms": 1,
+        "occasion": "second patch",
     }  # fmt: skip
     told = [*rows()[:-1], Event(12.5, "2026-01-31T00:00:12+00:00", "probe", probe), rows()[-1]]
-    report = build(told)
-    page = render_html(report)
-    assert "What the script logged of the second patch, which failed" in page
-    assert "did you mean &#39;balance&#39;?" in page
-    lanes = {lane.label: lane for lane in timeline(report.scenarios[0])}
-    assert [bar.label for bar in lanes["steps"].bars] == ["r-10-VM: live patch: 2.000 s"]
-    assert len(lanes["script's log"].bars) == 2
+    (drawing,) = drawings(build(told).scenarios[0])
+    lanes = {lane.label: lane for lane in drawing.lanes}
+    assert [bar.label for bar in lanes["steps"].bars] == ["live patch"]
+    assert [bar.label for bar in lanes["script's log"].bars] == [
+        LOG[0].partition("] ")[2],
+        LOG[2].partition("] ")[2],
+    ]
+
+
+def test_a_run_with_very_many_checks_lists_what_failed_and_counts_what_held() -> None:
+    report = many(500, 10)
+    root = ET.fromstring(render_junit(report))
+    assert sum(len(row.checks) for row in report.scenarios) > MOST_CASES
+    # Each failed check, the scenario that it failed, and the run.
+    failed = sum(len(row.failures) + 1 for row in report.scenarios if row.failures) + 1
+    assert root.get("failures") == str(failed)
+    suites = root.findall("testsuite[@name]")
+    assert all(suite.find("testcase[@name='scenario']") is not None for suite in suites[:500])
+    names = [case.get("name") or "" for case in suites[0].iter("testcase")]
+    assert [name for name in names if re.fullmatch(r"\d+ checks passed, \d+ skipped", name)]
+    assert len(render_junit(report)) < 5_000_000

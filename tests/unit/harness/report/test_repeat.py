@@ -62,5 +62,25 @@ def test_the_options_of_the_run_are_taken_over(tmp_path: Path) -> None:
 
 def test_a_bundle_that_is_gone_is_named(tmp_path: Path) -> None:
     made = report(tmp_path, "failed", options={"--bundle": "/nonexistent/bundle"})
-    with pytest.raises(UsageError, match="--bundle /nonexistent/bundle, which is gone"):
+    with pytest.raises(UsageError, match="--bundle /nonexistent/bundle, which is not on this machine"):
         repeat.arguments_of(made, made.scenarios[0])
+
+
+@pytest.mark.parametrize("case", ["", ".services.up (first patch)", "::services.up (first patch)"])
+def test_a_scenario_is_named_by_a_case_of_junit(tmp_path: Path, case: str) -> None:
+    made = report(tmp_path, "failed", "failed")
+    assert repeat.choose(made, f"ilbvm-from-4.15-S02-x{case}").id == "ilbvm-from-4.15-S02-x"
+
+
+def test_a_bundle_that_is_named_takes_the_place_of_what_the_run_had(tmp_path: Path) -> None:
+    made = report(
+        tmp_path, "failed", options={"--source": "/nonexistent/tree", "--script": "ours", "--to": "4.22"}
+    )
+    with pytest.raises(
+        UsageError, match="--source /nonexistent/tree, which is not on this machine"
+    ) as caught:
+        repeat.arguments_of(made, made.scenarios[0])
+    assert "--bundle DIR" in caught.value.diagnostics()
+    arguments = repeat.arguments_of(made, made.scenarios[0], tmp_path)
+    assert f"--bundle={tmp_path}" in arguments
+    assert not [word for word in arguments if word.startswith(("--source", "--script"))]

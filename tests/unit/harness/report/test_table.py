@@ -61,8 +61,7 @@ def test_passed_failed_and_skipped_are_counted_apart(tmp_path: Path, width: int)
     else:
         assert "passed ┃ failed ┃ skipped" in text
         assert text.count("│ 3 │ 1 │ 2 │") == 2
-    page = render_html(report(tmp_path / "page"))
-    assert page.count('<td class="number">3</td><td class="number">1</td><td class="number">2</td>') == 2
+    assert "checks: 6 passed, 2 failed, 4 skipped" in render_html(report(tmp_path / "page"))
     suite = ET.fromstring(render_junit(report(tmp_path / "junit"))).find("testsuite")
     assert suite is not None
     # The scenario's own case failed, too.

@@ -43,8 +43,8 @@ class AnswerLimits:
 
     output: int = 64 << 20
     errors: int = 4 << 20
-    unpacked: int = 256 << 20
-    json: int = 8 << 20
+    unpacked: int = 128 << 20
+    json: int = 1 << 20
 
 
 class Meter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from harness.management.api import actions, lists
+from harness.management.api import actions, apis, lists
 from harness.management.api.accounts import AccountRole
 from harness.management.api.call import Command, Parameter
 
@@ -153,7 +153,7 @@ _NETWORKS: tuple[Command, ...] = (
 
 _SERVER: tuple[Command, ...] = (
     Command(
-        "listApis", "Lists the commands that the caller may use.", _ALL, lists.list_apis,
+        "listApis", "Lists the commands that the caller may use.", _ALL, apis.list_apis,
         (Parameter("name", "string", "only this command"),), object="api",
     ),
     Command("listCapabilities", "Tells what the server can do.", _ALL, lists.list_capabilities, object="capability"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 from typing import Any
-from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-import requests
 from cs import CloudStack, CloudStackApiException
 
-from harness.management.api import fleet, signature, uid
+from harness.management.api import fleet, uid
 from harness.management.api.fields import FIELDS
 from tests.unit.harness.apiworld import World, populate
 from tests.unit.harness.simulator import NEW, OLD
@@ -435,26 +433,3 @@ def test_health_checks_are_asked_for_and_remembered(world: World, url: str) -> N
     found = client.listRouters(healthchecksfailed=True, fetchhealthcheckresults=True, listall=True)
     assert [one["name"] for one in found["router"]] == ["r-3-VM"]
     assert found["router"][0]["healthcheckresults"][0]["status"] == "FAILED"
-
-
-# Form
-
-
-@pytest.mark.parametrize("path", ["", "/"])
-def test_both_addresses_answer(world: World, url: str, path: str) -> None:
-    account = world.service.accounts.named("admin")
-    sent = {"command": "listCapabilities", "response": "json", "apikey": account.api_key}
-    sent["signature"] = signature.sign(sent, account.secret)
-    answer = requests.get(f"{url}{path}?{urlencode(sent)}", timeout=10, allow_redirects=False)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json; charset=UTF-8"
-    capability = answer.json()["listcapabilitiesresponse"]["capability"]
-    assert capability["cloudstackversion"] == "4.22.0.0"
-    assert set(capability) <= set(FIELDS["capability"])
-
-
-def test_a_refusal_is_also_in_a_header(world: World, url: str) -> None:
-    answer = requests.get(url, params={"command": "listZones", "response": "json"}, timeout=10)
-    assert answer.status_code == 401
-    assert list(answer.json()) == ["listzonesresponse"]
-    assert answer.headers["x-description"] == answer.json()["listzonesresponse"]["errortext"]

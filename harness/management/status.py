@@ -20,7 +20,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class LastPatch:
-    """What a VM says of its last patch.
+    """State of a VM's last patch, as the VM tells it.
 
     Attributes:
         state: the script's word, such as ``committed``, ``rolled-back`` or ``stuck``; empty when it says nothing.

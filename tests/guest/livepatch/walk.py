@@ -137,7 +137,7 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
             yield Case(type_, story, number, cut, base)
 
 
-def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, landed: bool = False) -> str:
+def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
 
     Args:
@@ -145,7 +145,6 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, landed: boo
         stage: knows its old and its new state.
         what: names the case.
         services: whether they have to be as before, with the unit files that stand there.
-        landed: whether the run was stopped before it could take the archives out of the landing folder.
 
     Raises:
         Mixed: it is neither, or it lies, or something is left over.
@@ -159,15 +158,7 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, landed: boo
     state = lab.status()["state"]
     if state not in {"old": ("rolled-back", "none", "failed"), "new": ("committed",)}[verdict]:
         raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {log_of(lab)}")
-    left = [
-        path
-        for path in (
-            *LEFT,
-            *(() if landed else ARCHIVES),
-            *((f"{JOURNAL}/landed",) if verdict == "new" else ()),
-        )
-        if (lab.root / path).exists()
-    ]
+    left = [path for path in _not_to_be_left(lab, verdict) if (lab.root / path).exists()]
     if left:
         raise Mixed(f"{what}: {left} remain; {log_of(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():
@@ -175,6 +166,15 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, landed: boo
     if services and (stale := lab.stale_units()):
         raise Mixed(f"{what}: {stale} are not the units of the disk; {log_of(lab)}")
     return verdict
+
+
+def _not_to_be_left(lab: FolderVm, verdict: str) -> tuple[str, ...]:
+    """Return what must be gone: the archives, too, once a run has come so far as to put them aside."""
+    log = lab.root / "var/log/livepatchsystemvm.log"
+    began = log.exists() and "put the archives aside" in log.read_text()
+    # Beside what cannot be removed they may stay.
+    done = verdict == "new" and not list(lab.root.glob(".cloud-livepatch.kept-*"))
+    return (*LEFT, *(ARCHIVES if began else ()), *((f"{JOURNAL}/landed",) if done else ()))
 
 
 def log_of(lab: FolderVm) -> str:
@@ -220,7 +220,7 @@ def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
             run = lab.recover_at_boot()
             if run.status:
                 raise Mixed(f"{case}: recovery at boot ended with {run}; {log_of(lab)}")
-        verdict = judge(lab, stage, str(case), services=True, landed=not case.base and case.point == 1)
+        verdict = judge(lab, stage, str(case), services=True)
         converge(lab, stage, str(case), second=second)
         return verdict
 

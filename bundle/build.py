@@ -8,7 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from bundle import catalogue, layout
 from bundle.archive import canonical, output
@@ -29,6 +29,7 @@ from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import ARCHIVES, Facts, Manifest, load, member_rows
 from bundle.seal.signer import Signer, choose
+from bundle.services import Policy
 from bundle.source.checkout import Jars
 from bundle.source.find import find_payload
 from bundle.source.line_ends import check_line_ends, mend_line_ends
@@ -79,7 +80,7 @@ class BuildOptions:
     key: Path | None = None
     signer: Signer | None = None
     script: Path | None = None
-    restart: Literal["graceful", "always"] = "graceful"
+    restart: Policy = "graceful"
     architecture: str = "all"
     minimum_template: str | None = None
     newest: bool = False

@@ -8,17 +8,24 @@ documentation.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias, get_args
 
 from bundle.errors import UsageError
 
 Renewed: TypeAlias = Literal["reload", "restart"]
+# How our script renews: by a reload where one suffices; by restarts; as the first, but only what reads a changed file.
+Policy: TypeAlias = Literal["graceful", "always", "changed"]
 Turn: TypeAlias = Literal["first", "last"]
 
 _KEYS = {"turn", "renewed", "workers", "together", "check", "reads", "listens", "units", "starts", "types"}
+# Where units of the payload lie.
+UNITS = "etc/systemd/system/"
 # What the script can hold between single quotes.
 _COMMAND = re.compile(r"[\w./ -]*")
+_PATTERN = re.compile(r"[\w./*@-]+")
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class ServiceRow:
         workers: whether a reload starts new processes that take over.
         together: whether it may be renewed while other services are.
         check: the command that says aloud what is wrong with its configuration; empty where there is none.
-        reads: patterns of paths in ``cloud-scripts.tgz``.
+        reads: patterns of paths in ``cloud-scripts.tgz``, and of the agent's folder.
         listens: ``tcp 80`` and the like, for people.
         units: further units that come with it.
         starts: who starts it, where ``enabled_svcs`` does not name it; empty where it does.
@@ -70,6 +77,10 @@ def _parse(name: str, row: dict[str, Any]) -> ServiceRow:
         raise UsageError(f"{where}: unknown key {min(strange)!r}")
     if not _COMMAND.fullmatch(row.get("check", "")):
         raise UsageError(f"{where}: check has characters that the script cannot hold: {row['check']!r}")
+    if odd := [
+        word for word in (*row.get("reads", ()), *row.get("units", ())) if not _PATTERN.fullmatch(word)
+    ]:
+        raise UsageError(f"{where}: {odd[0]!r} has characters that a list in the script cannot hold")
     if row.get("workers") and row["renewed"] != "reload":
         raise UsageError(f"{where}: only a reload starts new workers")
     return ServiceRow(
@@ -78,6 +89,17 @@ def _parse(name: str, row: dict[str, Any]) -> ServiceRow:
         listens=tuple(row.get("listens", ())), units=tuple(row.get("units", ())), starts=row.get("starts", ""),
         types=tuple(row.get("types", ())),
     )  # fmt: skip
+
+
+def sources(row: ServiceRow) -> tuple[str, ...]:
+    """Return patterns of the paths, relative to ``/``, that hold what a service reads: its files and its units."""
+    return row.reads + tuple(f"{UNITS}{unit}*" for unit in (f"{row.name}.service", *row.units))
+
+
+def reads_any(rows: dict[str, ServiceRow], service: str, paths: Iterable[str]) -> bool:
+    """Say whether a service reads one of these paths, relative to ``/``; of one without a row nobody knows: yes."""
+    row = rows.get(service)
+    return row is None or any(fnmatchcase(path, pattern) for path in paths for pattern in sources(row))
 
 
 def reloaded(rows: dict[str, ServiceRow]) -> tuple[str, ...]:

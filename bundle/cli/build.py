@@ -14,6 +14,7 @@ from bundle.sink import tell, tell_json
 
 if TYPE_CHECKING:
     from bundle.build import Built
+    from bundle.services import Policy
 
 
 @click.command("build")
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--restart",
-    type=click.Choice(["graceful", "always"]),
+    type=click.Choice(["graceful", "always", "changed"]),
     default="graceful",
     show_default=True,
-    help="How our script restarts services.",
+    help="How our script renews services; changed: only those that read a changed file.",
 )
 @click.option(
     "--architecture", type=click.Choice(["all", "amd64", "arm64"]), default="all", show_default=True
@@ -85,7 +86,7 @@ def command(
     modes: Literal["careful", "upstream"],
     agent_jars: Path | None,
     script: Path | None,
-    restart: Literal["graceful", "always"],
+    restart: Policy,
     architecture: str,
     minimum_template: str | None,
     newest: bool,

@@ -9,13 +9,15 @@ from typing import Literal, get_args
 from bundle.archive.members import Archive
 from bundle.catalogue import Catalogue
 from bundle.inspect.readers import Reader, reader_of, types_of, unit_of
-from bundle.services import reloaded
+from bundle.services import reads_any, reloaded
 
 # From harmless to worst. "later" takes effect at the next boot, rule or cron run.
 Effect = Literal["none", "later", "reload", "restart", "failover"]
 EFFECTS: tuple[Effect, ...] = get_args(Effect)
 
 ScriptKind = Literal["ours", "upstream", "foreign", ""]
+# Where agent.zip is unpacked to.
+AGENT_FOLDER = "usr/local/cloud/systemvm"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def _effect(service: str, script: PatchScript, units: set[str], catalogue: Catal
     return "failover" if service == "keepalived" else "restart"
 
 
+def place_of(archive: Archive, path: str) -> str:
+    """Return where a member lies on a VM, relative to ``/``."""
+    return path if archive == "cloud-scripts.tgz" else f"{AGENT_FOLDER}/{path}"
+
+
 def renewals(
     script: PatchScript, changed: Iterable[tuple[Archive, str]], catalogue: Catalogue
 ) -> tuple[Renewal, ...]:
@@ -107,14 +114,12 @@ def renewals(
         changed: archive and path of every file that differs; live files that are kept left out.
         catalogue: says which VM type has which services.
     """
-    places = tuple(changed)
-    units = {unit_of(path) for archive, path in places if archive == "cloud-scripts.tgz"} - {""}
-    found = (reader_of(archive, path, catalogue) for archive, path in places)
-    read = {row.name for row in found if row is not None and row.service} | units
+    places = {place_of(archive, path) for archive, path in changed}
+    units = {unit_of(path) for path in places} - {""}
     words = dict.fromkeys(word for row in catalogue.services.values() for word in row.enabled)
     rows = []
     for word in words:
-        if script.policy == "changed" and word not in read:
+        if script.policy == "changed" and not reads_any(catalogue.service_rows, word, places):
             continue
         types = types_of(word, catalogue)
         if script.kind == "upstream":

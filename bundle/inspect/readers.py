@@ -10,10 +10,10 @@ from importlib.resources import files
 
 from bundle.archive.members import Archive
 from bundle.catalogue import Catalogue
+from bundle.services import UNITS
 
 AGENT_SERVICE = "cloud"
 _PACKAGES = "packages/"
-_UNITS = "etc/systemd/system/"
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def types_of(service: str, catalogue: Catalogue) -> tuple[str, ...]:
 
 def unit_of(path: str) -> str:
     """Return the service that a unit file or a drop-in belongs to; empty for any other file."""
-    if not path.startswith(_UNITS):
+    if not path.startswith(UNITS):
         return ""
-    name, ending, _ = path.removeprefix(_UNITS).partition(".service")
+    name, ending, _ = path.removeprefix(UNITS).partition(".service")
     return name if ending and "/" not in name else ""
 
 

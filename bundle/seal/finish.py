@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from bundle import catalogue, layout
 from bundle.archive.members import Archive
@@ -14,6 +14,7 @@ from bundle.seal import dsse, provenance, sums
 from bundle.seal.guest_manifest import Packed, render_guest_manifest
 from bundle.seal.manifest import FileFact, Manifest, file_fact
 from bundle.seal.signer import Signer
+from bundle.services import Policy
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def _script(parts: Parts, signer: Signer | None) -> bytes:
         release=catalogue.load().release(parts.content.facts.release),
         guest_manifest=text,
         signature=signer.sign(text.encode()) if signer is not None else None,
-        restart=cast(Literal["graceful", "always"], parts.content.facts.restart),
+        restart=cast(Policy, parts.content.facts.restart),
     )
     text = render(spec)
     return text.encode()

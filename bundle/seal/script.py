@@ -9,13 +9,13 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import jinja2
 
 from bundle.catalogue import Release, load
 from bundle.errors import UsageError
 from bundle.paths import payload_root
+from bundle.services import Policy, sources
 
 RECOVERY_UNIT = "debian/etc/systemd/system/cloud-livepatch-recover.service"
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates" / "patch-sysvms"
@@ -30,14 +30,15 @@ class ScriptSpec:
         release: the row of the release that the bundle brings.
         guest_manifest: text of the guest manifest, as ``bundle.seal.guest_manifest`` makes it.
         signature: ECDSA P-384/SHA-384 signature (DER) over the text; None for an unsigned bundle.
-        restart: ``graceful`` reloads where a service can replace its processes, ``always`` restarts.
+        restart: ``graceful`` reloads where a service can replace its processes, ``always`` restarts, ``changed`` leaves
+            services alone that read no changed file.
         live_paths: paths below ``/`` that boot or rules rewrite; a trailing slash names a folder.
     """
 
     release: Release
     guest_manifest: str
     signature: bytes | None = None
-    restart: Literal["graceful", "always"] = "graceful"
+    restart: Policy = "graceful"
     live_paths: tuple[str, ...] = field(default_factory=lambda: load().live_paths)
 
 
@@ -71,6 +72,7 @@ def render(spec: ScriptSpec) -> str:
         agent_types=" ".join(facts.types_that(have="agent")),
         console_types=" ".join(facts.types_that(have="console")),
         services=list(facts.service_rows.values()),
+        sources={row.name: " ".join(sources(row)) for row in facts.service_rows.values()},
         agent_on_routers=spec.release.agent_on_routers,
         restart=spec.restart,
         live_paths=" ".join(spec.live_paths),
@@ -81,7 +83,7 @@ def render(spec: ScriptSpec) -> str:
     return _condense(text)
 
 
-def program_digest(release: Release, restart: Literal["graceful", "always"]) -> str:
+def program_digest(release: Release, restart: Policy) -> str:
     """Return the SHA-256 of our script without what travels in it: the same for every bundle of one program."""
     spec = ScriptSpec(release=release, guest_manifest="format\t1\n", restart=restart)
     return hashlib.sha256(render(spec).encode()).hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from bundle import catalogue
-from bundle.services import reloaded
+from bundle.services import reads_any, reloaded
 from harness.checks.shipped import ShippedFiles
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe.observation import Observation
@@ -48,6 +48,7 @@ class Case:
         trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
         graceful: words of services that may be reloaded instead of restarted.
         absent: words of services that cannot run in this VM whatever is done to it, such as an agent without its jars.
+        policy: how the script of the bundle renews services; empty for a script of which that is not known.
     """
 
     vm_type: str
@@ -70,6 +71,7 @@ class Case:
     log: tuple[str, ...] = ()
     graceful: frozenset[str] = field(default_factory=_graceful)
     absent: frozenset[str] = frozenset()
+    policy: str = ""
 
     def moments(self) -> list[tuple[str, Observation]]:
         """Return the observations after the patch, each with when it was made."""
@@ -77,6 +79,15 @@ class Case:
         if self.after is not self.patched:
             found.append(("after the rules were sent again", self.after))
         return found
+
+    def may_stay(self, service: str) -> bool:
+        """Return whether the script may leave a service on its old process: it reads nothing that differs."""
+        facts = catalogue.load()
+        paths = {
+            path for path in self.old.keys() | self.new.keys() if self.old.get(path) != self.new.get(path)
+        }
+        changed = {path.lstrip("/") for path in paths if not self.is_live(path)}
+        return self.policy == "changed" and not reads_any(facts.service_rows, service, changed)
 
     def is_on_purpose(self, line: str) -> bool:
         """Return whether the scenario causes such a line of console or journal itself, or a service that is absent."""

@@ -61,6 +61,8 @@ def all_renewed(case: Case) -> Result:
     for word, before, change in rows:
         if change == "restarted" or (change == "reloaded" and word in case.graceful):
             continue
+        if change == "unchanged" and case.may_stay(word):
+            continue
         if change == "reloaded":
             wrong.append(f"{word} was only reloaded: its main process {before.main_pid} is the old one")
         elif change == "unchanged":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,12 @@ def read(bundle: BundleFiles, vm_type: str) -> dict[str, Shipped]:
     if "agent" in kind.has:
         found |= {row.path: row for row in _agent(bundle)}
     return found
+
+
+def policy(bundle: BundleFiles) -> str:
+    """Return how the script of a bundle renews services; empty where it is not one of ours."""
+    found = re.search(rb"\breadonly .*\bRESTART_POLICY=(\w+)", bundle.contents["patch-sysvms.sh"])
+    return found[1].decode() if found else ""
 
 
 def _scripts(bundle: BundleFiles) -> Iterator[Shipped]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from bundle.cli._options import json_option, renamed
-from bundle.errors import CheckFailed, Exit
+from bundle.errors import CheckFailed, Exit, InfrastructureError
 from bundle.sink import tell, tell_json
 from harness.cli._targets import find_targets, load_bundle, target_options
 from harness.record.severity import gravest_first
@@ -166,18 +167,38 @@ def patch(
         max_failures=max_failures,
         time_limit=deadline,
     )
+    stuck = _ways_out(
+        [target for target, row in zip(targets, summary.rows, strict=True) if row.word == "failed"]
+    )
     if as_json:
-        rows = [{**asdict(row), "checks": judge.rows(row.name)} for row in summary.rows]
+        rows = [
+            {**asdict(row), "checks": judge.rows(row.name), "way_out": stuck.get(row.name, "")}
+            for row in summary.rows
+        ]
         tell_json({"totals": summary.totals, "vms": rows})
     else:
         for row in summary.rows:
             if row.word == "not started":
                 tell(f"{row.name}: not started: {row.details}", err=True)
+        for name, way_out in stuck.items():
+            tell(f"{name}: stuck between two releases; the way out: {way_out}", err=True)
         for line in judge.lines():
             tell(line, err=True)
         totals = ", ".join(f"{count} {word}" for word, count in summary.totals.items() if count)
         tell(f"{len(summary.rows)} VMs: {totals}{judge.total()}")
     return Exit.OK if summary.ok and not judge.any_failed() else Exit.FAILED
+
+
+def _ways_out(targets: list[Target]) -> dict[str, str]:
+    """Return what leads VMs out of a failed patch where nothing else does; one that cannot be reached says nothing."""
+    from harness.management.status import last_patch
+
+    found = {}
+    for target in targets:
+        with suppress(InfrastructureError):
+            if way_out := last_patch(target.guest).way_out:
+                found[target.name] = way_out
+    return found
 
 
 def _one_line(text: str) -> str:

@@ -66,3 +66,5 @@ def _table(rows: tuple[StatusRow, ...]) -> None:
     for row in rows:
         if row.error or row.reason:
             tell(row.error or f"{row.name}: {row.reason}")
+        if row.way_out:
+            tell(f"{row.name}: {row.last_patch.partition(':')[0]}; the way out: {row.way_out}")

@@ -64,7 +64,7 @@ def patch_and_judge(guest: Guest, files: BundleFiles, act: Callable[[], Patched]
     expected: Expectation = "patched" if patched is not None and patched.changed else "kept"
     case = Case(
         vm_type=vm_type, expected=expected, before=before, patched=after, after=after, signature=files.signature,
-        old=old, new=shipped.read(files, vm_type), live_paths=catalogue.load().live_paths,
+        old=old, new=shipped.read(files, vm_type), live_paths=catalogue.load().live_paths, policy=shipped.policy(files),
     )  # fmt: skip
     return Judged(patched, problem, checks.judge(case))
 

@@ -204,7 +204,8 @@ class Trial(Verdicts):
             # One that has to be refused may be one that cannot be read.
             new=shipped.read(files, vm_type) if expected == "patched" else {},
             live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
-            console=self._printed_since(printed), absent=self._absent(), **more,
+            console=self._printed_since(printed), absent=self._absent(),
+            policy=shipped.policy(files), **more,
         )  # fmt: skip
 
     def observed(self) -> Observation:
@@ -332,8 +333,9 @@ class Trial(Verdicts):
                 occasion=self.occasion,
                 log=list(case.log),
             )
-        words = [word for word, _service, change in renewed(case) if change in ("restarted", "reloaded")]
-        emit("services", scenario=self.scenario, restarted=words)
+        changes = {word: change for word, _service, change in renewed(case)}
+        words = [word for word, change in changes.items() if change in ("restarted", "reloaded")]
+        emit("services", scenario=self.scenario, restarted=words, changes=changes)
         if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)

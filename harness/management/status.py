@@ -19,6 +19,21 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
+class LastPatch:
+    """State of a VM's last patch, as the VM tells it.
+
+    Attributes:
+        state: the script's word, such as ``committed``, ``rolled-back`` or ``stuck``; empty when it says nothing.
+        reason: why.
+        way_out: what leads out of that state, where nothing else does.
+    """
+
+    state: str = ""
+    reason: str = ""
+    way_out: str = ""
+
+
+@dataclass(frozen=True)
 class StatusRow:
     """The status of one VM.
 
@@ -30,7 +45,8 @@ class StatusRow:
         live_patch_available: whether the bundle differs and the catalogue permits it.
         verdict: the catalogue's word for this template and release: yes, caveat, no, or unknown.
         reason: why, in a line.
-        last_patch: what the VM says of its last patch: done, rolled-back, interrupted, …; empty when nothing.
+        last_patch: what the VM says of its last patch: committed, rolled-back, stuck, …; empty when nothing.
+        way_out: what leads out of that state, where nothing else does: such a VM refuses every patch.
         error: why it could not be asked.
     """
 
@@ -42,6 +58,7 @@ class StatusRow:
     verdict: str = "unknown"
     reason: str = ""
     last_patch: str = ""
+    way_out: str = ""
     error: str = ""
 
 
@@ -64,7 +81,7 @@ def status_of(
 def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.Catalogue) -> StatusRow:
     try:
         versions = ask_versions(target.guest)
-        last = _last_patch(target.guest)
+        last = last_patch(target.guest)
     except InfrastructureError as error:
         return StatusRow(target.name, available=bundle.signature, error=str(error))
     word, reason = verdict_of(versions.template, release, facts)
@@ -74,10 +91,11 @@ def _status(target: Target, bundle: BundleFiles, release: str, facts: catalogue.
         template=versions.template,
         installed=versions.scripts,
         available=bundle.signature,
-        live_patch_available=differs and word in {"yes", "caveat"},
+        live_patch_available=differs and word in {"yes", "caveat"} and not last.way_out,
         verdict=word,
         reason=reason if differs else "it runs the bundle's scripts",
-        last_patch=last,
+        last_patch=f"{last.state}: {last.reason}" if last.reason else last.state,
+        way_out=last.way_out,
     )
 
 
@@ -116,10 +134,15 @@ def patch_phase(guest: Guest) -> str:
         return ""
 
 
-def _last_patch(guest: Guest) -> str:
+def last_patch(guest: Guest) -> LastPatch:
+    """Ask a VM for its last patch; one that was never patched live says nothing.
+
+    Raises:
+        InfrastructureError: it cannot be reached.
+    """
     done = guest.run(f"[ ! -e {_RECORD} ] || bash {_RECORD} --status", check=False)
     try:
         said = documents.parse(done.stdout)
-        return f"{said['state']}: {said['reason']}" if said.get("reason") else str(said["state"])
+        return LastPatch(str(said["state"]), str(said.get("reason", "")), str(said.get("way_out", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return LastPatch()

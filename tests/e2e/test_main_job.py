@@ -16,6 +16,7 @@ from harness.report import load
 from harness.report.document import schema
 from harness.report.timeline import drawings
 from tests import recorded
+from tests.agreement import seen, told
 
 RECORDED = Path(__file__).parents[1] / "data/runs/main-job/events.jsonl"
 
@@ -61,11 +62,23 @@ def test_the_main_job_passes_and_leaves_its_reports(sysvm, tmp_path, nothing_lef
         kind: names - known.get(kind, set()) for kind, names in recorded.fields(recorded.RUN.events).items()
     }
     assert not any(lacking.values()), f"the log lacks what one had that was recorded before: {lacking}"
+    _agrees(sysvm, seen(latest / "events.jsonl", patched["id"]), before)
     kinds = [json.loads(line)["kind"] for line in (latest / "events.jsonl").read_text().splitlines()]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_finished"
     assert "r-10-VM login:" in (latest / "logs" / "golden" / "boot-console.log").read_text()
     assert (latest / "logs" / f"router-from-{before}-S01-rollback" / "livepatch.log").stat().st_size > 0
+
+
+def _agrees(sysvm, rows, before):
+    """``bundle diff`` of the two payloads said of each service what the run then saw."""
+    for name, release in (("old", before), ("new", catalogue.load().default)):
+        assert sysvm("bundle", "build", "--release", release, "-o", name).returncode == 0
+    said = sysvm("bundle", "diff", "--json", "old", "new")
+    assert said.returncode == 0, said.stderr
+    expected = told(json.loads(said.stdout), "router", "router")
+    assert set(expected.values()) == {"reloaded", "restarted"}
+    assert rows[0] == expected
 
 
 def _proved(latest, patched, rolled_back):

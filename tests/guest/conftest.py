@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.guest.livepatch.folder_vm import FolderVm, workshop
 from tests.guest.livepatch.walk import Stage
 
+T = TypeVar("T")
 Tally = Callable[..., None]
 
 
@@ -25,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--patch-script",
         metavar="FILE",
         help="judge this patch script by the plays that any script can be judged by",
+    )
+    group.addoption(
+        "--sample", type=int, help="so many cases of a whole walk in each of its chunks, by the seed"
     )
     group.addoption("--interrupts", type=int, default=200, help="number of random interrupts")
     group.addoption("--walk-seed", type=int, default=20260722, help="seed of samples and random interrupts")
@@ -61,6 +67,12 @@ def _choose(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[p
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if wanted(item)]
+
+
+def sampled(config: pytest.Config, rows: list[T], draw: random.Random) -> list[T]:
+    """Return the rows of a whole walk, or as many as were asked for."""
+    count: int | None = config.getoption("--sample")
+    return rows if count is None else draw.sample(rows, min(count, len(rows)))
 
 
 @pytest.fixture

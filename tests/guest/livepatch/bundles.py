@@ -11,11 +11,11 @@ import zipfile
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from bundle.catalogue import load
 from bundle.seal import script
 from bundle.seal.script import ScriptSpec, render
+from bundle.services import Policy
 
 # Templates with a mutant in them: see tests/mutants.
 if "LIVEPATCH_TEMPLATES" in os.environ:
@@ -35,10 +35,12 @@ class Content:
     architecture: str = "all"
     minimum_template: str = "4.14"
     signature: bytes | None = None
-    restart: Literal["graceful", "always"] = "graceful"
+    restart: Policy = "graceful"
     extra: tuple[str, ...] = ()
     release: str = "4.22"
     folders: dict[str, int] = field(default_factory=dict)
+    build: int = 0
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def manifest(content: Content, scripts: bytes, agent: bytes) -> str:
         f"architecture\t{content.architecture}",
         f"minimum_template\t{content.minimum_template}",
         f"digest\t{load().release(content.release).signature}",
+        *([f"build\t{content.build}"] if content.build else []),
+        *([f"key\t{content.key}"] if content.key else []),
         f"archive\tcloud-scripts.tgz\t{len(scripts)}\t{hashlib.sha512(scripts).hexdigest()}",
         f"archive\tagent.zip\t{len(agent)}\t{hashlib.sha512(agent).hexdigest()}",
         *_members("A", content.agent, _folders(content.agent, {})),

@@ -5,9 +5,11 @@ own. It has its own ``/etc /opt /root /usr/local /usr/share /var /run``; program
 so bash, coreutils, tar, gzip, unzip, openssl, flock and setsid are the real ones, read-only. Stand-ins, in
 ``/usr/local/sbin``, are:
 
-* ``systemctl`` models units as folders: active, failed, slow, flapping, restarting themselves, refusing a reload;
+* ``systemctl`` models units as folders: active, failed, slow, flapping, restarting themselves, refusing a reload; it
+  knows a unit's file as it was at the last ``daemon-reload``, and starts it with that;
 * ``ss`` lists the ports of active units, ``iptables*`` keep one chain in a file;
-* ``sync`` tells the lab what is durable from now on, which is what a power cut leaves.
+* ``sync`` tells the lab what is durable from now on, which is what a power cut leaves: the file systems and files
+  that it was asked for, and nothing else.
 
 **Power cut.** Every ``sync -f`` of the script takes a snapshot of the file system. ``power_cut("lost")`` brings that
 snapshot back: nothing that was written since survives. ``power_cut("torn")`` is the other end of what a journalling
@@ -24,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.guest.livepatch import bundles
+from tests.guest.livepatch.states import State, describe, mark, walk_tree
 
 HERE = Path(__file__).resolve().parent
 LANDING = ("agent.zip", "cloud-scripts.tgz", "patch-sysvms.sh")
@@ -63,6 +65,8 @@ SERVICES = {
     "ilbvm": "haproxy\n",
     "dhcpsrvr": "dnsmasq apache2\n",
 }
+# Files that a patch replaces, and that an operator gave an ACL and an attribute.
+MARKED = ("etc/haproxy/conf.d/00-cloud.cfg", "opt/cloud/bin/gone.sh", f"{AGENT}/_run.sh")
 # An older bash, as system VMs have it (4.4 up): a path, from the environment.
 OTHER_BASH = Path(os.environ["LIVEPATCH_LAB_BASH"]) if "LIVEPATCH_LAB_BASH" in os.environ else None
 # The alternatives with them: without, half of what Debian calls by a plain name, such as awk, is missing.
@@ -92,16 +96,17 @@ class ScriptRun:
         return self.stdout + self.stderr
 
 
-# path -> (kind and mode, owner, digest or link target, modification time)
-State = dict[str, tuple[str, str, str, int]]
-
-
 def _mount(source: str, target: str, flags: int, kind: str | None = None, data: str | None = None) -> None:
     def text(value: str | None) -> bytes | None:
         return None if value is None else value.encode()
 
     if _libc.mount(text(source), text(target), text(kind), flags, text(data)):
         raise OSError(ctypes.get_errno(), f"mount {source} on {target}")
+
+
+def unit_of(path: Path) -> str:
+    """Return the unit that a file of the stand-in is about."""
+    return path.name if path.name != "ran" else path.parent.name
 
 
 def _write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
@@ -116,8 +121,8 @@ class FolderVm:
 
     root: Path
     type: str = "router"
-    small_var_kib: int = 0  # a file system of its own for /var, of this size
     foreign: bool = False  # a script that is not ours runs here, with words and statuses of its own
+    split_var: bool = False  # /var is a file system of its own, as templates up to 4.15 have it
     environment: dict[str, str] = field(default_factory=dict)
     bash: Path | None = field(default_factory=lambda: OTHER_BASH)  # instead of the machine's
 
@@ -183,6 +188,9 @@ class FolderVm:
         _write(self.root / "etc/ipsec.secrets", ': PSK "vpn"\n', 0o600)
         _write(self.root / "var/www/html/latest/.htaccess", "Options\nRewriteRule ^user-data$\n")
         _write(self.root / "etc/systemd/system/sysinit.target.wants/.keep", "")
+        for path in MARKED:
+            if (self.root / path).exists():
+                mark(self.root / path)
         if self.type in ("consoleproxy", "secstorage"):
             conf = self.root / AGENT / "conf"
             _write(
@@ -217,6 +225,7 @@ class FolderVm:
             _write(unit / "last-pid", f"{pid * 1000}\n")
             _write(unit / "reload", reload + "\n")
             _write(unit / "ports", ports)
+            self._load(name, running=active)
             members = f"{pid}\n{pid + 1}\n" if active else ""
             _write(self.root / f"sys/fs/cgroup/system.slice/{name}.service/cgroup.procs", members)
             pid += 10
@@ -228,10 +237,29 @@ class FolderVm:
             self.root / "run/lab/filter", "-A INPUT -i lo -j ACCEPT\n" + rule * (self.type == "consoleproxy")
         )
 
+    def _load(self, name: str, *, running: bool) -> None:
+        """Let systemd know a unit as it stands on the disk, and the unit run with that."""
+        file = self.root / f"etc/systemd/system/{name}.service"
+        if file.exists():
+            _write(self.root / f"run/lab/loaded/{name}.service", file.read_bytes())
+            if running:
+                _write(self.unit(name) / "ran", file.read_bytes())
+
+    def stale_units(self) -> list[str]:
+        """Name the units that systemd knows, or that run, with another content than the disk has."""
+        known = [self.root / "run/lab/loaded" / path.name for path in (self.root / "run/lab/units").iterdir()]
+        ran = [path / "ran" for path in (self.root / "run/lab/units").iterdir() if not path.is_symlink()]
+        return [
+            str(path.relative_to(self.root / "run/lab"))
+            for path in (*known, *ran)
+            if path.exists()
+            and path.read_bytes() != (self.root / "etc/systemd/system" / unit_of(path)).read_bytes()
+        ]
+
     def clone(self, root: Path) -> FolderVm:
         """Copy the VM to another folder."""
         subprocess.run(["cp", "-a", "--", self.root, root], check=True)
-        return FolderVm(root, self.type, self.small_var_kib, self.foreign, dict(self.environment))
+        return FolderVm(root, self.type, self.foreign, self.split_var, dict(self.environment))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -285,10 +313,10 @@ class FolderVm:
         found: State = {}
         skip = {f"var/cache/cloud/{name}" for name in LANDING}
         for top in OWNED:
-            for path in _walk(self.root / top):
+            for path in walk_tree(self.root / top):
                 name = str(path.relative_to(self.root))
                 if name not in skip:
-                    found[name] = _describe(path, times)
+                    found[name] = describe(path, times)
         return found
 
     # -- acting ------------------------------------------------------------------------------------------------------
@@ -361,6 +389,8 @@ class FolderVm:
             _mount(f"/{name}", f"{root}/{name}", _MS_BIND | _MS_REC)
             # A bundle under test may name any path: the machine's own programs are out of its reach.
             _mount("none", f"{root}/{name}", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+        if self.split_var:  # no rename leaves a mount, also when it leads to the same file system
+            _mount(f"{root}/var", f"{root}/var", _MS_BIND)
         if self.bash:
             _mount(str(self.bash), f"{root}/usr/bin/bash", _MS_BIND)
         _mount("proc", f"{root}/proc", 0, "proc")
@@ -390,7 +420,7 @@ class FolderVm:
     def power_on(self) -> None:
         """From now on, model what a power cut leaves; everything so far is durable."""
         _write(self.root / "run/lab/power", "")
-        self.start("/usr/local/sbin/sync", "-f").communicate(timeout=60)
+        self.start("/usr/local/sbin/sync", "-f", "/", "/var").communicate(timeout=60)
 
     def power_cut(self, kind: Literal["lost", "torn"]) -> None:
         """Cut the power: see the text at the top of this module for the two kinds."""
@@ -402,9 +432,9 @@ class FolderVm:
                 if (durable / name).exists():
                     (durable / name).rename(self.root / name)
             return
-        known = set((durable / "inodes").read_text().splitlines())
+        known = {line for file in durable.glob("inodes*") for line in file.read_text().splitlines()}
         for name in DURABLE:
-            for path in _walk(self.root / name):
+            for path in walk_tree(self.root / name):
                 info = path.lstat()
                 seconds, nanoseconds = divmod(info.st_mtime_ns, 10**9)
                 # find prints ten digits of a fraction.
@@ -418,32 +448,6 @@ class FolderVm:
         name = "cloud-livepatch-recover.service"
         link = units / "sysinit.target.wants" / name
         return (units / name).is_file() and link.is_symlink()
-
-
-def _walk(top: Path) -> Iterator[Path]:
-    if not os.path.lexists(top):
-        return
-    yield top
-    if top.is_dir() and not top.is_symlink():
-        with os.scandir(top) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                yield from _walk(Path(entry.path))
-
-
-def _describe(path: Path, times: bool) -> tuple[str, str, str, int]:
-    info = path.lstat()
-    owner = f"{info.st_uid}:{info.st_gid}"
-    if stat.S_ISLNK(info.st_mode):
-        return "link", owner, str(path.readlink()), 0
-    if stat.S_ISDIR(info.st_mode):
-        return f"dir {stat.S_IMODE(info.st_mode):o}", owner, "", 0
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
-    return f"file {stat.S_IMODE(info.st_mode):o}", owner, content, int(info.st_mtime) if times else 0
-
-
-def differences(before: State, after: State) -> list[str]:
-    """Name the paths in which two states differ."""
-    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 @contextlib.contextmanager

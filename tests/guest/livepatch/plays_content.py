@@ -6,7 +6,8 @@ import os
 from dataclasses import replace
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.folder_vm import AGENT, FolderVm, State
+from tests.guest.livepatch.folder_vm import AGENT, FolderVm
+from tests.guest.livepatch.states import State
 from tests.guest.livepatch.vm_factory import (
     VmFactory,
     expect,

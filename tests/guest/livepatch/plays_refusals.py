@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bundle.seal.signer import key_id
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.folder_vm import FolderVm
 from tests.guest.livepatch.vm_factory import (
@@ -165,13 +166,18 @@ def _key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP384R1())
 
 
-def _trust(key: ec.EllipticCurvePrivateKey) -> Callable[[FolderVm], None]:
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    return _put("etc/cloudstack/livepatch-trust.pem", key.public_key().public_bytes(*kind).decode())
+    return key.public_key().public_bytes(*kind).decode()
+
+
+def _trust(key: ec.EllipticCurvePrivateKey) -> Callable[[FolderVm], None]:
+    return _put("etc/cloudstack/livepatch-trust.pem", _pem(key))
 
 
 def signed(content: bundles.Content, key: ec.EllipticCurvePrivateKey) -> bundles.Bundle:
     """Build a bundle whose manifest is signed."""
+    content = replace(content, key=content.key or key_id(key.public_key()))
     bundle = bundles.make(content)
     signature = key.sign(bundle.manifest.encode(), ec.ECDSA(hashes.SHA384()))
     return bundles.make(replace(content, signature=signature))
@@ -184,9 +190,8 @@ def refuses_an_unsigned_bundle_where_a_trust_key_is_installed(world: VmFactory) 
 
 @scenario("S27", legacy_fails=True, own=_SIGNED)
 def refuses_a_bundle_of_another_signer(world: VmFactory) -> None:
-    _refuses(
-        world, "was not made with the key", world.dress(signed(bundles.new_content(), _key())), _trust(_key())
-    )
+    foreign = world.dress(signed(bundles.new_content(), _key()))
+    _refuses(world, "was not made with a key in /etc/cloudstack/livepatch-trust.pem", foreign, _trust(_key()))
 
 
 @scenario("S27", own=_SIGNED)
@@ -222,6 +227,22 @@ def refuses_an_older_release_unless_asked(world: VmFactory) -> None:
     _refuses(world, "older than the installed one", older)
     with world.vm() as lab:
         expect_patched(lab.patch(older, "--allow-downgrade"), older, lab)
+
+
+@scenario("S27", legacy_fails=True, own=_SIGNED)
+def refuses_an_older_build_of_the_release_unless_asked(world: VmFactory) -> None:
+    """Numbers are compared as numbers, and a build without one is older than all that have one."""
+    newer = world.make(replace(bundles.new_content(), build=1_767_225_600))
+    for number in (999_999_999, 0):
+        older = world.make(replace(bundles.new_content(), build=number))
+        with world.vm() as lab:
+            expect_patched(lab.patch(newer), newer, lab)
+            with expect_refused(
+                lab, f"build {number} of 4.22.0.0 is older than the installed one (1767225600)"
+            ) as check:
+                check(lab.patch(older))
+            expect_patched(lab.patch(newer), newer, lab)
+            expect_patched(lab.patch(older, "--allow-downgrade"), older, lab)
 
 
 @scenario("S38", legacy_fails=True, own=_SIGNED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -16,9 +17,11 @@ def _sample(stage: walk.Stage, type_: str, story: walk.Story, seed: int, full: b
     """Every case, or: every crash point once, each with a cut drawn by the seed."""
     by_cut = {cut: list(walk.cases(stage, type_, story, cut)) for cut in walk.CUTS}
     if full:
-        return [case for rows in by_cut.values() for case in rows]
+        rows = [case for rows in by_cut.values() for case in rows]
+        return rows + [replace(case, split_var=True) for case in rows if case.cut != "kill"]
     draw = random.Random(f"{seed} {type_} {story}")
-    return [by_cut[draw.choice(walk.CUTS)][i] for i in range(len(by_cut["kill"]))]
+    rows = [by_cut[draw.choice(walk.CUTS)][i] for i in range(len(by_cut["kill"]))]
+    return [replace(case, split_var=draw.random() < 0.5) for case in rows]
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.guest.conftest import sampled
 from tests.guest.livepatch import walk
 from tests.guest.livepatch.folder_vm import JOURNAL
 
@@ -67,7 +68,7 @@ def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
         for story in ("patch", "rollback"):
             count = len(walk.points(stage, type_, story))
             rows += [(type_, story, first, again) for first in range(1, count + 1) for again in range(1, 33)]
-    rows = rows[chunk::CHUNKS] if whole else draw.sample(rows, SAMPLE)
+    rows = sampled(request.config, rows[chunk::CHUNKS], draw) if whole else draw.sample(rows, SAMPLE)
     mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
     tally("pair walk", len(rows), len(mixed))
     assert not mixed, "\n".join(mixed)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.guest.livepatch import walk
-from tests.guest.livepatch.folder_vm import FolderVm, ScriptRun, differences
+from tests.guest.livepatch.folder_vm import FolderVm, ScriptRun
+from tests.guest.livepatch.states import differences
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.guest.livepatch import bundles, plays_refusals
-from tests.guest.livepatch.folder_vm import AGENT, JOURNAL, LANDING, differences
+from tests.guest.livepatch.folder_vm import AGENT, JOURNAL, LANDING
+from tests.guest.livepatch.states import differences
 
 SETUP = Path(__file__).resolve().parents[3] / "systemvm/debian/opt/cloud/bin/setup"
 ARCHIVES = LANDING[:2]
@@ -212,7 +213,13 @@ def test_an_archive_with_something_else_than_files_is_refused(lab, kind):
 
 
 @pytest.mark.parametrize(
-    "path", ["etc/cloudstack/livepatch-trust.pem", "etc/cloudstack/livepatch-trust.pem/x", "etc/cloudstack"]
+    "path",
+    [
+        "etc/cloudstack/livepatch-trust.pem",
+        "etc/cloudstack/livepatch-trust.pem/x",
+        "etc/cloudstack/livepatch-trust/revoked",
+        "etc/cloudstack",
+    ],
 )
 def test_a_bundle_says_nothing_about_who_may_sign(lab, path):
     content = bundles.new_content()

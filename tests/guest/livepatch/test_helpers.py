@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.guest.conftest import sampled
 from tests.guest.livepatch import bundles, helpers, walk
 
 CHUNKS = 4
@@ -34,7 +35,7 @@ def _cases(stage, program, types):
 def test_no_program_that_fails_is_taken_for_an_answer(stage, program, tally, request, chunk):
     draw = random.Random(f"{request.config.getoption('--walk-seed')} helpers {chunk}")
     if request.config.getoption("--helper-walk"):
-        rows = list(_cases(stage, program, walk.TYPES))[chunk::CHUNKS]
+        rows = sampled(request.config, list(_cases(stage, program, walk.TYPES))[chunk::CHUNKS], draw)
     else:
         # One that hangs takes as long as the limits of the run.
         pool = list(_cases(stage, program, [TYPES[chunk % len(TYPES)]]))

@@ -10,7 +10,8 @@ import pytest
 
 from bundle.build import BuildOptions, build
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.folder_vm import FolderVm, differences
+from tests.guest.livepatch.folder_vm import FolderVm
+from tests.guest.livepatch.states import differences
 from tests.guest.livepatch.walk import TYPES
 
 

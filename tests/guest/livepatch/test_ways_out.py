@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.folder_vm import JOURNAL, differences
+from tests.guest.livepatch.folder_vm import JOURNAL
+from tests.guest.livepatch.states import differences
 
 SCRIPT = "/var/cache/cloud/patch-sysvms.sh"
 ATTEMPT = f"{JOURNAL}/attempt"

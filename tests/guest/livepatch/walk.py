@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from tests.guest.livepatch import bundles
-from tests.guest.livepatch.folder_vm import FolderVm, ScriptRun, State, differences
+from tests.guest.livepatch.folder_vm import JOURNAL, FolderVm, ScriptRun
+from tests.guest.livepatch.states import State, differences
 
+# What nothing may be left of, and the archives that a boot would install.
+LEFT = (".cloud-livepatch", "var/.cloud-livepatch", f"{JOURNAL}/attempt")
+ARCHIVES = ("var/cache/cloud/agent.zip", "var/cache/cloud/cloud-scripts.tgz")
 TYPES = ("router", "secstorage", "consoleproxy", "ilbvm")
 Story = Literal["patch", "rollback", "recovery"]
 Cut = Literal["kill", "lost", "torn"]
@@ -28,6 +32,7 @@ class Case:
         point: number of the crash point, in the recovery when the story is one.
         cut: ``kill``, or the kind of power cut.
         base: story and crash point of the run that has to be recovered.
+        split_var: whether /var is a file system of its own.
     """
 
     type: str
@@ -35,6 +40,7 @@ class Case:
     point: int
     cut: Cut
     base: tuple[Story, int] | None = None
+    split_var: bool = False
 
 
 class Mixed(AssertionError):
@@ -134,6 +140,12 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
 def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
 
+    Args:
+        lab: the VM.
+        stage: knows its old and its new state.
+        what: names the case.
+        services: whether they have to be as before, with the unit files that stand there.
+
     Raises:
         Mixed: it is neither, or it lies, or something is left over.
     """
@@ -146,14 +158,23 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     state = lab.status()["state"]
     if state not in {"old": ("rolled-back", "none", "failed"), "new": ("committed",)}[verdict]:
         raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {log_of(lab)}")
-    left = [
-        path for path in (".cloud-livepatch", "var/lib/cloud-livepatch/attempt") if (lab.root / path).exists()
-    ]
+    left = [path for path in _not_to_be_left(lab, verdict) if (lab.root / path).exists()]
     if left:
         raise Mixed(f"{what}: {left} remain; {log_of(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():
         raise Mixed(f"{what}: services are {lab.active()}; {log_of(lab)}")
+    if services and (stale := lab.stale_units()):
+        raise Mixed(f"{what}: {stale} are not the units of the disk; {log_of(lab)}")
     return verdict
+
+
+def _not_to_be_left(lab: FolderVm, verdict: str) -> tuple[str, ...]:
+    """Return what must be gone: the archives, too, once a run has come so far as to put them aside."""
+    log = lab.root / "var/log/livepatchsystemvm.log"
+    began = log.exists() and "put the archives aside" in log.read_text()
+    # Beside what cannot be removed they may stay.
+    done = verdict == "new" and not list(lab.root.glob(".cloud-livepatch.kept-*"))
+    return (*LEFT, *(ARCHIVES if began else ()), *((f"{JOURNAL}/landed",) if done else ()))
 
 
 def log_of(lab: FolderVm) -> str:
@@ -177,6 +198,7 @@ def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
     """
     stage.prepare(case.type)
     with stage.clone(case.type) as lab:
+        lab.split_var = case.split_var
         if case.cut != "kill":
             lab.power_on()
         if case.base:

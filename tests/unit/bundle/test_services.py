@@ -21,6 +21,7 @@ PLAIN = {"turn": "first", "renewed": "restart"}
         ({"turn": "first", "renewed": "kick"}, "renewed is 'kick' (expected reload or restart)"),
         ({**PLAIN, "colour": "red"}, "unknown key 'colour'"),
         ({**PLAIN, "check": "x' ; rm -rf /"}, "check has characters that the script cannot hold"),
+        ({**PLAIN, "reads": ["etc/a b"]}, "'etc/a b' has characters that a list in the script cannot hold"),
         ({**PLAIN, "workers": True}, "only a reload starts new workers"),
     ],
 )
@@ -43,6 +44,7 @@ def test_the_script_renews_as_the_rows_say():
     assert f"@({'|'.join(services.reloaded(ROWS))})" in text
     for row in ROWS.values():
         assert (f"[{row.name}]='{row.check}'" in text) == bool(row.check)
+        assert f"['{row.name}']='{' '.join(services.sources(row))}'" in text
 
 
 def test_the_documentation_has_the_row_of_every_service_in_its_order():

@@ -129,6 +129,13 @@ def test_only_readers_of_changed_files_are_renewed_under_the_policy_changed() ->
     assert [(row.service, row.types) for row in agent] == [("cloud", ("secstorage", "consoleproxy"))]
 
 
+def test_a_bundle_of_the_policy_changed_says_so(differ: Callable[..., BundleDifference]) -> None:
+    found = differ({"debian/etc/haproxy/haproxy.d.cfg": b"new\n"}, script=None, restart="changed")
+    assert found.script.policy == "changed"
+    assert "renews the active services that read a changed file" in found.script.describe()
+    assert renewed(found) == {"haproxy": "reload"}
+
+
 @pytest.mark.parametrize("path", ["haproxy.service", "haproxy.service.d/cloud.conf"])
 def test_a_changed_unit_takes_effect_by_a_restart_only(path: str) -> None:
     changed = [("cloud-scripts.tgz", f"etc/systemd/system/{path}")]

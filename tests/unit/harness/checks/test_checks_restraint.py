@@ -22,6 +22,7 @@ from tests.unit.harness.checks.mutate import (
 )
 from tests.unit.harness.simulated_patch import (
     IPTABLES,
+    OLD_PAYLOAD,
     STAT,
     Moment,
     SimulatedPatch,
@@ -29,6 +30,7 @@ from tests.unit.harness.simulated_patch import (
     failed_world,
     haproxy,
     pem,
+    shipped,
     world,
 )
 
@@ -140,6 +142,31 @@ def test_an_alias_in_the_list_means_its_unit() -> None:
             "Names=rpcbind.service", "Names=rpcbind.service portmap.service"
         )
     assert made.found()["services.renewed"] == "portmap still runs on its old process 600"
+
+
+@pytest.mark.parametrize(
+    ("changed", "policy", "found"),
+    [
+        ("/opt/cloud/bin/vr_cfg.sh", "changed", None),
+        ("/etc/dnsmasq.d/cloud.conf", "changed", "dnsmasq still runs on its old process 300"),
+        ("/opt/cloud/bin/vr_cfg.sh", "graceful", "dnsmasq still runs on its old process 300"),
+    ],
+)
+def test_a_service_may_stay_where_the_script_renews_only_what_reads_a_change(
+    changed: str, policy: str, found: str | None
+) -> None:
+    made = world()
+    made.fields |= {
+        "policy": policy,
+        "old": OLD_PAYLOAD,
+        "new": OLD_PAYLOAD | shipped((changed, "new", 0o644)),
+    }
+    old = made.before.units["dnsmasq.service"]
+    for moment in (made.patched, made.after):
+        moment.units["dnsmasq.service"] = old
+    case = made.case()
+    (outcome,) = judge(case, only=["services.renewed"])
+    assert (outcome.reason if outcome.verdict == "failed" else None) == found
 
 
 def test_only_the_named_checks_are_made() -> None:

@@ -68,6 +68,33 @@ def test_a_failure_ends_with_1_and_the_threshold_stops(cloud: Cloud, options: li
     assert "2 VMs: 1 failed, 1 not started" in outcome.stdout
 
 
+STUCK = {
+    "state": "stuck",
+    "reason": "service haproxy is failed after the rollback",
+    "way_out": "mend that and run /var/lib/cloud-livepatch/patch-sysvms.sh --recover",
+}
+
+
+def test_a_vm_that_is_stuck_tells_its_way_out(cloud: Cloud, options: list[str]) -> None:
+    first, second, third = (cloud.guests[f"r-{number}-VM"] for number in (1, 2, 3))
+    first.fails = second.fails = "rollback incomplete"
+    first.record, second.record = json.dumps(STUCK), json.dumps({"state": "rolled-back", "way_out": ""})
+    third.record = first.record  # of a VM whose patch went well nothing is asked
+    outcome = call("patch", *vms(1, 2, 3), *options)
+    told = [line for line in outcome.stderr.splitlines() if "the way out" in line]
+    assert told == [f"r-1-VM: stuck between two releases; the way out: {STUCK['way_out']}"]
+    rows = json.loads(call("patch", *vms(1, 2), *options, "--json").stdout)["vms"]
+    assert [row["way_out"] for row in rows] == [STUCK["way_out"], ""]
+
+
+def test_status_offers_no_patch_to_a_vm_that_is_stuck(cloud: Cloud, options: list[str]) -> None:
+    cloud.guests["r-1-VM"].record = json.dumps(STUCK)
+    outcome = call("status", *vms(1, 2), *options)
+    assert f"r-1-VM: stuck; the way out: {STUCK['way_out']}" in outcome.stdout
+    rows = json.loads(call("status", *vms(1, 2), *options, "--json").stdout)
+    assert [row["live_patch_available"] for row in rows] == [False, True]
+
+
 def test_the_summary_as_json_adds_up(cloud: Cloud, options: list[str]) -> None:
     document = json.loads(call("patch", *vms(1, 2), *options, "--json", "--workers", "2").stdout)
     assert sum(document["totals"].values()) == len(document["vms"]) == 2

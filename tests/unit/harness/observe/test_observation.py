@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 from cryptography.x509.oid import NameOID
 
+from bundle.catalogue import load
 from bundle.errors import InfrastructureError, UsageError
+from bundle.seal.script import ScriptSpec, render
 from harness.checks import shipped
 from harness.guest.collect import Section
 from harness.kvmagent.patch import BundleFiles
@@ -182,6 +185,15 @@ def archives() -> BundleFiles:
         packed.writestr("conf/", "")
         packed.writestr("conf/a.xml", "x")
     return bundle_of(scripts.getvalue(), agent.getvalue())
+
+
+def test_the_policy_is_what_our_script_says() -> None:
+    script = render(
+        ScriptSpec(release=load().release("4.22"), guest_manifest="format\t1\n", restart="changed")
+    )
+    ours = replace(bundle_of(b"", b""), contents={"patch-sysvms.sh": script.encode()})
+    assert shipped.policy(ours) == "changed"
+    assert shipped.policy(bundle_of(b"", b"")) == ""
 
 
 def test_a_payload_is_read_from_the_archives() -> None:

@@ -3,6 +3,8 @@
 # architecture or the age of the template is refused here, too. Sourced after common.sh.
 
 readonly TRUST_KEY=/etc/cloudstack/livepatch-trust.pem
+readonly TRUST_STORE=/etc/cloudstack/livepatch-trust
+readonly LIVEPATCH_STATE=/var/lib/cloud-livepatch
 readonly PATCH_SCRIPT=$CLOUD_DIR/patch-sysvms.sh
 # The script is uploaded last; until then, the one of an earlier upload lies there.
 readonly SCRIPT_WAIT=30
@@ -36,43 +38,98 @@ archives_match() {
     done <<<"$MANIFEST"
 }
 
-# True when the manifest was signed with the key that this VM trusts.
+# Sets TRUSTED to the keys that this VM trusts: one file, and those of a folder.
+read_trusted() {
+    local key
+    TRUSTED=()
+    [[ ! -e $TRUST_KEY && ! -L $TRUST_KEY ]] || TRUSTED+=("$TRUST_KEY")
+    for key in "$TRUST_STORE"/*.pem "$TRUST_STORE"/*.pub; do
+        [[ ! -e $key ]] || TRUSTED+=("$key")
+    done
+}
+
+# True when the manifest was signed with a key that this VM trusts, and that counts.
 manifest_signed() {
-    local data
+    local data key id
     data=$(script_payload payload_signature) || return 1
     [[ -n $data ]] || return 1
     base64 -d <<<"$data" >"/run/cloud/manifest.sig" || return 1
-    openssl dgst -sha384 -verify "$TRUST_KEY" -signature /run/cloud/manifest.sig <<<"$MANIFEST" >/dev/null 2>&1
+    read_trusted
+    for key in "${TRUSTED[@]}"; do
+        openssl dgst -sha384 -verify "$key" -signature /run/cloud/manifest.sig <<<"$MANIFEST" >/dev/null 2>&1 || continue
+        id=$(openssl pkey -pubin -in "$key" -outform DER | sha256sum) || return 1
+        key_counts "${id%% *}"
+        return
+    done
+    return 1
+}
+
+# True when no list of the folder speaks against a key: $1 its SHA-256. A line that cannot be read speaks against all.
+key_counts() {
+    local list line words today
+    today=$(date -u +%F) || return 1
+    for list in revoked expires; do
+        [[ -e $TRUST_STORE/$list || -L $TRUST_STORE/$list ]] || continue
+        [[ -f $TRUST_STORE/$list && -r $TRUST_STORE/$list ]] || return 1
+        while read -r line || [[ -n $line ]]; do
+            read -ra words <<<"${line%%#*}"
+            ((${#words[@]})) || continue
+            [[ $list/${words[*]} =~ ^(revoked/[0-9a-f]{64}|expires/[0-9a-f]{64}\ [0-9]{4}-[0-9]{2}-[0-9]{2})$ ]] || return 1
+            [[ ${words[0]} != "$1" || ($list == expires && ! $today > ${words[1]}) ]] || return 1
+        done <"$TRUST_STORE/$list"
+    done
+}
+
+# Prints the value of a header of a manifest: $1 the text, $2 the header. Prints nothing where there is none.
+manifest_header() {
+    local value=$'\n'$1
+    [[ $value == *$'\n'"$2"$'\t'* ]] || return 0
+    value=${value#*$'\n'"$2"$'\t'}
+    printf '%s' "${value%%$'\n'*}"
 }
 
 # True when the bundle is for this machine and this template.
 bundle_fits() {
-    local architecture template='' minimum
-    architecture=${MANIFEST#*$'\narchitecture\t'}
-    architecture=${architecture%%$'\n'*}
-    case $architecture/$HOSTTYPE in
+    local template=''
+    case $(manifest_header "$MANIFEST" architecture)/$HOSTTYPE in
         all/* | amd64/x86_64 | arm64/aarch64) ;;
         *) return 1 ;;
     esac
-    minimum=${MANIFEST#*$'\nminimum_template\t'}
-    minimum=${minimum%%$'\n'*}
     [[ ! -r /etc/cloudstack-release ]] || read -r _ _ template _ </etc/cloudstack-release || true
-    [[ -z $template ]] || printf '%s\n' "$minimum" "$template" | sort -V -C
+    [[ -z $template ]] || printf '%s\n' "$(manifest_header "$MANIFEST" minimum_template)" "$template" | sort -V -C
+}
+
+# True when the installed release is not newer: its manifest is known while its signature is the one that is installed.
+bundle_is_no_older() {
+    local was='' now='' installed old
+    [[ -r $LIVEPATCH_STATE/installed.manifest && -r $LIVEPATCH_STATE/installed.signature ]] || return 0
+    read -r was <"$LIVEPATCH_STATE/installed.signature" || true
+    [[ ! -r $SIGNATURE_FILE ]] || read -r now <"$SIGNATURE_FILE" || true
+    [[ -n $was && $was == "$now" ]] || return 0
+    installed=$(<"$LIVEPATCH_STATE/installed.manifest")
+    for old in "$installed" "$MANIFEST"; do
+        # A build without a number is older than all that have one.
+        printf '%s~%020d\n' "$(manifest_header "$old" release)" "$((10#0$(manifest_header "$old" build)))"
+    done | sort -V -C
 }
 
 # True when the uploaded bundle may be installed. Where no key is installed, an upload without a script of ours, or beside
 # one of an earlier upload, is taken as CloudStack takes it.
 bundle_trusted() {
-    if [[ ! -e $TRUST_KEY && ! -L $TRUST_KEY ]]; then
+    if [[ ! -e $TRUST_KEY && ! -L $TRUST_KEY && ! -e $TRUST_STORE && ! -L $TRUST_STORE ]]; then
         ! archives_match || bundle_fits
         return
     fi
     wait_until "$SCRIPT_WAIT" archives_match || {
-        log "the archives are not those of a signed patch-sysvms.sh, but $TRUST_KEY asks for one"
+        log "the archives are not those of a signed patch-sysvms.sh, but $TRUST_KEY or $TRUST_STORE asks for one"
         return 1
     }
     manifest_signed || {
-        log "the bundle is not signed with the key in $TRUST_KEY"
+        log "the bundle is not signed with a key that $TRUST_KEY or $TRUST_STORE trusts"
+        return 1
+    }
+    bundle_is_no_older || {
+        log 'the bundle is older than the installed one'
         return 1
     }
     bundle_fits

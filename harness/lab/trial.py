@@ -173,13 +173,12 @@ class Trial(Verdicts):
                 only proved, or nobody is to care.
             fault: as in ``patch``.
         """
-        stopped = fault.service if fault is not None and fault.stops else ""
         step = self.lab.narrator.step
         rules = "leave" if self.brief else rules
         printed, before, well_before = self.printed(), self.observed(), len(self.failures)
         self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
-            limits = self._limits(traffic.calm(), stopped)
+            limits = self._limits(traffic.calm(), fault.service if fault is not None and fault.stops else "")
             answer = act()
         self.patches += 1
         log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
@@ -194,18 +193,21 @@ class Trial(Verdicts):
             after = observation.observe(self.vm.guest, before)
         case = self.case_of(
             files, expected, (before, patched, after), printed,
-            answer=answer, recorded=told, budgets=budgets, agent=link.state, trouble=trouble,
-            log=log,
+            answer=answer, recorded=told, budgets=budgets, agent=link.state, trouble=trouble, log=log,
         )  # fmt: skip
         with self.lab.events.about(occasion=self.occasion):
             traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
-        self._last, self._patched_to = after, files.signature if expected == "patched" else self._patched_to
         if rules != "leave":
             self.prove_rules()
-        if expected == "kept" and len(self.failures) == well_before:
-            self.lab.between[self.vm] = after
+        if len(self.failures) == well_before:
+            self._hand_on(case)
         return case
+
+    def _hand_on(self, case: Case) -> None:
+        """Let whoever uses a VM next that was proven to be as before have what was seen of it."""
+        if case.expected == "kept":
+            self.lab.between[self.vm] = case.after
 
     def case_of(
         self, files: BundleFiles, expected: Expectation,
@@ -402,6 +404,8 @@ class Trial(Verdicts):
         if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
+        self._last = case.after
+        self._patched_to = case.signature if case.expected == "patched" else self._patched_to
         self.note(checks.judge(case))
 
     def note(self, outcomes: Sequence[Outcome]) -> None:

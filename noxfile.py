@@ -83,7 +83,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Run the mutants of a set (script, scenarios), or the rows of it that are named: every one has to be killed."""
+    """Run the mutants of a set (script, scenarios, later, vm), or rows of it that are named: all have to be killed."""
     session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +15,24 @@ from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab import between
+from harness.lab.aftermath import run as aftermath
+from harness.lab.aftermath.reboot import reboot
 from harness.lab.budgets import (
     AGENT_BUDGETS_MS,
+    AGENT_FLOORS_MS,
     AGENT_PROBE,
     BUDGETS_MS,
     CONSOLE_PORT,
     CONSOLE_RATE,
     CONSOLE_TIMEOUT,
     FIRST_ANSWERS,
+    FLOORS_MS,
     PACES,
     ROLLBACK_BUDGETS_MS,
+    RULES_FLOORS_MS,
     SERVED_BY,
+    budget,
 )  # fmt: skip
 from harness.lab.faults import Fault
 from harness.lab.lab import Lab
@@ -40,6 +47,7 @@ from harness.site import vnc
 from harness.site.site import PINGS
 from harness.site.vm_agent_link import VmAgentLink
 from harness.traffic import ConsoleProbe, Probe, Traffic, plan, proofs
+from harness.traffic.measurement import Budget
 from harness.vm.system import SystemVm
 
 
@@ -74,6 +82,7 @@ class Trial(Verdicts):
         cases: what was seen of each patch, for checks of the scenario's own.
         probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
+        undisturbed: the scenario does nothing to the VM between its patches, so nothing may differ between them.
         proof_deadline: seconds within which a request through a rule must be answered.
     """
 
@@ -84,10 +93,13 @@ class Trial(Verdicts):
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
     brief: bool = False
+    undisturbed: bool = False
     proof_deadline: float = proofs.DEADLINE
     patches: int = field(default=0, init=False)
     _started: Observation | None = field(default=None, init=False)
     _when_patched: Observation | None = field(default=None, init=False)
+    _last: Observation | None = field(default=None, init=False)
+    _patched_to: str | None = field(default=None, init=False)
 
     @property
     def occasion(self) -> str:
@@ -161,12 +173,12 @@ class Trial(Verdicts):
                 only proved, or nobody is to care.
             fault: as in ``patch``.
         """
-        limits = self._limits(fault.service if fault is not None and fault.stops else "")
         step = self.lab.narrator.step
         rules = "leave" if self.brief else rules
         printed, before, well_before = self.printed(), self.observed(), len(self.failures)
         self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
+            limits = self._limits(traffic.calm(), fault.service if fault is not None and fault.stops else "")
             answer = act()
         self.patches += 1
         log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
@@ -175,21 +187,27 @@ class Trial(Verdicts):
         # A server that sends rules itself does so within the act: it was looked at before it did.
         patched, self._when_patched, self._started = self._when_patched or after, None, None
         told, well = self._result(answer, files, expected)
-        if well and rules == "send" and self.send_rules():
+        budgets = traffic.budgets(limits)
+        if well and rules == "send" and self.lab.network is not None:
+            budgets += self._send_watched()
             after = observation.observe(self.vm.guest, before)
         case = self.case_of(
             files, expected, (before, patched, after), printed,
-            answer=answer, recorded=told, budgets=traffic.budgets(limits), agent=link.state, trouble=trouble,
-            log=log,
+            answer=answer, recorded=told, budgets=budgets, agent=link.state, trouble=trouble, log=log,
         )  # fmt: skip
         with self.lab.events.about(occasion=self.occasion):
             traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
-        if expected == "kept" and len(self.failures) == well_before:
-            self.lab.between[self.vm] = after
+        if len(self.failures) == well_before:
+            self._hand_on(case)
         return case
+
+    def _hand_on(self, case: Case) -> None:
+        """Let whoever uses a VM next that was proven to be as before have what was seen of it."""
+        if case.expected == "kept":
+            self.lab.between[self.vm] = case.after
 
     def case_of(
         self, files: BundleFiles, expected: Expectation,
@@ -213,8 +231,12 @@ class Trial(Verdicts):
         known = self.lab.between.pop(self.vm, None)
         if known is not None:
             return known
+        last = self._last if self.undisturbed else None
         with self.lab.narrator.step("observe before", self.vm.topology.vm_name):
-            return observation.observe(self.vm.guest)
+            now = observation.observe(self.vm.guest, last)
+        if last is not None:
+            self.note(between.outcomes(self.lab.wish.vm_type, last, now))
+        return now
 
     def look_between(self) -> None:
         """Look at the VM after its patch and before its rules, when it is a server of the act that sends them."""
@@ -229,6 +251,17 @@ class Trial(Verdicts):
         """Return the services that cannot run: the agent, where its jars are missing."""
         wants_one = "agent" in catalogue.vm_type(self.lab.wish.vm_type).has
         return frozenset({"cloud"}) if wants_one and not self.lab.has_agent else frozenset()
+
+    def _send_watched(self) -> tuple[Budget, ...]:
+        """Send the rules again with probes running; returns what they saw. Nothing else loads the VM meanwhile."""
+        with Traffic(self.probes()) as traffic:
+            traffic.settle(FIRST_ANSWERS)
+            limits = self._limits(traffic.calm(), floors=RULES_FLOORS_MS)
+            self.send_rules()
+        traffic.call(" while rules were sent")
+        limits = {f"{name} while rules were sent": most for name, most in limits.items()}
+        traffic.record(self.lab.events, self.scenario, limits)
+        return traffic.budgets(limits)
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""
@@ -267,6 +300,30 @@ class Trial(Verdicts):
     def require(self, name: str, problem: str) -> None:
         """Record a check of the scenario's own; ``problem`` is empty when it holds."""
         self.note([Outcome(name, "failed" if problem else "passed", problem)])
+
+    def aftermath(self, *, whole: bool = False) -> None:
+        """Make later uses of the VM, each a check; what fails in a copy that nobody patched is not held against it.
+
+        Args:
+            whole: those, too, that take longer than the end of a scenario should.
+        """
+        with self.lab.narrator.step("use it later", self.vm.topology.vm_name):
+            self.note(aftermath.outcomes(self.lab, self.vm, self._patched_to, whole=whole))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what the VM looked like: it was used since."""
+        self._last = None
+        self.lab.between.pop(self.vm, None)
+
+    def reboot(self) -> None:
+        """Let the VM reboot, and judge that it is what it was; then prove the rules."""
+        with self.lab.narrator.step("reboot", self.vm.topology.vm_name):
+            before = observation.observe(self.vm.guest)
+            release = self.lab.new if self._patched_to else self.lab.old
+            self.note(reboot(self.vm, self.lab.network, release.name, before))
+        self._forget()
+        self.prove_rules()
 
     def skip(self, name: str, reason: str) -> None:
         """Record that a check of the scenario's own cannot be made for this VM, and why."""
@@ -309,17 +366,27 @@ class Trial(Verdicts):
             return []
         return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
 
-    def _limits(self, stopped: str) -> dict[str, float]:
-        """Return the longest gap in milliseconds that each probe may have, with a service that a fault stops."""
+    def _limits(
+        self, calm: Mapping[str, float | None], stopped: str = "", floors: Mapping[str, float] = FLOORS_MS
+    ) -> dict[str, float]:
+        """Return the longest gap in milliseconds that each probe may have.
+
+        Args:
+            calm: the longest gap of each before; it says how fast this host is.
+            stopped: a service that a fault stops.
+            floors: for a host that answers at once.
+        """
         kind = self.lab.engine.accelerator.domain_type
         waiting = SERVED_BY.get(stopped, ())
-        limits = {
-            probe.name: (ROLLBACK_BUDGETS_MS if probe.name.startswith(waiting) else BUDGETS_MS)[kind]
-            for probe in self.probes()
-        }
         if site_of(self.vm) is not None:  # what an agent VM offers, it offers through that agent
-            limits = dict.fromkeys([*limits, AGENT_PROBE], AGENT_BUDGETS_MS[kind])
-        return limits
+            floor, most = AGENT_FLOORS_MS[kind], AGENT_BUDGETS_MS[kind]
+            return {name: budget(floor, most, longest) for name, longest in calm.items()}
+        return {
+            name: ROLLBACK_BUDGETS_MS[kind]
+            if name.startswith(waiting)
+            else budget(floors[kind], BUDGETS_MS[kind], longest)
+            for name, longest in calm.items()
+        }
 
     def _record(self, case: Case, answer: PatchAnswer | None, *, rules_sent: bool) -> None:
         emit = self.lab.events.emit
@@ -339,6 +406,8 @@ class Trial(Verdicts):
         if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
+        self._last = case.after
+        self._patched_to = case.signature if case.expected == "patched" else self._patched_to
         self.note(checks.judge(case))
 
     def note(self, outcomes: Sequence[Outcome]) -> None:

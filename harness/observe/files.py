@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -123,6 +123,15 @@ class DiskState:
 
     def __contains__(self, path: str) -> bool:
         return path in self.entries
+
+    def only_known(self, without: Container[str] = ()) -> DiskState:
+        """Return the snapshot of what is below its folders, whose content is known, without some paths."""
+        kept = {
+            path: entry
+            for path, entry in self.entries.items()
+            if path not in without and any(path.startswith(f"{folder}/") for folder in self.folders)
+        }
+        return replace(self, entries=kept)
 
     def without_volatile(self) -> DiskState:
         """Return the snapshot without the paths that may differ."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.guest.collect import Section, collect
 from harness.guest.protocols import Guest
-from harness.observe import files, identity, journal, kernel, processes, rules, services, sockets
+from harness.observe import conntrack, files, identity, journal, kernel, processes, rules, services, sockets
 
 _CACHE = "/var/cache/cloud"
 
@@ -30,7 +30,7 @@ class Scripts:
 
 @dataclass(frozen=True)
 class Observation:
-    """A guest at one moment. ``processes`` and ``other_sockets`` are None where the guest could not say."""
+    """A guest at one moment. ``processes``, ``other_sockets`` and ``flows`` are None where the guest could not say."""
 
     state: files.DiskState
     services: services.Services
@@ -42,6 +42,7 @@ class Observation:
     kernel: kernel.KernelState
     processes: tuple[processes.Program, ...] | None
     other_sockets: frozenset[str] | None
+    flows: Mapping[conntrack.TrackedConnection, str] | None
 
 
 def commands(earlier: Observation | None = None, folders: Sequence[str] = files.FOLDERS) -> dict[str, str]:
@@ -60,6 +61,7 @@ def commands(earlier: Observation | None = None, folders: Sequence[str] = files.
         **journal.commands(since),
         **processes.commands(),
         **kernel.commands(),
+        **conntrack.commands(),
     }
 
 
@@ -116,4 +118,5 @@ def parse(
         kernel=kernel.parse(sections),
         processes=processes.parse(sections),
         other_sockets=sockets.parse_others(sections),
+        flows=conntrack.parse(sections),
     )

@@ -54,6 +54,17 @@ def commands() -> dict[str, str]:
         "rules.addresses": "ip -j addr || ip -o addr",
         "rules.routes": "ip -j route show table all || ip route show table all",
         "rules.policy": "ip -j rule || ip rule",
+        "rules.neighbours": "ip neigh show nud permanent",
+        "rules.xfrm": "ip xfrm policy && ip xfrm state",
+        # One program for all devices: under emulation, to start one takes as long as all that it does.
+        "rules.shaping": (
+            "{ echo qdisc show; for d in /sys/class/net/*; do echo filter show dev ${d##*/}; done; } | tc -batch -"
+        ),
+        # Asked only where the kernel has such tables: to ask would load their modules.
+        "rules.legacy": (
+            "for v in ip ip6; do [ -s /proc/net/${v}_tables_names ] || continue; "
+            'echo "# $v"; ${v}tables-legacy-save || exit; done'
+        ),
         "rules.haproxy": ask,
         "rules.dhcp-hosts": "cat /etc/dhcphosts.txt",
         "rules.leases": "cat /var/lib/misc/dnsmasq.leases",
@@ -224,11 +235,32 @@ def _in_order(text: str) -> Iterable[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
+def _in_order_without_counters(text: str) -> Iterable[str]:
+    return [line for line in _in_order(_COUNTERS.sub("", text)) if not line.startswith("# ")]
+
+
+def canonical_xfrm(text: str) -> list[str]:
+    """Return whom IPsec policies and associations are between, and the way that they are for.
+
+    Keys, numbers and ages are drawn anew each time that a tunnel is; nobody needs to see the keys.
+    """
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return sorted(line for line in lines if line.startswith(("src ", "dir ", "tmpl ", "socket ")))
+
+
+def canonical_shaping(text: str) -> list[str]:
+    """Return queues and filters of ``tc`` without how many use them, and without numbers that the kernel gave."""
+    return _sorted(re.sub(r" refcnt \d+| handle 0x[0-9a-f]+|(?<=parent )[89a-f][0-9a-f]{3}(?=:)", "", text))
+
+
 _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "iptables": canonical_iptables,
     "ip6tables": canonical_iptables,
     "ipset": canonical_ipset,
     "nft": _in_order,
+    "legacy": _in_order_without_counters,
+    "shaping": canonical_shaping,
+    "xfrm": canonical_xfrm,
     "addresses": canonical_ip,
     "routes": canonical_ip,
     "policy": canonical_ip,

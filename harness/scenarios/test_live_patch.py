@@ -10,11 +10,13 @@ from harness.scenario import Lab, Trial
 
 @pytest.mark.scenario("live-patch", default=True)
 def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None:
-    """A healthy bundle: services renewed, files new, rules still answered; a second patch changes nothing."""
+    """A healthy bundle: services renewed, files new, rules and later uses work; a second patch changes nothing."""
+    live_patch.undisturbed = True
     answer = live_patch.patch(lab.new_bundle)
     live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
     again = live_patch.patch(lab.new_bundle, expected="kept")
     live_patch.require("patch.no-op", "it ran a second time" if again.ran else "")
+    live_patch.aftermath()
 
 
 @pytest.mark.scenario("S01-rollback", default=True)
@@ -32,3 +34,4 @@ def test_rolls_back_when_a_service_does_not_come_back(lab: Lab, live_patch: Tria
     live_patch.require(
         "rollback.converges", "" if healthy.patched else f"a healthy patch fails: {healthy.details}"
     )
+    live_patch.aftermath()

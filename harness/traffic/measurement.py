@@ -22,7 +22,7 @@ class ProbeResult:
 
     Attributes:
         name: what was probed.
-        started: when the first request could go out.
+        started: when the first request could go out, or the last answer before the watch began.
         ended: when the last one could.
         sent: requests.
         lost: requests without an answer, or with a wrong one.
@@ -109,6 +109,20 @@ class Recorder:
     def was_answered(self) -> bool:
         """True if there was a right answer yet."""
         return bool(self._answers)
+
+    def calm(self) -> float | None:
+        """Judge only what comes after the last answer so far.
+
+        Returns:
+            The longest gap until then in milliseconds, which is what this host is like when nobody patches; None where
+            there were not two answers.
+        """
+        with self._lock:
+            answers = sorted(self._answers)
+            if answers:
+                self.started = answers[-1]
+            pauses = [after - before for before, after in itertools.pairwise(answers)]
+            return max(0.0, max(pauses) - self.period) * 1000 if pauses else None
 
     def lost(self, sent_at: float, reason: str = "") -> None:
         """Count a request that got no answer, or a wrong one."""

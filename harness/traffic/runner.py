@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Self
 
 from harness.host import wait
@@ -80,6 +80,14 @@ class Traffic:
             wait.until(
                 lambda: all(recorder.was_answered for recorder in recorders), "first answers", patience
             )
+
+    def calm(self) -> dict[str, float | None]:
+        """Judge only what comes now; returns the longest gap of each probe until now, see :meth:`Recorder.calm`."""
+        return {name: recorder.calm() for name, recorder in self._recorders.items()}
+
+    def call(self, ending: str) -> None:
+        """Add an ending to the name of every result, once they are made, to tell one phase of a patch from another."""
+        self.results = tuple(replace(result, name=f"{result.name}{ending}") for result in self.results)
 
     def recorder(self, name: str) -> Recorder:
         """Return where a probe that runs elsewhere reports, such as the pings of a tenant."""

@@ -22,6 +22,7 @@ from harness.record import results
 from harness.record.events import EventLog
 from harness.site.authority import Authority
 from harness.traffic import HttpProbe, Traffic
+from tests.mutants.vm import damages
 
 # A watch of two seconds instead of ten: these patches are to be wrong in another way.
 SHORT = "export LIVEPATCH_SOAK=2"
@@ -111,110 +112,6 @@ def test_a_wrong_patch_of_a_router_is_caught(lab, live_patch, tmp_path, name):
         assert any(name.startswith(rule) for name in found), found
 
 
-# What somebody does to a router beside a patch: how, the check that must say so, and words that it must tell.
-DAMAGES = {
-    "a setuid shell": (
-        "cp /bin/dash /usr/bin/.sh; chmod 4755 /usr/bin/.sh",
-        "files.setuid",
-        "/usr/bin/.sh: mode 4755",
-    ),
-    "a crontab": (
-        "echo '0 0 1 1 * root true' >/etc/cron.d/planted; chmod 644 /etc/cron.d/planted",
-        "files",
-        "/etc/cron.d/planted: added",
-    ),
-    "a replaced program": ("printf x >>/usr/sbin/logrotate", "files", "/usr/sbin/logrotate: content"),
-    "no kernel": ("rm /boot/vmlinuz-*", "files", "/boot/vmlinuz-"),
-    "no initrd": ("rm /boot/initrd.img-*", "files", "/boot/initrd.img-"),
-    "no packages": (": >/var/lib/dpkg/status", "files", "/var/lib/dpkg/status: content"),
-    "much left over": ("head -c 20000000 /dev/zero >/var/tmp/left", "files", "/var/tmp/left: added"),
-    "an immutable script": (
-        "chattr +i /opt/cloud/bin/vr_cfg.sh",
-        "files",
-        "vr_cfg.sh: flags none -> immutable",
-    ),
-    "a rewritten tool, dated back": (
-        "touch -r /usr/bin/wall /run/was; printf x >>/usr/bin/wall; touch -r /run/was /usr/bin/wall",
-        "files",
-        "/usr/bin/wall: content",
-    ),
-    "another time zone": (
-        "ln -sf /usr/share/zoneinfo/Asia/Tokyo /etc/localtime",
-        "files",
-        "/etc/localtime: ",
-    ),
-    "no forwarding of IPv6": (
-        "sysctl -qw net.ipv6.conf.all.forwarding=1",
-        "kernel.settings",
-        "setting net.ipv6.conf.all.forwarding was 0 and is 1",
-    ),
-    "swappiness": ("sysctl -qw vm.swappiness=7", "kernel.settings", "setting vm.swappiness was 60 and is 7"),
-    "a longer queue": (
-        "sysctl -qw net.core.somaxconn=77",
-        "kernel.settings",
-        "setting net.core.somaxconn was",
-    ),
-    "no filter of reverse paths": (
-        "sysctl -qw net.ipv4.conf.lo.rp_filter=2",
-        "kernel.settings",
-        "setting net.ipv4.conf.lo.rp_filter was",
-    ),
-    "loose pointers": (
-        "sysctl -qw kernel.kptr_restrict=0 kernel.sysrq=1",
-        "kernel.settings",
-        "setting kernel.sysrq was",
-    ),
-    "another host name": ("hostname elsewhere", "kernel.settings", "the host name was "),
-    "a module": ("modprobe dummy", "kernel.modules", "module dummy is loaded"),
-    "a mount": ("mount -t tmpfs -o size=1m none /mnt", "kernel.mounts", "/mnt: tmpfs of none"),
-    "swap": (
-        "cd /var/tmp; head -c 1048576 /dev/zero >swap; chmod 600 swap; mkswap -q swap; swapon /var/tmp/swap",
-        "kernel.swap",
-        "memory is swapped to /var/tmp/swap",
-    ),
-    "a limit on a service": (
-        "systemctl set-property --runtime apache2.service CPUQuota=5%",
-        "units.settings",
-        "apache2.service: ",
-    ),
-    "a unit that nobody read": (
-        "f=$(systemctl show -P FragmentPath cron.service); echo '#' >>$f",
-        "units.read",
-        "cron.service: its files were changed",
-    ),
-    "a timer that is off": (
-        "systemctl stop logrotate.timer",
-        "units.same",
-        "logrotate.timer was active and is inactive",
-    ),
-    "a process of its own": (
-        "cp /bin/sleep /usr/bin/miner; setsid /usr/bin/miner 600 </dev/null >/dev/null 2>&1 &",
-        "processes.none-new",
-        "process miner runs ",
-    ),
-    "an open port": (
-        "cat >/opt/open.py <<'X'\nimport socket,time\ns=socket.socket();s.bind(('',40000));s.listen()\n"
-        "u=socket.socket(socket.AF_UNIX);u.bind('/run/open.sock');u.listen()\n"
-        "p=socket.socket(17,3);p.bind(('eth0',3))\ntime.sleep(600)\nX\n"
-        "setsid python3 /opt/open.py </dev/null >/dev/null 2>&1 &",
-        "ports.none-new",
-        "tcp 0.0.0.0:40000 (python3)",
-    ),
-    "a UNIX socket": (":", "sockets.same", "UNIX socket /run/open.sock was not there before"),
-    "a socket that hears everything": (":", "sockets.same", "packet socket for protocol 0003"),
-    "a program under its process": (
-        "cp -a /usr/sbin/cron /usr/sbin/cron.n; mv /usr/sbin/cron.n /usr/sbin/cron",
-        "processes.on-disk",
-        "cron still runs /usr/sbin/cron as it was before the patch",
-    ),
-    "a clock that is off": (
-        "sleep 2; date -s '25 minutes ago'",
-        "kernel.clock",
-        "the clock was set back by 1",
-    ),
-}
-
-
 @pytest.mark.parametrize("expected", ["patched", "kept"])
 def test_damage_anywhere_in_a_router_is_seen(lab, live_patch, expected):
     live_patch.proof_deadline, live_patch.probing = 2.0, False
@@ -223,7 +120,7 @@ def test_damage_anywhere_in_a_router_is_seen(lab, live_patch, expected):
 
     def act():
         answer = patch.patch(guest, files) if expected == "patched" else None
-        guest.run("bash -s", stdin="\n".join(damage for damage, *_ in DAMAGES.values()).encode(), deadline=60)
+        guest.run("bash -s", stdin="\n".join(row.shell for row in damages()).encode(), deadline=60)
         return answer
 
     case = live_patch.watch(files, act, expected=expected, rules="leave")
@@ -232,9 +129,9 @@ def test_damage_anywhere_in_a_router_is_seen(lab, live_patch, expected):
     told = {row.name: [row.reason, *row.details] for row in judge(case) if row.verdict == "failed"}
     content = {"patched": "files.explained", "kept": "files.kept"}[expected]
     missed = [
-        name
-        for name, (_, check, words) in DAMAGES.items()
-        if not any(words in line for line in told.get(content if check == "files" else check, ()))
+        row.name
+        for row in damages()
+        if not any(row.words in line for line in told.get(content if row.check == "files" else row.check, ()))
     ]
     assert missed == [], told
     assert not any("{" in row[0] for row in told.values()), told

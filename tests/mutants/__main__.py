@@ -1,8 +1,11 @@
 """Runs the mutants of a set: ``python -m tests.mutants script [row...]``; exit 1 when one survives.
 
 Each mutant is one changed line of a template of the patch script. The lab renders its bundles from the changed
-templates and runs the tests that the mutant's row names; a mutant is killed when they fail. The set ``scenarios`` runs
-scenarios on virtual machines instead (``tests/mutants/scenarios``).
+templates and runs the tests that the mutant's row names; a mutant is killed when they fail.
+
+The set ``scenarios`` runs scenarios on virtual machines instead (``tests/mutants/scenarios``); so does ``vm``: damages
+beside a patch, and payloads of which a later use is broken (``vm/*.toml``). The set ``later`` is the second table of
+those in namespaces, which is faster and leaves out what needs a boot.
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TEMPLATES = ROOT / "bundle" / "templates" / "patch-sysvms"
+TESTS = {"vm": "tests/mutants/vm", "later": "tests/guest/rules/test_later_uses.py"}
 LIMIT = 300  # seconds for the tests of one mutant
 
 
@@ -91,11 +97,15 @@ def is_killed(mutant: Mutant) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a set, or the rows of it that are named; those of scenarios run on virtual machines."""
+    """Run a set, or the rows of it that are named; those of scenarios, and of ``TESTS``, are not of the script."""
     if arguments[0] == "scenarios":
         from tests.mutants.scenarios.run import main as on_vms
 
         return on_vms(arguments[1:])
+    if arguments[0] in TESTS:
+        os.environ["SYSVM_MUTANTS"] = "1"
+        rows = ["-k", " or ".join(f"({row})" for row in arguments[1:])] if arguments[1:] else []
+        return pytest.main(["-q", "-p", "no:cacheprovider", str(ROOT / TESTS[arguments[0]]), *rows])
     mutants = [row for row in load(arguments[0]) if not arguments[1:] or row.row in arguments[1:]]
     survivors = []
     for number, mutant in enumerate(mutants, 1):

@@ -212,6 +212,13 @@ COMMIT
 -A PREROUTING -d 192.0.2.10/32 -i eth2 -p tcp -m tcp --dport 2222 -j DNAT --to-destination 10.1.1.50:22
 COMMIT
 """
+CONNTRACK = (
+    "ipv4     2 tcp      6 431999 ESTABLISHED src=198.51.100.7 dst=192.0.2.10 sport=40000 dport=2222 "
+    "src=10.1.1.50 dst=198.51.100.7 sport=22 dport=40000 [ASSURED] mark=0 zone=0 use=2\n"
+    "ipv4     2 tcp      6 431999 ESTABLISHED src=10.1.1.50 dst=192.0.2.10 sport=40001 dport=80 "
+    "src=192.0.2.10 dst=10.1.1.50 sport=80 dport=40001 [ASSURED] mark=0 zone=0 use=2\n"
+    "ipv4     2 udp      17 29 src=10.1.1.50 dst=10.1.1.1 sport=68 dport=67 src=10.1.1.1 dst=10.1.1.50 sport=67\n"
+)
 STAT = "# pxname,svname,scur,status,mode\n192_0_2_20-80,FRONTEND,3,OPEN,http\n192_0_2_20-80,192_0_2_20-80_0,1,UP,http\n"
 SERVERS = (
     "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_port\n3 192_0_2_20-80 1 s0 10.1.1.50 2 80\n"
@@ -274,6 +281,7 @@ def before() -> Moment:
             "rules.dhcp-hosts": "02:00:26:c3:00:02,10.1.1.50,vm1,infinite\n",
             "rules.leases": "1769817600 02:00:26:c3:00:02 10.1.1.50 vm1 *\n",
             "rules.metadata": f"{sha('#cloud-config')}  userdata/10.1.1.50/user-data\n",
+            "flows": CONNTRACK,
             "identity.keystore": pem("own key"),
             "identity.truststore": pem("ca 1") + pem("ca 2"),
             "identity.properties": "resource=Nfs\nguid=s-1\nhost=10.0.0.5\nkeystore.passphrase=x\nextra=1\n",

@@ -59,6 +59,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "rules.iptables",
         "after the rules were sent again: 1 gone, 0 new: - nat: -A PREROUTING -d 192.0.2.10/32",
     ),
+    "forgets the connections that go through": (
+        change_text("flows", ""),
+        "flows.tracked",
+        "the connection from 198.51.100.7:40000 to 192.0.2.10:2222 (10.1.1.50) is forgotten",
+    ),
     "leaves haproxy on its old process": (
         _old_haproxy,
         "services.renewed",

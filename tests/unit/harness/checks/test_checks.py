@@ -50,11 +50,24 @@ def test_every_check_has_a_mutant_that_it_catches() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ip6tables", "ipset", "nft", "policy", "dns", "dnsmasq", "metadata-access", "vpn"],
+    [
+        "legacy",
+        "shaping",
+        "xfrm",
+        "neighbours",
+        "ip6tables",
+        "ipset",
+        "nft",
+        "policy",
+        "dns",
+        "dnsmasq",
+        "metadata-access",
+        "vpn",
+    ],
 )
 def test_every_rule_set_is_compared(name: str) -> None:
     made = world()
-    for moment, text in (("before", "a\n"), ("patched", "a\n"), ("after", "b\n")):
+    for moment, text in (("before", "src a\n"), ("patched", "src a\n"), ("after", "src b\n")):
         getattr(made, moment).texts[f"rules.{name}"] = text
     if name == "ip6tables":
         made.before.texts["rules.ip6tables"] = made.patched.texts["rules.ip6tables"] = IPTABLES

@@ -21,6 +21,7 @@ from tests.unit.harness.checks.mutate import (
     stop_listening,
 )
 from tests.unit.harness.simulated_patch import (
+    CONNTRACK,
     IPTABLES,
     OLD_PAYLOAD,
     STAT,
@@ -60,6 +61,10 @@ HARMLESS: dict[str, Mutation] = {
     "a client id that nobody knew before": change_text(
         "rules.leases", "1769817600 02:00:26:c3:00:02 10.1.1.50 vm1 01:02:00:26:c3:00:02\n"
     ),
+    "a connection that was closed in order": change_text(
+        "flows", CONNTRACK.replace("431999 ESTABLISHED", "117 TIME_WAIT")
+    ),
+    "a connection to the VM itself that is gone": change_text("flows", CONNTRACK.splitlines()[0]),
     "a life time that passes": change_text(
         "rules.addresses",
         '[{"addr_info": [{"valid_life_time": 7, "local": "192.0.2.10"}], "ifname": "eth2"}]',
@@ -268,6 +273,18 @@ def test_streams_are_judged_where_a_probe_had_one() -> None:
 
 def test_a_healthy_patch_leaves_few_checks_out() -> None:
     skipped = {row.name for row in judge(world().case()) if row.verdict == "skipped"}
-    absent = {"ip6tables", "ipset", "nft", "policy", "dns", "dnsmasq", "metadata-access", "vpn"}
+    absent = {
+        "legacy",
+        "shaping",
+        "xfrm",
+        "neighbours",
+        "ip6tables",
+        "ipset",
+        "nft",
+        "policy",
+        "dns",
+        "dnsmasq",
+    }
+    absent |= {"metadata-access", "vpn"}
     others = {"identity.agent-connected", "traffic.within-budget", "traffic.streams", "traffic.probed"}
     assert skipped == {f"rules.{name}" for name in absent} | others

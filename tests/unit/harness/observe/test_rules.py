@@ -86,3 +86,27 @@ def test_interfaces_addresses_and_routes_are_told_in_words(
     name: str, before: str, after: str, told: list[str]
 ) -> None:
     assert compared(name, before, after) == told
+
+
+def test_ipsec_is_compared_without_keys_and_what_is_drawn_anew() -> None:
+    text = (
+        "src 10.1.1.0/24 dst 10.9.0.0/16 \n\tdir out priority 375423 \n\ttmpl src 192.0.2.10 dst 198.51.100.7\n"
+        "\t\tproto esp spi 0x{0} reqid 1 mode tunnel\n"
+        "src 192.0.2.10 dst 198.51.100.7\n\tproto esp spi 0x{0} reqid 1 mode tunnel\n\tenc cbc(aes) 0x{0}\n"
+    )
+    one, other = (rules.canonical_xfrm(text.format(drawn)) for drawn in ("c0ffee", "decade"))
+    assert one == other
+    assert one == [
+        "dir out priority 375423",
+        "src 10.1.1.0/24 dst 10.9.0.0/16",
+        "src 192.0.2.10 dst 198.51.100.7",
+        "tmpl src 192.0.2.10 dst 198.51.100.7",
+    ]
+
+
+def test_queues_are_compared_without_how_many_use_them() -> None:
+    one, other = (
+        rules.canonical_shaping(f"qdisc fq_codel 0: dev eth0 root refcnt {n} limit 10240p\n") for n in (2, 3)
+    )
+    assert one == other == ["qdisc fq_codel 0: dev eth0 root limit 10240p"]
+    assert rules.canonical_shaping("qdisc tbf 1: dev eth0 root rate 1Mbit\n") != one

@@ -1,0 +1,44 @@
+"""Flows: connections between others that go through the VM are still tracked, also those that are silent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.checks.case import Case
+from harness.checks.registry import Result, Skip, check, found
+from harness.observe.observation import Observation
+
+_ADDRESS = re.compile(r" has address ([0-9a-f.:]+)/")
+# Seconds that a kernel remembers a connection that was ended in order: a flow that is gone earlier was not ended.
+_REMEMBERED = 100.0
+
+
+@check(
+    "flows.tracked",
+    "a connection that a router has forgotten is answered by nobody: a database's, or a shell's, that was silent",
+)
+def tracked(case: Case) -> Result:
+    """Every established connection between others that went through the VM is still tracked."""
+    before, after = case.before.flows, case.patched.flows
+    if before is None or after is None:
+        return Skip("the VM shows no tracked connections")
+    if case.patched.state.taken - case.before.state.taken > _REMEMBERED:
+        return Skip(f"more than {_REMEMBERED:.0f} s lie between: what ended in order is forgotten by now")
+    own = set(_own_addresses(case.before))
+    through = [
+        flow
+        for flow, state in before.items()
+        if state == "ESTABLISHED" and flow.source not in own and flow.replier not in own
+    ]
+    if not through:
+        return Skip("no connection went through the VM just before")
+    return found(
+        [f"the connection from {flow} is forgotten" for flow in sorted(through) if flow not in after]
+    )
+
+
+def _own_addresses(moment: Observation) -> Iterator[str]:
+    addresses = moment.rules.get("addresses")
+    for line in (addresses.lines if addresses else None) or ():
+        yield from _ADDRESS.findall(line)

@@ -1,0 +1,85 @@
+"""A reboot: the VM comes back with the same files, rules, kernel and services, and with no other scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bundle.errors import InfrastructureError
+from harness import checks, network
+from harness.checks import Case, Outcome
+from harness.guest.collect import collect
+from harness.kvmagent.patch import ask_versions
+from harness.lab.management_network import site_of
+from harness.observe import observation, rules
+from harness.vm.system import SystemVm
+
+# Seconds: under emulation a boot takes some twenty, and the scripts wait for a bundle that may be on its way.
+_BOOT_DEADLINE = 300.0
+# Elsewhere than below the folders that a patch may touch, each boot writes files anew.
+_WRITTEN_BY_BOOT = {
+    "/var/cache/cloud/boot_up_done": "the time at which the boot ended",
+}
+_LOOKS = (
+    "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
+    "units", "processes.on-disk", "sockets", "ports", "sshd", "identity",
+)  # fmt: skip
+
+
+def reboot(
+    vm: SystemVm, declared: network.Network | None, release: str, before: observation.Observation
+) -> list[Outcome]:
+    """Let a VM reboot by itself, send it what the server sends one that starts, and compare it with before.
+
+    Args:
+        vm: the VM.
+        declared: its network; None where nothing is declared.
+        release: of the server.
+        before: what was seen of it.
+
+    Raises:
+        InfrastructureError: it cannot be observed.
+        CheckFailed: a rule was not applied.
+    """
+    guest = vm.guest
+    try:
+        guest.reboot(_BOOT_DEADLINE)
+        guest.wait_for_unit("cloud-postinit.service", _BOOT_DEADLINE)
+        told = ask_versions(guest)
+    except InfrastructureError as error:
+        return [Outcome("reboot.comes-up", "failed", str(error))]
+    wrong = "" if told.scripts == before.scripts.signature else (
+        f"it runs {told.scripts[:16]}… since the reboot, {before.scripts.signature[:16]}… before"
+    )  # fmt: skip
+    found = [
+        Outcome("reboot.comes-up", "passed"),
+        Outcome("reboot.same-scripts", "failed" if wrong else "passed", wrong),
+        let_in(before, rules.parse(collect(guest, rules.commands()))),
+    ]
+    if (site := site_of(vm)) is not None:
+        site.connected()
+    if declared is not None:
+        orders = network.Orders(declared, release, 0, (told.template, told.scripts))
+        network.deliver(guest, orders.start(), lambda _step: None)  # its NICs are there since its first boot
+    before, after = (
+        replace(seen, state=seen.state.only_known(_WRITTEN_BY_BOOT))
+        for seen in (before, observation.observe(guest))
+    )
+    case = Case(
+        vm_type=vm.topology.vm_type, expected="kept", before=before, patched=after, after=after,
+        signature=told.scripts, control_address=vm.topology.control.address,
+    )  # fmt: skip
+    for row in checks.judge(case, only=_LOOKS):
+        reason = row.reason.replace("right after the patch", "after the reboot")
+        found.append(replace(row, name=f"reboot.{row.name}", reason=reason))
+    return found
+
+
+def let_in(before: observation.Observation, now: Mapping[str, rules.RuleSet]) -> Outcome:
+    """Return whether the VM lets in, before it is sent anything, what it did not let in before it rebooted."""
+    wrong = []
+    for name in ("iptables", "ip6tables"):
+        old, new = before.rules[name].lines or (), now[name].lines or ()
+        wrong += [line for line in new if line not in old and line.endswith(" ACCEPT") and " lo " not in line]
+    reason = f"the packet filter after the boot has {wrong[0]}" if wrong else ""
+    return Outcome("reboot.nobody-let-in", "failed" if wrong else "passed", reason, tuple(wrong))

@@ -1,0 +1,98 @@
+"""A VM that was born new: booted with the new release's scripts, the same command line and rules, and never patched."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.resources import files as resources
+
+from harness import checks
+from harness.checks import Case, Outcome
+from harness.lab.golden_maker import GoldenMaker, ingredients, once
+from harness.lab.lab import Lab
+from harness.lab.management_network import MANAGEMENT_LOG, management_of
+from harness.observe.observation import Observation
+from harness.vm import golden
+from harness.vm.system import SystemVm
+
+# What a patched VM must share with one that was born new; what services did and printed since is their own.
+_LOOKS = (
+    "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
+    "units", "processes.none-new", "sockets", "ports", "sshd",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BornDifferently:
+    """A reviewed difference: the check that sees it, an expression on its line, and why a patch cannot change it."""
+
+    check: str
+    line: str
+    reason: str
+
+
+def reviewed() -> tuple[BornDifferently, ...]:
+    """Return the reviewed differences of ``born.toml``."""
+    text = (resources("harness.lab") / "born.toml").read_text(encoding="utf-8")
+    return tuple(BornDifferently(**row) for row in tomllib.loads(text).get("difference", ()))
+
+
+@contextmanager
+def born_new(lab: Lab) -> Iterator[SystemVm]:
+    """Yield a VM that was booted with the bundle that others are patched with; its snapshot is made when there is none.
+
+    Raises:
+        InfrastructureError: it does not boot.
+        CheckFailed: a rule of the network is not answered.
+    """
+    parts = ingredients(
+        lab.image, lab.new_bundle, lab.host, lab.engine, (lab.plan,), lab.network, lab.new.name
+    )
+    maker = GoldenMaker(
+        lab.engine, lab.plan, lab.image, lab.new, lab.new_bundle, lab.network, lab.narrator, lab.results
+    )
+    with lab.narrator.step("golden snapshot of a VM that is born new"):
+        made = once(golden.key_of(parts), maker)
+    vm = lab.engine.restore("born-new", lab.plan, lab.image, made.ssh_key, made.folder, reserved=True)
+    try:
+        with management_of(vm, made.folder, lab.results.log(f"born-new/{MANAGEMENT_LOG}")):
+            yield vm
+    finally:
+        try:
+            lab.keep_logs(vm, "born-new")
+        finally:
+            vm.stop()
+
+
+def compare(vm_type: str, born: Observation, patched: Observation, control_address: str) -> list[Outcome]:
+    """Return what a patched VM has that one that was born new has not, and the other way round.
+
+    Only of what a patch may touch are contents compared: elsewhere no two VMs have files of the same age.
+    """
+    born, patched = (replace(seen, state=seen.state.only_known()) for seen in (born, patched))
+    case = Case(
+        vm_type=vm_type, expected="kept", before=born, patched=patched, after=patched, signature="",
+        control_address=control_address,
+    )  # fmt: skip
+    return [_without_reviewed(row) for row in checks.judge(case, only=_LOOKS)]
+
+
+def _without_reviewed(row: Outcome) -> Outcome:
+    """Return an outcome without the lines that a person has reviewed; one of which nothing is left has passed."""
+    name = f"born.{row.name}"
+    if row.verdict != "failed":
+        return replace(row, name=name)
+    rows = [known for known in reviewed() if known.check == row.name]
+    lines = [
+        line
+        for line in row.details or (row.reason,)
+        if not any(re.search(known.line, line) for known in rows)
+    ]
+    if not lines:
+        return Outcome(name, "passed")
+    told = lines[0].replace("right after the patch", "patched")
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return Outcome(name, "failed", f"not so in a VM that is born new: {told}{more}", tuple(lines))

@@ -1,0 +1,194 @@
+"""Answers of later uses: what a new machine is told, and what health checks say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+
+import pytest
+
+from harness.checks import Outcome
+from harness.lab.aftermath import agents, run, stranger, upkeep
+from harness.lab.aftermath.uses import Use
+from harness.lab.budgets import budget
+from harness.network.model import DeclaredMachine
+
+MACHINE = DeclaredMachine("later", "02:00:26:c3:7f:fe", IPv4Address("10.1.1.253"), "#cloud-config\n", ())
+WELL = {
+    "lease": "10.1.1.253/24",
+    "name": "Name: later\nAddress: 10.1.1.253",
+    "user-data": "#cloud-config",
+    "hostname": "later",
+    "password": "K3y",
+    "confirmed": "saved_password",
+    "password-again": "saved_password",
+}
+
+
+def test_a_machine_that_is_told_everything_has_nothing_to_say() -> None:
+    assert set(stranger.problems(WELL, MACHINE, "K3y").values()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "use"),
+    [
+        ("lease", "", "new machine gets its lease"),
+        ("lease", "10.1.1.25/24", "new machine gets its lease"),
+        ("name", "Name: later\nAddress: 10.1.1.25", "new machine is known by name"),
+        ("user-data", "", "new machine gets its user data"),
+        ("hostname", "vm1", "new machine gets its metadata"),
+        ("password", "saved_password", "new machine gets its password once"),
+        ("confirmed", "bad_request", "new machine gets its password once"),
+        ("password-again", "K3y", "new machine gets its password once"),
+    ],
+)
+def test_a_wrong_answer_is_told_by_its_use(answer: str, text: str, use: str) -> None:
+    wrong = {
+        name for name, problem in stranger.problems({**WELL, answer: text}, MACHINE, "K3y").items() if problem
+    }
+    assert wrong == {use}
+
+
+def test_a_host_is_itself_again_after_its_visit() -> None:
+    text = stranger.script(MACHINE.mac, stranger.questions(MACHINE, "10.1.1.1"))
+    assert text.index(f"address {MACHINE.mac}") < text.index("address $own")
+    assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def results(**rows: str) -> str:
+    kinds = {
+        kind: {
+            "lastRun": {"start": "a", "end": "b", "duration": "1"},
+            **{name: {"success": word, "message": "seen"} for name, word in rows.items()},
+        }
+        for kind in ("basic", "advanced")
+    }
+    return "FAILING CHECKS:\nMONITOR RESULTS:\n" + json.dumps(kinds, indent=1)
+
+
+@pytest.mark.parametrize("word", ["SUCCESS", "true"])
+def test_health_checks_that_are_well_have_nothing_to_say(word: str) -> None:
+    assert upkeep.read_health(0, results(dns_check=word)) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "words"),
+    [
+        (0, results(dns_check="FAILED"), "dns_check says FAILED: seen"),
+        (0, results(dns_check="UNKNOWN"), "dns_check says UNKNOWN"),
+        (0, results(), "no basic check has a result"),
+        (
+            0,
+            results(dns_check="true").replace("CHECKS:\n", "CHECKS:\ndns_check\n"),
+            "dns_check is told to fail",
+        ),
+        (0, "FAILING CHECKS:\nMONITOR RESULTS:\n{", "the server cannot read the results"),
+        (1, "Read-only file system", "ended with status 1 and said 'Read-only file system'"),
+        (127, "", "ended with status 127"),
+    ],
+)
+def test_health_checks_that_are_not_well_say_so(status: int, output: str, words: str) -> None:
+    assert words in upkeep.read_health(status, output)
+
+
+class Answers:
+    """A guest that has one answer."""
+
+    name = "vm"
+
+    def __init__(self, status: int, stdout: str) -> None:
+        self._done = SimpleNamespace(status=status, stdout=stdout, stderr="")
+
+    def run(self, *_words: object, **_options: object) -> SimpleNamespace:
+        return self._done
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "wrong"),
+    [(0, "Status: PRIMARY\n", ""), (0, "Status: MASTER (bumped)", ""), (127, "", None)],
+)
+def test_a_role_that_the_server_can_read_is_well(status: int, said: str, wrong: str | None) -> None:
+    assert upkeep.role(Answers(status, said)) == wrong
+
+
+def test_a_role_that_the_server_cannot_read_is_told() -> None:
+    assert upkeep.role(Answers(1, "")) == "checkrouter.sh says '', status 1"
+
+
+def test_logs_that_cannot_be_rotated_are_told_by_the_first_error() -> None:
+    guest = Answers(1, "reading config\nerror: cloud:3 unknown option 'rotte'\n")
+    assert upkeep.rotation(guest) == "logrotate ended with status 1: error: cloud:3 unknown option 'rotte'"
+    assert upkeep.rotation(Answers(0, "")) == ""
+    assert upkeep.rotation(Answers(127, "")) is None
+
+
+def test_versions_that_are_not_the_bundles_are_told() -> None:
+    guest = Answers(0, "Cloudstack Release 4.22.0&0123\n")
+    assert upkeep.versions(guest, "0123") == ""
+    assert upkeep.versions(guest, "4567") == "it says that it runs 0123…, not 4567…"
+    assert "said 'nothing'" in upkeep.versions(Answers(0, "nothing"), "0123")
+
+
+class Agents:
+    """A server's port for agents that are as they are told."""
+
+    def __init__(self, answer: dict[str, object], later: str = "new") -> None:
+        self._answer, self._later = answer, later
+        self.latest = SimpleNamespace(guid="s-1", fingerprint="old")
+
+    def ask(self, command: str, _deadline: float) -> dict[str, object]:
+        assert command == "check_health"
+        return self._answer
+
+    def wait_for(self, guid: str, _deadline: float, since: float) -> SimpleNamespace:
+        assert guid == "s-1"
+        assert since > 0
+        return SimpleNamespace(guid=guid, fingerprint=self._later)
+
+
+def site(agents: Agents) -> SimpleNamespace:
+    return SimpleNamespace(agents=agents, authority=SimpleNamespace(provision=lambda *_: None))
+
+
+def test_an_agent_is_asked_how_it_is() -> None:
+    assert agents.health(site(Agents({"result": True}))) == ""
+    assert agents.health(site(Agents({"result": False, "details": "not well: nfs"}))) == (
+        "the agent says 'not well: nfs'"
+    )
+
+
+def test_an_agent_must_show_the_certificate_that_it_was_given() -> None:
+    assert agents.renewed(site(Agents({})), SimpleNamespace()) == ""
+    told = agents.renewed(site(Agents({}, later="old")), SimpleNamespace())
+    assert told == "the agent still shows its old certificate"
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, patched: Use, control: dict[str, str]) -> list[Outcome]:
+    monkeypatch.setattr(run, "_make", lambda *_, **__: [patched])
+    monkeypatch.setattr(run, "_control", lambda *_, **__: control)
+    lab = SimpleNamespace(new=SimpleNamespace(name="4.22"), old=SimpleNamespace(name="4.21"))
+    return run.outcomes(lab, SimpleNamespace(), "0123")
+
+
+def test_what_fails_in_a_copy_that_nobody_patched_is_not_held_against_the_patch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (outcome,) = judged(
+        monkeypatch, Use("health checks", "dns_check says FAILED"), {"health checks": "it says FAILED"}
+    )
+    assert (outcome.verdict, outcome.name) == ("skipped", "later.health checks")
+    assert "it says FAILED" in outcome.reason
+
+
+def test_what_fails_after_the_patch_alone_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    (outcome,) = judged(monkeypatch, Use("health checks", "dns_check says FAILED"), {"versions": "other"})
+    assert (outcome.verdict, outcome.reason) == ("failed", "dns_check says FAILED")
+
+
+def test_a_budget_follows_what_the_probe_saw_before_and_has_an_end() -> None:
+    assert budget(2000, 8000, None) == 8000
+    assert budget(2000, 8000, 0) == 2000
+    assert budget(2000, 8000, 250) == 4000
+    assert budget(2000, 8000, 5000) == 8000

@@ -1,0 +1,82 @@
+"""Comparisons beyond one patch: between two of them, over a reboot, and with a VM that is born new."""
+
+from __future__ import annotations
+
+from harness.checks import Outcome
+from harness.lab import between, born
+from harness.lab.aftermath import reboot
+from harness.observe.rules import RuleSet
+from tests.unit.harness.simulated_patch import File, before, patched
+
+FILTER = RuleSet("iptables", ("filter: :INPUT DROP", "filter: -A INPUT -p icmp -j ACCEPT"))
+
+
+def test_nothing_changed_between_two_patches_is_one_check_that_passed() -> None:
+    found = between.outcomes("router", before().observation(), before().observation())
+    assert found == [Outcome("between.nothing-changed", "passed")]
+
+
+def test_a_change_between_two_patches_is_told_as_such() -> None:
+    later = before()
+    later.files["/etc/cron.d/planted"] = File("* * * * * root true")
+    later.sysctls["net/ipv4/ip_forward"] = "0"
+    found = {
+        row.name: row.reason
+        for row in between.outcomes("router", before().observation(), later.observation())
+    }
+    assert found.keys() == {"between.files.kept", "between.kernel.settings"}
+    assert "/etc/cron.d/planted: added" in found["between.files.kept"]
+    assert found["between.kernel.settings"].endswith("was 1 and is 0 (before the next patch)")
+
+
+def test_a_patched_vm_that_is_like_one_born_new_differs_in_nothing() -> None:
+    found = born.compare("router", patched().observation(), patched().observation(), "169.254.12.34")
+    assert {row.verdict for row in found} <= {"passed", "skipped"}
+    assert {row.name.partition(".")[0] for row in found} == {"born"}
+
+
+def test_a_file_that_a_vm_born_new_does_not_have_is_told() -> None:
+    new, other = patched(), patched()
+    other.files["/opt/cloud/bin/gone.sh"] = File("old", 0o755)
+    found = {
+        row.name: row
+        for row in born.compare("router", new.observation(), other.observation(), "169.254.12.34")
+    }
+    assert found["born.files.kept"].verdict == "failed"
+    assert "not so in a VM that is born new: /opt/cloud/bin/gone.sh: added" in found["born.files.kept"].reason
+
+
+def test_what_a_person_has_reviewed_is_no_difference() -> None:
+    new, other = patched(), patched()
+    for moment, content in ((new, "key 1"), (other, "key 2")):
+        moment.files["/root/.ssh/authorized_keys"] = File(content, 0o600)
+    found = {
+        row.name: row
+        for row in born.compare("router", new.observation(), other.observation(), "169.254.12.34")
+    }
+    assert found["born.files.kept"].verdict == "passed"
+
+
+def test_each_reviewed_difference_has_a_reason_and_a_check() -> None:
+    assert born.reviewed()
+    assert all(row.reason and row.check and row.line for row in born.reviewed())
+
+
+def test_a_boot_that_lets_somebody_in_is_told() -> None:
+    then = before().observation()
+    then.rules["iptables"] = FILTER
+    opened = RuleSet("iptables", (*FILTER.lines, "filter: -A INPUT -j ACCEPT"))
+    now = {"iptables": opened, "ip6tables": RuleSet("ip6tables", None)}
+    found = reboot.let_in(then, now)
+    assert (found.verdict, found.details) == ("failed", ("filter: -A INPUT -j ACCEPT",))
+    assert reboot.let_in(then, {**now, "iptables": FILTER}).verdict == "passed"
+
+
+def test_a_policy_that_accepts_lets_everybody_in() -> None:
+    then = before().observation()
+    then.rules["iptables"] = FILTER
+    now = {
+        "iptables": RuleSet("iptables", ("filter: :INPUT ACCEPT",)),
+        "ip6tables": RuleSet("ip6tables", None),
+    }
+    assert "filter: :INPUT ACCEPT" in reboot.let_in(then, now).reason

@@ -60,8 +60,9 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def guest(session: nox.Session) -> None:
     """Run the tests of what runs inside the guest, in namespaces: no VM, but root."""
-    # --script FILE judges another patch script. The plugin of 'sysvm run' has an option of this name, too.
-    options = ["--patch-script" if word == "--script" else word for word in session.posargs]
+    # --script FILE judges another patch script, --seed N draws other samples; the plugin of 'sysvm run' has both names.
+    names = {"--script": "--patch-script", "--seed": "--walk-seed"}
+    options = [names.get(word, word) for word in session.posargs]
     session.run("pytest", "-q", "-n", "auto", "tests/guest", *options, external=True)
 
 

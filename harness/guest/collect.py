@@ -13,9 +13,11 @@ import io
 import re
 import shlex
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import IO
 
+from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
 from harness.guest.protocols import Guest
 
@@ -84,4 +86,15 @@ def collect(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120.
 def _unpack(archive: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as packed:
         files = ((member, packed.extractfile(member)) for member in packed if member.isfile())
-        return {member.name.removeprefix("./"): file.read() for member, file in files if file}
+        return dict(_bounded((member.name.removeprefix("./"), file) for member, file in files if file))
+
+
+def _bounded(files: Iterator[tuple[str, IO[bytes]]]) -> Iterator[tuple[str, bytes]]:
+    """Yield files with their contents, and no more of them than the limit allows."""
+    left = AnswerLimits.unpacked
+    for name, file in files:
+        content = file.read(left + 1)
+        left -= len(content)
+        if left < 0:
+            raise ValueError(f"it unpacks to more than {AnswerLimits.unpacked} bytes, which is the limit")
+        yield name, content

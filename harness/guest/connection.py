@@ -14,6 +14,7 @@ from typing import Self
 
 import paramiko
 
+from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
 from harness.host import wait
 
@@ -37,6 +38,10 @@ class ConnectionLost(GuestError):
 
 class CommandDeadline(GuestError):
     """A command did not end in time; it may still be running."""
+
+
+class AnswerTooLong(GuestError):
+    """A command wrote more than is taken from a guest; it may still be running."""
 
 
 class CommandFailed(GuestError):
@@ -70,7 +75,12 @@ class Connection:
         port: loopback port that leads to the guest's SSH port.
         key: private key file, OpenSSH or PEM format.
         user: login name.
+
+    Attributes:
+        limits: the most that is taken from the guest as the answer to one command.
     """
+
+    limits = AnswerLimits()
 
     def __init__(self, name: str, host: str, port: int, key: Path, user: str = "root") -> None:
         """Remember where the guest is; connects with the first command."""
@@ -185,6 +195,7 @@ class Connection:
             CommandDeadline: it did not end in time.
             ConnectionLost: the connection ended first.
             CommandFailed: ``check`` is set and the status is not 0.
+            AnswerTooLong: it wrote more than the connection's limits allow.
         """
         started = time.monotonic()
         channel = self.channel(command, deadline)
@@ -214,21 +225,28 @@ class Connection:
                 if not unsent:
                     channel.shutdown_write()
             select.select([channel], [], [], 0.02 if unsent else min(1.0, max(0.0, end - time.monotonic())))
-            self._take(channel, output, errors)
+            self._take(channel, command, output, errors)
             if time.monotonic() >= end:
                 raise CommandDeadline(
                     f"{self.name}: {command!r} did not end within {deadline:g} s (last output: "
                     f"{bytes(output[-80:] or errors[-80:]).decode(errors='replace')!r})"
                 )
-        self._take(channel, output, errors)
+        self._take(channel, command, output, errors)
         return bytes(output), bytes(errors)
 
-    @staticmethod
-    def _take(channel: paramiko.Channel, output: bytearray, errors: bytearray) -> None:
+    def _take(self, channel: paramiko.Channel, command: str, output: bytearray, errors: bytearray) -> None:
         while channel.recv_ready():
             output += channel.recv(_CHUNK)
+            self._within(len(output), self.limits.output, "output", command)
         while channel.recv_stderr_ready():
             errors += channel.recv_stderr(_CHUNK)
+            self._within(len(errors), self.limits.errors, "errors", command)
+
+    def _within(self, size: int, most: int, what: str, command: str) -> None:
+        if size > most:
+            raise AnswerTooLong(
+                f"{self.name}: {command[:200]!r} wrote more than {most} bytes of {what}, which is the limit"
+            )
 
     def get(self, path: str, *, deadline: float = 60.0) -> bytes:
         """Return the content of a file.

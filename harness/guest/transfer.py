@@ -19,6 +19,8 @@ from harness.guest.connection import Connection, ConnectionLost, GuestError
 
 TransferProtocol: TypeAlias = Literal["scp", "sftp"]
 _CHUNK = 1 << 16
+# What a guest may say of why it takes no file, in bytes.
+_REASON = 1000
 # A slow line carries so many pieces a second.
 _PIECES = 20
 
@@ -134,7 +136,7 @@ def _acknowledged(channel: paramiko.Channel) -> None:
     if answer == b"\0":
         return
     reason = bytearray()
-    while answer and not reason.endswith(b"\n"):
+    while answer and not reason.endswith(b"\n") and len(reason) < _REASON:
         more = channel.recv(1)
         if not more:
             break

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +9,7 @@ from typing import Protocol
 
 from bundle.errors import InfrastructureError
 from bundle.paths import payload_root
-from harness.image import cpio
+from harness.image import cpio, unpacking
 from harness.image.tree import Tree
 
 # What a machine with virtio devices needs: disk, network, guest agent channel. In this order.
@@ -67,7 +65,7 @@ def find(files: Files) -> BootKernel:
         )
     version = found[-1]
     folder = f"lib/modules/{version}"
-    depends = _dependencies(files.read(f"{folder}/modules.dep").decode())
+    depends = _dependencies(files.read(f"{folder}/modules.dep").decode(errors="replace"))
     order = _load_order(WANTED, depends)
     return BootKernel(
         version=version,
@@ -106,10 +104,12 @@ def _dependencies(text: str) -> dict[str, tuple[str, list[str]]]:
 def _load_order(wanted: tuple[str, ...], depends: dict[str, tuple[str, list[str]]]) -> list[str]:
     """Return paths so that each module comes after those it needs. A name that is no module is built in."""
     order: list[str] = []
+    begun: set[str] = set()
 
     def add(path: str) -> None:
-        if path in order:
+        if path in begun:
             return
+        begun.add(path)
         for need in depends[_name(path)][1]:
             add(need)
         order.append(path)
@@ -129,11 +129,4 @@ def _file_name(path: str) -> str:
 
 
 def _module(files: Files, path: str) -> bytes:
-    data = files.read(path)
-    match Path(path).suffix:
-        case ".xz":
-            return lzma.decompress(data)
-        case ".gz":
-            return gzip.decompress(data)
-        case _:
-            return data
+    return unpacking.unpacked(files.read(path), Path(path).suffix, path)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import json
-import lzma
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundle import catalogue, programs
+from bundle.archive.limits import ImageLimits
 from bundle.errors import CheckFailed, UsageError
 from harness.host import cache
-from harness.image import boot_kernel, building, customize, images, partitions, sbom
+from harness.image import boot_kernel, building, customize, images, partitions, sbom, unpacking
 from harness.image.extreader import ExtReader
 from harness.image.images import Image
 from harness.record.steps import Progress, Silent
@@ -35,8 +34,9 @@ class _Contents:
 
 
 def take(
-    file: Path, release: str, *, digests: dict[str, str] | None = None, progress: Progress | None = None
-) -> Image:
+    file: Path, release: str, *, digests: dict[str, str] | None = None, progress: Progress | None = None,
+    limits: ImageLimits | None = None,
+) -> Image:  # fmt: skip
     """Import a template.
 
     Args:
@@ -44,9 +44,10 @@ def take(
         release: the CloudStack release that it is the template of.
         digests: what the file's digests must be, by algorithm (``sha512``, ``sha256``, ``md5``).
         progress: told about the steps.
+        limits: the most that is taken from it.
 
     Raises:
-        UsageError: no such file, no system VM template, or another release's.
+        UsageError: no such file, no system VM template, another release's, or one that is damaged or beyond the limits.
         CheckFailed: a digest differs.
     """
     wanted = catalogue.load().release(release)
@@ -58,7 +59,7 @@ def take(
     key = cache.key_of("imported", identity, wanted.name)
     path = cache.entry(images.KIND, key)
     if not path.is_dir():
-        cache.obtain(images.KIND, key, lambda folder: _fill(file, wanted, folder, shown))
+        _Import(file, wanted, shown, limits or ImageLimits()).obtain(key)
     return images.load(path)
 
 
@@ -81,76 +82,93 @@ def _check(file: Path, digests: dict[str, str]) -> str:
     return sums["sha256"].hexdigest()
 
 
-def _fill(file: Path, release: catalogue.Release, folder: Path, progress: Progress) -> None:
-    raw = folder / "disk.raw"
-    with progress.step(f"unpacking {file.name}"):
-        source = _unpack(file, folder)
-        _inspect(source, file)
+@dataclass(frozen=True)
+class _Import:
+    """One import on its way into the cache."""
+
+    file: Path
+    release: catalogue.Release
+    progress: Progress
+    limits: ImageLimits
+
+    def obtain(self, key: str) -> None:
+        """Put the image into the cache."""
+        cache.obtain(images.KIND, key, self._fill)
+
+    def _fill(self, folder: Path) -> None:
+        raw = folder / "disk.raw"
+        with self.progress.step(f"unpacking {self.file.name}"):
+            self._unpack(folder, raw)
+        with self.progress.step("reading what it is"), _readable(self.file):
+            systems = _file_systems(raw)
+            contents = _read(systems, self.file, self.limits.text)
+            if _short(contents.template) != _short(self.release.template):
+                raise UsageError(
+                    f"{self.file} is the template {contents.template}, which is not that of release "
+                    f"{self.release.name} (expected {_short(self.release.template)}.x)"
+                )
+            version = _save_kernel(systems, folder)
+            if scripts := _first_bytes(systems, self.limits.text, customize.SCRIPTS):
+                (folder / images.SCRIPTS).write_bytes(scripts)
+        size = raw.stat().st_size
+        raw.unlink()
+        self._describe(folder, contents, version, size)
+
+    def _unpack(self, folder: Path, raw: Path) -> None:
+        """Leave the disk in the folder, as it was and raw."""
+        source = self.file
+        if source.suffix in unpacking.SUFFIXES:
+            source = folder / "unpacked"
+            unpacking.unpack(self.file, source, self.limits)
+        _inspect(source, self.file, self.limits.disk)
         _convert(source, "raw", raw)
         _convert(source, "qcow2", folder / images.DISK)
-        if source != file:
+        if source != self.file:
             source.unlink()
-    with progress.step("reading what it is"):
-        systems = _file_systems(raw)
-        contents = _read(systems, file)
-        if _short(contents.template) != _short(release.template):
-            raise UsageError(
-                f"{file} is the template {contents.template}, which is not that of release {release.name}"
-                f" (expected {_short(release.template)}.x)"
+
+    def _describe(self, folder: Path, contents: _Contents, version: str, size: int) -> None:
+        stand_in = contents.debian != self.release.debian.number
+        with _readable(self.file):
+            document = sbom.render(
+                contents.packages,
+                sbom.ImageSubject(contents.template, contents.debian, stand_in),
+                folder.name,
+                catalogue.load().packages.epoch,
             )
-        version = _save_kernel(systems, folder)
-        if scripts := _first_bytes(systems, customize.SCRIPTS):
-            (folder / images.SCRIPTS).write_bytes(scripts)
-    size = raw.stat().st_size
-    raw.unlink()
-    stand_in = contents.debian != release.debian.number
-    document = sbom.render(
-        contents.packages,
-        sbom.ImageSubject(contents.template, contents.debian, stand_in),
-        folder.name,
-        catalogue.load().packages.epoch,
-    )
-    (folder / images.SBOM).write_text(document)
-    images.save(
-        folder,
-        release=release.name,
-        template=contents.template,
-        debian=contents.debian,
-        kind="imported",
-        stand_in=stand_in,
-        digest=building.file_digest(folder / images.DISK),
-        signature=contents.signature,
-        kernel_version=version,
-        root_device=contents.root_device,
-        base="",
-        size=size,
-        packages=len(contents.packages),
-    )
+        (folder / images.SBOM).write_text(document)
+        images.save(
+            folder,
+            release=self.release.name,
+            template=contents.template,
+            debian=contents.debian,
+            kind="imported",
+            stand_in=stand_in,
+            digest=building.file_digest(folder / images.DISK),
+            signature=contents.signature,
+            kernel_version=version,
+            root_device=contents.root_device,
+            base="",
+            size=size,
+            packages=len(contents.packages),
+        )
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what a parser stumbles over in somebody else's image into one line."""
+    try:
+        yield
+    except (LookupError, ValueError, RecursionError) as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UsageError(f"{file} cannot be read as a template ({said})") from None
 
 
 def _short(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _unpack(file: Path, folder: Path) -> Path:
-    """Return the unpacked disk: the file itself when it is not packed."""
-    target = folder / "unpacked"
-    modules = {".bz2": bz2, ".gz": gzip, ".xz": lzma}
-    if file.suffix == ".zst":
-        _run(["zstd", "-q", "-d", "-o", str(target), str(file)])
-        return target
-    if file.suffix not in modules:
-        return file
-    try:
-        with modules[file.suffix].open(file) as source, target.open("wb") as unpacked:
-            shutil.copyfileobj(source, unpacked, 1 << 20)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise UsageError(f"{file} cannot be unpacked: {error}") from None
-    return target
-
-
-def _inspect(disk: Path, file: Path) -> None:
-    """Refuse what is no qcow2, and one that points to other files of the host."""
+def _inspect(disk: Path, file: Path, most: int) -> None:
+    """Refuse what is no qcow2, one that points to other files of the host, and one that is too large."""
     with disk.open("rb") as stream:
         if stream.read(4) != b"QFI\xfb":
             raise UsageError(f"{file} is no qcow2 disk")
@@ -158,6 +176,8 @@ def _inspect(disk: Path, file: Path) -> None:
     data_file = facts.get("format-specific", {}).get("data", {}).get("data-file")
     if "backing-filename" in facts or data_file:
         raise UsageError(f"{file} refers to another file ({facts.get('backing-filename') or data_file})")
+    if (size := facts["virtual-size"]) > most:
+        raise UsageError(f"{file} is a disk of {size} bytes (at most {most} are read)")
 
 
 def _convert(source: Path, kind: str, target: Path) -> None:
@@ -178,43 +198,49 @@ def _file_systems(raw: Path) -> dict[str, ExtReader]:
     return {device: reader for device, reader in found.items() if reader.valid()}
 
 
-def _read(systems: dict[str, ExtReader], file: Path) -> _Contents:
+def _read(systems: dict[str, ExtReader], file: Path, most: int) -> _Contents:
     for device, reader in systems.items():
         try:
-            words = reader.read(_RELEASE_FILE).decode().split()
+            words = reader.read(_RELEASE_FILE, most).decode(errors="replace").split()
         except KeyError:
             continue
         if len(words) < 3:
             raise UsageError(
-                f"{file}: /{_RELEASE_FILE} says {' '.join(words)!r} (expected a version as third word)"
+                f"{file}: /{_RELEASE_FILE} says {' '.join(words)[:80]!r} (expected a version as third word)"
             )
         return _Contents(
             template=words[2],
-            debian=_debian(reader),
+            debian=_debian(reader, most),
             signature=_first(
-                systems, "var/cache/cloud/cloud-scripts-signature", "cache/cloud/cloud-scripts-signature"
+                systems,
+                most,
+                "var/cache/cloud/cloud-scripts-signature",
+                "cache/cloud/cloud-scripts-signature",
             ),
             root_device=device,
-            packages=sbom.packages(_first(systems, "var/lib/dpkg/status", "lib/dpkg/status")),
+            packages=sbom.packages(_first(systems, most, "var/lib/dpkg/status", "lib/dpkg/status")),
         )
     raise UsageError(f"{file} is no system VM template: no file system has /{_RELEASE_FILE}")
 
 
-def _debian(reader: ExtReader) -> int:
-    number = reader.read("etc/debian_version").decode().strip().split(".")[0]
-    return int(number) if number.isdecimal() else 0
+def _debian(reader: ExtReader, most: int) -> int:
+    try:
+        number = reader.read("etc/debian_version", most).decode(errors="replace").strip().split(".")[0]
+    except KeyError:
+        return 0
+    return int(number) if number.isdecimal() and len(number) < 4 else 0
 
 
-def _first(systems: dict[str, ExtReader], *paths: str) -> str:
+def _first(systems: dict[str, ExtReader], most: int, *paths: str) -> str:
     """Return the first file that any file system has (the second path: /var is one of its own), or nothing."""
-    return _first_bytes(systems, *paths).decode().strip()
+    return _first_bytes(systems, most, *paths).decode(errors="replace").strip()
 
 
-def _first_bytes(systems: dict[str, ExtReader], *paths: str) -> bytes:
+def _first_bytes(systems: dict[str, ExtReader], most: int, *paths: str) -> bytes:
     for path in paths:
         for reader in systems.values():
             try:
-                return reader.read(path)
+                return reader.read(path, most)
             except KeyError:
                 continue
     return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ _EXTENDED = (0x05, 0x0F, 0x85)
 _PROTECTIVE = 0xEE
 # No disk has more; a loop of logical partitions ends here.
 _MOST = 128
+# Bytes of an entry of a GPT: 128 by the specification of UEFI, or a power of two times as many; and the part we read.
+_ENTRY_MOST, _ENTRY_READ = 4096, 48
 
 
 class Partition(NamedTuple):
@@ -23,7 +26,7 @@ class Partition(NamedTuple):
 
 
 def read(disk: Path) -> list[Partition]:
-    """Return the partitions of a raw disk; none when it has no table."""
+    """Return the partitions of a raw disk, also those that lie beyond its end; none when it has no table."""
     with disk.open("rb") as file:
         first = _sector(file, 0)
         if first[510:512] != b"\x55\xaa":
@@ -65,14 +68,22 @@ def _gpt(file: BinaryIO) -> Iterator[Partition]:
     if header[:8] != b"EFI PART":
         return
     table, number, length = struct.unpack_from("<QII", header, 72)
-    file.seek(table * _SECTOR)
+    if not _ENTRY_READ <= length <= _ENTRY_MOST:
+        return
     for index in range(min(number, _MOST)):
-        entry = file.read(length)
-        if len(entry) >= 48 and any(entry[:16]):
+        entry = _at(file, table * _SECTOR + index * length, _ENTRY_READ)
+        if len(entry) == _ENTRY_READ and any(entry[:16]):
             start, last = struct.unpack_from("<QQ", entry, 32)
             yield Partition(index + 1, start * _SECTOR, (last - start + 1) * _SECTOR)
 
 
 def _sector(file: BinaryIO, number: int) -> bytes:
-    file.seek(number * _SECTOR)
-    return file.read(_SECTOR).ljust(_SECTOR, b"\0")
+    return _at(file, number * _SECTOR, _SECTOR).ljust(_SECTOR, b"\0")
+
+
+def _at(file: BinaryIO, offset: int, length: int) -> bytes:
+    """Return what is there; nothing beyond the end, where a position may be more than the host's kernel takes."""
+    if offset >= file.seek(0, os.SEEK_END):
+        return b""
+    file.seek(offset)
+    return file.read(length)

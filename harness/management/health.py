@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
+from harness.guest import documents
 from harness.guest.collect import collect
 from harness.guest.protocols import Guest
 from harness.kvmagent.patch import BundleFiles
@@ -102,7 +102,7 @@ def monitor(guest: Guest, *, fresh: bool = False) -> tuple[HealthCheck, ...]:
             HealthCheck(
                 name, kind, _word(row["success"]), int(row["lastUpdate"]) / 1000, row.get("message", "")
             )
-            for kind, checks in json.loads(document).items()
+            for kind, checks in documents.parse(document).items()
             for name, row in checks.items()
             if name != "lastRun"
         )

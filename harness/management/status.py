@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bundle import catalogue, layout, matrix
 from bundle.errors import InfrastructureError, UsageError
+from harness.guest import documents
 from harness.guest.protocols import Guest
 from harness.kvmagent.patch import LANDING, BundleFiles, ask_versions
 from harness.management.fleet import Target
@@ -110,7 +110,7 @@ def patch_phase(guest: Guest) -> str:
     places = f"{LANDING}/{layout.SCRIPT} {_RECORD}"
     command = f"for s in {places}; do [ ! -e $s ] || exec bash $s --status; done"
     try:
-        said = json.loads(guest.run(command, deadline=20, check=False).stdout)
+        said = documents.parse(guest.run(command, deadline=20, check=False).stdout)
         return str(said["phase"]) if said["state"] == "running" else ""
     except (InfrastructureError, ValueError, KeyError, TypeError):
         return ""
@@ -119,7 +119,7 @@ def patch_phase(guest: Guest) -> str:
 def _last_patch(guest: Guest) -> str:
     done = guest.run(f"[ ! -e {_RECORD} ] || bash {_RECORD} --status", check=False)
     try:
-        said = json.loads(done.stdout)
+        said = documents.parse(done.stdout)
         return f"{said['state']}: {said['reason']}" if said.get("reason") else str(said["state"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import tomllib
@@ -12,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from bundle.errors import InfrastructureError
+from harness.guest import documents
 from harness.guest.collect import Section
 
 _WARNING = 4
@@ -85,10 +85,15 @@ def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
     for part in ("journal.lines", "journal.cursor"):
         if sections[part].status != 0:
             raise InfrastructureError(f"{name}: its journal cannot be read (status {sections[part].status})")
-    newest = [json.loads(line) for line in sections["journal.cursor"].text.splitlines()]
+    try:
+        newest = [documents.parse(line) for line in sections["journal.cursor"].text.splitlines()]
+        cursor = newest[-1]["__CURSOR"] if newest else ""
+        lines = tuple(_line(documents.parse(row)) for row in sections["journal.lines"].text.splitlines())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InfrastructureError(f"{name}: its journal cannot be read: {error}") from None
     return Journal(
-        cursor=newest[-1]["__CURSOR"] if newest else "",
-        lines=tuple(_line(json.loads(row)) for row in sections["journal.lines"].text.splitlines()),
+        cursor=cursor,
+        lines=lines,
         cores=tuple(sections["journal.cores"].text.splitlines()),
         crashes=tuple(sections["journal.crashes"].text.splitlines()),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from harness.guest import documents
 from harness.guest.collect import Section
 
 # Speaks to haproxy's socket with what the guest has: a router need not have socat, and an old one no Python 3.
@@ -128,7 +128,7 @@ def canonical_iptables(text: str) -> list[str]:
 def canonical_ip(text: str) -> list[str]:
     """Return sorted lines in words of what ``ip -j`` prints, values that pass left out; text stays text."""
     try:
-        rows = json.loads(text)
+        rows = documents.parse(text)
     except ValueError:
         return _sorted(re.sub(r"(valid_lft|preferred_lft|expires) \S+", r"\1 -", text))
     return sorted(line for row in rows if row for line in _ip_lines(row))

@@ -141,7 +141,7 @@ def fault(system_vm: SystemVm) -> Callable[..., AbstractContextManager[Any]]:
 
 @pytest.fixture
 def draw(request: pytest.FixtureRequest) -> random.Random:
-    """Random numbers for scenarios: the same for the same ``--seed`` and id, wherever and in whatever order it runs."""
+    """Random numbers for scenarios: the same for the same seed of the run and id, in whatever order they run."""
     seed = seed_of(request.config)
     return random.Random(f"{seed} {scenario_id(request.node) or request.node.name}")  # noqa: S311 - no secret
 

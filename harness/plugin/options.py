@@ -83,6 +83,17 @@ def _add_manner(group: pytest.OptionGroup) -> None:
     )
     group.addoption("--sysvm-known-failures", type=Path, default=None, help="list of failures that are known")
     group.addoption("--sysvm-into", type=Path, default=None, help="folder of a run that goes on")
+    _add_drawn(group)
+    group.addoption(
+        "--sysvm-keep",
+        action="store_true",
+        help="leave the VM running that no golden snapshot can be made of",
+    )
+    group.addoption("--sysvm-results", type=Path, default=Path("results"), help="folder of all runs")
+
+
+def _add_drawn(group: pytest.OptionGroup) -> None:
+    """Declare what random moments are drawn by."""
     group.addoption(
         "--sysvm-seed",
         type=int,
@@ -95,12 +106,6 @@ def _add_manner(group: pytest.OptionGroup) -> None:
         default=1,
         help="how often scenarios with random moments, such as power cuts, are repeated",
     )
-    group.addoption(
-        "--sysvm-keep",
-        action="store_true",
-        help="leave the VM running that no golden snapshot can be made of",
-    )
-    group.addoption("--sysvm-results", type=Path, default=Path("results"), help="folder of all runs")
 
 
 def _add_subject(group: pytest.OptionGroup) -> None:

@@ -10,7 +10,7 @@ from bundle.sink import escape, one_line
 from harness.report.against import Comparison
 from harness.report.cause import first_cause
 from harness.report.document import tested
-from harness.report.matrix import Cell, matrix
+from harness.report.matrix import MatrixCell, matrix
 from harness.report.rows import RunReport, ScenarioRow, Verdict
 from harness.report.table import counts_text, gap_text
 
@@ -75,7 +75,7 @@ def _cells(report: RunReport) -> list[str]:
     return [_table(("from", *map(text, found.types)), rows)]
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: MatrixCell | None) -> str:
     if cell is None:
         return ""
     return f"{_MARK[cell.worst]} {', '.join(f'{count} {verdict}' for verdict, count in cell.counts)}"

@@ -9,7 +9,7 @@ from harness.report.rows import RunReport, Verdict
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One cell: a VM type from a release.
 
     Attributes:
@@ -30,7 +30,7 @@ class Matrix:
     """All cells; one that no scenario has is None."""
 
     types: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+    rows: tuple[tuple[str, tuple[MatrixCell | None, ...]], ...]
 
 
 _ORDER: tuple[Verdict, ...] = ("error", "failed", "passed", "skipped")
@@ -45,12 +45,12 @@ def matrix(report: RunReport) -> Matrix:
     for row in named:
         counted.setdefault((row.from_release, row.vm_type), Counter())[row.verdict or "error"] += 1
 
-    def cell(release: str, vm_type: str) -> Cell | None:
+    def cell(release: str, vm_type: str) -> MatrixCell | None:
         counts = counted.get((release, vm_type))
         if counts is None:
             return None
         there = [(verdict, counts[verdict]) for verdict in _ORDER if counts[verdict]]
-        return Cell(vm_type, release, tuple(there), there[0][0])
+        return MatrixCell(vm_type, release, tuple(there), there[0][0])
 
     return Matrix(
         types, tuple((release, tuple(cell(release, name) for name in types)) for release in releases)

@@ -51,7 +51,7 @@ class StepRow:
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeSpan:
     """A named stretch of time, perhaps about a service; ``t`` is seconds since the run's start."""
 
     t: float
@@ -83,8 +83,8 @@ class PatchRow:
     occasion: str = ""
     log: tuple[str, ...] = ()
     said: tuple[tuple[float, str], ...] = ()
-    phases: tuple[Span, ...] = ()
-    services: tuple[Span, ...] = ()
+    phases: tuple[TimeSpan, ...] = ()
+    services: tuple[TimeSpan, ...] = ()
 
 
 @dataclass(frozen=True)

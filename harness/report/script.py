@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from harness.record.events import Event
-from harness.report.rows import Span
+from harness.report.rows import TimeSpan
 
 _DATED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \[\d+\] (.*)")
 _UPTIME = re.compile(r"@(\d+\.\d+) (\S+) (.*)")
@@ -41,8 +41,8 @@ class ScriptLog:
     """
 
     said: tuple[tuple[float, str], ...] = ()
-    phases: tuple[Span, ...] = ()
-    services: tuple[Span, ...] = ()
+    phases: tuple[TimeSpan, ...] = ()
+    services: tuple[TimeSpan, ...] = ()
 
 
 def read(event: Event, log: Sequence[str]) -> ScriptLog:
@@ -87,16 +87,16 @@ def _offset(lines: Sequence[_Line]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _phases(lines: Sequence[_Line]) -> Iterable[Span]:
+def _phases(lines: Sequence[_Line]) -> Iterable[TimeSpan]:
     steps = [line for line in lines if not line.dated]
     for place, line in enumerate(steps):
         if place and steps[place - 1].phase == line.phase:
             continue
         end = next((later.at for later in steps[place:] if later.phase != line.phase), steps[-1].at)
-        yield Span(round(line.at, 3), round(end - line.at, 3), line.phase)
+        yield TimeSpan(round(line.at, 3), round(end - line.at, 3), line.phase)
 
 
-def _services(lines: Sequence[_Line]) -> Iterable[Span]:
+def _services(lines: Sequence[_Line]) -> Iterable[TimeSpan]:
     """Yield what was done to each service, in each phase that does something to it."""
     open_: dict[str, float] = {}
     for line in lines:
@@ -109,4 +109,4 @@ def _services(lines: Sequence[_Line]) -> Iterable[Span]:
             continue
         name = match["restarted"] or match["reloaded"]
         begin = min(open_.pop(name, line.at), line.at)
-        yield Span(round(begin, 3), round(line.at - begin, 3), line.text, name)
+        yield TimeSpan(round(begin, 3), round(line.at - begin, 3), line.text, name)

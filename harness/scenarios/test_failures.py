@@ -56,24 +56,28 @@ def test_a_helper_that_fails_is_never_a_success(
     lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random, name: str
 ) -> None:
     """A program that the script calls fails, or is killed, the first time: told as a failure, and all is old."""
+    if not _names(lab, name):
+        live_patch.skip("helper.called", f"the script under test does not name {name}")
+        return
     files = live_patch.files(lab.new_bundle)
-    deed, called = draw.choice(("fails", "dies")), 0
+    deed = draw.choice(("fails", "dies"))
+    answer, called = PatchAnswer(False, "the patch was not run"), 0
 
-    def act() -> PatchAnswer:
-        nonlocal called
+    def act() -> None:
+        nonlocal answer, called
         with fault("program.broken", names=[name], deed=deed, words=_HELPERS[name], last=1):
-            # A script that does not call it must not be asked to fail: nothing would be patched, and nothing proven.
-            answer = patch.patch(live_patch.vm.guest, files) if _calls(lab, name) else PatchAnswer(False, "")
+            answer = patch.patch(live_patch.vm.guest, files)
             called = programs.calls(live_patch.vm, name)
-        return answer
 
-    live_patch.brief = True
-    live_patch.watch(files, act, expected="kept")
+    case = live_patch.interrupted(files, act)
     if not called:
-        live_patch.skip("helper.called", f"the script under test does not call {name}")
+        live_patch.skip("helper.told", f"{name} was not called on this VM")
+        return
+    live_patch.require("helper.told", "the patch claims success" if answer.success else "")
+    live_patch.require("helper.old", "" if case.expected == "kept" else "the VM is the new one")
 
 
-def _calls(lab: Lab, name: str) -> bool:
+def _names(lab: Lab, name: str) -> bool:
     """Say whether the text of the patch script has the name of a program as a word."""
     words = (lab.new_bundle / "patch-sysvms.sh").read_text(errors="replace").replace("(", " ").split()
     return name in words

@@ -116,7 +116,7 @@ def _echo(port: int, token: str) -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as stream:
         stream.sendall(f"{token}\n".encode())
         seen = b""
-        while not seen.endswith(b"\n") and (chunk := stream.recv(4096)):
+        while not seen.endswith(b"\n") and len(seen) <= len(token) and (chunk := stream.recv(4096)):
             seen += chunk
     return seen.decode(errors="replace").strip()
 

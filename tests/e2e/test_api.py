@@ -13,8 +13,8 @@ import pytest
 from cs import CloudStack, CloudStackApiException
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
-# No patch renames a tree with a mount in it: it is refused before anything is changed.
-HELD = "/opt/cloud/bin/held"
+# A patch replaces this folder, and refuses to while something is mounted in it.
+HELD = "/usr/local/cloud/systemvm/held"
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="judge this patch script by the plays that any script can be judged by",
     )
     group.addoption("--interrupts", type=int, default=200, help="number of random interrupts")
-    group.addoption("--seed", type=int, default=20260722, help="seed of samples and random interrupts")
+    group.addoption("--walk-seed", type=int, default=20260722, help="seed of samples and random interrupts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,7 +112,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                     rival.add(tuple(value))
     if cases:
         terminalreporter.section("live patch")
-        terminalreporter.write_line(f"seed {config.getoption('--seed')}")
+        terminalreporter.write_line(f"seed {config.getoption('--walk-seed')}")
         terminalreporter.write_line(f"{'scenario':<44}{'cases':>7}{'mixed':>7}")
         for name in sorted(cases):
             terminalreporter.write_line(f"{name:<44}{cases[name]:>7}{mixed[name]:>7}")

@@ -5,7 +5,6 @@ A watcher inside the guest looks every few milliseconds, so that a moment is met
 
 from __future__ import annotations
 
-import json
 import shlex
 import threading
 import time
@@ -17,7 +16,9 @@ from typing import Literal, TypeAlias
 
 import paramiko
 
+from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
+from harness.guest import documents
 from harness.guest.guest import SshGuest
 from harness.vm.system import SystemVm
 
@@ -130,8 +131,11 @@ def _listen(channel: paramiko.Channel, told: Watched) -> None:
         if not more:
             break
         text += more
+        if len(text) > AnswerLimits.json:
+            told.problem = f"the watcher said more than {AnswerLimits.json} bytes, which is the limit"
+            return
     try:
-        answer = json.loads(text.decode().strip().splitlines()[-1])
+        answer = documents.parse(text.decode().strip().splitlines()[-1])
     except (ValueError, IndexError):
         told.problem = f"the watcher said {text[-200:]!r}"
         return

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
 from harness.guest.connection import GuestError
 
@@ -30,6 +31,7 @@ class Control:
         self._socket: socket.socket | None = None
         self._waiting: dict[str, Callable[[_Answer], None]] = {}
         self._ready = threading.Event()
+        self._why_closed = ""
 
     def close(self) -> None:
         """Close the connection."""
@@ -67,7 +69,7 @@ class Control:
                     f"tenant {host}: no answer within {deadline:g} s to {script[:80]!r}"
                 ) from None
         if answer is None:
-            raise GuestError(f"tenant {host}: the control port of {self.name} was closed")
+            raise GuestError(f"tenant {host}: the control port of {self.name} was closed{self._why_closed}")
         return answer[0], base64.b64decode(answer[1]).decode(errors="replace")
 
     @contextlib.contextmanager
@@ -110,9 +112,17 @@ class Control:
 
     def _read(self, connection: socket.socket) -> None:
         """Hand every line to whoever waits for it; others are answers that nobody waits for any more."""
-        buffer = b""
+        buffer = bytearray()
         while chunk := _receive(connection):
-            *lines, buffer = (buffer + chunk).split(b"\n")
+            *lines, rest = chunk.split(b"\n")
+            if lines:
+                lines[0], buffer = bytes(buffer) + lines[0], bytearray()
+            buffer += rest
+            if len(buffer) > AnswerLimits.output:
+                self._why_closed = (
+                    f": it said a line of more than {AnswerLimits.output} bytes, which is the limit"
+                )
+                break
             for line in lines:
                 words = line.decode(errors="replace").split(" ")
                 if words[0] == "ready":
@@ -124,6 +134,7 @@ class Control:
             waiting = list(self._waiting.values())
             if self._socket is connection:
                 self._socket = None
+                connection.close()
         for heard in waiting:
             heard(None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -63,9 +64,12 @@ def _folders(tree: Tree, modes: dict[str, int]) -> dict[str, int]:
 
 
 def tar(tree: Tree, folders: dict[str, int], extra: tuple[str, ...] = ()) -> bytes:
-    """Pack a tree as ``cloud-scripts.tgz``: folders first, owner root."""
+    """Pack a tree as ``cloud-scripts.tgz``: folders first, owner root; the same bytes from the same tree."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.GNU_FORMAT, compresslevel=1) as archive:
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
+    ):
         for name, mode in folders.items():
             info = tarfile.TarInfo(name)
             info.type, info.mode = tarfile.DIRTYPE, mode

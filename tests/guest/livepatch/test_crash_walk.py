@@ -25,7 +25,7 @@ def _sample(stage: walk.Stage, type_: str, story: walk.Story, seed: int, full: b
 @pytest.mark.parametrize("story", walk.STORIES)
 @pytest.mark.parametrize("type_", walk.TYPES)
 def test_ends_old_or_new_at_every_crash_point(stage, tally, request, record_property, type_, story, chunk):
-    full, seed = request.config.getoption("--full"), request.config.getoption("--seed")
+    full, seed = request.config.getoption("--full"), request.config.getoption("--walk-seed")
     stage.prepare(type_)
     rows = _sample(stage, type_, story, seed, full)[chunk::CHUNKS]
     mixed = []

@@ -44,7 +44,7 @@ def _die_alone(stage, type_, story, point, again=""):
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_the_vm_is_old_or_new_at_once_when_the_worker_alone_dies(stage, tally, request, chunk):
     full = request.config.getoption("--full")
-    draw = random.Random(f"{request.config.getoption('--seed')} deaths {chunk}")
+    draw = random.Random(f"{request.config.getoption('--walk-seed')} deaths {chunk}")
     rows = []
     for type_ in TYPES if full else [TYPES[chunk % len(TYPES)]]:
         stage.prepare(type_)
@@ -59,7 +59,7 @@ def test_the_vm_is_old_or_new_at_once_when_the_worker_alone_dies(stage, tally, r
 @pytest.mark.pair_walk
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
-    draw = random.Random(f"{request.config.getoption('--seed')} pairs {chunk}")
+    draw = random.Random(f"{request.config.getoption('--walk-seed')} pairs {chunk}")
     whole = request.config.getoption("--pair-walk")
     rows = []
     for type_ in TYPES if whole else [TYPES[chunk % len(TYPES)]]:

@@ -67,7 +67,7 @@ def test_a_failing_disk_ends_old_or_new(stage, injector, tally, request, story, 
         lab.land(walk.BUNDLE[story]())
         _, count = _inject(lab, injector, fault, 0)
     step = 1 if request.config.getoption("--full") else 15
-    draw = random.Random(f"{request.config.getoption('--seed')} {story} {fault}")
+    draw = random.Random(f"{request.config.getoption('--walk-seed')} {story} {fault}")
     numbers = [min(count, start + draw.randrange(step)) for start in range(1, count + 1, step)][chunk::CHUNKS]
     mixed = []
     for number in numbers:
@@ -88,7 +88,7 @@ def test_a_signal_ends_old_or_new(stage, tally, request, story, name):
     stage.prepare("router")
     count = len(walk.points(stage, "router", story))
     step = 1 if request.config.getoption("--full") else 5
-    draw = random.Random(f"{request.config.getoption('--seed')} {story} {name}")
+    draw = random.Random(f"{request.config.getoption('--walk-seed')} {story} {name}")
     numbers = [min(count, start + draw.randrange(step)) for start in range(1, count + 1, step)]
     mixed = []
     for number in numbers:
@@ -128,7 +128,7 @@ INTERRUPT_CHUNKS = 8
 @pytest.mark.parametrize("chunk", range(INTERRUPT_CHUNKS))
 def test_random_interrupts_end_old_or_new(stage, tally, request, record_property, chunk):
     """SIGKILL of everything, or SIGTERM, after a random time, in a random story of a random type."""
-    seed, total = request.config.getoption("--seed"), request.config.getoption("--interrupts")
+    seed, total = request.config.getoption("--walk-seed"), request.config.getoption("--interrupts")
     draw = random.Random(f"{seed} interrupts {chunk}")
     record_property("line", f"random interrupts: seed {seed}")
     cases = total // INTERRUPT_CHUNKS

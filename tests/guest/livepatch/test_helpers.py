@@ -32,7 +32,7 @@ def _cases(stage, program, types):
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_program_that_fails_is_taken_for_an_answer(stage, program, tally, request, chunk):
-    draw = random.Random(f"{request.config.getoption('--seed')} helpers {chunk}")
+    draw = random.Random(f"{request.config.getoption('--walk-seed')} helpers {chunk}")
     if request.config.getoption("--helper-walk"):
         rows = list(_cases(stage, program, walk.TYPES))[chunk::CHUNKS]
     else:

@@ -46,6 +46,14 @@ def test_the_time_limit_of_the_run_rolls_back_by_itself(lab):
     assert lab.state() == before
 
 
+def test_a_comparison_that_names_no_member_is_no_answer(lab):
+    """tar's status 1 says that files differ; a tar that failed at once says the same, and names nothing."""
+    (lab.root / "var/lib/cloud-livepatch/installed.manifest").unlink()
+    hook(lab, "tar", '[[ "$*" != *-dvzf* ]] || exit 1')
+    run = lab.patch(bundles.new())
+    assert run.status == 1 and "cannot compare the installed archive" in run.output, run
+
+
 @pytest.mark.parametrize("phase", ["commit", "undone"])
 def test_a_rename_that_was_killed_after_it_took_effect_took_effect(lab, stage, phase):
     """The journal says so already: to go back now would leave both."""

@@ -110,7 +110,7 @@ def test_any_tree_goes_through_patch_and_rollback(stage, tally, request, chunk):
     count = 0
     examples = (ALL if request.config.getoption("--full") else SAMPLE) // CHUNKS
 
-    @seed(request.config.getoption("--seed") + chunk)
+    @seed(request.config.getoption("--walk-seed") + chunk)
     @settings(
         max_examples=examples,
         deadline=None,

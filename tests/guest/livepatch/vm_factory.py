@@ -66,7 +66,7 @@ def _beside(script: Path | None) -> bundles.Tree:
 
 @cache
 def _built(script: Path | None, kind: Literal["new", "broken"]) -> bundles.Bundle:
-    """Return the one bundle of a kind: two builds of it would have two signatures."""
+    """Return the one bundle of a kind."""
     beside = _beside(script)
     if beside:
         content = bundles.new_content() if kind == "new" else bundles.broken_content()

@@ -93,7 +93,8 @@ def test_a_reader_who_has_gone_is_no_error() -> None:
 def test_no_command_prints_past_the_sink() -> None:
     past = []
     for path in [*ROOT.glob("bundle/**/*.py"), *ROOT.glob("harness/**/*.py")]:
-        if path == Path(sink.__file__):
+        # Programs that are brought into guests print there.
+        if path == Path(sink.__file__) or path.parent == ROOT / "harness/lab/faults/guest":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bundle import catalogue
+from bundle import catalogue, layout
 from harness.vm import boot
 
 
@@ -31,8 +31,8 @@ def test_the_steps_of_a_boot_get_what_was_measured_in_it(tmp_path, monkeypatch):
     clock = iter([100.0, 150.0])
     monkeypatch.setattr(boot.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(boot, "wait_for_agent", lambda *_: None)
-    for name in boot.FILES:
-        (tmp_path / name).write_bytes(b"")
+    for name in layout.PAYLOAD:
+        (tmp_path / name).write_bytes(b"x")
     machine = SimpleNamespace(folder=tmp_path, name="vm", agent=lambda *_, **__: 1)
     guest = _Guest()
     boot.boot(

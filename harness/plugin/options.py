@@ -65,6 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=_DEFAULTS["scenario"],
         help="scenarios by parts of their ids, separated by commas; 'default' or 'all' of them",
     )
+    _add_manner(group)
+
+
+def _add_manner(group: pytest.OptionGroup) -> None:
+    """Declare how scenarios are made, whatever they are about."""
     group.addoption(
         "--sysvm-hold",
         default=None,

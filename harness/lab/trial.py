@@ -181,7 +181,6 @@ class Trial(Verdicts):
             limits = self._limits(traffic.calm(), fault.service if fault is not None and fault.stops else "")
             answer = act()
         self.patches += 1
-        log = last_words(self.vm.guest) if answer is not None and answer.ran else ()
         with step("observe after the patch", self.vm.topology.vm_name):
             after = observation.observe(self.vm.guest, before)
         # A server that sends rules itself does so within the act: it was looked at before it did.
@@ -193,20 +192,20 @@ class Trial(Verdicts):
             after = observation.observe(self.vm.guest, before)
         case = self.case_of(
             files, expected, (before, patched, after), printed,
-            answer=answer, recorded=told, budgets=budgets, agent=link.state, trouble=trouble, log=log,
+            answer=answer, recorded=told, budgets=budgets, agent=link.state, trouble=trouble,
+            log=last_words(self.vm.guest) if answer is not None and answer.ran else (),
         )  # fmt: skip
         with self.lab.events.about(occasion=self.occasion):
             traffic.record(self.lab.events, self.scenario, limits)
         self._record(case, answer, rules_sent=well and rules != "leave")
         if rules != "leave":
             self.prove_rules()
-        if len(self.failures) == well_before:
-            self._hand_on(case)
+        self._hand_on(case, well=len(self.failures) == well_before)
         return case
 
-    def _hand_on(self, case: Case) -> None:
+    def _hand_on(self, case: Case, *, well: bool) -> None:
         """Let whoever uses a VM next that was proven to be as before have what was seen of it."""
-        if case.expected == "kept":
+        if well and case.expected == "kept":
             self.lab.between[self.vm] = case.after
 
     def case_of(

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.lab.faults import outsides
 from harness.plugin.mark import Scenario
 from harness.plugin.planning import plan
+from harness.record.results import ResultsFolder
 from harness.report import load
 from tests.e2e.in_ci import IN_CI
 from tests.guest.livepatch import plays_content, plays_failures, plays_packages, plays_refusals
@@ -101,7 +102,7 @@ def measure(run: Path) -> None:
     names = sorted(scenarios(), key=len, reverse=True)
     took = dict(seconds())
     fresh: dict[str, float] = defaultdict(float)
-    for row in load(run).scenarios:
+    for row in load(ResultsFolder(run)).scenarios:
         if row.verdict == "passed":
             fresh[next(name for name in names if f"-{name}" in row.id)] += row.seconds
     took.update({name: round(value, 1) for name, value in fresh.items()})

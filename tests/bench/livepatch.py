@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.bench import _agents, _ratio
 from tests.guest.livepatch import bundles
 from tests.guest.livepatch.folder_vm import AGENT, FolderVm, workshop
-from tests.guest.livepatch.vm_factory import VmFactory
+from tests.guest.livepatch.vm_factory import LEGACY, VmFactory
 from tests.guest.livepatch.walk import Stage
 
 RUNS = {"0.7 MB": 5, "150 MB": 3}
@@ -67,7 +67,7 @@ def main() -> None:
             content = replace(bundles.new_content(), agent=old | jars)
             samples: dict[str, list[Sample]] = {"ours": [], "legacy": []}
             for script in ("ours", "legacy") * RUNS[label]:
-                world = VmFactory(stage, script)
+                world = VmFactory(stage, LEGACY if script == "legacy" else None)
                 with world.vm("consoleproxy") as lab:
                     _fill(lab)
                     for name, data in _agents.jars(size, 1).items():

@@ -23,14 +23,9 @@ def main(wanted: list[str], workers: int = 2) -> int:
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.jsonl"
         told.touch()
-        arguments = [f"--scenario={names}", "-n", str(workers), "-p", "tests.mutants.scenarios.plugin"]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            *command_line(SHIPPED, arguments),
-            f"--results={folder}/results",
-        ]
+        told_to = [f"--scenario={names}", f"--results={folder}/results", "--seed=5"]
+        arguments = [*told_to, "-n", str(workers), "-p", "tests.mutants.scenarios.plugin"]
+        command = [sys.executable, "-m", "pytest", *command_line(SHIPPED, arguments)]
         environment = os.environ | {TOLD: str(told), "PYTHONPATH": str(ROOT)}
         subprocess.run(command, cwd=ROOT, env=environment, check=False)
         seen = [json.loads(line) for line in told.read_text().splitlines()]

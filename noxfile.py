@@ -82,6 +82,15 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def rollout(session: nox.Session) -> None:
+    """Kill rollouts at length (the argument says how often: 200), then roll out over real VMs."""
+    session.env["SYSVM_ROLLOUT_KILLS"] = session.posargs[0] if session.posargs else "200"
+    session.run("pytest", "-q", "--timeout", "7200", "tests/unit/harness/rollout", external=True)
+    session.env["SYSVM_ROLLOUT_VMS"] = "1"
+    session.run("pytest", "-q", "tests/e2e/test_rollout.py", external=True)
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Run the mutants of a set (script, scenarios, later, vm), or rows of it that are named: all have to be killed."""
     session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)

@@ -34,6 +34,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "repro": LazyCommand(
         "harness.cli.repro", "repro", "Repeat a scenario, with a shell in its VM before and after."
     ),
+    "rollout": LazyCommand(
+        "harness.cli.rollout", "rollout", "Live patch the system VMs of a whole CloudStack, unit by unit."
+    ),
     "run": LazyCommand("harness.cli.run", "run", "Boot, patch, break, roll back and judge: the main job."),
     "scenarios": LazyCommand(
         "harness.cli.scenarios", "scenarios", "List the acceptance scenarios, and what each is about."
@@ -50,6 +53,7 @@ COMMANDS: dict[str, LazyCommand] = {
 _EXTRA_MODULES = {
     **dict.fromkeys(("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto"), "harness"),
     **dict.fromkeys(("starlette", "uvicorn"), "api"),
+    **dict.fromkeys(("cs", "requests"), "rollout"),
 }
 
 

@@ -121,12 +121,14 @@ def run(
     """
     from harness.cli._judge import judge
     from harness.cli._plan import tell_plan
+    from harness.record import results
 
     arguments = arguments_for(root, **asked)
     if known_failures is not None:
         arguments.append(f"--known-failures={known_failures.absolute()}")
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
+    results.require_writable(root)
     if shell_on_failure:
         if not sys.stdin.isatty():
             raise UsageError(

@@ -104,6 +104,17 @@ def kept(path: Path) -> bool:
     return (path / "kept.json").exists()
 
 
+def has_abandoned() -> bool:
+    """Return whether a killed run left its folder behind; makes no folder, and trusts none of another user's."""
+    place = state_place() / "runs"
+    try:
+        if place.parent.lstat().st_uid != os.geteuid() or not place.is_dir():
+            return False
+    except OSError:
+        return False
+    return any(True for _ in abandoned())
+
+
 def abandoned() -> Iterator[RuntimeFolder]:
     """Yield the runs whose holder is gone and that nobody keeps, each locked while it is yielded."""
     for path in sorted(runs_folder().glob("*")) if runs_folder().is_dir() else ():

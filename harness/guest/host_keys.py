@@ -73,7 +73,7 @@ class HostKeyCheck:
         if key.get_base64() in self.revoked:
             raise HostKeyRefused(f"{name}: the host key {shown} of {place} is revoked in the known hosts")
         wanted = self.named.get(name, set()) | self.named.get("", set())
-        there = self.known.lookup(place) or {}
+        there = self.known.lookup(place)
         if wanted:
             if shown not in wanted:
                 raise HostKeyRefused(

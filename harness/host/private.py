@@ -13,7 +13,7 @@ _SOCKET_NAME = 107
 
 
 def closed_folder(path: Path) -> Path:
-    """Return a folder that is ours and that others can neither enter nor change, made if it is not there.
+    """Return a folder that is ours and that others can neither read nor change, made if it is not there.
 
     Raises:
         InfrastructureError: it is another user's, a link, or others may write to it; or it cannot be made.
@@ -28,8 +28,10 @@ def closed_folder(path: Path) -> Path:
         raise InfrastructureError(
             f"{path} {problem}", hint="remove it, or name another folder with SYSVM_STATE"
         )
-    if facts.st_mode & 0o007:
-        path.chmod(stat.S_IMODE(facts.st_mode) & ~0o027)
+    # Root's QEMU is another user, who passes through until :func:`open_to` knows which.
+    allowed = 0o711 if os.geteuid() == 0 else 0o700
+    if stat.S_IMODE(facts.st_mode) & ~allowed:
+        path.chmod(facts.st_mode & allowed)
     return path
 
 

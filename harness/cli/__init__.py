@@ -56,6 +56,17 @@ _EXTRA_MODULES = {
     **dict.fromkeys(("cs", "requests"), "rollout"),
 }
 
+# What the host refuses, with the file that it is about: nobody's mistake in the program.
+_HOST_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+}
+
 
 @click.group(cls=LazyGroup, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sysvm")
@@ -64,6 +75,9 @@ _EXTRA_MODULES = {
 def sysvm(ctx: click.Context, verbose: bool) -> None:
     """Build and test live patches of Apache CloudStack system VMs."""
     ctx.ensure_object(dict)["verbose"] = verbose
+    from harness.cli import _leftovers
+
+    _leftovers.remove()
 
 
 def main() -> None:
@@ -109,6 +123,8 @@ def _known(error: SysvmError | ModuleNotFoundError | OSError) -> SysvmError | No
             f"this command needs the Python module {missing}, which is not installed",
             hint=f"pip install 'sysvm-livepatch[{_EXTRA_MODULES[missing]}]'",
         )
-    if error.errno != errno.ENOSPC:
-        return None
-    return InfrastructureError(f"no space is left for {error.filename or 'what has to be written'}")
+    if error.errno == errno.ENOSPC:
+        return InfrastructureError(f"no space is left for {error.filename or 'what has to be written'}")
+    if error.errno in _HOST_ERRORS and error.filename:
+        return InfrastructureError(f"{error.filename}: {error.strerror}")
+    return None

@@ -87,6 +87,7 @@ class ServedFleet:
         location = Location(host=target.guest.host, control=target.guest.host)
         first = target.guest
         eyes = self._eyes.setdefault(target.name, SshGuest(first.name, first.host, first.port, first.key))
+        eyes.host_keys = first.host_keys
         return _served(Vm(target.name, target.name, vm_type, first, location=location, eyes=eyes), None)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +23,33 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _WHERE = re.compile(r"(?:(?P<name>[^=\s]+)=)?(?P<host>\[[0-9a-fA-F:]+\]|[^:=\s]+):(?P<port>\d{1,5})")
 
 
+@dataclass(frozen=True)
+class HostKeyWish:
+    """The words of a person about the host keys of VMs that somebody else started."""
+
+    host_keys: tuple[str, ...] = ()
+    trust_first: bool = False
+
+
+def host_key_options(function: _F) -> _F:
+    """Add ``--host-key`` and ``--trust-first``."""
+    for option in (
+        click.option(
+            "--trust-first", is_flag=True,
+            help="With --ssh, take whatever host key an unknown VM shows first, for this command.",
+        ),
+        click.option(
+            "--host-key", "host_keys", multiple=True, metavar="[NAME=]SHA256:...",
+            help="With --ssh, the fingerprint of a VM's host key (else ssh's known hosts are asked).",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 def target_options(function: _F) -> _F:
-    """Add the argument VM, and ``--ssh``, ``--ssh-key`` and ``--bundle``."""
+    """Add the argument VM, and ``--ssh``, ``--ssh-key``, ``--bundle`` and those about host keys."""
+    function = host_key_options(function)
     for option in (
         click.option("--bundle", type=PATH, metavar="DIR", required=True, help="Folder of the bundle."),
         renamed("--key", "--ssh-key", "key", type=PATH, metavar="KEY", help="Private key for root, with --ssh."),
@@ -37,17 +63,21 @@ def target_options(function: _F) -> _F:
     return function
 
 
-def find_targets(names: Sequence[str], where: Sequence[str], key: Path | None) -> list[Target]:
+def find_targets(
+    names: Sequence[str], where: Sequence[str], key: Path | None, trust: HostKeyWish | None = None
+) -> list[Target]:
     """Return the VMs that arguments and options name, in their order.
 
     Raises:
-        UsageError: a name, an address or the key is unusable, or two VMs have one name, or there is none.
+        UsageError: a name, an address, the key or a host key is unusable, or two VMs have one name, or there is none.
     """
     from harness.management import Target
 
     targets = [Target(name, _kept(name)) for name in names]
     if where:
-        targets += _remote(where, key)
+        targets += _remote(where, key, trust or HostKeyWish())
+    elif trust is not None and (trust.host_keys or trust.trust_first):
+        raise UsageError("--host-key and --trust-first are about VMs that --ssh names")
     if not targets:
         raise UsageError(
             "no VM is named", hint="give names of 'sysvm vm list', or --ssh HOST:PORT --ssh-key KEY"
@@ -64,12 +94,14 @@ def _kept(name: str) -> SshGuest:
     return listing.find(name).guest()
 
 
-def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
+def _remote(where: Sequence[str], key: Path | None, trust: HostKeyWish) -> list[Target]:
     from harness.guest.guest import SshGuest
+    from harness.guest.host_keys import read_check
     from harness.management import Target
 
     if key is None or not key.is_file():
         raise UsageError(f"no private key at {key}" if key else "--ssh needs --ssh-key KEY")
+    guests = []
     for text in where:
         match = _WHERE.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65536:
@@ -77,7 +109,11 @@ def _remote(where: Sequence[str], key: Path | None) -> Iterator[Target]:
                 f"invalid address {text!r} (expected [NAME=]HOST:PORT, such as r-10-VM=10.0.0.7:3922)"
             )
         name = match["name"] or f"{match['host']}:{match['port']}"
-        yield Target(name, SshGuest(name, match["host"].strip("[]"), int(match["port"]), key))
+        guests.append((name, SshGuest(name, match["host"].strip("[]"), int(match["port"]), key)))
+    check = read_check(trust.host_keys, trust_first=trust.trust_first, names=[name for name, _ in guests])
+    for _, guest in guests:
+        guest.host_keys = check
+    return [Target(name, guest) for name, guest in guests]
 
 
 def load_bundle(folder: Path) -> BundleFiles:

@@ -13,7 +13,7 @@ import click
 from bundle.cli._options import json_option, renamed
 from bundle.errors import CheckFailed, Exit, InfrastructureError
 from bundle.sink import tell, tell_json
-from harness.cli._targets import find_targets, load_bundle, target_options
+from harness.cli._targets import HostKeyWish, find_targets, load_bundle, target_options
 from harness.record.severity import gravest_first
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ def _serial(_ctx: click.Context, _option: click.Parameter, value: bool) -> None:
 def patch(
     names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, forced: bool,
     workers: int, max_failures: int | None, deadline: float, dialect: Literal["strict", "upstream"],
-    judged: bool | None, as_json: bool,
+    judged: bool | None, host_keys: tuple[str, ...], trust_first: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Live patch VMs with a bundle, as the KVM agent does; exits 1 unless all are patched or current, and well."""
     from harness.management import Inventory, ManagementServer, Vm, patch_many
 
-    targets, files = find_targets(names, where, key), load_bundle(bundle)
+    targets, files = find_targets(names, where, key, HostKeyWish(host_keys, trust_first)), load_bundle(bundle)
     server = ManagementServer(Inventory(), files, dialect=dialect)
     vms = {target.name: Vm(target.name, target.name, None, target.guest) for target in targets}
     server.inventory.add(*vms.values())

@@ -95,6 +95,17 @@ from harness.cli._subject import subject_arguments, subject_options
     metavar="FILE",
     help="Checks that may fail for a while (TOML): marked in the reports; a row whose day has passed fails the run.",
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Run one part of N, by whole cells; 'sysvm report --merge' makes one run of all. --seed is 0 unless given.",
+)
+@click.option(
+    "--balance",
+    metavar="RUN",
+    shell_complete=_complete.runs,
+    help="With --shard, make the parts equally long by what this run took; give the same to all.",
+)
 @click.option("--keep", is_flag=True, help="Leave the VM running when its boot or its first rules fail.")
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
@@ -106,6 +117,8 @@ def run(
     shell_on_failure: bool,
     retries: int,
     known_failures: Path | None,
+    shard: str | None,
+    balance: str | None,
     root: Path,
     junit: Path | None,
     only_list: bool,
@@ -121,12 +134,16 @@ def run(
     """
     from harness.cli._judge import judge
     from harness.cli._plan import tell_plan
+    from harness.record import results
 
-    arguments = arguments_for(root, **asked)
+    if shard is not None and asked["seed"] is None:
+        asked["seed"] = 0  # the shards of one run draw the same moments as the whole would
+    arguments = [*arguments_for(root, **asked), *_shard(shard, balance, root)]
     if known_failures is not None:
         arguments.append(f"--known-failures={known_failures.absolute()}")
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
+    results.require_writable(root)
     if shell_on_failure:
         if not sys.stdin.isatty():
             raise UsageError(
@@ -134,6 +151,23 @@ def run(
             )
         return judge([*arguments, "--shell-on-failure", "-n", "0"], as_json, junit)
     return judge([*arguments, "-n", str(workers)], as_json, junit, retries=retries)
+
+
+def _shard(shard: str | None, balance: str | None, root: Path) -> list[str]:
+    """Return the plugin's options about the part of a run.
+
+    Raises:
+        UsageError: there is no such part, or no such earlier run.
+    """
+    from harness.plugin.shards import read_shard
+    from harness.record import results
+
+    if shard is None:
+        if balance is not None:
+            raise UsageError("--balance is about --shard")
+        return []
+    found = [f"--balance={results.find(balance, root).events}"] if balance is not None else []
+    return [f"--shard={read_shard(shard)}", *found]
 
 
 def arguments_for(

@@ -17,9 +17,10 @@ from bundle.cli._options import PATH, json_option
 from bundle.errors import Exit, InfrastructureError, UsageError
 from bundle.sink import tell, tell_json
 from harness.cli import _complete
-from harness.cli._targets import find_targets, load_bundle
+from harness.cli._targets import HostKeyWish, find_targets, host_key_options, load_bundle
 
 if TYPE_CHECKING:
+    from harness.management import Target
     from harness.management.api import Account, ApiService
     from harness.management.api.serving import BackgroundServer
 
@@ -40,6 +41,7 @@ _LOOPBACK = "127.0.0.1"
     help="Also serve a VM that somebody else started; may be given many times.",
 )  # fmt: skip
 @click.option("--ssh-key", "key", type=PATH, metavar="KEY", help="Private key for root, with --ssh.")
+@host_key_options
 @click.option(
     "--release", metavar="R", help="Release of the server; the catalogue's newest when nothing is said."
 )
@@ -59,7 +61,8 @@ _LOOPBACK = "127.0.0.1"
 def serve(
     names: tuple[str, ...], bundle: Path, where: tuple[str, ...], key: Path | None, release: str | None,
     faithful: str | None, ui: Path | None, port: int, address: str, expose: bool, hosts: tuple[str, ...],
-    certificate: Path | None, certificate_key: Path | None, enforce_post: bool, state: Path | None, as_json: bool,
+    certificate: Path | None, certificate_key: Path | None, enforce_post: bool, state: Path | None,
+    host_keys: tuple[str, ...], trust_first: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Serve the API of CloudStack's management server for VMs of 'sysvm vm', all or those that are named."""
     from harness.host import runtime
@@ -72,7 +75,8 @@ def serve(
     folder = state or runtime.state_root() / "serve"
     with ExitStack() as stack:
         _alone(stack, folder)
-        service = _service(names, where, key, bundle, release, faithful, enforce_post, folder)
+        remote = find_targets((), where, key, HostKeyWish(host_keys, trust_first)) if where else []
+        service = _service(names, remote, bundle, release, faithful, enforce_post, folder)
         stack.callback(service.close)
         service.watch.start()
         made = app(service, [address, "localhost", *hosts], pages(service.version, ui))
@@ -122,8 +126,8 @@ def _alone(stack: ExitStack, folder: Path) -> None:
 
 
 def _service(
-    names: tuple[str, ...], where: tuple[str, ...], key: Path | None, bundle: Path, release: str | None,
-    faithful: str | None, enforce_post: bool, folder: Path,
+    names: tuple[str, ...], remote: list[Target], bundle: Path, release: str | None, faithful: str | None,
+    enforce_post: bool, folder: Path,
 ) -> ApiService:  # fmt: skip
     from bundle import catalogue
     from harness.cli._fleet import ServedFleet
@@ -133,7 +137,6 @@ def _service(
 
     if names:
         find_targets(names, (), None)
-    remote = find_targets((), where, key) if where else []
     chosen = catalogue.load().release(faithful or release or catalogue.load().default).name
     journal, earlier = history.open_journal(folder / "journal.jsonl")
     made = server_of(chosen, faithful=faithful is not None)(

@@ -11,7 +11,7 @@ import click
 from bundle.cli._options import json_option
 from bundle.errors import Exit
 from bundle.sink import cell, show, tell, tell_json
-from harness.cli._targets import find_targets, load_bundle, target_options
+from harness.cli._targets import HostKeyWish, find_targets, load_bundle, target_options
 
 if TYPE_CHECKING:
     from harness.management import StatusRow
@@ -29,12 +29,15 @@ def status(
     key: Path | None,
     bundle: Path,
     release: str | None,
+    host_keys: tuple[str, ...],
+    trust_first: bool,
     as_json: bool,
 ) -> int:
     """Show installed and available scripts of many VMs at once; exits 3 when one cannot be asked."""
     from harness.management import status_of
 
-    rows = status_of(find_targets(names, where, key), load_bundle(bundle), release)
+    targets = find_targets(names, where, key, HostKeyWish(host_keys, trust_first))
+    rows = status_of(targets, load_bundle(bundle), release)
     if as_json:
         tell_json([asdict(row) for row in rows])
     else:

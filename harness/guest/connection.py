@@ -16,6 +16,7 @@ import paramiko
 
 from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
+from harness.guest.host_keys import HostKeyCheck
 from harness.host import wait
 
 SSH_PORT = 3922
@@ -77,6 +78,7 @@ class Connection:
         user: login name.
 
     Attributes:
+        host_keys: who may answer there; None for a VM that this process has started itself.
         limits: the most that is taken from the guest as the answer to one command.
     """
 
@@ -89,6 +91,7 @@ class Connection:
         self.port = port
         self.key = key
         self.user = user
+        self.host_keys: HostKeyCheck | None = None
         self._prelude: Callable[[], str] | None = None
         self._transport: paramiko.Transport | None = None
 
@@ -109,6 +112,7 @@ class Connection:
 
         Raises:
             GuestError: no login in time, with the last reason.
+            HostKeyRefused: somebody else answers there, or nobody knows who.
         """
         patience = wait.Patience(f"{self.name}: an SSH login", deadline)
         while True:
@@ -131,9 +135,13 @@ class Connection:
         transport = paramiko.Transport(connection, disabled_algorithms={"pubkeys": []})
         options = transport.get_security_options()
         options.kex = sorted(options.kex, key=lambda name: name != _KEY_EXCHANGE)
+        if self.host_keys is not None:
+            options.key_types = self.host_keys.algorithms(self.host, self.port, options.key_types)
         transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = deadline
         try:
             transport.start_client(timeout=deadline)
+            if self.host_keys is not None:
+                self.host_keys.check(self.name, self.host, self.port, transport.get_remote_server_key())
             transport.auth_publickey(self.user, paramiko.PKey.from_path(self.key))
         except BaseException:
             transport.close()

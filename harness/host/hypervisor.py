@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 import libvirt
 
 from bundle.errors import InfrastructureError, UsageError
-from harness.host import accounts, locks, wait
-from harness.host.runtime import state_root
+from harness.host import accounts, locks, private, wait
+from harness.host.cache import GOLDEN, SNAPSHOTS, WORK, cache_root
+from harness.host.runtime import runs_folder, state_root
 
 PREFIX = "sysvm-"
 START_DEADLINE = 15.0
@@ -87,13 +88,16 @@ def hypervisor(uri: str | None = None) -> Iterator[Hypervisor]:
         given = "qemu:///session"
     with ExitStack() as stack:
         connection = _open(given) if given else _open_system()
-        private = connection is None
+        own = connection is None
         where = given or "qemu:///system"
         if connection is None:
             where = stack.enter_context(_private_daemon())
             connection = _open(where)
         stack.callback(connection.close)
-        yield _describe(connection, where, private=private)
+        host = _describe(connection, where, own=own)
+        if connection.getType() == "QEMU":  # libvirt's own test driver starts no machine
+            _close_folders(host)
+        yield host
 
 
 def require_local(uri: str) -> None:
@@ -132,13 +136,19 @@ def _open(uri: str) -> Any:
         ) from None
 
 
-def _describe(connection: Any, uri: str, *, private: bool) -> Hypervisor:
+def _describe(connection: Any, uri: str, *, own: bool) -> Hypervisor:
     uid, gid = os.geteuid(), os.getegid()
     capabilities = ET.fromstring(connection.getCapabilities())  # noqa: S314 - libvirt's own document
     label = capabilities.find("host/secmodel[model='dac']/baselabel[@type='qemu']")
     if label is not None and label.text:
         uid, gid = (int(number) for number in label.text.replace("+", "").split(":"))
-    return Hypervisor(connection, uri, uid, gid, accounts.groups_of(uid, gid), private)
+    return Hypervisor(connection, uri, uid, gid, accounts.groups_of(uid, gid), own)
+
+
+def _close_folders(host: Hypervisor) -> None:
+    """Let QEMU, and no other user of this machine, pass through to sockets, overlays and what machines are made of."""
+    for folder in (state_root(), runs_folder(), *(cache_root() / kind for kind in (GOLDEN, SNAPSHOTS, WORK))):
+        private.open_to(folder, host.uid, host.gid)
 
 
 def _folder() -> Path:
@@ -151,8 +161,8 @@ def _socket() -> Path:
 
 @contextmanager
 def _private_daemon() -> Iterator[str]:
-    folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private.closed_folder(_folder())
+    private.socket_name(folder / "libvirt-sock-ro")
     uri = f"qemu+unix:///system?socket={_socket()}"
     users = locks.shared(folder / "users.lock")
     try:
@@ -180,7 +190,10 @@ def _kept_domains(uri: str) -> bool:
 def _start(folder: Path, uri: str) -> None:
     _stop(folder)
     config = folder / "libvirtd.conf"
-    config.write_text(f'unix_sock_dir = "{folder}"\nauth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\n')
+    config.write_text(
+        f'unix_sock_dir = "{folder}"\nauth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\n'
+        'unix_sock_ro_perms = "0700"\n'
+    )
     log_path = folder / "libvirtd.log"
     with log_path.open("wb") as log:
         try:

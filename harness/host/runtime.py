@@ -12,24 +12,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle import files
-from harness.host import locks
+from bundle.errors import UsageError
+from harness.host import locks, private
 
 
 def state_root() -> Path:
     """Return the folder of everything that must not outlive a reboot.
 
-    ``SYSVM_STATE`` overrides; it must be short, since UNIX socket names hold 107 bytes.
+    ``SYSVM_STATE`` overrides; it must be short, since UNIX socket names hold 107 bytes. It is closed to others, and so
+    is the folder above it where that is one of ours below ``/tmp``, which anybody else could have made.
+
+    Raises:
+        InfrastructureError: it is another user's, or others may write to it.
+        UsageError: it is a folder of other things.
     """
+    root = state_place()
+    if root.parent == _temporary():
+        private.closed_folder(root.parent)
+    if os.environ.get("SYSVM_STATE") and _is_shared(root):
+        raise UsageError(
+            f"SYSVM_STATE={root} has other things in it, and would be closed to others",
+            hint="name a folder in it",
+        )
+    return private.closed_folder(root)
+
+
+def _is_shared(root: Path) -> bool:
+    """Return whether a folder that others may look into holds anything else than what is ours."""
+    if not root.is_dir() or not root.stat().st_mode & 0o007:
+        return False
+    return any(root.iterdir()) and not (root / "runs").is_dir()
+
+
+def state_place() -> Path:
+    """Return where that folder is, made or not."""
     if override := os.environ.get("SYSVM_STATE"):
-        root = Path(override)
-    elif os.geteuid() == 0:
-        root = Path("/run/sysvm-livepatch")
-    else:
-        root = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/sysvm-{os.getuid()}") / "sysvm-livepatch"  # noqa: S108 - owner is checked below
-    root.mkdir(parents=True, exist_ok=True)
-    if root.stat().st_uid != os.geteuid():
-        raise PermissionError(f"{root} belongs to another user")
-    return root
+        return Path(override).absolute()
+    if os.geteuid() == 0:
+        return Path("/run/sysvm-livepatch")
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    return (Path(given) if given else _temporary()) / "sysvm-livepatch"
+
+
+def _temporary() -> Path:
+    return Path(f"/tmp/sysvm-{os.getuid()}")  # noqa: S108 - owner and mode are checked before it is used
 
 
 @dataclass(frozen=True)
@@ -76,6 +102,17 @@ def keep(path: Path, facts: dict[str, object]) -> None:
 def kept(path: Path) -> bool:
     """Say whether a person keeps the machines of this run."""
     return (path / "kept.json").exists()
+
+
+def has_abandoned() -> bool:
+    """Return whether a killed run left its folder behind; makes no folder, and trusts none of another user's."""
+    place = state_place() / "runs"
+    try:
+        if place.parent.lstat().st_uid != os.geteuid() or not place.is_dir():
+            return False
+    except OSError:
+        return False
+    return any(True for _ in abandoned())
 
 
 def abandoned() -> Iterator[RuntimeFolder]:

@@ -20,7 +20,8 @@ _ASKED = (
     "agent-jars", "from-bundle", "from-source", "template", "mixed",
 )  # fmt: skip
 _WORDS = (
-    *_ASKED, "hold", "shell-on-failure", "known-failures", "into", "seed", "times", "keep", "results",
+    *_ASKED, "hold", "shell-on-failure", "known-failures", "into", "shard", "balance", "seed", "times", "keep",
+    "results",
 )  # fmt: skip
 _DEFAULTS = {"type": "router", "scenario": ALL, "script": "upstream", "mixed": False}
 
@@ -82,6 +83,10 @@ def _add_manner(group: pytest.OptionGroup) -> None:
         help="open a shell in the VM of a scenario that failed, before the VM goes",
     )
     group.addoption("--sysvm-known-failures", type=Path, default=None, help="list of failures that are known")
+    group.addoption("--sysvm-shard", default=None, help="run the cells of one part: I/N")
+    group.addoption(
+        "--sysvm-balance", type=Path, default=None, help="event log by which parts are made equal"
+    )
     group.addoption("--sysvm-into", type=Path, default=None, help="folder of a run that goes on")
     _add_drawn(group)
     group.addoption(

@@ -34,8 +34,11 @@ def check(config: pytest.Config) -> None:
         CheckFailed: a bundle whose manifest cannot be read.
         InfrastructureError: this machine cannot do what is asked.
     """
+    from harness.record import results
     from harness.vm import backends
 
+    if not config.getoption("collectonly"):
+        results.require_writable(option(config, "results"))
     parts_of(option(config, "scenario"))
     cells_of(config)
     backends.find(option(config, "network-backend"))

@@ -12,8 +12,9 @@ import pytest
 from bundle.errors import SysvmError
 from harness.plugin.choosing import FAILED, NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
-from harness.plugin.options import release_after
+from harness.plugin.options import option, release_after
 from harness.plugin.session import PROBLEM_KEY, RUN, Problem, run_of
+from harness.plugin.shards import ShardPlugin
 from harness.plugin.workers import Workers
 from harness.record import progress
 from harness.record.severity import gravest_first
@@ -45,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Interrupts(config), "sysvm-interrupts")
     if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(Workers(), "sysvm-workers")
+    if option(config, "shard") is not None:
+        config.pluginmanager.register(ShardPlugin(), "sysvm-shard")
     config.addinivalue_line(
         "markers",
         "scenario(name, default=False, types=None, why='', companions=0, tags=(), needs=(), untouched=False): a "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -67,6 +68,25 @@ def create(root: Path = Path("results"), name: str | None = None) -> ResultsFold
         run = new_name()
     point_latest(root, run)
     return ResultsFolder(root / run)
+
+
+def require_writable(root: Path) -> None:
+    """Refuse a folder of runs in which none can be made, before anything starts.
+
+    Raises:
+        InfrastructureError: it cannot be made, or nothing can be written there.
+    """
+    there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InfrastructureError(f"cannot make the results folder {root}: {there} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write to the results folder {there}: {error.strerror}",
+            hint="name another one with --results",
+        ) from None
 
 
 def _made(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bundle.errors import UsageError
@@ -19,11 +19,16 @@ def durations(root: Path) -> dict[str, list[float]]:
 
     Skipped ones took no time worth knowing, and a run that cannot be read tells nothing.
     """
-    found: dict[str, list[float]] = {}
     logs = sorted(
         (path for path in root.glob("*/events.jsonl") if not path.parent.is_symlink()), reverse=True
     )
-    for log in logs[:_RUNS]:
+    return durations_of(logs[:_RUNS])
+
+
+def durations_of(logs: Iterable[Path]) -> dict[str, list[float]]:
+    """Return what :func:`durations` says of some event logs."""
+    found: dict[str, list[float]] = {}
+    for log in logs:
         try:
             report = build(read(log))
         except UsageError:

@@ -55,7 +55,7 @@ def _patch(lab: Lab, vms: list[SystemVm], *options: str) -> dict[str, Any]:
     where = [word for vm in vms for word in ("--ssh", f"127.0.0.1:{vm.guest.port}")]
     command = [
         sys.executable, "-c", "from harness.cli import main; main()", "patch", *where,
-        "--ssh-key", str(lab.golden.ssh_key), "--bundle", str(lab.new_bundle), "--json", *options,
+        "--trust-first", "--ssh-key", str(lab.golden.ssh_key), "--bundle", str(lab.new_bundle), "--json", *options,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 1:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.host import private
 from harness.host.hypervisor import PREFIX, Hypervisor
 from harness.host.runtime import RuntimeFolder
 from harness.image import Image
@@ -54,7 +55,7 @@ class Launcher:
         socket_name = "agent.sock" if channel == AGENT_CHANNEL else "tenant.sock"
         spec = replace(
             base, name=self.domain(name), uuid=str(uuid.uuid4()),
-            console_socket=folder / "console.sock", console_log=folder / "console.log",
+            console_socket=private.socket_name(folder / "console.sock"), console_log=folder / "console.log",
             channels=(Channel(channel, folder / socket_name),),
         )  # fmt: skip
         machine = self._start(spec, folder)

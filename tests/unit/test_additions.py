@@ -242,6 +242,24 @@ FAULT = Addition(
         assert faults.breakable("secstorage").service == "cloud"
     """,
 )
+LATER_USE = Addition(
+    {
+        "harness/lab/aftermath/uses.py": (
+            '        yield Use("versions", upkeep.versions(self.vm.guest, self.signature))',
+            '        yield Use("made up", "" if self.release else "no release")',
+        ),
+    },
+    """
+        from types import SimpleNamespace
+        from harness.lab.aftermath import uses
+
+        uses.upkeep = SimpleNamespace(versions=lambda guest, signature: "")
+        uses.site_of = lambda vm: None
+        for release, problem in (("4.22", ""), ("", "no release")):
+            made = uses.Later(SimpleNamespace(guest=None), None, release, "").short()
+            assert uses.Use("made up", problem) in list(made)
+    """,
+)
 OUTSIDE = Addition(
     {
         "harness/lab/faults/clock.py": """
@@ -360,6 +378,7 @@ TRIO = Addition(
 ADDITIONS = {
     "a release": RELEASE,
     "a check": CHECK,
+    "a later use": LATER_USE,
     "a scenario": SCENARIO,
     "a VM type": VM_TYPE,
     "a service": SERVICE,

@@ -19,7 +19,7 @@ from harness.cli._options import results_option
 
 if TYPE_CHECKING:
     from harness.rollout.clock import WallClock
-    from harness.rollout.plan import Plan
+    from harness.rollout.plan import RolloutPlan
     from harness.rollout.start import Asked
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -181,7 +181,7 @@ def plan_command(form: str | None, check: bool, **asked: Any) -> int:
     return Exit.FAILED if check and (counts["patch"] or counts["blocked"]) else Exit.OK
 
 
-def _show(plan: Plan, form: str | None) -> None:
+def _show(plan: RolloutPlan, form: str | None) -> None:
     from harness.rollout import render
 
     if form == "json":
@@ -192,7 +192,7 @@ def _show(plan: Plan, form: str | None) -> None:
         show(render.table(plan))
 
 
-def _planned(asked: dict[str, Any]) -> tuple[Plan, Asked]:
+def _planned(asked: dict[str, Any]) -> tuple[RolloutPlan, Asked]:
     from harness.rollout.start import Asked, plan_of
 
     wanted = Asked.of(asked, say=_say)

@@ -1,4 +1,4 @@
-"""Where the API is and who calls: read as ``cs`` reads it, from ``CLOUDSTACK_*`` and ``cloudstack.ini``."""
+"""Address of the API, and who calls: read as ``cs`` reads it, from ``CLOUDSTACK_*`` and ``cloudstack.ini``."""
 
 from __future__ import annotations
 

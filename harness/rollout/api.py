@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bundle.errors import InfrastructureError
-from harness.rollout.clock import Clock
+from harness.record.events import Json
+from harness.rollout.clock import RolloutClock
 from harness.rollout.transport import (
     BAD_PARAMETER,
     Busy,
-    Json,
     LostAnswer,
     Parameters,
     Rejected,
@@ -53,7 +53,7 @@ class Api:
     """
 
     transport: Transport
-    clock: Clock
+    clock: RolloutClock
     patience: float = 600.0
     say: Callable[[str], None] = field(default=_nothing)
 

@@ -19,8 +19,8 @@ _TICK = 1.0
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Clock(Protocol):
-    """What tells the time, and waits."""
+class RolloutClock(Protocol):
+    """A clock that tells the time, and waits."""
 
     def now(self) -> datetime:
         """Return the time, with its zone."""
@@ -39,7 +39,7 @@ class WallClock:
 
     @property
     def wants_end(self) -> bool:
-        """Whether somebody wants the rollout to end."""
+        """True once somebody wants the rollout to end."""
         return self._woken.is_set()
 
     def end(self) -> None:
@@ -101,7 +101,7 @@ class Window:
 
     @property
     def length(self) -> float:
-        """How many seconds it is open on a day without a change of the clocks."""
+        """Seconds that it is open on a day without a change of the clocks."""
         minutes = (self.end.hour - self.start.hour) * 60 + self.end.minute - self.start.minute
         return minutes % 1440 * 60.0
 

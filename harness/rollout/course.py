@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
 from bundle.catalogue import Catalogue
+from harness.record.events import Json
 from harness.report.rows import Verdict
 from harness.rollout import verify
 from harness.rollout.api import Api
-from harness.rollout.journal import Journal, Settings, Standing, State
-from harness.rollout.judge import Judge, Judged
+from harness.rollout.journal import RolloutJournal, Settings, State, UnitProgress
+from harness.rollout.judge import UnitJudge, UnitJudgement
 from harness.rollout.look import Look, look
-from harness.rollout.order import Limits, Placed
+from harness.rollout.order import Placed, RolloutLimits
 from harness.rollout.probe import run_probe
 from harness.rollout.survey import HEALTH
-from harness.rollout.transport import Busy, Json, LostAnswer, Rejected
-from harness.rollout.units import Unit
+from harness.rollout.transport import Busy, LostAnswer, Rejected
+from harness.rollout.units import PatchUnit
 
 # Seconds between two questions about a job, and between two looks: short at first, then longer.
 _FIRST_POLL, _LONGEST_POLL = 2.0, 30.0
@@ -35,8 +36,8 @@ Waits: TypeAlias = Generator[float, None, None]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a unit's attempt ended.
+class UnitOutcome:
+    """The end of a unit's attempt.
 
     Attributes:
         verdict: what became of it.
@@ -54,14 +55,14 @@ class Outcome:
 
 
 class _Over(Exception):
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: UnitOutcome) -> None:
         super().__init__(outcome.reason)
         self.outcome = outcome
 
 
 @dataclass
-class Work:
-    """What the courses of a rollout share.
+class RolloutWork:
+    """The things that the courses of a rollout share.
 
     Attributes:
         api: of the server.
@@ -73,40 +74,42 @@ class Work:
     """
 
     api: Api
-    journal: Journal
+    journal: RolloutJournal
     state: State
-    limits: Limits
+    limits: RolloutLimits
     catalogue: Catalogue
     accept_unknown: bool = False
 
     @property
     def settings(self) -> Settings:
-        """How units are patched and verified."""
+        """The settings by which units are patched and verified."""
         return self.state.settings
 
-    def look(self, unit: Unit) -> Look:
+    def look(self, unit: PatchUnit) -> Look:
         """Return a unit as it is now."""
         return look(self.api, unit, self.state.target.release, self.state.calls, self.state.minimum)
 
-    def hinder(self, seen: Look) -> Outcome | None:
+    def hinder(self, seen: Look) -> UnitOutcome | None:
         """Return why a unit is not patched now; None when it is."""
         if seen.unit is None:
-            return Outcome("skipped", "it is not there any more")
+            return UnitOutcome("skipped", "it is not there any more")
         if not any(member.state == "Running" for member in seen.unit.reached):
-            return Outcome("skipped", "none of its VMs runs; they get the server's scripts when they start")
+            return UnitOutcome(
+                "skipped", "none of its VMs runs; they get the server's scripts when they start"
+            )
         judged = self._judged(seen, seen.unit)
         if judged.standing == "current":
-            return Outcome("skipped", "it is current already")
+            return UnitOutcome("skipped", "it is current already")
         if judged.blocks:
-            return Outcome("error", f"not touched: {'; '.join(judged.blocks)}")
+            return UnitOutcome("error", f"not touched: {'; '.join(judged.blocks)}")
         return None
 
     def is_current(self, seen: Look) -> bool:
         """Say whether a unit has what is to be installed."""
         return seen.unit is not None and self._judged(seen, seen.unit).standing == "current"
 
-    def _judged(self, seen: Look, unit: Unit) -> Judged:
-        return Judge(seen.cloud, self.state.target, self.catalogue, self.accept_unknown).unit(unit)
+    def _judged(self, seen: Look, unit: PatchUnit) -> UnitJudgement:
+        return UnitJudge(seen.cloud, self.state.target, self.catalogue, self.accept_unknown).unit(unit)
 
 
 @dataclass
@@ -119,18 +122,18 @@ class Course:
         outcome: how it ended; None while it is under way.
     """
 
-    work: Work
+    work: RolloutWork
     placed: Placed
-    outcome: Outcome | None = field(default=None, init=False)
+    outcome: UnitOutcome | None = field(default=None, init=False)
 
     @property
-    def unit(self) -> Unit:
+    def unit(self) -> PatchUnit:
         """The unit."""
         return self.placed.unit
 
     @property
-    def standing(self) -> Standing:
-        """How far it has come."""
+    def standing(self) -> UnitProgress:
+        """Its progress, as the journal has it."""
         return self.work.state.of(self.unit)
 
     def steps(self) -> Iterator[float]:
@@ -170,10 +173,12 @@ class Course:
                 failing = verify.failing_checks(self.work.api, self.unit)
             except Rejected as error:
                 reason = f"not touched: its health cannot be read ({error}); --no-health goes without"
-                raise _Over(Outcome("error", reason)) from None
+                raise _Over(UnitOutcome("error", reason)) from None
         probed = self._probe("before")
         if probed is not None and not probed.holds:
-            raise _Over(Outcome("error", f"not touched: its probe fails before the patch: {probed.reason}"))
+            raise _Over(
+                UnitOutcome("error", f"not touched: its probe fails before the patch: {probed.reason}")
+            )
         self.standing.before = verify.seen(self.unit, failing)
         self.standing.seen = self.unit
         self._tell("rollout_before", before=self.standing.before, seen=asdict(self.unit))
@@ -181,17 +186,17 @@ class Course:
     def _asks_for_health(self) -> bool:
         return self.work.settings.health and bool(self.unit.routers) and HEALTH in self.work.state.calls
 
-    def _probe(self, occasion: str) -> verify.Found | None:
+    def _probe(self, occasion: str) -> verify.PatchFinding | None:
         settings = self.work.settings
         if not settings.probe:
             return None
         probed = run_probe(settings.probe, self.unit, settings.probe_timeout, self.work.api.transport.hide)
         verdict: Verdict = "passed" if probed.well else "failed"
-        found = verify.Found(verify.PROBE, verdict, probed.reason, probed.lines)
+        found = verify.PatchFinding(verify.PROBE, verdict, probed.reason, probed.lines)
         self._check(found, occasion)
         return found
 
-    def _check(self, found: verify.Found, occasion: str = "") -> None:
+    def _check(self, found: verify.PatchFinding, occasion: str = "") -> None:
         more = {"reason": found.reason, "details": list(found.details), "occasion": occasion}
         self._tell("check", name=found.name, verdict=found.verdict, **more)
 
@@ -227,7 +232,7 @@ class Course:
             except Rejected as error:
                 if self._found(job):
                     return
-                raise _Over(Outcome("failed", f"refused: {error}")) from None
+                raise _Over(UnitOutcome("failed", f"refused: {error}")) from None
             else:
                 self._accept(str(answer.get("jobid") or ""), job)
                 return
@@ -237,11 +242,11 @@ class Course:
 
     def _keep_to_the_window(self) -> None:
         if not self.work.limits.may_begin(self.work.api.clock.now(), self.placed.seconds):
-            raise _Over(Outcome("skipped", "the window has closed", put_back=True))
+            raise _Over(UnitOutcome("skipped", "the window has closed", put_back=True))
 
     def _accept(self, job: str, wanted: str) -> None:
         if not job:
-            raise _Over(Outcome("error", f"{self.unit.command} was answered without a job", open=True))
+            raise _Over(UnitOutcome("error", f"{self.unit.command} was answered without a job", open=True))
         self.standing.phase, self.standing.job = "accepted", job
         self.work.state.keeps_ids = job == wanted and self.work.state.keeps_ids is not False
         self._tell("rollout_accepted", job=job, own=job == wanted)
@@ -259,7 +264,7 @@ class Course:
         """
         if self.work.state.keeps_ids is False:
             reason = "no answer, and this server keeps no job ids of ours: look at it, then 'resume --retry'"
-            raise _Over(Outcome("error", reason, open=True))
+            raise _Over(UnitOutcome("error", reason, open=True))
         left, wait = self.work.settings.grace, 1.0
         while not self._found(job):
             if left <= 0:
@@ -282,7 +287,7 @@ class Course:
             return
         if self.work.journal.log.elapsed - self.standing.intended > _REMEMBERED:
             reason = "its call was announced long ago, no job is known, and it has not got what was to be installed"
-            raise _Over(Outcome("error", f"{reason}: look at it, then 'resume --retry'", open=True))
+            raise _Over(UnitOutcome("error", f"{reason}: look at it, then 'resume --retry'", open=True))
         self._keep_to_the_window()
         yield from self._send(self.standing.job)
 
@@ -302,7 +307,7 @@ class Course:
             spent = (clock.now() - began).total_seconds()
             if spent >= self.work.settings.job_timeout:
                 reason = f"job {job} has not ended within {spent:.0f} s, and may still be under way"
-                raise _Over(Outcome("error", reason, open=True))
+                raise _Over(UnitOutcome("error", reason, open=True))
             yield wait
             wait = min(wait * 1.5, _LONGEST_POLL)
 
@@ -324,7 +329,9 @@ class Course:
         )
         self._job_ended(_SUCCEEDED if well else 2, text)
         if not well:
-            raise _Over(Outcome("failed", f"its job has failed: {text or 'no reason is given'}{self._now()}"))
+            raise _Over(
+                UnitOutcome("failed", f"its job has failed: {text or 'no reason is given'}{self._now()}")
+            )
 
     def _now(self) -> str:
         """Return what stands where after a failure, for people."""
@@ -353,10 +360,10 @@ class Course:
             found = (*found, probed) if probed is not None else found
         failed = next((row for row in found if not row.holds), None)
         if failed is not None:
-            raise _Over(Outcome("failed", f"{failed.name}: {failed.reason}", patched=True))
-        raise _Over(Outcome("passed", patched=True))
+            raise _Over(UnitOutcome("failed", f"{failed.name}: {failed.reason}", patched=True))
+        raise _Over(UnitOutcome("passed", patched=True))
 
-    def _settled(self) -> Generator[float, None, tuple[verify.Found, ...]]:
+    def _settled(self) -> Generator[float, None, tuple[verify.PatchFinding, ...]]:
         clock, wait = self.work.api.clock, _FIRST_POLL
         began = clock.now()
         while True:
@@ -367,23 +374,23 @@ class Course:
             yield min(wait, max(left, 0.1))
             wait = min(wait * 1.5, _LONGEST_POLL)
 
-    def _look(self) -> tuple[verify.Found, ...]:
+    def _look(self) -> tuple[verify.PatchFinding, ...]:
         unit = self.work.look(self.unit).unit
         if unit is None:
-            return (verify.Found(verify.STATE, "failed", "it is not there any more"),)
+            return (verify.PatchFinding(verify.STATE, "failed", "it is not there any more"),)
         before = self.standing.before
         found = verify.judge(unit, before, self.work.state.target)
         if not all(row.holds for row in found) or not unit.routers:
             return found
         if not self._asks_for_health():
             why = "--no-health" if not self.work.settings.health else f"this account may not call {HEALTH}"
-            return (*found, verify.Found(verify.HEALTHY, "skipped", why))
+            return (*found, verify.PatchFinding(verify.HEALTHY, "skipped", why))
         try:
             return (*found, verify.judge_health(unit, before, verify.failing_checks(self.work.api, unit)))
         except Rejected as error:
-            return (*found, verify.Found(verify.HEALTHY, "error", str(error)))
+            return (*found, verify.PatchFinding(verify.HEALTHY, "error", str(error)))
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: UnitOutcome) -> None:
         self.outcome = outcome
         standing = self.standing
         if outcome.put_back:
@@ -392,7 +399,7 @@ class Course:
             return
         self.finish(outcome)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: UnitOutcome) -> None:
         """Record how the unit's attempt ended."""
         standing = self.standing
         standing.phase, standing.verdict = "over", outcome.verdict
@@ -408,7 +415,7 @@ class Course:
             patches=self.unit.patches,
         )
 
-    def skip(self, outcome: Outcome) -> Outcome:
+    def skip(self, outcome: UnitOutcome) -> UnitOutcome:
         """Record that a unit is not patched, without having begun it."""
         self._begin()
         self.finish(outcome)

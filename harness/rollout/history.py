@@ -1,4 +1,4 @@
-"""What earlier runs measured: how long a unit took in rollouts, and for how long services were away in tests."""
+"""Measurements of earlier runs: how long a unit took in rollouts, and for how long services were away in tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASSUMED = 90.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What earlier runs tell.
+    """Figures that earlier runs tell.
 
     Attributes:
         seconds: median seconds for one VM, by kind of unit.

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from bundle.errors import UsageError
-from harness.record.events import Event, EventLog, read_with_gaps
+from harness.record.events import Event, EventLog, Json, read_with_gaps
 from harness.rollout.order import Placed
-from harness.rollout.target import Target, target_from
-from harness.rollout.transport import Json
-from harness.rollout.units import Unit, unit_from
+from harness.rollout.target import RolloutTarget, target_from
+from harness.rollout.units import PatchUnit, unit_from
 
 # How far a unit has come: nothing, looked at, call announced, job accepted, job ended, over.
 Phase: TypeAlias = Literal["waiting", "begun", "intended", "accepted", "ended", "over"]
@@ -27,7 +26,7 @@ PLAN = "rollout_plan"
 
 @dataclass(frozen=True)
 class Settings:
-    """How units are patched and verified; none of it changes the order.
+    """Settings by which units are patched and verified; none of it changes the order.
 
     Attributes:
         job_timeout: seconds after which a job is no longer waited for.
@@ -49,8 +48,8 @@ class Settings:
 
 
 @dataclass
-class Standing:
-    """How far one unit has come.
+class UnitProgress:
+    """The progress of one unit.
 
     Attributes:
         phase: see :data:`Phase`.
@@ -71,20 +70,20 @@ class Standing:
     began: float = 0.0
     intended: float = 0.0
     before: dict[str, Json] = field(default_factory=dict)
-    seen: Unit | None = None
+    seen: PatchUnit | None = None
     verdict: str = ""
     reason: str = ""
     open: bool = False
 
     @property
     def under_way(self) -> bool:
-        """Whether a call was announced whose end is not known."""
+        """True when a call was announced whose end is not known."""
         return self.phase in {"intended", "accepted", "ended"} or (self.phase == "over" and self.open)
 
 
 @dataclass
 class State:
-    """What a journal says.
+    """The state of a rollout, as its journal says it.
 
     Attributes:
         placed: the units in their order.
@@ -99,18 +98,18 @@ class State:
     """
 
     placed: tuple[Placed, ...]
-    target: Target
+    target: RolloutTarget
     settings: Settings
     limits: dict[str, Json]
     api: str
-    units: dict[str, Standing]
+    units: dict[str, UnitProgress]
     keeps_ids: bool | None = None
     calls: dict[str, frozenset[str]] = field(default_factory=dict)
     minimum: dict[str, str] = field(default_factory=dict)
 
-    def of(self, unit: Unit) -> Standing:
+    def of(self, unit: PatchUnit) -> UnitProgress:
         """Return how far a unit has come."""
-        return self.units.setdefault(unit.id, Standing())
+        return self.units.setdefault(unit.id, UnitProgress())
 
 
 def fold(events: Sequence[Event], name: str) -> State:
@@ -152,7 +151,7 @@ def _planned(plan: Event, name: str) -> State:
             settings=Settings(**plan["settings"]),
             limits=plan["limits"],
             api=plan["api"],
-            units={row.unit.id: Standing() for row in placed},
+            units={row.unit.id: UnitProgress() for row in placed},
             calls={call: frozenset(names) for call, names in plan["calls"].items()},
             minimum=plan["minimum"],
         )
@@ -160,35 +159,35 @@ def _planned(plan: Event, name: str) -> State:
         raise UsageError(f"{name}: its plan cannot be read ({error})") from None
 
 
-def _begun(_state: State, unit: Standing, event: Event) -> None:
+def _begun(_state: State, unit: UnitProgress, event: Event) -> None:
     unit.phase, unit.attempt, unit.began = "begun", int(event["attempt"]), event.t
     unit.job, unit.verdict, unit.reason, unit.open = "", "", "", False
 
 
-def _before(_state: State, unit: Standing, event: Event) -> None:
+def _before(_state: State, unit: UnitProgress, event: Event) -> None:
     unit.before, unit.seen = event["before"], unit_from(event["seen"])
 
 
-def _intended(_state: State, unit: Standing, event: Event) -> None:
+def _intended(_state: State, unit: UnitProgress, event: Event) -> None:
     unit.phase, unit.job, unit.intended = "intended", event["job"], event.t
 
 
-def _accepted(state: State, unit: Standing, event: Event) -> None:
+def _accepted(state: State, unit: UnitProgress, event: Event) -> None:
     unit.phase, unit.job = "accepted", event["job"]
     state.keeps_ids = bool(event["own"]) and state.keeps_ids is not False
 
 
-def _ended(_state: State, unit: Standing, event: Event) -> None:
+def _ended(_state: State, unit: UnitProgress, event: Event) -> None:
     # Only a job that succeeded is verified; what follows a failure is its end.
     unit.phase = "ended" if event["status"] == 1 else unit.phase
 
 
-def _over(_state: State, unit: Standing, event: Event) -> None:
+def _over(_state: State, unit: UnitProgress, event: Event) -> None:
     unit.phase, unit.verdict, unit.reason = "over", event["verdict"], event.get("reason", "")
     unit.open = event.get("open") is True
 
 
-def _put_back(_state: State, unit: Standing, _event: Event) -> None:
+def _put_back(_state: State, unit: UnitProgress, _event: Event) -> None:
     unit.phase, unit.job = "waiting", ""
 
 
@@ -204,7 +203,7 @@ _STEPS = {
 
 
 @dataclass
-class Journal:
+class RolloutJournal:
     """The journal while it is written."""
 
     log: EventLog
@@ -224,7 +223,7 @@ class Journal:
             minimum=state.minimum,
         )
 
-    def about(self, unit: Unit, standing: Standing, kind: str, **fields: Json) -> Event:
+    def about(self, unit: PatchUnit, standing: UnitProgress, kind: str, **fields: Json) -> Event:
         """Record something about a unit; it is on the disk when this returns."""
         return self.log.emit(kind, scenario=unit.slug, unit=unit.id, attempt=standing.attempt, **fields)
 

@@ -1,4 +1,4 @@
-"""What is to be done with a unit, from what was read of it: needed or not, possible or not, and what to know."""
+"""Judgement on a unit, from what was read of it: a patch needed or not, possible or not, and what to know."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from bundle.catalogue import Catalogue
 from bundle.errors import UsageError
 from bundle.matrix import SupportVerdict, SupportWord, judge
 from bundle.version import span
-from harness.rollout.rows import ABLE, VmRow
+from bundle.vm_types import Served
+from harness.rollout.kinds import parts_of, router_name, type_name
+from harness.rollout.rows import ABLE, ListedVm
 from harness.rollout.survey import Cloud
-from harness.rollout.target import TYPES, Target
-from harness.rollout.units import Member, Unit
+from harness.rollout.target import RolloutTarget
+from harness.rollout.units import PatchUnit, UnitMember
 
-Standing: TypeAlias = Literal["patch", "current", "blocked"]
+UnitStanding: TypeAlias = Literal["patch", "current", "blocked"]
 _WORST: tuple[SupportWord, ...] = ("yes", "caveat", "unknown", "no")
 _RUNNING_STATES = {"Implemented", "Setup", "Enabled"}
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is to be done with a unit.
+class UnitJudgement:
+    """The judgement on a unit: what is to be done with it.
 
     Attributes:
         standing: ``patch``; ``current`` when nothing is to do; ``blocked`` when it cannot be done.
@@ -32,7 +34,7 @@ class Judged:
         verdicts: of the catalogue, by template.
     """
 
-    standing: Standing
+    standing: UnitStanding
     needs: tuple[str, ...] = ()
     blocks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -40,7 +42,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Judge:
+class UnitJudge:
     """Judges units of one cloud against one target.
 
     Attributes:
@@ -51,11 +53,11 @@ class Judge:
     """
 
     cloud: Cloud
-    target: Target
+    target: RolloutTarget
     catalogue: Catalogue
     accept_unknown: bool = False
 
-    def unit(self, unit: Unit) -> Judged:
+    def unit(self, unit: PatchUnit) -> UnitJudgement:
         """Return what is to be done with a unit."""
         verdicts = self._verdicts(unit)
         needs = tuple(filter(None, (self._need(member) for member in unit.reached)))
@@ -63,17 +65,19 @@ class Judge:
         warnings = tuple(self._warnings(unit, verdicts))
         words = {name: self._word(unit, verdict)[0] for name, verdict in verdicts.items()}
         if not needs and unit.reached:
-            return Judged("current", (), (), warnings, words)
-        return Judged("blocked" if blocks else "patch", needs, tuple(dict.fromkeys(blocks)), warnings, words)
+            return UnitJudgement("current", (), (), warnings, words)
+        return UnitJudgement(
+            "blocked" if blocks else "patch", needs, tuple(dict.fromkeys(blocks)), warnings, words
+        )
 
-    def _need(self, member: Member) -> str:
+    def _need(self, member: UnitMember) -> str:
         """Return why a VM needs a patch; empty when it has what is to be installed."""
         target = self.target
-        if member.kind in {"consoleproxy", "secondarystoragevm"}:
+        if "agent" in parts_of(member.kind):
             # CloudStack has no digest of its scripts: only what its agent reported can be compared.
             if member.offered:
                 return f"{member.name}: the server offers a live patch"
-            if member.software and Target(target.release).is_installed("", member.software):
+            if member.software and RolloutTarget(target.release).is_installed("", member.software):
                 return ""
             return f"{member.name}: agent {member.software or 'unknown'}, not {target.release}"
         installed = target.is_installed(member.scripts, member.software)
@@ -85,7 +89,7 @@ class Judge:
             return f"{member.name}: scripts {member.scripts[:12]}…, not {target.digests[-1][:12]}…"
         return f"{member.name}: scripts of {member.software}, not {target.release}"
 
-    def _state_blocks(self, unit: Unit) -> Iterable[str]:
+    def _state_blocks(self, unit: PatchUnit) -> Iterable[str]:
         if not unit.reached:
             why = unit.members[0].beyond if unit.members else "it has no router"
             yield f"no VM of it is reached by {unit.command}: {why}"
@@ -112,11 +116,11 @@ class Judge:
         # A server that tells no parameters at all says nothing about this one.
         return "livepatch" in parameters or not parameters
 
-    def _rows(self, unit: Unit) -> list[VmRow]:
+    def _rows(self, unit: PatchUnit) -> list[ListedVm]:
         there = self.cloud.by_id
         return [there[member.id] for member in unit.reached if member.id in there]
 
-    def _verdicts(self, unit: Unit) -> dict[str, SupportVerdict]:
+    def _verdicts(self, unit: PatchUnit) -> dict[str, SupportVerdict]:
         found = {}
         for member in unit.reached:
             if member.template and member.template not in found:
@@ -129,13 +133,13 @@ class Judge:
         return found
 
     @staticmethod
-    def _word(unit: Unit, verdict: SupportVerdict) -> tuple[SupportWord, str]:
+    def _word(unit: PatchUnit, verdict: SupportVerdict) -> tuple[SupportWord, str]:
         """Return the worst word on a unit's types of VMs, and why: what is said of other types does not count."""
         found = [verdict.for_type(name) for name in sorted(vm_types(unit))]
         word, reason = max(found, key=lambda each: _WORST.index(each[0]))
         return word, reason.text
 
-    def _verdict_blocks(self, unit: Unit, verdicts: dict[str, SupportVerdict]) -> Iterable[str]:
+    def _verdict_blocks(self, unit: PatchUnit, verdicts: dict[str, SupportVerdict]) -> Iterable[str]:
         anyway = "--accept-unknown patches it all the same"
         for template, verdict in verdicts.items():
             word, said = self._word(unit, verdict)
@@ -147,7 +151,7 @@ class Judge:
         if unknown and not self.accept_unknown:
             yield f"the template of {', '.join(unknown)} is of no known version; {anyway}"
 
-    def _warnings(self, unit: Unit, verdicts: dict[str, SupportVerdict]) -> Iterable[str]:
+    def _warnings(self, unit: PatchUnit, verdicts: dict[str, SupportVerdict]) -> Iterable[str]:
         for template, verdict in verdicts.items():
             types = vm_types(unit)
             for reason in verdict.reasons:
@@ -165,7 +169,7 @@ class Judge:
         if failed:
             yield f"health checks of {', '.join(failed)} have failed before"
 
-    def _gate(self, unit: Unit) -> Iterable[str]:
+    def _gate(self, unit: PatchUnit) -> Iterable[str]:
         """Say where the server will send nothing to a router unless its digest is the server's own."""
         minimum = self.cloud.minimum.get(unit.zone, "")
         if self.target.digests:
@@ -180,14 +184,17 @@ class Judge:
                 )
 
 
-def vm_types(unit: Unit) -> frozenset[str]:
+def vm_types(unit: PatchUnit) -> frozenset[str]:
     """Return the catalogue's types of a unit's VMs."""
-    routers = {"VPC": "vpcrouter", "shared network": "dhcpsrvr"}
-    found = (TYPES.get(member.kind, member.kind) for member in unit.reached)
-    return frozenset(routers.get(unit.kind, name) if name == "router" else name for name in found)
+    serves: Served = "vpc" if unit.kind == "VPC" else "network"
+    rules = unit.kind != "shared network"
+    return frozenset(
+        type_name(member.kind) if member.kind != "router" else router_name(serves, rules=rules)
+        for member in unit.reached
+    )
 
 
-def pair_blocks(unit: Unit) -> Iterable[str]:
+def pair_blocks(unit: PatchUnit) -> Iterable[str]:
     """Say what is wrong with the roles of a pair: both would be down when the only good one is patched."""
     if not any(member.role for member in unit.routers):
         return

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.record.events import Json
 from harness.rollout.api import Api
-from harness.rollout.rows import NetworkRow, VmRow, VpcRow, network_row, router_row, system_vm_row, vpc_row
+from harness.rollout.rows import (
+    ListedNetwork,
+    ListedVm,
+    ListedVpc,
+    network_row,
+    router_row,
+    system_vm_row,
+    vpc_row,
+)
 from harness.rollout.survey import Cloud
-from harness.rollout.transport import BAD_PARAMETER, Json, Rejected
-from harness.rollout.units import Unit, group
+from harness.rollout.transport import BAD_PARAMETER, Rejected
+from harness.rollout.units import PatchUnit, group
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a look showed: the unit as it is now (None when it is gone), and the rows that it is made of."""
+    """The result of a look: the unit as it is now (None when it is gone), and the rows that it is made of."""
 
-    unit: Unit | None
+    unit: PatchUnit | None
     cloud: Cloud
 
 
 def look(
-    api: Api, unit: Unit, release: str, calls: dict[str, frozenset[str]], minimum: dict[str, str]
+    api: Api, unit: PatchUnit, release: str, calls: dict[str, frozenset[str]], minimum: dict[str, str]
 ) -> Look:
     """Return a unit as it is now.
 
@@ -37,8 +46,8 @@ def look(
     """
     if unit.kind == "system VM":
         vms = [system_vm_row(row) for row in _found(api, "listSystemVms", id=unit.id)]
-        networks: list[NetworkRow] = []
-        vpcs: list[VpcRow] = []
+        networks: list[ListedNetwork] = []
+        vpcs: list[ListedVpc] = []
     else:
         vms, networks, vpcs = _of_network(api, unit)
     cloud = Cloud(release, tuple(vms), tuple(networks), tuple(vpcs), {}, calls, minimum)
@@ -46,12 +55,12 @@ def look(
     return Look(units.get(unit.id), cloud)
 
 
-def _of_network(api: Api, unit: Unit) -> tuple[list[VmRow], list[NetworkRow], list[VpcRow]]:
+def _of_network(api: Api, unit: PatchUnit) -> tuple[list[ListedVm], list[ListedNetwork], list[ListedVpc]]:
     scope: dict[str, str | int | bool] = {"listall": True}
     if unit.project:
         scope["projectid"] = unit.project
-    networks: list[NetworkRow] = []
-    vpcs: list[VpcRow] = []
+    networks: list[ListedNetwork] = []
+    vpcs: list[ListedVpc] = []
     if unit.kind == "VPC":
         vpcs = [vpc_row(row) for row in _found(api, "listVPCs", id=unit.id, **scope)]
         networks = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from harness.rollout.clock import Window
-from harness.rollout.units import KINDS, Unit
+from harness.rollout.units import KINDS, PatchUnit
 
 CANARIES = "canaries"
 
@@ -18,13 +18,13 @@ CANARIES = "canaries"
 class Placed:
     """A unit in its stage, with the seconds that it is expected to take."""
 
-    unit: Unit
+    unit: PatchUnit
     stage: int
     seconds: float
 
 
 @dataclass(frozen=True)
-class Limits:
+class RolloutLimits:
     """The limits of a run.
 
     Attributes:
@@ -46,7 +46,9 @@ class Limits:
         return self.window is None or (self.window.is_open(now) and seconds <= self.window.left(now))
 
 
-def stages(units: Iterable[Unit], canaries: Collection[str], cost: Mapping[str, float]) -> tuple[Placed, ...]:
+def stages(
+    units: Iterable[PatchUnit], canaries: Collection[str], cost: Mapping[str, float]
+) -> tuple[Placed, ...]:
     """Return units in the order in which they are patched.
 
     Args:
@@ -62,9 +64,9 @@ def stages(units: Iterable[Unit], canaries: Collection[str], cost: Mapping[str, 
     return tuple(sorted(rows, key=lambda row: row.stage))
 
 
-def choose_canaries(units: Iterable[Unit]) -> frozenset[str]:
+def choose_canaries(units: Iterable[PatchUnit]) -> frozenset[str]:
     """Return the smallest unit of each kind and zone; of system VMs, of each type and zone."""
-    smallest: dict[tuple[str, str, str], Unit] = {}
+    smallest: dict[tuple[str, str, str], PatchUnit] = {}
     for unit in sorted(units, key=lambda unit: unit.rank):
         key = (unit.kind, unit.zone, unit.members[0].kind if unit.kind == "system VM" else "")
         if key not in smallest or unit.patches < smallest[key].patches:
@@ -77,7 +79,7 @@ def stage_name(stage: int) -> str:
     return f"{KINDS[stage - 1]}s" if stage else CANARIES
 
 
-def conflicts(unit: Unit, hosts: Collection[str], running: Iterable[Unit]) -> bool:
+def conflicts(unit: PatchUnit, hosts: Collection[str], running: Iterable[PatchUnit]) -> bool:
     """Say whether a unit may not run beside others.
 
     Args:
@@ -142,7 +144,7 @@ class _End:
     row: Placed = field(compare=False)
 
 
-def estimate(placed: Sequence[Placed], limits: Limits, start: datetime) -> float | None:
+def estimate(placed: Sequence[Placed], limits: RolloutLimits, start: datetime) -> float | None:
     """Return the seconds that a rollout takes by its limits; None when a unit fits into no window."""
     if limits.window is not None and any(row.seconds > limits.window.length for row in placed):
         return None

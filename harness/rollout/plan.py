@@ -11,17 +11,17 @@ from bundle import catalogue as catalogue_module
 from bundle.catalogue import Catalogue
 from bundle.errors import UsageError
 from harness.rollout.history import Measured
-from harness.rollout.judge import Judge, Judged, vm_types
-from harness.rollout.order import Limits, Placed, choose_canaries, estimate, stages
+from harness.rollout.judge import UnitJudge, UnitJudgement, vm_types
+from harness.rollout.order import Placed, RolloutLimits, choose_canaries, estimate, stages
 from harness.rollout.select import matches, unmatched
 from harness.rollout.survey import Cloud
-from harness.rollout.target import Target
-from harness.rollout.units import Unit, group
+from harness.rollout.target import RolloutTarget
+from harness.rollout.units import PatchUnit, group
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which units a person wants.
+    """The units that a person wants.
 
     Attributes:
         only: words of which one must mean a unit; empty for all.
@@ -39,7 +39,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlanRow:
     """A unit of the plan.
 
     Attributes:
@@ -51,8 +51,8 @@ class Row:
         gap_ms: the longest gap that tests of these VM types saw; None when nothing was measured.
     """
 
-    unit: Unit
-    judged: Judged
+    unit: PatchUnit
+    judged: UnitJudgement
     left_out: str
     seconds: float
     restarts: dict[str, str]
@@ -60,7 +60,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RolloutPlan:
     """A plan.
 
     Attributes:
@@ -80,9 +80,9 @@ class Plan:
     made_at: str
     api: str
     cloud: Cloud
-    target: Target
-    limits: Limits
-    rows: tuple[Row, ...]
+    target: RolloutTarget
+    limits: RolloutLimits
+    rows: tuple[PlanRow, ...]
     order: tuple[Placed, ...]
     strays: tuple[tuple[str, str], ...]
     seconds: float | None
@@ -91,15 +91,15 @@ class Plan:
 
     @property
     def templates(self) -> dict[str, int]:
-        """How many VMs there are of each version of template; ``unknown`` for those that tell none."""
+        """Number of VMs of each version of template; ``unknown`` for those that tell none."""
         found = Counter(member.template or "unknown" for row in self.rows for member in row.unit.members)
         return dict(sorted(found.items()))
 
-    def row(self, unit_id: str) -> Row:
+    def row(self, unit_id: str) -> PlanRow:
         """Return the row of a unit."""
         return next(row for row in self.rows if row.unit.id == unit_id)
 
-    def those(self, standing: str) -> tuple[Row, ...]:
+    def those(self, standing: str) -> tuple[PlanRow, ...]:
         """Return the rows with a standing: ``patch``, ``current``, ``blocked`` or ``left out``."""
         if standing == "left out":
             return tuple(row for row in self.rows if row.left_out)
@@ -108,16 +108,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Planner:
-    """What a plan is made from besides the cloud and the target."""
+    """The things that a plan is made from, besides the cloud and the target."""
 
     choice: Choice
-    limits: Limits
+    limits: RolloutLimits
     measured: Measured
     api: str
     now: datetime
     catalogue: Catalogue | None = None
 
-    def plan(self, cloud: Cloud, target: Target) -> Plan:
+    def plan(self, cloud: Cloud, target: RolloutTarget) -> RolloutPlan:
         """Return the plan for a cloud.
 
         Raises:
@@ -126,11 +126,11 @@ class Planner:
         grouped = group(cloud.vms, cloud.networks, cloud.vpcs)
         self._check_words(grouped.units)
         facts = self.catalogue or catalogue_module.load()
-        judge = Judge(cloud, target, facts, self.choice.accept_unknown)
+        judge = UnitJudge(cloud, target, facts, self.choice.accept_unknown)
         rows = tuple(self._row(unit, judge) for unit in grouped.units)
         wanted = [row for row in rows if row.judged.standing == "patch" and not row.left_out]
         order = self._order(wanted)
-        return Plan(
+        return RolloutPlan(
             made_at=self.now.isoformat(timespec="seconds"),
             api=self.api,
             cloud=cloud,
@@ -144,7 +144,7 @@ class Planner:
             warnings=tuple(self._warnings(cloud, target, order, wanted)),
         )
 
-    def _row(self, unit: Unit, judge: Judge) -> Row:
+    def _row(self, unit: PatchUnit, judge: UnitJudge) -> PlanRow:
         judged = judge.unit(unit)
         types = vm_types(unit)
         restarts: dict[str, str] = {}
@@ -156,9 +156,9 @@ class Planner:
         if judged.standing == "patch" and window is not None and seconds > window.length:
             block = f"it is expected to take {seconds:.0f} s, longer than the window {window}"
             judged = replace(judged, standing="blocked", blocks=(block,))
-        return Row(unit, judged, self._left_out(unit, judged), seconds, restarts, max(gaps, default=None))
+        return PlanRow(unit, judged, self._left_out(unit, judged), seconds, restarts, max(gaps, default=None))
 
-    def _left_out(self, unit: Unit, judged: Judged) -> str:
+    def _left_out(self, unit: PatchUnit, judged: UnitJudgement) -> str:
         if judged.standing != "patch":
             return ""
         choice = self.choice
@@ -170,7 +170,7 @@ class Planner:
             return "not in the approved plan"
         return ""
 
-    def _order(self, wanted: Sequence[Row]) -> tuple[Placed, ...]:
+    def _order(self, wanted: Sequence[PlanRow]) -> tuple[Placed, ...]:
         units = [row.unit for row in wanted]
         if self.choice.canaries:
             chosen = frozenset(unit.id for unit in units if matches(unit, self.choice.canaries))
@@ -178,7 +178,7 @@ class Planner:
             chosen = choose_canaries(units)
         return stages(units, chosen, {row.unit.id: row.seconds for row in wanted})
 
-    def _check_words(self, units: Sequence[Unit]) -> None:
+    def _check_words(self, units: Sequence[PatchUnit]) -> None:
         for option, words in (
             ("--only", self.choice.only),
             ("--exclude", self.choice.exclude),
@@ -189,7 +189,7 @@ class Planner:
                 raise UsageError(f"{option} {strange[0]!r} means no unit of this cloud")
 
     def _warnings(
-        self, cloud: Cloud, target: Target, order: Sequence[Placed], wanted: Sequence[Row]
+        self, cloud: Cloud, target: RolloutTarget, order: Sequence[Placed], wanted: Sequence[PlanRow]
     ) -> list[str]:
         found = list(cloud.notes)
         if not target.digests:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundle.errors import UsageError
-from harness.rollout.units import Unit
+from harness.rollout.units import PatchUnit
 
 _NAMES = ("unit", "id", "kind", "zone", "vms")
 # What a probe has no need to know.
@@ -19,14 +19,14 @@ _LINES, _LONGEST = 20, 300
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe said: whether the unit is well, and the last lines."""
+    """The answer of a probe: whether the unit is well, and the last lines."""
 
     well: bool
     reason: str
     lines: tuple[str, ...] = ()
 
 
-def words_of(command: str, unit: Unit) -> list[str]:
+def words_of(command: str, unit: PatchUnit) -> list[str]:
     """Return the words of a probe's command for a unit; no shell sees them.
 
     Raises:
@@ -46,7 +46,7 @@ def words_of(command: str, unit: Unit) -> list[str]:
         raise UsageError(f"invalid probe {command!r}", hint=f"it may name {known}") from None
 
 
-def run_probe(command: str, unit: Unit, timeout: float, hide: Callable[[str], str]) -> Probed:
+def run_probe(command: str, unit: PatchUnit, timeout: float, hide: Callable[[str], str]) -> Probed:
     """Run a probe and return what it says.
 
     Args:

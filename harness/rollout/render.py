@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundle.sink import cell
 from harness.rollout.order import Placed, stage_name
-from harness.rollout.plan import Plan, Row
+from harness.rollout.plan import PlanRow, RolloutPlan
 from harness.rollout.words import duration, plain
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def document(plan: Plan) -> dict[str, Any]:
+def document(plan: RolloutPlan) -> dict[str, Any]:
     """Return the plan as one JSON document."""
     places = {row.unit.id: (number, stage_name(row.stage)) for number, row in enumerate(plan.order, 1)}
     return {
@@ -42,7 +42,7 @@ def document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _unit(row: Row, places: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def _unit(row: PlanRow, places: dict[str, tuple[int, str]]) -> dict[str, Any]:
     number, stage = places.get(row.unit.id, (None, None))
     return {
         **asdict(row.unit),
@@ -60,7 +60,7 @@ def _unit(row: Row, places: dict[str, tuple[int, str]]) -> dict[str, Any]:
     }
 
 
-def limits(plan: Plan) -> dict[str, Any]:
+def limits(plan: RolloutPlan) -> dict[str, Any]:
     """Return the limits of the run that a plan is made for."""
     chosen = plan.limits
     return {
@@ -72,18 +72,18 @@ def limits(plan: Plan) -> dict[str, Any]:
     }
 
 
-def standing(row: Row) -> str:
+def standing(row: PlanRow) -> str:
     """Return what becomes of a unit, in a word."""
     return "left out" if row.left_out else row.judged.standing
 
 
-def summary(plan: Plan) -> dict[str, int]:
+def summary(plan: RolloutPlan) -> dict[str, int]:
     """Return how many units are patched, current, blocked and left out."""
     counts = Counter(standing(row) for row in plan.rows)
     return {word: counts[word] for word in ("patch", "current", "blocked", "left out")}
 
 
-def headline(plan: Plan) -> list[str]:
+def headline(plan: RolloutPlan) -> list[str]:
     """Return what a person has to know before anything else."""
     counts = summary(plan)
     measured = plan.measured.sources[0]
@@ -99,13 +99,13 @@ def headline(plan: Plan) -> list[str]:
     ]
 
 
-def _whose(plan: Plan) -> str:
+def _whose(plan: RolloutPlan) -> str:
     from bundle.matrix import WHOSE
 
     return WHOSE[plan.target.script]
 
 
-def gap(row: Row) -> str:
+def gap(row: PlanRow) -> str:
     """Return what is restarted, and for how long traffic was away in tests."""
     renewed = [
         f"{effect} {', '.join(names)}"
@@ -117,7 +117,7 @@ def gap(row: Row) -> str:
     return f"{what}{seen}"
 
 
-def table(plan: Plan) -> RenderableType:
+def table(plan: RolloutPlan) -> RenderableType:
     """Return what ``rich`` prints for a plan."""
     from rich.console import Group
     from rich.table import Table
@@ -134,7 +134,7 @@ def table(plan: Plan) -> RenderableType:
     return Group(*lines)
 
 
-def _cells(number: int, placed: Placed, row: Row) -> list[str]:
+def _cells(number: int, placed: Placed, row: PlanRow) -> list[str]:
     templates = sorted({member.template or "?" for member in row.unit.reached})
     words = ", ".join(f"{name} {word}" for name, word in (row.judged.verdicts or {}).items())
     return [
@@ -151,7 +151,7 @@ def _cells(number: int, placed: Placed, row: Row) -> list[str]:
     ]
 
 
-def remarks(plan: Plan) -> Iterable[tuple[str, str]]:
+def remarks(plan: RolloutPlan) -> Iterable[tuple[str, str]]:
     """Yield what a person should read: about the whole, then what is blocked, left over, and warned of."""
     yield from (("warning:", text) for text in plan.warnings)
     for row in plan.those("blocked"):
@@ -166,7 +166,7 @@ def remarks(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "warning:", f"{text} [{', '.join(names[:3])}{more}]"
 
 
-def markdown(plan: Plan) -> str:
+def markdown(plan: RolloutPlan) -> str:
     """Return the plan as one page of Markdown."""
     lines = [f"# Live patch of the system VMs: plan of {plan.made_at}", ""]
     lines += [f"* {plain(line)}" for line in headline(plan)]

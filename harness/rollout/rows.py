@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from bundle.errors import InfrastructureError
-from harness.rollout.transport import Json
+from harness.record.events import Json
+from harness.rollout.kinds import internal_role
 
 # Hypervisors whose agents know the command of a live patch; others answer with an error that breaks the server's call.
 ABLE = frozenset({"kvm", "xenserver", "vmware"})
-# Roles of what is no router, as the API writes them.
-INTERNAL_LB, ELASTIC_LB = "INTERNAL_LB_VM", "LB"
+# Role of an elastic load balancer, as the API writes it.
+_ELASTIC_LB = "LB"
 
 
 @dataclass(frozen=True)
-class VmRow:
+class ListedVm:
     """A router, an internal load balancer, or a system VM of a zone.
 
     Attributes:
         id: UUID.
         name: such as ``r-10-VM``.
-        kind: ``router``, ``ilb``, ``elb``, ``consoleproxy`` or ``secondarystoragevm``.
+        kind: ``router``, ``ilb``, ``elb``, or what the API calls the type of a system VM.
         state: such as ``Running``.
         zone: UUID of its zone.
         host: UUID of its host; empty while it runs on none, or when the caller may not know.
@@ -64,12 +65,12 @@ class VmRow:
 
     @property
     def is_router(self) -> bool:
-        """Whether it belongs to a network or a VPC."""
+        """True for what belongs to a network or a VPC."""
         return self.kind in {"router", "ilb", "elb"}
 
 
 @dataclass(frozen=True)
-class NetworkRow:
+class ListedNetwork:
     """A guest network or a tier; ``type`` is ``Isolated``, ``Shared`` or ``L2``."""
 
     id: str
@@ -87,7 +88,7 @@ class NetworkRow:
 
 
 @dataclass(frozen=True)
-class VpcRow:
+class ListedVpc:
     """A VPC."""
 
     id: str
@@ -147,16 +148,16 @@ def _owner(row: Mapping[str, Json]) -> _Owner:
     }
 
 
-def router_row(row: Mapping[str, Json], command: str) -> VmRow:
+def router_row(row: Mapping[str, Json], command: str) -> ListedVm:
     """Return a row of ``listRouters`` or ``listInternalLoadBalancerVMs``.
 
     Raises:
         InfrastructureError: it lacks what a router cannot be without.
     """
-    kinds = {INTERNAL_LB: "ilb", ELASTIC_LB: "elb"}
+    kinds = {internal_role(): "ilb", _ELASTIC_LB: "elb"}
     state = flag(row, "healthchecksfailed")
     template = text(row, "version")
-    return VmRow(
+    return ListedVm(
         id=needed(row, "id", command),
         name=needed(row, "name", command),
         kind="ilb" if command == "listInternalLoadBalancerVMs" else kinds.get(text(row, "role"), "router"),
@@ -180,14 +181,14 @@ def router_row(row: Mapping[str, Json], command: str) -> VmRow:
     )
 
 
-def system_vm_row(row: Mapping[str, Json]) -> VmRow:
+def system_vm_row(row: Mapping[str, Json]) -> ListedVm:
     """Return a row of ``listSystemVms``.
 
     Raises:
         InfrastructureError: it lacks what a system VM cannot be without.
     """
     command = "listSystemVms"
-    return VmRow(
+    return ListedVm(
         id=needed(row, "id", command),
         name=needed(row, "name", command),
         kind=needed(row, "systemvmtype", command),
@@ -203,14 +204,14 @@ def system_vm_row(row: Mapping[str, Json]) -> VmRow:
     )
 
 
-def network_row(row: Mapping[str, Json]) -> NetworkRow:
+def network_row(row: Mapping[str, Json]) -> ListedNetwork:
     """Return a row of ``listNetworks``.
 
     Raises:
         InfrastructureError: it lacks what a network cannot be without.
     """
     command = "listNetworks"
-    return NetworkRow(
+    return ListedNetwork(
         id=needed(row, "id", command),
         name=text(row, "name") or needed(row, "id", command),
         type=needed(row, "type", command),
@@ -222,14 +223,14 @@ def network_row(row: Mapping[str, Json]) -> NetworkRow:
     )
 
 
-def vpc_row(row: Mapping[str, Json]) -> VpcRow:
+def vpc_row(row: Mapping[str, Json]) -> ListedVpc:
     """Return a row of ``listVPCs``.
 
     Raises:
         InfrastructureError: it lacks what a VPC cannot be without.
     """
     command = "listVPCs"
-    return VpcRow(
+    return ListedVpc(
         id=needed(row, "id", command),
         name=text(row, "name") or needed(row, "id", command),
         state=needed(row, "state", command),

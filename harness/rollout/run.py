@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from bundle.errors import SysvmError
-from harness.rollout.course import Course, Outcome, Work
+from harness.rollout.course import Course, RolloutWork, UnitOutcome
 from harness.rollout.order import Line, Placed, conflicts
 
 AtWindowEnd: TypeAlias = Literal["wait", "stop"]
@@ -18,8 +18,8 @@ _LONGEST_SLEEP = 300.0
 
 
 @dataclass(frozen=True)
-class Result:
-    """How a run ended.
+class RolloutResult:
+    """The end of a run.
 
     Attributes:
         verdict: ``passed`` when every unit that was begun is well, else ``failed``.
@@ -60,7 +60,7 @@ class Run:
         retry: ids of units whose failed attempt is followed by a new one.
     """
 
-    work: Work
+    work: RolloutWork
     at_window_end: AtWindowEnd = "wait"
     wants_end: Callable[[], bool] = _never
     say: Callable[[str], None] = _nothing
@@ -72,7 +72,7 @@ class Run:
     _number: int = field(default=0, init=False)
     _done: int = field(default=0, init=False)
 
-    def go(self) -> Result:
+    def go(self) -> RolloutResult:
         """Patch what is to be patched, and say how that ended.
 
         Raises:
@@ -87,7 +87,7 @@ class Run:
         self.work.journal.log.emit("run_finished", verdict=result.verdict, reason=result.reason)
         return result
 
-    def _go(self) -> Result:
+    def _go(self) -> RolloutResult:
         line = self._line()
         self._go_on()
         while True:
@@ -164,7 +164,7 @@ class Run:
         hinder = self.work.hinder(seen)
         if hinder is not None or seen.unit is None:
             course = Course(self.work, row)
-            self._over(course, course.skip(hinder or Outcome("skipped", "it is not there any more")))
+            self._over(course, course.skip(hinder or UnitOutcome("skipped", "it is not there any more")))
             return
         # It keeps the name that it has in the plan: reports know it by that.
         fresh = replace(row, unit=replace(seen.unit, name=row.unit.name, kind=row.unit.kind))
@@ -182,7 +182,7 @@ class Run:
             try:
                 wait = next(going.steps)
             except StopIteration:
-                outcome = going.course.outcome or Outcome("error", "it ended without an outcome")
+                outcome = going.course.outcome or UnitOutcome("error", "it ended without an outcome")
                 if outcome.put_back:
                     self._begun -= 1
                     line.put_back(going.course.placed)
@@ -193,7 +193,7 @@ class Run:
             going.due = self.work.api.clock.now() + timedelta(seconds=wait)
             heapq.heappush(self._going, going)
 
-    def _over(self, course: Course, outcome: Outcome) -> None:
+    def _over(self, course: Course, outcome: UnitOutcome) -> None:
         self._failures += outcome.verdict in {"failed", "error"}
         self._done += 1
         count = f"[{self._done}/{len(self.work.state.placed)}]"
@@ -221,11 +221,11 @@ class Run:
         closed = now + timedelta(seconds=window.left(now))
         return (closed - now).total_seconds() + window.wait(closed)
 
-    def _result(self, line: Line, ended: str) -> Result:
+    def _result(self, line: Line, ended: str) -> RolloutResult:
         remaining = len(line.waiting)
         states = self.work.state.units.values()
         bad = sum(standing.verdict in {"failed", "error"} for standing in states if standing.phase == "over")
         rest = f"; {remaining} unit(s) not begun" if remaining else ""
         if bad:
-            return Result("failed", f"{bad} unit(s) failed; {ended}{rest}", remaining)
-        return Result("passed", f"{ended}{rest}", remaining)
+            return RolloutResult("failed", f"{bad} unit(s) failed; {ended}{rest}", remaining)
+        return RolloutResult("passed", f"{ended}{rest}", remaining)

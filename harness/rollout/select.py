@@ -1,4 +1,4 @@
-"""Which units a person means: words such as ``zone=Z1``, ``kind=VPC`` or a name, with the wildcards of a shell."""
+"""Units that a person means: words such as ``zone=Z1``, ``kind=VPC`` or a name, with the wildcards of a shell."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bundle.errors import UsageError
-from harness.rollout.units import Unit
+from harness.rollout.units import PatchUnit
 
-_FIELDS: dict[str, Callable[[Unit], Iterable[str]]] = {
+_FIELDS: dict[str, Callable[[PatchUnit], Iterable[str]]] = {
     "account": lambda unit: (unit.account,),
     "domain": lambda unit: (unit.domain,),
     "host": lambda unit: (word for member in unit.members for word in (member.host, member.host_name)),
@@ -24,12 +24,12 @@ _FIELDS: dict[str, Callable[[Unit], Iterable[str]]] = {
 _ANY = ("name", "id", "vm")
 
 
-def matches(unit: Unit, words: Sequence[str]) -> bool:
+def matches(unit: PatchUnit, words: Sequence[str]) -> bool:
     """Say whether one of the words means a unit."""
     return any(_matches(unit, word) for word in words)
 
 
-def _matches(unit: Unit, word: str) -> bool:
+def _matches(unit: PatchUnit, word: str) -> bool:
     name, equals, pattern = word.partition("=")
     names = (name,) if equals else _ANY
     wanted = (pattern if equals else word).lower()
@@ -64,7 +64,7 @@ def _lines(word: str) -> list[str]:
     return [line for line in found if line]
 
 
-def unmatched(units: Iterable[Unit], words: Sequence[str]) -> tuple[str, ...]:
+def unmatched(units: Iterable[PatchUnit], words: Sequence[str]) -> tuple[str, ...]:
     """Return the words that mean no unit at all: most likely typing errors."""
     every = tuple(units)
     return tuple(word for word in words if not any(_matches(unit, word) for unit in every))

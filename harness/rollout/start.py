@@ -25,14 +25,14 @@ from harness.rollout import journal as journals
 from harness.rollout import report
 from harness.rollout.access import read_access
 from harness.rollout.api import Api
-from harness.rollout.clock import Clock, WallClock, seconds_of, window_of
-from harness.rollout.course import Work
+from harness.rollout.clock import RolloutClock, WallClock, seconds_of, window_of
+from harness.rollout.course import RolloutWork
 from harness.rollout.history import measured
-from harness.rollout.journal import Journal, Settings, Standing, State
-from harness.rollout.order import Limits
-from harness.rollout.plan import Choice, Plan, Planner
+from harness.rollout.journal import RolloutJournal, Settings, State, UnitProgress
+from harness.rollout.order import RolloutLimits
+from harness.rollout.plan import Choice, Planner, RolloutPlan
 from harness.rollout.rows import text
-from harness.rollout.run import AtWindowEnd, Result, Run
+from harness.rollout.run import AtWindowEnd, RolloutResult, Run
 from harness.rollout.select import matches, read_words
 from harness.rollout.survey import TO_RUN, permitted, survey
 from harness.rollout.target import Wanted, find_target, same_release
@@ -42,7 +42,7 @@ from harness.rollout.wire import CsTransport
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asked for.
+    """A command, as a person asked for it.
 
     Attributes:
         options: of the command, as they were said; None for what was not.
@@ -56,7 +56,7 @@ class Asked:
     transport: Transport
     endpoint: str
     say: Callable[[str], None]
-    clock: Clock = field(default_factory=WallClock)
+    clock: RolloutClock = field(default_factory=WallClock)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], say: Callable[[str], None]) -> Asked:
@@ -77,7 +77,7 @@ class Asked:
         )
         return cls(options, CsTransport(access), access.endpoint, say)
 
-    def on(self, clock: Clock) -> Asked:
+    def on(self, clock: RolloutClock) -> Asked:
         """Return the same on another clock."""
         return replace(self, clock=clock)
 
@@ -91,7 +91,7 @@ class Asked:
         """The server's API."""
         return Api(self.transport, self.clock, seconds_of(self.options["patience"]), self.say)
 
-    def limits(self, before: Mapping[str, Any]) -> Limits:
+    def limits(self, before: Mapping[str, Any]) -> RolloutLimits:
         """Return the limits of a run: as they were asked for now, else as they were before.
 
         Raises:
@@ -99,7 +99,7 @@ class Asked:
         """
         asked = {**before, **limits_asked(self.options)}
         window = asked.get("window")
-        return Limits(
+        return RolloutLimits(
             at_once=asked.get("at_once") or 1,
             pause=seconds_of(asked["pause"]) if asked.get("pause") else 0.0,
             window=window_of(window, asked.get("timezone") or "") if window else None,
@@ -127,7 +127,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     )
 
 
-def plan_of(asked: Asked) -> Plan:
+def plan_of(asked: Asked) -> RolloutPlan:
     """Return the plan that was asked for; only reads.
 
     Raises:
@@ -170,14 +170,14 @@ def _approved(path: Path | None) -> frozenset[str] | None:
         raise UsageError(f"{path} is no plan", hint="make one with 'sysvm rollout plan --json'") from None
 
 
-def calls_of(plan: Plan) -> Iterator[str]:
+def calls_of(plan: RolloutPlan) -> Iterator[str]:
     """Yield every call that a run would make to change something, in order."""
     for placed in plan.order:
         more = "forced=true" if placed.unit.kind == "system VM" else "cleanup=false livepatch=true"
         yield f"{placed.unit.command} id={placed.unit.id} {more}  # {placed.unit.title}"
 
 
-def begin(plan: Plan, asked: Asked, at_window_end: str, *, as_json: bool = False) -> int:
+def begin(plan: RolloutPlan, asked: Asked, at_window_end: str, *, as_json: bool = False) -> int:
     """Run a plan in a new folder of results, and return the exit status.
 
     Raises:
@@ -194,13 +194,13 @@ def begin(plan: Plan, asked: Asked, at_window_end: str, *, as_json: bool = False
         settings=settings_of(asked.options),
         limits={**limits_asked(asked.options), "accept_unknown": asked.options["accept_unknown"]},
         api=plan.api,
-        units={row.unit.id: Standing() for row in plan.order},
+        units={row.unit.id: UnitProgress() for row in plan.order},
         calls=_needed(plan.cloud.calls),
         minimum=plan.cloud.minimum,
     )
     with _alone(folder), journals.create(folder.events) as log:
-        Journal(log).plan(state, _facts(plan), _said(asked.options))
-        result = _go(folder, Journal(log), state, asked, at_window_end, frozenset())
+        RolloutJournal(log).plan(state, _facts(plan), _said(asked.options))
+        result = _go(folder, RolloutJournal(log), state, asked, at_window_end, frozenset())
     return _tell(folder, result, asked.clock, as_json=as_json)
 
 
@@ -209,7 +209,7 @@ def _needed(calls: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     return {name: parameters for name, parameters in calls.items() if name in names}
 
 
-def _facts(plan: Plan) -> dict[str, str]:
+def _facts(plan: RolloutPlan) -> dict[str, str]:
     return {
         "server": plan.api,
         "release": plan.cloud.release,
@@ -253,7 +253,7 @@ def resume(
             state = journals.fold(events, folder.name)
             _same_server(state, asked)
             again = _again(state, read_words(retry))
-            result = _go(folder, Journal(log), state, asked, at_window_end, again)
+            result = _go(folder, RolloutJournal(log), state, asked, at_window_end, again)
     return _tell(folder, result, asked.clock, as_json=as_json)
 
 
@@ -297,15 +297,15 @@ def _alone(folder: ResultsFolder) -> Iterator[None]:
 
 def _go(
     folder: ResultsFolder,
-    journal: Journal,
+    journal: RolloutJournal,
     state: State,
     asked: Asked,
     at_window_end: str,
     retry: frozenset[str],
-) -> Result:
+) -> RolloutResult:
     limits = asked.limits(state.limits)
     accept_unknown = bool(state.limits.get("accept_unknown"))
-    work = Work(asked.api, journal, state, limits, catalogue_module.load(), accept_unknown)
+    work = RolloutWork(asked.api, journal, state, limits, catalogue_module.load(), accept_unknown)
     policy: AtWindowEnd = "stop" if at_window_end == "stop" else "wait"
     asked.say(f"rollout {folder.name}")
 
@@ -318,7 +318,7 @@ def _go(
         report.write(folder)
 
 
-def _tell(folder: ResultsFolder, result: Result, clock: Clock, *, as_json: bool) -> int:
+def _tell(folder: ResultsFolder, result: RolloutResult, clock: RolloutClock, *, as_json: bool) -> int:
     """Print what stands where, and return the exit status."""
     told = report.load(folder)
     if as_json:
@@ -330,7 +330,7 @@ def _tell(folder: ResultsFolder, result: Result, clock: Clock, *, as_json: bool)
     return _status(result, clock)
 
 
-def _status(result: Result, clock: Clock) -> int:
+def _status(result: RolloutResult, clock: RolloutClock) -> int:
     if result.verdict != "passed":
         return Exit.FAILED
     return Exit.INTERRUPTED if isinstance(clock, WallClock) and clock.wants_end else Exit.OK

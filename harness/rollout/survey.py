@@ -1,4 +1,4 @@
-"""What a cloud has, read through its API: nothing is changed by any of these calls."""
+"""Survey of a cloud, read through its API: nothing is changed by any of these calls."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from functools import cached_property
 
 from bundle.errors import UsageError
 from harness.rollout.api import Api
+from harness.rollout.kinds import parts_of
 from harness.rollout.rows import (
-    NetworkRow,
-    VmRow,
-    VpcRow,
+    ListedNetwork,
+    ListedVm,
+    ListedVpc,
     network_row,
     router_row,
     system_vm_row,
@@ -44,16 +45,16 @@ class Cloud:
     """
 
     release: str
-    vms: tuple[VmRow, ...]
-    networks: tuple[NetworkRow, ...]
-    vpcs: tuple[VpcRow, ...]
+    vms: tuple[ListedVm, ...]
+    networks: tuple[ListedNetwork, ...]
+    vpcs: tuple[ListedVpc, ...]
     zones: dict[str, str]
     calls: dict[str, frozenset[str]]
     minimum: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def by_id(self) -> dict[str, VmRow]:
+    def by_id(self) -> dict[str, ListedVm]:
         """The VMs by id."""
         return {row.id: row for row in self.vms}
 
@@ -65,13 +66,13 @@ class Cloud:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of what there are."""
+        """Number of things of each sort, for people."""
         kinds = Counter(row.kind for row in self.vms)
         named = {
             "routers": kinds["router"],
             "internal load balancers": kinds["ilb"],
-            "console proxies": kinds["consoleproxy"],
-            "secondary storage VMs": kinds["secondarystoragevm"],
+            "console proxies": sum("console" in parts_of(row.kind) for row in self.vms),
+            "secondary storage VMs": sum("storage" in parts_of(row.kind) for row in self.vms),
             "zones": len(self.zones),
             "networks": sum(not row.vpc for row in self.networks),
             "VPCs": len(self.vpcs),

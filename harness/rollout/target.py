@@ -1,4 +1,4 @@
-"""What is to be installed: its release, its digest, and what its script renews."""
+"""The target of a rollout, what is to be installed: its release, its digest, and what its script renews."""
 
 from __future__ import annotations
 
@@ -20,19 +20,11 @@ from bundle.version import span
 _HEX = re.compile(r"[0-9a-f]{32}|[0-9a-f]{128}", re.IGNORECASE)
 _ALGORITHMS = ("md5", "sha512")
 _LARGEST_TEXT = 4096
-# The catalogue's VM types of an API's kinds.
-TYPES = {
-    "router": "router",
-    "ilb": "ilbvm",
-    "elb": "elbvm",
-    "consoleproxy": "consoleproxy",
-    "secondarystoragevm": "secstorage",
-}
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the VMs are to have afterwards.
+class RolloutTarget:
+    """The scripts that the VMs are to have afterwards.
 
     Attributes:
         release: of the management server.
@@ -67,15 +59,15 @@ def same_release(one: str, two: str) -> bool:
         return one == two
 
 
-def target_from(saved: dict[str, Any]) -> Target:
+def target_from(saved: dict[str, Any]) -> RolloutTarget:
     """Return a target from what ``dataclasses.asdict`` made of one."""
     rows = tuple((service, effect, tuple(types)) for service, effect, types in saved["renewals"])
-    return Target(**{**saved, "digests": tuple(saved["digests"]), "renewals": rows})
+    return RolloutTarget(**{**saved, "digests": tuple(saved["digests"]), "renewals": rows})
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person said of the bundle: folders to compare, and a digest or the archive itself."""
+    """A person's words about the bundle: folders to compare, and a digest or the archive itself."""
 
     bundle: Path | None = None
     before: Path | None = None
@@ -84,7 +76,7 @@ class Wanted:
     expected: str = ""
 
 
-def find_target(release: str, wanted: Wanted) -> Target:
+def find_target(release: str, wanted: Wanted) -> RolloutTarget:
     """Return what is to be installed on a server's VMs.
 
     Args:
@@ -108,7 +100,7 @@ def find_target(release: str, wanted: Wanted) -> Target:
     digests = tuple(digest for digest in digests if len(digest) == _length(release)) or digests
     script: ScriptOrigin = wanted.script or _script_of(new)
     rows, compared = _renewals(new, wanted)
-    return Target(release, digests, script, rows, compared)
+    return RolloutTarget(release, digests, script, rows, compared)
 
 
 def _script_of(new: BundleContents | None) -> ScriptOrigin:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from bundle.errors import CheckFailed, InfrastructureError
+from harness.record.events import Json
 
-# What JSON can say.
-Json: TypeAlias = Any
 Parameters: TypeAlias = Mapping[str, str | int | bool]
 
 

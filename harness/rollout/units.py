@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from harness.rollout.rows import NetworkRow, VmRow, VpcRow
+from bundle.vm_types import Part
+from harness.rollout.kinds import parts_of
+from harness.rollout.rows import ListedNetwork, ListedVm, ListedVpc
 
-Kind: TypeAlias = Literal["system VM", "network", "redundant network", "VPC", "shared network"]
+UnitKind: TypeAlias = Literal["system VM", "network", "redundant network", "VPC", "shared network"]
 # The order in which they are patched: what disturbs fewest people first.
-KINDS: tuple[Kind, ...] = get_args(Kind)
-_COMMANDS: dict[Kind, str] = {
+KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
+_COMMANDS: dict[UnitKind, str] = {
     "system VM": "patchSystemVm",
     "network": "restartNetwork",
     "redundant network": "restartNetwork",
@@ -20,17 +22,17 @@ _COMMANDS: dict[Kind, str] = {
     "shared network": "restartNetwork",
 }
 # Console proxies come before secondary storage VMs: a console that is cut is opened again, an upload is not.
-_FIRST = {"consoleproxy": 0, "secondarystoragevm": 1}
+_FIRST: tuple[Part, ...] = ("console", "storage")
 
 
 @dataclass(frozen=True)
-class Member:
+class UnitMember:
     """A VM of a unit.
 
     Attributes:
         id: UUID.
         name: such as ``r-10-VM``.
-        kind: as in :class:`harness.rollout.rows.VmRow`.
+        kind: as in :class:`harness.rollout.rows.ListedVm`.
         host: UUID of the host it was seen on; empty when unknown.
         host_name: that host's name.
         state: as it was seen.
@@ -59,8 +61,8 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What one call patches.
+class PatchUnit:
+    """The VMs that one call patches.
 
     Attributes:
         id: UUID of the VPC, the network or the system VM.
@@ -77,12 +79,12 @@ class Unit:
     """
 
     id: str
-    kind: Kind
+    kind: UnitKind
     name: str
     zone: str
     zone_name: str
     state: str
-    members: tuple[Member, ...]
+    members: tuple[UnitMember, ...]
     tiers: int = 0
     account: str = ""
     domain: str = ""
@@ -113,36 +115,37 @@ class Unit:
         return frozenset(member.host for member in self.reached if member.host)
 
     @property
-    def reached(self) -> tuple[Member, ...]:
+    def reached(self) -> tuple[UnitMember, ...]:
         """The VMs that the call patches."""
         return tuple(member for member in self.members if not member.beyond)
 
     @property
-    def routers(self) -> tuple[Member, ...]:
+    def routers(self) -> tuple[UnitMember, ...]:
         """The routers among the VMs that the call patches."""
         return tuple(member for member in self.reached if member.kind == "router")
 
     @property
     def patches(self) -> int:
-        """How many times the call patches a VM: CloudStack does so with all routers of a VPC for each of its tiers."""
+        """Number of patches that the call makes: CloudStack patches all routers of a VPC for each of its tiers."""
         return len(self.reached) * (max(self.tiers, 1) if self.kind == "VPC" else 1)
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Its place among the others: by kind, then zone, then size."""
-        first = _FIRST.get(self.members[0].kind, 2) if self.members else 2
+        parts = parts_of(self.members[0].kind) if self.members else frozenset()
+        first = next((place for place, part in enumerate(_FIRST) if part in parts), len(_FIRST))
         return KINDS.index(self.kind), self.zone_name, first, self.patches, self.name, self.id
 
 
-def unit_from(saved: Mapping[str, Any]) -> Unit:
+def unit_from(saved: Mapping[str, Any]) -> PatchUnit:
     """Return a unit from what ``dataclasses.asdict`` made of one.
 
     Raises:
         TypeError: it is none.
         KeyError: it is none.
     """
-    members = tuple(Member(**member) for member in saved["members"])
-    return Unit(**{**saved, "members": members})
+    members = tuple(UnitMember(**member) for member in saved["members"])
+    return PatchUnit(**{**saved, "members": members})
 
 
 IN_VPC = "CloudStack does not live patch an internal load balancer in a VPC (since 4.18.2)"
@@ -151,10 +154,10 @@ ELASTIC = "restartNetwork does not reach an elastic load balancer"
 _VERSION = re.compile(r"(?<![\d.])(4\.\d{1,2}(?:\.\d{1,3}){0,2})(?![\d.])")
 
 
-def _member(row: VmRow, *, in_vpc: bool) -> Member:
+def _member(row: ListedVm, *, in_vpc: bool) -> UnitMember:
     beyond = ELASTIC if row.kind == "elb" else IN_VPC if row.kind == "ilb" and in_vpc else ""
     named = _VERSION.search(row.template_name)
-    return Member(
+    return UnitMember(
         id=row.id,
         name=row.name,
         kind=row.kind,
@@ -175,18 +178,18 @@ def _member(row: VmRow, *, in_vpc: bool) -> Member:
 class Grouped:
     """The units of a cloud, and the VMs that belong to none, with the reason."""
 
-    units: tuple[Unit, ...]
-    strays: tuple[tuple[VmRow, str], ...]
+    units: tuple[PatchUnit, ...]
+    strays: tuple[tuple[ListedVm, str], ...]
 
 
-def group(vms: Iterable[VmRow], networks: Iterable[NetworkRow], vpcs: Iterable[VpcRow]) -> Grouped:
+def group(vms: Iterable[ListedVm], networks: Iterable[ListedNetwork], vpcs: Iterable[ListedVpc]) -> Grouped:
     """Return the units of a cloud: each VM is in exactly one of them, or among the strays."""
     tables = {row.id: row for row in networks}, {row.id: row for row in vpcs}
     tiers: dict[str, int] = {}
     for network in tables[0].values():
         if network.vpc:
             tiers[network.vpc] = tiers.get(network.vpc, 0) + 1
-    units: dict[str, Unit] = {}
+    units: dict[str, PatchUnit] = {}
     strays = []
     for row in {row.id: row for row in vms}.values():
         empty = _unit_of(row, *tables, tiers)
@@ -202,29 +205,38 @@ def group(vms: Iterable[VmRow], networks: Iterable[NetworkRow], vpcs: Iterable[V
     return Grouped(tuple(sorted(found, key=lambda unit: unit.rank)), tuple(strays))
 
 
-def _pair(unit: Unit) -> bool:
+def _pair(unit: PatchUnit) -> bool:
     return unit.kind == "network" and any(member.role for member in unit.members)
 
 
-def _of_vpc(vpc: VpcRow, tiers: Mapping[str, int]) -> Unit:
+def _of_vpc(vpc: ListedVpc, tiers: Mapping[str, int]) -> PatchUnit:
     owner = (vpc.account, vpc.domain, vpc.project)
-    return Unit(vpc.id, "VPC", vpc.name, vpc.zone, vpc.zone_name, vpc.state, (), tiers.get(vpc.id, 0), *owner)
+    return PatchUnit(
+        vpc.id, "VPC", vpc.name, vpc.zone, vpc.zone_name, vpc.state, (), tiers.get(vpc.id, 0), *owner
+    )
 
 
 def _unit_of(
-    row: VmRow, networks: Mapping[str, NetworkRow], vpcs: Mapping[str, VpcRow], tiers: Mapping[str, int]
-) -> Unit | str:
+    row: ListedVm,
+    networks: Mapping[str, ListedNetwork],
+    vpcs: Mapping[str, ListedVpc],
+    tiers: Mapping[str, int],
+) -> PatchUnit | str:
     """Return the unit of a VM, without members yet; or why it has none."""
     if not row.is_router:
-        return Unit(row.id, "system VM", row.name, row.zone, row.zone_name, row.state, ())
+        return PatchUnit(row.id, "system VM", row.name, row.zone, row.zone_name, row.state, ())
     network = networks.get(row.network)
     vpc_id = row.vpc or (network.vpc if network else "")
     if vpc_id:
-        vpc = vpcs.get(vpc_id) or VpcRow(vpc_id, row.vpc_name or vpc_id, "unknown", row.zone, row.zone_name)
+        vpc = vpcs.get(vpc_id) or ListedVpc(
+            vpc_id, row.vpc_name or vpc_id, "unknown", row.zone, row.zone_name
+        )
         return _of_vpc(vpc, tiers)
     if network is None:
         named = f" {row.network_name or row.network}" if row.network else ""
         return f"its network{named} is not in the list of networks" if named else "it has no guest network"
-    kind: Kind = "shared network" if network.type == "Shared" else "network"
+    kind: UnitKind = "shared network" if network.type == "Shared" else "network"
     owner = (network.account, network.domain, network.project)
-    return Unit(network.id, kind, network.name, network.zone, network.zone_name, network.state, (), 0, *owner)
+    return PatchUnit(
+        network.id, kind, network.name, network.zone, network.zone_name, network.state, (), 0, *owner
+    )

@@ -1,4 +1,4 @@
-"""What must hold after a patch, for a job that succeeded proves nothing: judged from what was seen before and after."""
+"""Checks after a patch, for a job that succeeded proves nothing: judged from what was seen before and after."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.record.events import Json
 from harness.report.rows import Verdict
 from harness.rollout.api import SLOW_TIMEOUT, Api
 from harness.rollout.rows import text
 from harness.rollout.survey import HEALTH
-from harness.rollout.target import Target, same_release
-from harness.rollout.transport import Json
-from harness.rollout.units import Member, Unit
+from harness.rollout.target import RolloutTarget, same_release
+from harness.rollout.units import PatchUnit, UnitMember
 
 # What checks of this room begin with.
 SCRIPTS, STATE, ROLES, AGENT = "rollout.scripts", "rollout.state", "rollout.roles", "rollout.agent"
@@ -20,8 +20,8 @@ HEALTHY, PROBE = "rollout.health", "rollout.probe"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a check found."""
+class PatchFinding:
+    """The finding of one check."""
 
     name: str
     verdict: Verdict
@@ -30,11 +30,11 @@ class Found:
 
     @property
     def holds(self) -> bool:
-        """Whether it did not fail."""
+        """True unless it failed."""
         return self.verdict in {"passed", "skipped"}
 
 
-def seen(unit: Unit, failing: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
+def seen(unit: PatchUnit, failing: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
     """Return what is kept of a unit's VMs before a patch, by id.
 
     Args:
@@ -53,7 +53,7 @@ def seen(unit: Unit, failing: Mapping[str, list[str]]) -> dict[str, dict[str, An
     }
 
 
-def judge(unit: Unit, before: Mapping[str, Json], target: Target) -> tuple[Found, ...]:
+def judge(unit: PatchUnit, before: Mapping[str, Json], target: RolloutTarget) -> tuple[PatchFinding, ...]:
     """Return what one look at a unit after its patch shows.
 
     Args:
@@ -69,14 +69,14 @@ def judge(unit: Unit, before: Mapping[str, Json], target: Target) -> tuple[Found
     return tuple(found)
 
 
-def _state(unit: Unit, before: Mapping[str, Json]) -> Found:
+def _state(unit: PatchUnit, before: Mapping[str, Json]) -> PatchFinding:
     here = {member.id for member in unit.members}
     wrong = [f"{member.name} is {member.state}" for member in unit.reached if member.state != "Running"]
     wrong += [f"{row['name']} is gone" for vm, row in before.items() if vm not in here]
-    return Found(STATE, "failed" if wrong else "passed", "; ".join(wrong))
+    return PatchFinding(STATE, "failed" if wrong else "passed", "; ".join(wrong))
 
 
-def _scripts(unit: Unit, before: Mapping[str, Json], target: Target) -> Found:
+def _scripts(unit: PatchUnit, before: Mapping[str, Json], target: RolloutTarget) -> PatchFinding:
     if unit.kind == "system VM":
         return _offered(unit)
     wrong, details = [], []
@@ -90,21 +90,21 @@ def _scripts(unit: Unit, before: Mapping[str, Json], target: Target) -> Found:
             details.append(f"{member.name}: {member.beyond}")
     if not unit.reached:
         wrong.append("there is no VM of it any more")
-    return Found(SCRIPTS, "failed" if wrong else "passed", "; ".join(wrong), tuple(details))
+    return PatchFinding(SCRIPTS, "failed" if wrong else "passed", "; ".join(wrong), tuple(details))
 
 
-def _offered(unit: Unit) -> Found:
+def _offered(unit: PatchUnit) -> PatchFinding:
     """Return what a server says of a system VM's scripts: CloudStack nothing, ours whether a patch is available."""
     told = [member for member in unit.reached if member.offered is not None]
     still = [member.name for member in told if member.offered]
     if still:
-        return Found(SCRIPTS, "failed", f"{', '.join(still)}: the server still offers a live patch")
-    return Found(
+        return PatchFinding(SCRIPTS, "failed", f"{', '.join(still)}: the server still offers a live patch")
+    return PatchFinding(
         SCRIPTS, "passed" if told else "skipped", "" if told else "the API tells no digest of a system VM"
     )
 
 
-def _installed(member: Member, had: str, target: Target) -> str:
+def _installed(member: UnitMember, had: str, target: RolloutTarget) -> str:
     if not target.digests:
         return f"{member.name}: scripts of {member.software or 'an unknown release'}, not {target.release}"
     still = "still " if member.scripts == had else ""
@@ -113,14 +113,14 @@ def _installed(member: Member, had: str, target: Target) -> str:
     )
 
 
-def _roles(unit: Unit) -> Found:
+def _roles(unit: PatchUnit) -> PatchFinding:
     told = [f"{member.name} {member.role or 'none'}" for member in unit.routers]
     if sorted(member.role for member in unit.routers) == ["BACKUP", "PRIMARY"]:
-        return Found(ROLES, "passed", "", tuple(told))
-    return Found(ROLES, "failed", f"not one PRIMARY and one BACKUP: {', '.join(told)}", tuple(told))
+        return PatchFinding(ROLES, "passed", "", tuple(told))
+    return PatchFinding(ROLES, "failed", f"not one PRIMARY and one BACKUP: {', '.join(told)}", tuple(told))
 
 
-def _agent(unit: Unit, target: Target) -> Found:
+def _agent(unit: PatchUnit, target: RolloutTarget) -> PatchFinding:
     wrong = []
     for member in unit.reached:
         if member.agent != "Up":
@@ -129,10 +129,10 @@ def _agent(unit: Unit, target: Target) -> Found:
             wrong.append(
                 f"{member.name}: its agent is of {member.software or 'no release'}, not {target.release}"
             )
-    return Found(AGENT, "failed" if wrong else "passed", "; ".join(wrong))
+    return PatchFinding(AGENT, "failed" if wrong else "passed", "; ".join(wrong))
 
 
-def failing_checks(api: Api, unit: Unit) -> dict[str, list[str]]:
+def failing_checks(api: Api, unit: PatchUnit) -> dict[str, list[str]]:
     """Run the health checks of a unit's routers and return the names of those that fail, by VM id.
 
     A router that tells no check at all is left out, so that it can be told from one whose checks all hold.
@@ -160,7 +160,7 @@ def _failed(row: Mapping[str, Json]) -> bool:
     return row.get("success") is False
 
 
-def judge_health(unit: Unit, before: Mapping[str, Json], after: Mapping[str, list[str]]) -> Found:
+def judge_health(unit: PatchUnit, before: Mapping[str, Json], after: Mapping[str, list[str]]) -> PatchFinding:
     """Return whether a health check fails that did not before.
 
     Args:
@@ -183,5 +183,5 @@ def judge_health(unit: Unit, before: Mapping[str, Json], after: Mapping[str, lis
             f"{member.name}: failing before: {', '.join(had or []) or 'none'}; now: {', '.join(now) or 'none'}"
         )
     if not wrong and not details:
-        return Found(HEALTHY, "skipped", "no router of it tells a health check")
-    return Found(HEALTHY, "failed" if wrong else "passed", "; ".join(wrong), tuple(details))
+        return PatchFinding(HEALTHY, "skipped", "no router of it tells a health check")
+    return PatchFinding(HEALTHY, "failed" if wrong else "passed", "; ".join(wrong), tuple(details))

@@ -8,8 +8,9 @@ import cs
 import requests
 
 from bundle.errors import InfrastructureError, UsageError
+from harness.record.events import Json
 from harness.rollout.access import Access
-from harness.rollout.transport import Busy, Json, LostAnswer, Parameters, Rejected, SessionEnded
+from harness.rollout.transport import Busy, LostAnswer, Parameters, Rejected, SessionEnded
 
 _BUSY = {429, 503}
 # What a proxy says when the server behind it did not: the call may have arrived.

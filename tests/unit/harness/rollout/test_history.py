@@ -4,10 +4,10 @@ from harness.record.events import EventLog
 from harness.rollout import render
 from harness.rollout.api import Api
 from harness.rollout.history import ASSUMED, measured
-from harness.rollout.order import Limits
+from harness.rollout.order import RolloutLimits
 from harness.rollout.plan import Choice, Planner
 from harness.rollout.survey import survey
-from harness.rollout.target import Target
+from harness.rollout.target import RolloutTarget
 from tests.unit.harness.rollout import playing
 from tests.unit.harness.rollout.stand_in import NEW, RELEASE, Cloud, Wire, small
 
@@ -54,8 +54,8 @@ def test_a_plan_tells_what_is_renewed_and_for_how_long_it_was_away(tmp_path):
     cloud = Cloud()
     ids = small(cloud)
     renewals = (("haproxy", "restart", ("router", "vpcrouter")), ("apache2", "reload", ("router",)))
-    target = Target(RELEASE, (NEW,), "ours", renewals, "a with b")
-    planner = Planner(Choice(), Limits(), measured(tmp_path, RELEASE), playing.API, cloud.clock.now())
+    target = RolloutTarget(RELEASE, (NEW,), "ours", renewals, "a with b")
+    planner = Planner(Choice(), RolloutLimits(), measured(tmp_path, RELEASE), playing.API, cloud.clock.now())
     made = planner.plan(survey(Api(Wire(cloud), cloud.clock)), target)
     assert render.gap(made.row(ids["web"])) == "restart haproxy; reload apache2, up to 2.1 s in tests"
     assert render.gap(made.row(ids["shop"])) == "restart haproxy"

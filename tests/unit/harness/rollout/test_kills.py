@@ -11,8 +11,8 @@ import pytest
 
 from bundle.errors import UsageError
 from harness.record.events import EventLog, read
-from harness.rollout.journal import Journal, reopen
-from harness.rollout.order import Limits
+from harness.rollout.journal import RolloutJournal, reopen
+from harness.rollout.order import RolloutLimits
 from harness.rollout.run import Run
 from tests.unit.harness.rollout import playing
 from tests.unit.harness.rollout.stand_in import Cloud, Killed, Wire, small
@@ -62,7 +62,7 @@ def live(cloud, path, fate, limits):
     if not path.exists():
         made = playing.plan(cloud, limits)
         with playing.log_at(path, cloud) as log:
-            Journal(log).plan(playing.state_of(made), {}, {})
+            RolloutJournal(log).plan(playing.state_of(made), {}, {})
     playing.journals._cut(path)
     state = playing.state(path)
     with DyingLog(path, cloud, fate) as log:
@@ -85,7 +85,7 @@ def whole(tmp_path):
 
 @pytest.mark.parametrize("at_once", [3, pytest.param(1, marks=AT_LENGTH)])
 def test_dying_once_at_every_moment_patches_nothing_twice_and_forgets_nothing(tmp_path, whole, at_once):
-    limits = Limits(at_once=at_once)
+    limits = RolloutLimits(at_once=at_once)
     number = whole(limits)
     assert number > 150
     for moment in range(1, number + 1):
@@ -108,7 +108,7 @@ def test_dying_again_and_again_patches_nothing_twice_and_forgets_nothing(tmp_pat
         ids = small(cloud)
         while True:
             try:
-                result = live(cloud, path, Fate(chance.randrange(1, 80)), Limits(at_once=2))
+                result = live(cloud, path, Fate(chance.randrange(1, 80)), RolloutLimits(at_once=2))
                 break
             except Killed:
                 deaths += 1
@@ -130,12 +130,12 @@ def test_a_job_that_a_server_has_forgotten_is_judged_by_what_can_be_seen(tmp_pat
             raise Killed
 
     with pytest.raises(Killed):
-        live(cloud, path, after_the_call, Limits())
+        live(cloud, path, after_the_call, RolloutLimits())
     cloud.clock.sleep(1000.0)
     cloud.answer("listCapabilities", {})
     cloud.clock.sleep(2 * 86400.0)
     cloud.jobs.clear()
-    assert live(cloud, path, Fate(0), Limits()).verdict == "passed"
+    assert live(cloud, path, Fate(0), RolloutLimits()).verdict == "passed"
     assert dict(cloud.patched) == dict.fromkeys(ids.values(), 1)
 
 
@@ -148,9 +148,9 @@ def test_a_call_of_long_ago_without_job_and_effect_is_left_to_a_person(tmp_path)
             raise Killed
 
     with pytest.raises(Killed):
-        live(cloud, path, before_the_call, Limits())
+        live(cloud, path, before_the_call, RolloutLimits())
     cloud.clock.sleep(2 * 86400.0)
-    assert live(cloud, path, Fate(0), Limits()).verdict == "failed"
+    assert live(cloud, path, Fate(0), RolloutLimits()).verdict == "failed"
     open_units = [unit for unit, standing in playing.state(path).units.items() if standing.open]
     assert len(open_units) == 1
     assert open_units[0] not in cloud.patched
@@ -162,7 +162,7 @@ def test_a_journal_with_a_damaged_line_is_not_gone_on_from(tmp_path):
     path, cloud = tmp_path / "events.jsonl", Cloud()
     small(cloud)
     with pytest.raises(Killed):
-        live(cloud, path, Fate(60), Limits())
+        live(cloud, path, Fate(60), RolloutLimits())
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:7], lines[7][:20] + b"\n", *lines[8:]]))
     with pytest.raises(UsageError, match="line 8 cannot be read, and may have announced a call"):
@@ -173,7 +173,7 @@ def test_an_unfinished_last_line_is_cut_off_and_that_is_recorded(tmp_path):
     path, cloud = tmp_path / "events.jsonl", Cloud()
     small(cloud)
     with pytest.raises(Killed):
-        live(cloud, path, Fate(60), Limits())
+        live(cloud, path, Fate(60), RolloutLimits())
     with path.open("ab") as file:
         file.write(b'{"t": 1.0, "kind": "rollout_int')
     log, events = reopen(path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bundle.errors import UsageError
 from harness.rollout.clock import seconds_of, window_of
 from harness.rollout.journal import Settings
-from harness.rollout.order import Limits, estimate
+from harness.rollout.order import RolloutLimits, estimate
 from harness.rollout.units import KINDS
 from tests.unit.harness.rollout import playing
 from tests.unit.harness.rollout.stand_in import Cloud, large, small
@@ -47,7 +47,7 @@ MOMENTS = st.datetimes(datetime(2026, 3, 1), datetime(2026, 11, 30)).map(lambda 
 def test_no_limit_is_ever_broken(tmp_path, routers, hosts, seed, at_once, pause, window, start, moving):
     cloud = large(Cloud(), routers, hosts, seed)
     cloud.clock.time = start
-    limits = Limits(at_once=at_once, pause=pause, window=window)
+    limits = RolloutLimits(at_once=at_once, pause=pause, window=window)
     made = playing.plan(cloud, limits)
     if moving:
         # VMs migrate between plan and run: what counts is where they are when they are patched.
@@ -137,7 +137,7 @@ def test_a_length_of_time_that_cannot_be_meant_is_refused(said):
 def test_a_unit_longer_than_the_window_is_blocked_and_said():
     cloud = Cloud()
     ids = small(cloud)
-    made = playing.plan(cloud, Limits(window=window_of("22:00-22:02", "UTC")))
+    made = playing.plan(cloud, RolloutLimits(window=window_of("22:00-22:02", "UTC")))
     assert made.row(ids["shop"]).judged.standing == "blocked"
     assert "longer than the window" in made.row(ids["shop"]).judged.blocks[0]
     assert ids["web"] in {row.unit.id for row in made.order}
@@ -149,9 +149,9 @@ def test_the_estimate_counts_pauses_and_closed_hours():
     made = playing.plan(cloud)
     work = sum(row.seconds for row in made.order)
     assert made.seconds == work
-    assert estimate(made.order, Limits(pause=60.0), cloud.clock.now()) == work + 6 * 60
+    assert estimate(made.order, RolloutLimits(pause=60.0), cloud.clock.now()) == work + 6 * 60
     window = window_of("22:00-22:10", "UTC")
-    assert estimate(made.order, Limits(window=window), cloud.clock.now()) > 86400
+    assert estimate(made.order, RolloutLimits(window=window), cloud.clock.now()) > 86400
 
 
 def test_system_vms_of_one_zone_are_never_patched_at_once(tmp_path):
@@ -160,7 +160,7 @@ def test_system_vms_of_one_zone_are_never_patched_at_once(tmp_path):
     for zone in cloud.zones:
         for number in range(4):
             cloud.system_vm(f"v-{zone}-{number}-VM", "consoleproxy", f"{zone}-h{number}", zone)
-    playing.run(cloud, tmp_path / "events.jsonl", Limits(at_once=8), settings=SHORT)
+    playing.run(cloud, tmp_path / "events.jsonl", RolloutLimits(at_once=8), settings=SHORT)
     for zone in cloud.zones:
         times = [at for at, unit in cloud.starts if cloud.vms[unit]["zoneid"] == zone]
         assert len(times) == 4

@@ -8,11 +8,11 @@ import pytest
 from bundle.errors import InfrastructureError, UsageError
 from harness.rollout import render
 from harness.rollout.api import Api
-from harness.rollout.order import Limits
+from harness.rollout.order import RolloutLimits
 from harness.rollout.plan import Choice
 from harness.rollout.select import read_words
 from harness.rollout.survey import survey
-from harness.rollout.target import Target, Wanted, find_target
+from harness.rollout.target import RolloutTarget, Wanted, find_target
 from harness.rollout.transport import Busy, LostAnswer
 from tests.unit.harness.rollout import playing
 from tests.unit.harness.rollout.stand_in import NEW, OLD, RELEASE, Cloud, Wire, large, lose, small
@@ -32,7 +32,7 @@ def block_of(made, unit_id):
 def test_two_thousand_routers_are_planned_in_under_ten_seconds_each_in_one_unit(cloud):
     large(cloud, 2000)
     began = time.monotonic()
-    made = playing.plan(cloud, Limits(at_once=10))
+    made = playing.plan(cloud, RolloutLimits(at_once=10))
     render.document(made), render.markdown(made), render.table(made)
     assert time.monotonic() - began < 10
     routers = [row["id"] for row in cloud.vms.values() if "role" in row]
@@ -45,7 +45,7 @@ def test_two_thousand_routers_are_planned_in_under_ten_seconds_each_in_one_unit(
 
 def test_two_thousand_routers_are_patched_in_order_within_every_limit(cloud, tmp_path):
     large(cloud, 2000)
-    limits = Limits(at_once=20, window=playing.window("22:00-05:00"))
+    limits = RolloutLimits(at_once=20, window=playing.window("22:00-05:00"))
     settings = playing.Settings(settle=10.0, soak=0.0, health=False)
     result = playing.run(cloud, tmp_path / "events.jsonl", limits, settings=settings)
     assert result.verdict == "passed"
@@ -79,7 +79,7 @@ def test_without_a_digest_the_release_decides(cloud):
     for row in cloud.vms.values():
         if row.get("guestnetworkid") == ids["web"]:
             row["softwareversion"] = RELEASE
-    made = playing.plan(cloud, target=Target(RELEASE))
+    made = playing.plan(cloud, target=RolloutTarget(RELEASE))
     assert {row.unit.id for row in made.those("current")} == {ids["web"]}
     assert any("no --scripts-digest" in text for text in made.warnings)
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_patched_is_blocked_with_the_reason(cloud, change, said):
 def test_a_template_that_nothing_is_known_about_is_patched_only_when_a_person_says_so(cloud):
     ids = small(cloud)
     cloud.release = "4.23.0.0"
-    target = Target("4.23.0.0", (NEW,))
+    target = RolloutTarget("4.23.0.0", (NEW,))
     assert "--accept-unknown" in block_of(playing.plan(cloud, target=target), ids["web"])
     made = playing.plan(cloud, target=target, choice=Choice(accept_unknown=True))
     assert made.row(ids["web"]).judged.standing == "patch"
@@ -173,7 +173,7 @@ def test_a_minimum_above_the_template_is_warned_of(cloud):
     text = "; ".join(playing.plan(cloud).row(ids["web"]).judged.warnings)
     assert "template 4.21.0 is below minreq.sysvmtemplate.version 4.22.0" in text
     assert "the digest after the patch decides" in text
-    without = playing.plan(cloud, target=Target(RELEASE)).row(ids["web"])
+    without = playing.plan(cloud, target=RolloutTarget(RELEASE)).row(ids["web"])
     assert "give --scripts-digest" in "; ".join(without.judged.warnings)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.record.events import read
 from harness.report import build
-from harness.rollout.order import Limits
+from harness.rollout.order import RolloutLimits
 from harness.rollout.plan import Choice
 from harness.rollout.transport import LostAnswer, SessionEnded
 from tests.unit.harness.rollout import playing
@@ -192,16 +192,16 @@ def test_busy_servers_and_sessions_that_end_are_waited_out(cloud, ids, path, see
 
 
 def test_a_run_ends_after_as_many_units_as_were_asked_for_and_resumes(cloud, ids, path):
-    assert playing.run(cloud, path, Limits(most=2)).remaining == 4
+    assert playing.run(cloud, path, RolloutLimits(most=2)).remaining == 4
     assert sum(cloud.patched.values()) == 2
-    assert playing.resume(cloud, path, Limits(most=1)).remaining == 3
+    assert playing.resume(cloud, path, RolloutLimits(most=1)).remaining == 3
     assert playing.resume(cloud, path).remaining == 0
     assert set(cloud.patched.values()) == {1}
 
 
 def test_other_units_go_on_until_as_many_failed_as_are_allowed(cloud, ids, path):
     cloud.lies[ids["cpvm"]] = cloud.lies[ids["ssvm"]] = "silent"
-    result = playing.run(cloud, path, Limits(max_failures=3))
+    result = playing.run(cloud, path, RolloutLimits(max_failures=3))
     assert result.verdict == "failed"
     assert len(cloud.patched) == 6
 

@@ -12,8 +12,8 @@ from harness.record.events import read
 from harness.report import build
 from harness.rollout.access import Access
 from harness.rollout.clock import WallClock
-from harness.rollout.order import Limits
-from harness.rollout.target import Target
+from harness.rollout.order import RolloutLimits
+from harness.rollout.target import RolloutTarget
 from harness.rollout.transport import Rejected
 from harness.rollout.wire import CsTransport
 from tests.unit.harness.apiworld import World
@@ -48,8 +48,8 @@ def wire(world, url, **account):
 def roll(world, url, path, **more):
     transport = more.pop("wire", None) or wire(world, url)
     served = Served()
-    limits = more.pop("limits", Limits(max_failures=20, at_once=2))
-    target = Target(world.service.version, (NEW,), "ours")
+    limits = more.pop("limits", RolloutLimits(max_failures=20, at_once=2))
+    target = RolloutTarget(world.service.version, (NEW,), "ours")
     made = playing.plan(served, limits, wire=transport, target=target)
     return playing.run(served, path, limits, settings=QUICK, wire=transport, made=made, **more), made
 
@@ -110,8 +110,8 @@ def test_every_lie_of_a_faithful_server_is_found(path):
         guests["r-4-VM"].vrrp.split = False
         world.service.watch.look_at_all()
         served = Served()
-        target = Target(world.service.version, (NEW,), "ours")
-        limits = Limits(max_failures=20)
+        target = RolloutTarget(world.service.version, (NEW,), "ours")
+        limits = RolloutLimits(max_failures=20)
         made = playing.plan(served, limits, wire=plan_wire, target=target)
 
         def split(line):
@@ -168,12 +168,12 @@ def test_a_job_that_never_ends_is_given_up_and_followed_later(path):
     world.cloud.guests["r-3-VM"].waits_for = gate
     with world.served() as url:
         try:
-            result, _ = roll(world, url, path, limits=Limits())
+            result, _ = roll(world, url, path, limits=RolloutLimits())
             assert result.verdict == "failed"
             assert "has not ended within" in failures(path)["network web"]
         finally:
             gate.set()
-        result = playing.resume(Served(), path, Limits(max_failures=20), wire=wire(world, url))
+        result = playing.resume(Served(), path, RolloutLimits(max_failures=20), wire=wire(world, url))
         assert result.verdict == "passed", failures(path)
     assert patches(world) == ALL
 

@@ -69,7 +69,11 @@ def test_a_named_key_counts_for_its_vm_alone():
             named.check(name, HOST, PORT, key)
 
 
-@pytest.mark.parametrize("text", ["SHA256:short", "MD5:aa", f"r-9-VM={fingerprint(KEY)}", fingerprint(KEY)])
+@pytest.mark.parametrize(
+    "text",
+    ["SHA256:short", "MD5:aa", f"r-9-VM={fingerprint(KEY)}", fingerprint(KEY)],
+    ids=["short", "md5", "of another VM", "of no VM"],
+)
 def test_a_host_key_that_cannot_be_meant_is_refused(text):
     with pytest.raises(UsageError, match="--host-key"):
         check([], text, names=("r-1-VM", "r-2-VM"))

@@ -14,6 +14,7 @@ _OF: dict[str, Severity] = {
     "services": "outage",
     "rules": "outage",
     "ports": "outage",
+    "flows": "outage",
     "kernel": "outage",
     "units": "outage",
     "files.live": "outage",

@@ -14,6 +14,8 @@ from harness.vm.system import SystemVm
 
 _FILLER = "/var/tmp/sysvm-filler"  # noqa: S108 - of a guest that is ours
 _DRIVE = "vda"
+# The kernel does it when it comes to it.
+_UNTIL_READ_ONLY = "for i in $(seq 300); do grep -q ' / ext[^ ]* ro' /proc/mounts && break; sleep 0.1; done"
 _TUNE = (
     "total_bytes_sec",
     "read_bytes_sec",
@@ -39,12 +41,14 @@ def full(vm: SystemVm, leave: int = 64 << 10, folder: str = "/var") -> Iterator[
 def read_only(vm: SystemVm) -> Iterator[None]:
     """Make all file systems of disks read-only, and writable again at the end."""
     allowed = vm.guest.run("cat /proc/sys/kernel/sysrq").stdout.strip()
-    vm.guest.run("echo 1 >/proc/sys/kernel/sysrq; sync; echo u >/proc/sysrq-trigger; sleep 1", deadline=120)
+    vm.guest.run(
+        f"echo 1 >/proc/sys/kernel/sysrq; sync; echo u >/proc/sysrq-trigger; {_UNTIL_READ_ONLY}", deadline=120
+    )
     try:
         yield
     finally:
-        mounts = "awk '$3 ~ /^ext/ { print $2 }' /proc/mounts"
-        again = f"for m in $({mounts}); do mount -o remount,rw $m; done"
+        each = 'case $kind in ext*) mount -o remount,rw "$where" || exit 1;; esac'
+        again = f"while read -r _ where kind _; do {each}; done </proc/mounts"
         vm.guest.run(f"{again}; echo {allowed} >/proc/sys/kernel/sysrq", deadline=120)
 
 

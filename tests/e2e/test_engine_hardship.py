@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,9 +124,17 @@ def test_engine_says_in_one_line_that_the_disk_is_full(lab, sysvm, small_cache, 
     assert list((small_cache / "work").glob("*/*")) == []
 
 
-def test_engine_says_why_and_emulates_where_kvm_opens_and_is_of_no_use(lab, other_host):
-    cache = other_host.state / "cache"  # QEMU's user has to reach it
-    cache.mkdir(parents=True)
+@pytest.fixture
+def cache_of_other_host(other_host):
+    """A folder that QEMU's user can reach, as it cannot reach those below tmp_path."""
+    folder = other_host.state.with_name(f"{other_host.state.name}-cache")
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_engine_says_why_and_emulates_where_kvm_opens_and_is_of_no_use(lab, other_host, cache_of_other_host):
+    cache = cache_of_other_host
     for name in ("images", "bases", "bundle", "golden"):  # all but the answers of earlier probes
         (cache / name).symlink_to(cache_root() / name)
     other_host.environment["SYSVM_CACHE"] = str(cache)

@@ -8,7 +8,7 @@ from harness.record.events import EventLog
 
 def test_a_failed_scenario_is_repeated_with_a_look_before_and_after(sysvm, tmp_path, nothing_left):
     before = catalogue.load().default_from
-    scenario = f"router-from-{before}-S34-incomplete-bundle-refused"
+    scenario = f"router-from-{before}-S41-unknown-type-refused"
     folder = tmp_path / "results" / "earlier"
     folder.mkdir(parents=True)
     with EventLog(folder / "events.jsonl") as log:

@@ -137,14 +137,15 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
             yield Case(type_, story, number, cut, base)
 
 
-def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
+def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, units: bool = True) -> str:
     """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
 
     Args:
         lab: the VM.
         stage: knows its old and its new state.
         what: names the case.
-        services: whether they have to be as before, with the unit files that stand there.
+        services: whether they have to be as before.
+        units: whether those have to run with the unit files that stand there.
 
     Raises:
         Mixed: it is neither, or it lies, or something is left over.
@@ -163,15 +164,16 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
         raise Mixed(f"{what}: {left} remain; {log_of(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():
         raise Mixed(f"{what}: services are {lab.active()}; {log_of(lab)}")
-    if services and (stale := lab.stale_units()):
+    if services and units and (stale := lab.stale_units()):
         raise Mixed(f"{what}: {stale} are not the units of the disk; {log_of(lab)}")
     return verdict
 
 
 def _not_to_be_left(lab: FolderVm, verdict: str) -> tuple[str, ...]:
-    """Return what must be gone: the archives, too, once a run has come so far as to put them aside."""
+    """Return what must be gone: the archives, too, once a run has put them aside and gone on."""
     log = lab.root / "var/log/livepatchsystemvm.log"
-    began = log.exists() and "put the archives aside" in log.read_text()
+    # A line that begins with @ tells of the next step.
+    began = "\n@" in (log.read_text() if log.exists() else "").rpartition("put the archives aside")[2]
     # Beside what cannot be removed they may stay.
     done = verdict == "new" and not list(lab.root.glob(".cloud-livepatch.kept-*"))
     return (*LEFT, *(ARCHIVES if began else ()), *((f"{JOURNAL}/landed",) if done else ()))

@@ -56,7 +56,7 @@ def _check(stage: walk.Stage, lab: FolderVm, run: ScriptRun, what: str) -> None:
         raise walk.Mixed(f"{what}: recovery ended with {recovery}")
     # What the stand-in notes of units lies on the disk that fails, too.
     walk.judge(lab, stage, what, services=True, units=False)
-    walk.converge(lab, stage, what, second=False)
+    walk.converge(lab, stage, what, second=False, units=False)
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -232,8 +232,8 @@ def _needs_unit(lab: FolderVm) -> bool:
     return phase.exists() and phase.read_text() in ("restart\n", "commit\n")
 
 
-def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool) -> None:
-    """Patch a VM with the healthy bundle, once or twice: it is new, and stays as it is.
+def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool, units: bool = True) -> None:
+    """Patch a VM with the healthy bundle, once or twice: it is new, and stays as it is; ``units`` as in ``judge``.
 
     Raises:
         Mixed: it is not.
@@ -242,5 +242,5 @@ def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool) -> None:
         run = lab.patch(bundles.new())
         if run.status != 0 or run.output != f"version:{bundles.new().signature} \n":
             raise Mixed(f"{what}: a healthy patch afterwards ended with {run}; {log_of(lab)}")
-        if judge(lab, stage, f"{what}, patched again", services=True) != "new":
+        if judge(lab, stage, f"{what}, patched again", services=True, units=units) != "new":
             raise Mixed(f"{what}: a healthy patch afterwards left the old state")

@@ -259,7 +259,8 @@ class Trial(Verdicts):
             self.send_rules()
         traffic.call(" while rules were sent")
         limits = {f"{name} while rules were sent": most for name, most in limits.items()}
-        traffic.record(self.lab.events, self.scenario, limits)
+        with self.lab.events.about(occasion=self.occasion):
+            traffic.record(self.lab.events, self.scenario, limits)
         return traffic.budgets(limits)
 
     def send_rules(self) -> bool:

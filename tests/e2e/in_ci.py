@@ -19,6 +19,7 @@ IN_CI = (
     "S34-incomplete-host-refused",
     "S38-other-architecture-refused",
     "S41-unknown-type-refused",
+    "S43-helper-fails",
     "S48-worker-killed",
     "S51-line-ends-refused",
     "S53-other-release-refused",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,6 +123,13 @@ def test_other_words_and_other_calls_reach_the_program(tmp_path: Any) -> None:
     call = _stand_in(tmp_path, "fails", words="+bad*", first=2, last=2)
     assert call("+good") == (0, "good\n", "")
     assert [call("+bad")[0] for _ in range(3)] == [0, 1, 0]
+
+
+def test_of_calls_that_come_at_once_just_one_is_the_first(tmp_path: Any) -> None:
+    call = _stand_in(tmp_path, "fails", last=1)
+    with ThreadPoolExecutor(12) as pool:
+        statuses = [status for status, _, _ in pool.map(call, ["+x"] * 36)]
+    assert sorted(statuses) == [0] * 35 + [1]
 
 
 class Channel:

@@ -29,9 +29,9 @@
 #error "the injector knows the registers of x86-64 only"
 #endif
 
-enum how { BY_FD, BY_PATH, BY_AT, BY_RENAME_AT, BY_LINK_AT, BY_OPEN, BY_OPEN_AT };
+enum how { BY_FD, BY_FD_OUT, BY_PATH, BY_AT, BY_RENAME_AT, BY_LINK_AT, BY_OPEN, BY_OPEN_AT };
 static const struct { int number; enum how how; int allocates; } CALLS[] = {
-	{SYS_write, BY_FD, 1}, {SYS_pwrite64, BY_FD, 1}, {SYS_writev, BY_FD, 1}, {SYS_copy_file_range, BY_FD, 1},
+	{SYS_write, BY_FD, 1}, {SYS_pwrite64, BY_FD, 1}, {SYS_writev, BY_FD, 1}, {SYS_copy_file_range, BY_FD_OUT, 1},
 	{SYS_ftruncate, BY_FD, 0}, {SYS_fsync, BY_FD, 0}, {SYS_fdatasync, BY_FD, 0}, {SYS_syncfs, BY_FD, 0},
 	{SYS_open, BY_OPEN, 1}, {SYS_openat, BY_OPEN_AT, 1}, {SYS_mkdir, BY_PATH, 1}, {SYS_mkdirat, BY_AT, 1},
 	{SYS_symlinkat, BY_LINK_AT, 1}, {SYS_linkat, BY_LINK_AT, 1}, {SYS_rename, BY_PATH, 0},
@@ -92,6 +92,7 @@ static int touches(pid_t pid, enum how how, const struct user_regs_struct *r)
 	struct stat info;
 	switch (how) {
 	case BY_FD: of_fd(pid, r->rdi, path, sizeof(path)); break;
+	case BY_FD_OUT: of_fd(pid, r->rdx, path, sizeof(path)); break;
 	case BY_PATH: of_name(pid, AT_FDCWD, r->rdi, path, sizeof(path)); break;
 	case BY_AT: of_name(pid, r->rdi, r->rsi, path, sizeof(path)); break;
 	case BY_RENAME_AT: of_name(pid, r->rdx, r->r10, path, sizeof(path)); break;

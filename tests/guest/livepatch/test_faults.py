@@ -54,9 +54,8 @@ def _check(stage: walk.Stage, lab: FolderVm, run: ScriptRun, what: str) -> None:
     recovery = lab.run("--recover")
     if recovery.status:
         raise walk.Mixed(f"{what}: recovery ended with {recovery}")
-    # What the stand-in notes of units lies on the disk that fails, too.
-    walk.judge(lab, stage, what, services=True, units=False)
-    walk.converge(lab, stage, what, second=False, units=False)
+    walk.judge(lab, stage, what, services=True)
+    walk.converge(lab, stage, what, second=False)
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

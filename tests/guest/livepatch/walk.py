@@ -137,15 +137,14 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
             yield Case(type_, story, number, cut, base)
 
 
-def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, units: bool = True) -> str:
+def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
 
     Args:
         lab: the VM.
         stage: knows its old and its new state.
         what: names the case.
-        services: whether they have to be as before.
-        units: whether those have to run with the unit files that stand there.
+        services: whether they have to be as before, with the unit files that stand there.
 
     Raises:
         Mixed: it is neither, or it lies, or something is left over.
@@ -164,7 +163,7 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, units: bool
         raise Mixed(f"{what}: {left} remain; {log_of(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():
         raise Mixed(f"{what}: services are {lab.active()}; {log_of(lab)}")
-    if services and units and (stale := lab.stale_units()):
+    if services and (stale := lab.stale_units()):
         raise Mixed(f"{what}: {stale} are not the units of the disk; {log_of(lab)}")
     return verdict
 
@@ -232,8 +231,8 @@ def _needs_unit(lab: FolderVm) -> bool:
     return phase.exists() and phase.read_text() in ("restart\n", "commit\n")
 
 
-def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool, units: bool = True) -> None:
-    """Patch a VM with the healthy bundle, once or twice: it is new, and stays as it is; ``units`` as in ``judge``.
+def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool) -> None:
+    """Patch a VM with the healthy bundle, once or twice: it is new, and stays as it is.
 
     Raises:
         Mixed: it is not.
@@ -242,5 +241,5 @@ def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool, units: boo
         run = lab.patch(bundles.new())
         if run.status != 0 or run.output != f"version:{bundles.new().signature} \n":
             raise Mixed(f"{what}: a healthy patch afterwards ended with {run}; {log_of(lab)}")
-        if judge(lab, stage, f"{what}, patched again", services=True, units=units) != "new":
+        if judge(lab, stage, f"{what}, patched again", services=True) != "new":
             raise Mixed(f"{what}: a healthy patch afterwards left the old state")

@@ -80,6 +80,17 @@ def test_the_last_day_of_a_key_is_a_day_of_it(lab, good, day):
         ({"revoked": None}, "/etc/cloudstack/livepatch-trust/revoked is no file"),
         ({"expires": None}, "/etc/cloudstack/livepatch-trust/expires is no file"),
     ],
+    # Named by hand: the key's name differs in each process, and pytest's processes must collect the same tests.
+    ids=[
+        "remark",
+        "CRLF",
+        "cut short",
+        "words after",
+        "no day",
+        "day missing",
+        "revoked no file",
+        "expires no file",
+    ],
 )
 def test_a_list_that_speaks_against_the_key_or_cannot_be_read_refuses(lab, good, lists, reason):
     _keys(lab, KEY)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
+from harness.traffic.measurement import Budget
+
+# From which stretch on it is worth a word.
+_TOLD = 1.1
 
 
 @check("traffic.within-budget", "a gap longer than the budget is an outage that users see")
@@ -12,11 +16,15 @@ def within_budget(case: Case) -> Result:
     if not case.budgets:
         return Skip("no probe ran")
     wrong = tuple(
-        f"{row.name}: no answer for {row.longest_gap_ms:.0f} ms, the budget is {row.budget_ms:.0f} ms"
+        f"{row.name}: no answer for {row.longest_gap_ms:.0f} ms, the budget is {row.budget_ms:.0f} ms{_busy(row)}"
         for row in case.budgets
         if row.longest_gap_ms > row.budget_ms
     )
     return Finding("; ".join(wrong), wrong) if wrong else None
+
+
+def _busy(row: Budget) -> str:
+    return f" on a host so busy that all took {row.stretch:.1f} times as long" if row.stretch >= _TOLD else ""
 
 
 @check("traffic.streams", "a stream that breaks is a download that starts again")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bundle import catalogue
+from bundle.errors import InfrastructureError
 from harness import checks, network
 from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
@@ -33,12 +34,14 @@ from harness.lab.budgets import (
     RULES_FLOORS_MS,
     SERVED_BY,
     budget,
+    stretched,
 )  # fmt: skip
 from harness.lab.faults import Fault
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
 from harness.lab.verdicts import Verdicts
+from harness.machine.machine import Turns
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
 from harness.observe.observation import Observation
@@ -179,14 +182,14 @@ class Trial(Verdicts):
         self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             limits = self._limits(traffic.calm(), fault.service if fault is not None and fault.stops else "")
-            answer = act()
+            answer, limits, stretch = self._on_this_host(act, limits)
         self.patches += 1
         with step("observe after the patch", self.vm.topology.vm_name):
             after = observation.observe(self.vm.guest, before)
         # A server that sends rules itself does so within the act: it was looked at before it did.
         patched, self._when_patched, self._started = self._when_patched or after, None, None
         told, well = self._result(answer, files, expected)
-        budgets = traffic.budgets(limits)
+        budgets = traffic.budgets(limits, stretch)
         if well and rules == "send" and self.lab.network is not None:
             budgets += self._send_watched()
             after = observation.observe(self.vm.guest, before)
@@ -365,6 +368,26 @@ class Trial(Verdicts):
         if self.lab.network is None:
             return []
         return plan.probes(self.vm, self.lab.network, PACES[self.lab.engine.accelerator.domain_type])
+
+    def _on_this_host(
+        self, act: Callable[[], PatchAnswer | None], limits: dict[str, float]
+    ) -> tuple[PatchAnswer | None, dict[str, float], float]:
+        """Do what patches the VM.
+
+        Returns:
+            Its answer, the limits as this host stretched them meanwhile, and how many times longer than alone all took.
+        """
+        before = self._turns()
+        answer = act()
+        stretch = self._turns().stretch_since(before)
+        return answer, stretched(limits, stretch), stretch
+
+    def _turns(self) -> Turns:
+        """Return the VM's turns at the host's cores; none where nobody can say, and then no allowance is made."""
+        try:
+            return self.vm.machine.turns()
+        except InfrastructureError:
+            return Turns(0.0, 0.0)
 
     def _limits(
         self, calm: Mapping[str, float | None], stopped: str = "", floors: Mapping[str, float] = FLOORS_MS

@@ -34,8 +34,9 @@ class Verdicts(ABC):
 
     @abstractmethod
     def watch(
-        self, files: BundleFiles, act: Callable[[], PatchAnswer | None], *, expected: Expectation = "patched"
-    ) -> Case:
+        self, files: BundleFiles, act: Callable[[], PatchAnswer | None], *, expected: Expectation = "patched",
+        trouble: tuple[str, ...] = (),
+    ) -> Case:  # fmt: skip
         """Do what ``act`` does to the VM, and judge it as a patch."""
 
     @abstractmethod
@@ -103,7 +104,7 @@ class Verdicts(ABC):
 
     def refused(
         self, files: BundleFiles, reason: str, around: AbstractContextManager[object] | None = None,
-        guest: Guest | None = None,
+        guest: Guest | None = None, trouble: tuple[str, ...] = (),
     ) -> PatchAnswer:  # fmt: skip
         """Require that a patch is refused with a reason, and that the VM is as before.
 
@@ -112,6 +113,7 @@ class Verdicts(ABC):
             reason: pattern that the agent's answer must hold, in whatever case.
             around: a fault that lasts while the patch is tried.
             guest: reaches the VM in another way than its connection does.
+            trouble: patterns of console and journal lines that the fault causes.
         """
         answer = PatchAnswer(False, "the patch was not run")
 
@@ -123,7 +125,7 @@ class Verdicts(ABC):
 
         brief, self.brief = self.brief, True
         try:
-            self.watch(files, act, expected="kept")
+            self.watch(files, act, expected="kept", trouble=trouble)
         finally:
             self.brief = brief
         self.require("refused", "the patch claims success" if answer.success else "")

@@ -30,6 +30,19 @@ _CPU_TIME = 4  # its place in what libvirt's domain info returns; nanoseconds
 
 
 @dataclass(frozen=True)
+class Turns:
+    """Turns of a machine's virtual CPUs at the host's cores, in seconds since its start: running, and in the queue."""
+
+    ran: float
+    waited: float
+
+    def stretch_since(self, before: Turns) -> float:
+        """Return how many times longer than alone on the host its work took since then; 1 when it never waited."""
+        ran, waited = self.ran - before.ran, self.waited - before.waited
+        return (ran + waited) / ran if ran > 0 and waited > 0 else 1.0
+
+
+@dataclass(frozen=True)
 class Machine:
     """One domain that libvirt runs.
 
@@ -121,6 +134,27 @@ class Machine:
             calm = calm + 1 if (now - before) / 1e9 < _IDLE_SHARE * (then - moment) else 0
             before, moment = now, then
         return calm == _CALM_TICKS
+
+    def turns(self) -> Turns:
+        """Return how long its virtual CPUs ran and waited for a core of the host, from the kernel's scheduler.
+
+        Raises:
+            InfrastructureError: libvirt does not say.
+        """
+        try:
+            [(_, told)] = self.handle.connect().domainListGetStats(
+                [self.handle], libvirt.VIR_DOMAIN_STATS_VCPU
+            )
+        except (libvirt.libvirtError, ValueError) as error:
+            raise InfrastructureError(
+                f"{self.name}: libvirt says nothing of its virtual CPUs: {error}"
+            ) from None
+        rows = [
+            (told.get(f"vcpu.{n}.time"), told.get(f"vcpu.{n}.delay")) for n in range(told["vcpu.current"])
+        ]
+        if not all(ran is not None and waited is not None for ran, waited in rows):
+            raise InfrastructureError(f"{self.name}: this libvirt does not say how long virtual CPUs wait")
+        return Turns(sum(ran for ran, _ in rows) / 1e9, sum(waited for _, waited in rows) / 1e9)
 
     def link(self, nic: int, *, up: bool) -> None:
         """Plug or pull the cable of a NIC, by its place."""

@@ -101,7 +101,8 @@ def test_a_full_disk_is_seen_before_anything_is_touched(
 def test_a_read_only_disk_is_no_success(lab: Lab, live_patch: Trial, fault: BeginFault) -> None:
     """The file systems have become read-only: the patch fails and says so."""
     guest = Landed(live_patch.vm.guest, fault("disk.read-only"))
-    live_patch.refused(live_patch.files(lab.new_bundle), r"read-only|cannot|failed", guest=guest)
+    files, told = live_patch.files(lab.new_bundle), "Emergency Remount"
+    live_patch.refused(files, r"read-only|cannot|failed", guest=guest, trouble=(told,))
 
 
 @pytest.mark.scenario("S27-path-outside-refused", untouched=True)

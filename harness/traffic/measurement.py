@@ -64,7 +64,13 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Budget:
-    """The result of one probe beside what it was allowed to lose; ``streams`` says how many it opened."""
+    """The result of one probe beside what it was allowed to lose.
+
+    Attributes:
+        budget_ms: the longest gap that it may have; what a busy host adds is in it.
+        streams: how many it opened.
+        stretch: how many times longer the VM's work took than alone on the host.
+    """
 
     name: str
     sent: int
@@ -73,6 +79,7 @@ class Budget:
     broken_streams: int = 0
     allowed_broken_streams: int = 0
     streams: int = 0
+    stretch: float = 1.0
 
 
 @dataclass

@@ -109,11 +109,12 @@ class Traffic:
             for probe in self._probes:
                 group.create_task(probe.run(self._recorders[probe.name], self._stop))
 
-    def budgets(self, limits: Mapping[str, float] | None = None) -> tuple[Budget, ...]:
+    def budgets(self, limits: Mapping[str, float] | None = None, stretch: float = 1.0) -> tuple[Budget, ...]:
         """Return the results as the checks want them.
 
         Args:
             limits: longest gap in milliseconds by name of the probe; others get ``DEFAULT_BUDGET_MS``.
+            stretch: what the host made of a millisecond of the VM.
         """
         return tuple(
             Budget(
@@ -123,6 +124,7 @@ class Traffic:
                 budget_ms=(limits or {}).get(result.name, DEFAULT_BUDGET_MS),
                 broken_streams=result.broken_streams,
                 streams=result.streams,
+                stretch=stretch,
             )
             for result in self.results
         )

@@ -12,7 +12,8 @@ import pytest
 from harness.checks import Outcome
 from harness.lab.aftermath import agents, run, stranger, upkeep
 from harness.lab.aftermath.uses import Use
-from harness.lab.budgets import budget
+from harness.lab.budgets import budget, stretched
+from harness.machine.machine import Turns
 from harness.network.model import DeclaredMachine
 
 MACHINE = DeclaredMachine("later", "02:00:26:c3:7f:fe", IPv4Address("10.1.1.253"), "#cloud-config\n", ())
@@ -185,6 +186,23 @@ def test_what_fails_in_a_copy_that_nobody_patched_is_not_held_against_the_patch(
 def test_what_fails_after_the_patch_alone_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     (outcome,) = judged(monkeypatch, Use("health checks", "dns_check says FAILED"), {"versions": "other"})
     assert (outcome.verdict, outcome.reason) == ("failed", "dns_check says FAILED")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stretch"),
+    [
+        (Turns(10, 4), Turns(20, 4), 1.0),
+        (Turns(10, 4), Turns(20, 14), 2.0),
+        (Turns(10, 4), Turns(10, 9), 1.0),  # it had nothing to do
+        (Turns(90, 40), Turns(2, 1), 1.0),  # it was switched off and on
+        (Turns(0, 0), Turns(0, 0), 1.0),  # nobody could say
+    ],
+)
+def test_a_busy_host_stretches_budgets_by_what_the_vm_waited(
+    before: Turns, after: Turns, stretch: float
+) -> None:
+    assert after.stretch_since(before) == stretch
+    assert stretched({"a": 4000.0}, after.stretch_since(before)) == {"a": 4000.0 * stretch}
 
 
 def test_a_budget_follows_what_the_probe_saw_before_and_has_an_end() -> None:

@@ -66,13 +66,13 @@ def test_a_refusal_needs_a_failure_and_its_reason(
 ) -> None:
     seen: list[Any] = []
 
-    def watch(self: Trial, _files: BundleFiles, act: Any, *, expected: str) -> None:
-        seen.append((self.brief, expected, act()))
+    def watch(self: Trial, _files: BundleFiles, act: Any, *, expected: str, trouble: tuple[str, ...]) -> None:
+        seen.append((self.brief, expected, act(), trouble))
 
     monkeypatch.setattr(Trial, "watch", watch)
     monkeypatch.setattr(verdicts.patch, "patch", lambda *_: answer)
-    assert trial.refused(FILES, "SPACE") == answer
-    assert seen == [(True, "kept", answer)]
+    assert trial.refused(FILES, "SPACE", trouble=("its word",)) == answer
+    assert seen == [(True, "kept", answer, ("its word",))]
     assert not trial.brief
     assert [line.partition(":")[0] for line in trial.failures] == failures
 

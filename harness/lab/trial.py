@@ -15,7 +15,7 @@ from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
-from harness.lab import between
+from harness.lab import between, standstill
 from harness.lab.aftermath import run as aftermath
 from harness.lab.aftermath.reboot import reboot
 from harness.lab.budgets import (
@@ -84,6 +84,7 @@ class Trial(Verdicts):
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
         undisturbed: the scenario does nothing to the VM between its patches, so nothing may differ between them.
         proof_deadline: seconds within which a request through a rule must be answered.
+        look: what is done at the failure of a patch, which stands still meanwhile; None lets it roll back at once.
     """
 
     lab: Lab
@@ -95,6 +96,7 @@ class Trial(Verdicts):
     brief: bool = False
     undisturbed: bool = False
     proof_deadline: float = proofs.DEADLINE
+    look: standstill.LookInside | None = None
     patches: int = field(default=0, init=False)
     _started: Observation | None = field(default=None, init=False)
     _when_patched: Observation | None = field(default=None, init=False)
@@ -179,7 +181,7 @@ class Trial(Verdicts):
         self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             limits = self._limits(traffic.calm(), fault.service if fault is not None and fault.stops else "")
-            answer = act()
+            answer = standstill.at_failure(self.vm, act, self.look)
         self.patches += 1
         with step("observe after the patch", self.vm.topology.vm_name):
             after = observation.observe(self.vm.guest, before)

@@ -91,7 +91,7 @@ def test_a_guide_can_be_followed_on_virtual_machines(guide: str, home: Path) -> 
     if guide == "guide-release":
         shutil.rmtree(home / "out")
     told = ""
-    for kind, text in guides.blocks(guide):
+    for _, text in guides.blocks(guide):
         for line in text.replace("\\\n", " ").splitlines():
             status, said = at_a_terminal(line, home)
             told += f"$ {line}\n{said}\n"

@@ -6,10 +6,12 @@ processes of the patch are stopped by a signal then, so that whatever script it 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
+from bundle.errors import InfrastructureError
 from harness.lab.faults import moments
 from harness.record import progress
 from harness.vm.system import SystemVm
@@ -52,9 +54,12 @@ def at_failure(vm: SystemVm, act: Callable[[], T], look: LookInside | None) -> T
 
         thread = threading.Thread(target=wait, name="stand still", daemon=True)
         thread.start()
-        answer = act()
-        if not told.met:
-            guest.run(f"kill {told.watcher}", check=False)
+        try:
+            answer = act()
+        finally:
+            if not told.met:
+                with contextlib.suppress(InfrastructureError):
+                    guest.run(f"kill {told.watcher}", check=False)
         thread.join(LONGEST + _WAYS_ON)
         if told.met and not told.done:
             progress.say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -51,7 +52,13 @@ def test_every_package_that_is_installed_is_one_that_debian_has() -> None:
     assert {"make", "tini", "qemu-system-x86", "python3-venv"} <= set(names)
     if shutil.which("apt-cache") is None:
         pytest.skip("no apt here")
-    said = subprocess.run(["apt-cache", "policy", *names], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["apt-cache", "policy", *names],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C"},
+    ).stdout
     found = set(re.findall(r"^(\S+):\n.*\n  Candidate: (?!\(none\))", said, re.MULTILINE))
     if "make" not in found:
         pytest.skip("apt has no lists here")

@@ -17,7 +17,7 @@ from harness.lab.faults import moments
 
 FAILING = """
 echo "2026-01-01T00:00:00+0000 [1] failed in phase restart: service haproxy is failed after the patch" >>LOG
-sleep 0.5
+sleep 0.3
 touch UNDONE
 exit 1
 """
@@ -107,7 +107,7 @@ def test_nothing_is_rolled_back_while_somebody_looks(tmp_path: Path, vm: Any, sc
     seen: list[tuple[bool, float]] = []
 
     def look(_vm: Any) -> None:
-        time.sleep(0.8)  # longer than the script waits before its rollback
+        time.sleep(0.5)  # longer than the script waits before its rollback
         seen.append(((tmp_path / "undone").exists(), vm.guest.grace))
 
     assert standstill.at_failure(vm, lambda: patch(tmp_path, script), look) == 1
@@ -140,8 +140,8 @@ def test_a_patch_that_ends_with_its_failure_is_said_to_have_ended(
     tmp_path: Path, vm: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ended() -> int:
-        status = patch(tmp_path, FAILING.replace("sleep 0.5", ""))
-        time.sleep(0.5)
+        status = patch(tmp_path, FAILING.replace("sleep 0.3", ""))
+        time.sleep(0.2)
         return status
 
     # The process may still be met; then it is stopped, looked at, and goes on.

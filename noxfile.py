@@ -91,6 +91,13 @@ def rollout(session: nox.Session) -> None:
 
 
 @nox.session
+def guides(session: nox.Session) -> None:
+    """Follow the guides on VMs, every block of theirs as it is written: half an hour under emulation."""
+    session.env["SYSVM_GUIDE_VMS"] = "1"
+    session.run("pytest", "-q", "tests/e2e/test_guides.py", *session.posargs, external=True)
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Run the mutants of a set (script, scenarios, later, vm), or rows of it that are named: all have to be killed."""
     session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)
@@ -122,11 +129,18 @@ def genuine(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the pages and the man pages into dist/docs; a warning is an error."""
+    """Build the pages and the man pages into dist/docs; a warning is an error. ``--links`` asks every address."""
     for kind in ("html", "man"):
         session.run(
             "sphinx-build", "-q", "-W", "--keep-going", "-b", kind, "docs", f"dist/docs/{kind}", external=True
         )
+    if "--links" in session.posargs:
+        # The pages at the root have links, too. An address that does not answer ends the session.
+        pages = (
+            "-c", "docs", "-D", "root_doc=docs/index", "-D", "include_patterns=docs/*.md,docs/adr/*.md,*.md",
+            "-D", "suppress_warnings=toc.not_included,myst.xref_missing",
+        )  # fmt: skip
+        session.run("sphinx-build", "-q", "-b", "linkcheck", *pages, ".", "dist/docs/links", external=True)
 
 
 @nox.session

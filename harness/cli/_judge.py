@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,10 +124,17 @@ def _be_patient_with_workers() -> None:
 
 @dataclass
 class _Teller:
-    """A plugin that prints one line a scenario when it has ended: how many of how many, verdict, seconds, reason."""
+    """A plugin that prints one line a scenario when it has ended: how many of how many, verdict, seconds, reason.
+
+    Attributes:
+        total: how many scenarios the run makes.
+        done: how many have ended.
+        begun: when the first one began, on the monotonic clock.
+    """
 
     total: int
     done: int = 0
+    begun: float = field(default_factory=time.monotonic)
     _seen: dict[str, tuple[str, float, str]] = field(default_factory=dict)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -148,7 +156,15 @@ class _Teller:
         verdict, seconds, reason = self._seen.pop(key)
         self.done += 1
         why = f": {reason}" if reason and verdict != "passed" else ""
-        progress.plain(f"[{self.done}/{self.total}] {key}: {verdict} in {seconds:.1f} s{why}")
+        left = self.left(time.monotonic())
+        progress.plain(f"[{self.done}/{self.total}{left}] {key}: {verdict} in {seconds:.1f} s{why}")
+
+    def left(self, now: float) -> str:
+        """Return how long the rest will take, if it goes on as it went so far; nothing when there is no rest."""
+        seconds = (now - self.begun) / self.done * (self.total - self.done)
+        if not seconds:
+            return ""
+        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
 
 def _reason(report: pytest.TestReport) -> str:

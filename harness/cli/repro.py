@@ -43,7 +43,19 @@ if TYPE_CHECKING:
     default=None,
     help="Run this in the VM before and after, instead of opening a shell; it may say nothing but its output.",
 )
-def repro(scenario: str | None, name: str, root: Path, bundle: Path | None, command: str | None) -> int:
+@click.option(
+    "--stop-before-rollback",
+    is_flag=True,
+    help="Look into the VM at the failure of a patch, too, before it rolls back.",
+)
+def repro(
+    scenario: str | None,
+    name: str,
+    root: Path,
+    bundle: Path | None,
+    command: str | None,
+    stop_before_rollback: bool,
+) -> int:
     """Repeat a scenario of an earlier run with a shell in its VM before and after.
 
     SCENARIO is its id, a part of it, or the id of a case in junit.xml; without one it is the only scenario that failed.
@@ -60,7 +72,8 @@ def repro(scenario: str | None, name: str, root: Path, bundle: Path | None, comm
     if command is None and not sys.stdin.isatty():
         raise UsageError("no terminal for a shell", hint="give a --command to run before and after instead")
     tell(f"repeating {row.id} of {report.name}", err=True)
-    return judge([*arguments, f"--results={root.absolute()}", f"--hold={command or ''}"], as_json=False)
+    held = [f"--hold={command or ''}", *(["--stop-before-rollback"] if stop_before_rollback else [])]
+    return judge([*arguments, f"--results={root.absolute()}", *held], as_json=False)
 
 
 @contextmanager

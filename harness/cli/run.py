@@ -82,6 +82,12 @@ from harness.cli._subject import subject_arguments, subject_options
     help="Open a shell in the VM of a scenario that failed, before the VM goes; one scenario at a time then.",
 )
 @click.option(
+    "--stop-before-rollback",
+    is_flag=True,
+    help="Let a patch that fails stand still before it rolls back, and open a shell in its VM (without a terminal: say "
+    "how to get in, and how it goes on); one scenario at a time then.",
+)
+@click.option(
     "--retry-infrastructure",
     "retries",
     metavar="N",
@@ -106,7 +112,12 @@ from harness.cli._subject import subject_arguments, subject_options
     shell_complete=_complete.runs,
     help="With --shard, make the parts equally long by what this run took; give the same to all.",
 )
-@click.option("--keep", is_flag=True, help="Leave the VM running when its boot or its first rules fail.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep the VMs of scenarios that failed, as snapshots for 'sysvm vm restore'; leave a VM running when its boot "
+    "or its first rules fail.",
+)
 @results_option
 @click.option("--junit", type=PATH, metavar="FILE", help="Write the JUnit file here, too.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios that would run, and run none.")
@@ -115,6 +126,7 @@ from harness.cli._subject import subject_arguments, subject_options
 def run(
     workers: int,
     shell_on_failure: bool,
+    stop_before_rollback: bool,
     retries: int,
     known_failures: Path | None,
     shard: str | None,
@@ -144,12 +156,14 @@ def run(
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
     results.require_writable(root)
-    if shell_on_failure:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "--shell-on-failure needs a terminal", hint="sysvm repro --command COMMAND looks without one"
-            )
-        return judge([*arguments, "--shell-on-failure", "-n", "0"], as_json, junit)
+    if shell_on_failure and not sys.stdin.isatty():
+        raise UsageError(
+            "--shell-on-failure needs a terminal", hint="sysvm repro --command COMMAND looks without one"
+        )
+    looking = {"--shell-on-failure": shell_on_failure, "--stop-before-rollback": stop_before_rollback}
+    if any(looking.values()):
+        workers = 0  # a person looks at one VM at a time
+        arguments += [word for word, asked_for in looking.items() if asked_for]
     return judge([*arguments, "-n", str(workers)], as_json, junit, retries=retries)
 
 

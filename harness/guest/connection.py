@@ -80,6 +80,7 @@ class Connection:
     Attributes:
         host_keys: who may answer there; None for a VM that this process has started itself.
         limits: the most that is taken from the guest as the answer to one command.
+        grace: seconds that every command's deadline is later by, while a person may let the guest stand still.
     """
 
     limits = AnswerLimits()
@@ -92,6 +93,7 @@ class Connection:
         self.key = key
         self.user = user
         self.host_keys: HostKeyCheck | None = None
+        self.grace = 0.0
         self._prelude: Callable[[], str] | None = None
         self._transport: paramiko.Transport | None = None
 
@@ -206,6 +208,7 @@ class Connection:
             AnswerTooLong: it wrote more than the connection's limits allow.
         """
         started = time.monotonic()
+        deadline += self.grace
         channel = self.channel(command, deadline)
         try:
             stdout, stderr = self._drain(channel, command, stdin, started + deadline, deadline)
@@ -264,6 +267,7 @@ class Connection:
         """
         command = f"cat -- {shlex.quote(path)}"
         started = time.monotonic()
+        deadline += self.grace
         channel = self.channel(command, deadline)
         try:
             stdout, stderr = self._drain(channel, command, b"", started + deadline, deadline)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from bundle import catalogue, programs
 from bundle.errors import InfrastructureError, UsageError
-from harness.host import cache
+from harness.host import cache, locks, runtime
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.kept import start, stop
 from harness.kept.listing import KeptVm, all_kept, check_name
 from harness.lab.lab import Lab
+from harness.lab.subject import Subject
 from harness.lab.wish import Wish
 from harness.machine.disks import work_folder
 from harness.machine.machine import Machine, attach
@@ -28,6 +29,7 @@ from harness.vm.golden import KEY_NAME
 from harness.vm.system import SystemVm
 
 _FACTS = "snapshot.json"
+_MOST_FAILED = 10  # of 0.4 GB each
 # What every machine that is started from a folder looks for there, apart from memory, devices and disk.
 _COMPANIONS = (KEY_NAME, f"{KEY_NAME}.pub", "tenant-*.initrd", "*.iso", "*.pem")
 
@@ -46,6 +48,8 @@ class VmSnapshot:
         template: as in ``KeptVm``.
         golden: as in ``KeptVm``.
         taken: when, UTC.
+        from_source: the checkout that template and boot bundle are built from, if they are.
+        from_bundle: the bundle that it booted with, if another than the reference payload's.
     """
 
     name: str
@@ -57,11 +61,18 @@ class VmSnapshot:
     template: str | None
     golden: str
     taken: str
+    from_source: str | None = None
+    from_bundle: str | None = None
 
     @property
     def folder(self) -> Path:
         """The snapshot's place in the cache."""
         return cache.entry(cache.SNAPSHOTS, self.name)
+
+    def booted(self) -> Subject:
+        """Return what it booted with."""
+        tree, bundle = (Path(path) if path else None for path in (self.from_source, self.from_bundle))
+        return Subject(from_source=tree, from_bundle=bundle)
 
 
 def take(kept: KeptVm, name: str | None = None) -> VmSnapshot:
@@ -77,42 +88,98 @@ def take(kept: KeptVm, name: str | None = None) -> VmSnapshot:
     """
     if not kept.source:
         raise UsageError(f"{kept.name} came up with no snapshot, so that there is none to take of it")
+    facts = VmSnapshot(
+        _free_name(kept.name, name), kept.name, kept.vm_type, kept.release, kept.debian, kept.network, kept.template,
+        kept.golden, _now(),
+    )  # fmt: skip
+    run = Path(kept.folder).parent
+    disk = work_folder(kept.run) / f"{kept.name}.qcow2"
+    with hypervisor() as host:
+        machines = {SYSTEM: attach(host, kept.domain(), Path(kept.folder))}
+        for tenant in kept.tenants:
+            machines[tenant] = attach(host, kept.domain(tenant), run / f"{kept.name}-{tenant}")
+        _store(facts, host, machines, disk, Path(kept.source))
+    return facts
+
+
+def take_failed(lab: Lab, vm: SystemVm) -> VmSnapshot:
+    """Take a snapshot of a VM of a scenario that failed; it is called ``failed-`` and type and number.
+
+    Args:
+        lab: what the VM is a copy of.
+        vm: the VM, which stands still meanwhile.
+
+    Raises:
+        UsageError: so many are there already that a person should look at them first.
+        InfrastructureError: the VM is gone, or the disk is full: nothing of the snapshot remains.
+    """
+    wish, name = lab.wish, f"failed-{lab.wish.vm_type}"
+    booted = [
+        str(path.absolute()) if path else None
+        for path in (wish.subject.from_source, wish.subject.from_bundle)
+    ]
+    with locks.exclusive(runtime.state_root() / "failed.lock"):  # of two workers each has a name of its own
+        if sum(snapshot.vm.startswith("failed-") for snapshot in every()) >= _MOST_FAILED:
+            raise UsageError(
+                f"{_MOST_FAILED} VMs of failed scenarios are kept already",
+                hint="'sysvm vm list' names them, 'sysvm vm forget' removes them",
+            )
+        facts = VmSnapshot(
+            _free_name(name, None), name, wish.vm_type, wish.from_release, wish.debian, wish.network, wish.template,
+            lab.golden.folder.name, _now(), *booted,
+        )  # fmt: skip
+        machines = {SYSTEM: vm.machine, **vm.tenant_machines}
+        _store(facts, lab.host, machines, vm.overlays[0], lab.golden.folder)
+    return facts
+
+
+def _free_name(vm: str, name: str | None) -> str:
+    """Return the name of a new snapshot: as named, else the VM's with a number.
+
+    Raises:
+        UsageError: the name is taken or unusable.
+    """
     taken = {snapshot.name for snapshot in every()}
     chosen = name or next(
-        word for number in range(1, len(taken) + 2) if (word := f"{kept.name}-{number}") not in taken
+        word for number in range(1, len(taken) + 2) if (word := f"{vm}-{number}") not in taken
     )
     check_name(chosen)
     if chosen in taken:
         raise UsageError(
             f"a snapshot named {chosen!r} is there already", hint=f"'sysvm vm forget {chosen}' removes it"
         )
-    facts = VmSnapshot(
-        chosen, kept.name, kept.vm_type, kept.release, kept.debian, kept.network, kept.template, kept.golden,
-        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )  # fmt: skip
-    with hypervisor() as host:
-        cache.obtain(cache.SNAPSHOTS, chosen, lambda folder: _fill(folder, host, kept, facts))
-    return facts
+    return chosen
 
 
-def _fill(folder: Path, host: Hypervisor, kept: KeptVm, facts: VmSnapshot) -> None:
-    run = Path(kept.folder).parent
-    machines = {SYSTEM: attach(host, kept.domain(), Path(kept.folder))}
-    for tenant in kept.tenants:
-        machines[tenant] = attach(host, kept.domain(tenant), run / f"{kept.name}-{tenant}")
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _store(
+    facts: VmSnapshot, host: Hypervisor, machines: dict[str, Machine], disk: Path, source: Path
+) -> None:
+    """Write what machines are, the system VM's first, into the snapshot's place; they go on afterwards."""
+    cache.obtain(
+        cache.SNAPSHOTS, facts.name, lambda folder: _fill(folder, facts, host, machines, disk, source)
+    )
+
+
+def _fill(
+    folder: Path, facts: VmSnapshot, host: Hypervisor, machines: dict[str, Machine], disk: Path, source: Path
+) -> None:
     folder.chmod(0o711)  # QEMU's user passes through
     try:
         for machine in machines.values():
             machine.pause()
         for name, machine in machines.items():
             machine.save_state(folder / f"{name}.state")
-        _copy(work_folder(kept.run) / f"{kept.name}.qcow2", folder / f"{SYSTEM}.qcow2")
+        _copy(disk, folder / f"{SYSTEM}.qcow2")
     except OSError as error:
         raise InfrastructureError(f"snapshot {facts.name}: {error.strerror}: {folder}") from None
     finally:
         _go_on(machines)
     for pattern in _COMPANIONS:
-        for file in Path(kept.source).glob(pattern):
+        for file in source.glob(pattern):
             # Without extended attributes: libvirt notes there who has the original in use.
             shutil.copyfile(file, folder / file.name)
             shutil.copymode(file, folder / file.name)
@@ -177,7 +244,7 @@ def restore(snapshot: VmSnapshot, name: str | None = None, network_backend: str 
     """
     facts = catalogue.load()
     wish = Wish(
-        snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network,
+        snapshot.vm_type, snapshot.release, facts.default, snapshot.debian, snapshot.network, snapshot.booted(),
         template=snapshot.template, network_backend=network_backend,
     )  # fmt: skip
 

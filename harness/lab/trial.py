@@ -16,7 +16,7 @@ from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
-from harness.lab import between
+from harness.lab import between, standstill
 from harness.lab.aftermath import run as aftermath
 from harness.lab.aftermath.reboot import reboot
 from harness.lab.budgets import (
@@ -87,6 +87,7 @@ class Trial(Verdicts):
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
         undisturbed: the scenario does nothing to the VM between its patches, so nothing may differ between them.
         proof_deadline: seconds within which a request through a rule must be answered.
+        look: what is done at the failure of a patch, which stands still meanwhile; None lets it roll back at once.
     """
 
     lab: Lab
@@ -98,6 +99,7 @@ class Trial(Verdicts):
     brief: bool = False
     undisturbed: bool = False
     proof_deadline: float = proofs.DEADLINE
+    look: standstill.LookInside | None = None
     patches: int = field(default=0, init=False)
     _started: Observation | None = field(default=None, init=False)
     _when_patched: Observation | None = field(default=None, init=False)
@@ -378,7 +380,7 @@ class Trial(Verdicts):
             Its answer, the limits as this host stretched them meanwhile, and how many times longer than alone all took.
         """
         before = self._turns()
-        answer = act()
+        answer = standstill.at_failure(self.vm, act, self.look)
         stretch = self._turns().stretch_since(before)
         return answer, stretched(limits, stretch), stretch
 

@@ -79,12 +79,15 @@ def system_vm(
             lab.events.emit("restored", vm=vm.name, seconds=time.monotonic() - started)
             if wants_the_same(request.node) and not handed_on:
                 lab.spares.expect()
-            from harness.plugin.hold import held, stop_at
+            from harness.plugin import hold
 
-            with held(vm, option(request.config, "hold")):
+            with hold.held(vm, option(request.config, "hold")):
                 yield vm
-            if request.node.stash.get(FAILED, False) and option(request.config, "shell-on-failure"):
-                stop_at(vm, "after the failure of", "")
+            if request.node.stash.get(FAILED, False):
+                if option(request.config, "keep"):
+                    hold.keep_failed(lab, vm)
+                if option(request.config, "shell-on-failure"):
+                    hold.stop_at(vm, "after the failure of", "")
     finally:
         if not handed_on:
             lab.shared.close()
@@ -151,4 +154,10 @@ def live_patch(request: pytest.FixtureRequest, lab: Lab, system_vm: SystemVm) ->
     """The trial of ``system_vm``: ``live_patch.patch(bundle)`` patches, sends the rules again and makes all checks."""
     from harness.lab.trial import Trial
 
-    return Trial(lab, system_vm, scenario_id(request.node) or request.node.name)
+    trial = Trial(lab, system_vm, scenario_id(request.node) or request.node.name)
+    if option(request.config, "stop-before-rollback"):
+        from harness.plugin.hold import at_rollback
+
+        command = option(request.config, "hold") or ""
+        trial.look = lambda vm: at_rollback(vm, command)
+    return trial

@@ -20,8 +20,8 @@ _ASKED = (
     "agent-jars", "from-bundle", "from-source", "template", "mixed",
 )  # fmt: skip
 _WORDS = (
-    *_ASKED, "hold", "shell-on-failure", "known-failures", "into", "shard", "balance", "seed", "times", "keep",
-    "results",
+    *_ASKED, "hold", "shell-on-failure", "stop-before-rollback", "known-failures", "into", "shard", "balance", "seed",
+    "times", "keep", "results",
 )  # fmt: skip
 _DEFAULTS = {"type": "router", "scenario": ALL, "script": "upstream", "mixed": False}
 
@@ -82,6 +82,12 @@ def _add_manner(group: pytest.OptionGroup) -> None:
         default=False,
         help="open a shell in the VM of a scenario that failed, before the VM goes",
     )
+    group.addoption(
+        "--sysvm-stop-before-rollback",
+        action="store_true",
+        default=False,
+        help="let a patch that fails stand still before it rolls back, for a look at its VM",
+    )
     group.addoption("--sysvm-known-failures", type=Path, default=None, help="list of failures that are known")
     group.addoption("--sysvm-shard", default=None, help="run the cells of one part: I/N")
     group.addoption(
@@ -92,7 +98,7 @@ def _add_manner(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--sysvm-keep",
         action="store_true",
-        help="leave the VM running that no golden snapshot can be made of",
+        help="keep the VMs of failed scenarios as snapshots; leave the one running that has no golden one",
     )
     group.addoption("--sysvm-results", type=Path, default=Path("results"), help="folder of all runs")
 

@@ -77,6 +77,18 @@ class LiveProgress:
                 live.stop()
                 self._live = None
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Take the live lines away for a while: the terminal is somebody else's."""
+        live = self._live
+        if live is not None:
+            live.stop()
+        try:
+            yield
+        finally:
+            if live is not None and live is self._live:
+                live.start()
+
     def say(self, line: str) -> None:
         """Print a line above the live ones."""
         if self._live is not None:
@@ -129,6 +141,11 @@ def step(title: str) -> AbstractContextManager[Step]:
 def say(line: str) -> None:
     """Print one plain line on standard error."""
     plain(_named(line))
+
+
+def away() -> AbstractContextManager[None]:
+    """Give the terminal to somebody else for a while, such as a shell in a VM."""
+    return _TERMINAL.away()
 
 
 def plain(text: str) -> None:

@@ -128,6 +128,8 @@ def find(run: str | Path = "latest", root: Path = Path("results")) -> ResultsFol
     if deeper:
         names = ", ".join(map(str, deeper[:10]))
         raise UsageError(f"{run} has {len(deeper)} runs", hint=f"name one of: {names}")
+    if Path(run).is_file():
+        raise UsageError(f"{run} is a file, and a run is a folder", hint="unpack it and name the folder")
     raise UsageError(f"no run {str(run)!r} (looked for {EVENTS} in {root / run} and {run})")
 
 

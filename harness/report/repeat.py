@@ -65,8 +65,10 @@ def arguments_of(report: RunReport, row: ScenarioRow, bundle: Path | None = None
         bundle: patched with in place of what the run was patched with.
 
     Raises:
-        UsageError: what the run used is not on this machine.
+        UsageError: what the run used, or that bundle, is not on this machine.
     """
+    if bundle is not None and not bundle.is_dir():
+        raise UsageError(f"--bundle {bundle}: no such folder")
     taken = {name: value for name, value in report.options.items() if name in OPTIONS and value}
     if bundle is not None:
         taken = {name: value for name, value in taken.items() if name not in _PATCHED_WITH}

@@ -16,8 +16,19 @@ ABLE = frozenset({"kvm", "xenserver", "vmware"})
 _ELASTIC_LB = "LB"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Owned:
+    """Where something is and whose: UUID and name of its zone, and account, domain and project, as far as told."""
+
+    zone: str = ""
+    zone_name: str = ""
+    account: str = ""
+    domain: str = ""
+    project: str = ""
+
+
 @dataclass(frozen=True)
-class ListedVm:
+class ListedVm(_Owned):
     """A router, an internal load balancer, or a system VM of a zone.
 
     Attributes:
@@ -25,7 +36,6 @@ class ListedVm:
         name: such as ``r-10-VM``.
         kind: ``router``, ``ilb``, ``elb``, or what the API calls the type of a system VM.
         state: such as ``Running``.
-        zone: UUID of its zone.
         host: UUID of its host; empty while it runs on none, or when the caller may not know.
         template: version of its template, as far as the server says it.
         scripts: digest of its scripts, as the server has stored it; empty for system VMs.
@@ -41,8 +51,6 @@ class ListedVm:
     name: str
     kind: str
     state: str
-    zone: str = ""
-    zone_name: str = ""
     host: str = ""
     host_name: str = ""
     hypervisor: str = ""
@@ -57,9 +65,6 @@ class ListedVm:
     network_name: str = ""
     vpc: str = ""
     vpc_name: str = ""
-    account: str = ""
-    domain: str = ""
-    project: str = ""
     healthy: bool | None = None
     offered: bool | None = None
 
@@ -70,7 +75,7 @@ class ListedVm:
 
 
 @dataclass(frozen=True)
-class ListedNetwork:
+class ListedNetwork(_Owned):
     """A guest network or a tier; ``type`` is ``Isolated``, ``Shared`` or ``L2``."""
 
     id: str
@@ -78,29 +83,19 @@ class ListedNetwork:
     type: str
     state: str
     vpc: str = ""
-    zone: str = ""
-    zone_name: str = ""
     redundant: bool = False
     restart_required: bool = False
-    account: str = ""
-    domain: str = ""
-    project: str = ""
 
 
 @dataclass(frozen=True)
-class ListedVpc:
+class ListedVpc(_Owned):
     """A VPC."""
 
     id: str
     name: str
     state: str
-    zone: str = ""
-    zone_name: str = ""
     redundant: bool = False
     restart_required: bool = False
-    account: str = ""
-    domain: str = ""
-    project: str = ""
 
 
 def text(row: Mapping[str, Json], name: str) -> str:
@@ -139,12 +134,38 @@ class _Owner(TypedDict):
 
 
 def _owner(row: Mapping[str, Json]) -> _Owner:
+    """Return the fields of ``_Owned``."""
     return {
         "zone": text(row, "zoneid"),
         "zone_name": text(row, "zonename"),
         "account": text(row, "account"),
         "domain": text(row, "domain"),
         "project": text(row, "projectid"),
+    }
+
+
+class _Machine(TypedDict):
+    id: str
+    name: str
+    state: str
+    host: str
+    host_name: str
+    hypervisor: str
+    template_name: str
+    offered: bool | None
+
+
+def _machine(row: Mapping[str, Json], command: str) -> _Machine:
+    """Return the fields that every list of VMs has."""
+    return {
+        "id": needed(row, "id", command),
+        "name": needed(row, "name", command),
+        "state": needed(row, "state", command),
+        "host": text(row, "hostid"),
+        "host_name": text(row, "hostname"),
+        "hypervisor": text(row, "hypervisor"),
+        "template_name": text(row, "templatename"),
+        "offered": flag(row, "livepatchavailable"),
     }
 
 
@@ -158,15 +179,8 @@ def router_row(row: Mapping[str, Json], command: str) -> ListedVm:
     state = flag(row, "healthchecksfailed")
     template = text(row, "version")
     return ListedVm(
-        id=needed(row, "id", command),
-        name=needed(row, "name", command),
         kind="ilb" if command == "listInternalLoadBalancerVMs" else kinds.get(text(row, "role"), "router"),
-        state=needed(row, "state", command),
-        host=text(row, "hostid"),
-        host_name=text(row, "hostname"),
-        hypervisor=text(row, "hypervisor"),
         template="" if template == "UNKNOWN" else template,
-        template_name=text(row, "templatename"),
         scripts=text(row, "scriptsversion"),
         software=text(row, "softwareversion"),
         redundant=flag(row, "isredundantrouter") or False,
@@ -176,7 +190,7 @@ def router_row(row: Mapping[str, Json], command: str) -> ListedVm:
         vpc=text(row, "vpcid"),
         vpc_name=text(row, "vpcname"),
         healthy=None if state is None else not state,
-        offered=flag(row, "livepatchavailable"),
+        **_machine(row, command),
         **_owner(row),
     )
 
@@ -189,17 +203,10 @@ def system_vm_row(row: Mapping[str, Json]) -> ListedVm:
     """
     command = "listSystemVms"
     return ListedVm(
-        id=needed(row, "id", command),
-        name=needed(row, "name", command),
         kind=needed(row, "systemvmtype", command),
-        state=needed(row, "state", command),
-        host=text(row, "hostid"),
-        host_name=text(row, "hostname"),
-        hypervisor=text(row, "hypervisor"),
-        template_name=text(row, "templatename"),
         software=text(row, "version"),
         agent=text(row, "agentstate"),
-        offered=flag(row, "livepatchavailable"),
+        **_machine(row, command),
         **_owner(row),
     )
 

@@ -229,7 +229,7 @@ def _unit_of(
     vpc_id = row.vpc or (network.vpc if network else "")
     if vpc_id:
         vpc = vpcs.get(vpc_id) or ListedVpc(
-            vpc_id, row.vpc_name or vpc_id, "unknown", row.zone, row.zone_name
+            vpc_id, row.vpc_name or vpc_id, "unknown", zone=row.zone, zone_name=row.zone_name
         )
         return _of_vpc(vpc, tiers)
     if network is None:

@@ -90,5 +90,5 @@ def test_the_list_of_known_failures_can_be_read_and_so_can_its_example(tmp_path:
 def test_the_version_in_the_files_is_the_products() -> None:
     from bundle import __version__
 
-    for file in ("gitlab-ci.yml", "Containerfile"):
+    for file in ("gitlab-ci.yml", "Jenkinsfile", "Containerfile"):
         assert set(re.findall(r"sysvm-livepatch:([\d.]+)", (CI / file).read_text())) == {__version__}

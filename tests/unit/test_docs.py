@@ -2,81 +2,52 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from tests import miniature
-
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-RUNS = ROOT / "tests/data/runs"
-GUIDES = ("guide-release", "guide-ci", "guide-failed-case")
-
-
-def commands(page: str) -> str:
-    """Return what a guide tells a person to type; blocks of ``console`` need a VM."""
-    return "\n".join(
-        re.findall(r"^```sh\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)
-    )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A person's folder: a CloudStack tree, a run of yesterday that passed, and the latest one, which did not."""
-    miniature.make(tmp_path / "cloudstack", "4.22")
-    miniature.make(tmp_path / "cloudstack-4.21", "4.21")
-    for name, run in (("yesterday", "main-job"), ("20260131-101010-abcd", "broken-bundle")):
-        shutil.copytree(RUNS / run, tmp_path / "results" / name)
-    (tmp_path / "results/latest").symlink_to("20260131-101010-abcd")
-    program = tmp_path / "bin/sysvm"
-    program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\nfrom harness.cli import main\nmain()\n")
-    program.chmod(0o755)
-    shutil.copytree(_bundle(tmp_path, program), tmp_path / "out")
-    return tmp_path
-
-
-def _bundle(home: Path, program: Path) -> Path:
-    """Return a bundle, for guides that begin with one."""
-    made = home / "made"
-    subprocess.run(
-        [program, "bundle", "build", "-o", made], check=True, capture_output=True, env=_environment(home)
-    )
-    return made
-
-
-def _environment(home: Path) -> dict[str, str]:
-    path = f"{home / 'bin'}:{os.environ['PATH']}"
-    return {
-        **os.environ,
-        "HOME": str(home),
-        "PATH": path,
-        "PYTHONPATH": str(ROOT),
-        "SYSVM_CACHE": str(home / "cache"),
-    }
+from harness.cli import sysvm
+from tests import guides
+from tests.guides import DOCS, GUIDES, ROOT
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_a_guide_can_be_followed_command_by_command(guide: str, home: Path) -> None:
-    if guide == "guide-release":
-        shutil.rmtree(home / "out")
-    script = commands(guide)
+def test_a_guide_can_be_followed_command_by_command(guide: str, tmp_path: Path) -> None:
+    guides.make_home(tmp_path)
+    if guide != "guide-release":
+        guides.build_bundle(tmp_path, "out")
+    # Blocks of ``console`` need VMs: ``nox -s guides`` runs those, too.
+    script = "\n".join(text for kind, text in guides.blocks(guide) if kind == "sh")
     assert script.count("sysvm ") >= 3
     done = subprocess.run(
-        ["bash", "-eux", "-c", script],
-        cwd=home, env=_environment(home), capture_output=True, text=True, check=False, timeout=300,
+        ["bash", "-eux", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        env={**guides.environment(tmp_path), "SYSVM_CACHE": str(tmp_path / "cache")},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     if guide == "guide-failed-case":
         assert "unknown keyword 'this-is-no-keyword'" in done.stdout
         assert "against yesterday: 1 broken" in done.stdout
+
+
+def test_every_command_of_a_guide_that_needs_a_vm_is_one_that_the_program_understands() -> None:
+    lines = [
+        line for guide in GUIDES for kind, text in guides.blocks(guide) if kind == "console"
+        for line in text.splitlines()
+    ]  # fmt: skip
+    assert len(lines) >= 10
+    for line in lines:
+        words = shlex.split(line.removesuffix("|| true"))
+        assert words.pop(0) == "sysvm", line
+        command: click.Command = sysvm
+        context = click.Context(sysvm)
+        while isinstance(command, click.Group):
+            command, words = command.get_command(context, words[0]) or pytest.fail(line), words[1:]
+        command.make_context("sysvm", words)
 
 
 def test_every_variable_of_the_program_is_on_its_page() -> None:
@@ -97,6 +68,37 @@ def test_every_link_between_pages_leads_somewhere() -> None:
             if not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_every_file_and_module_that_a_page_names_is_there() -> None:
+    # Of a checkout of CloudStack, or standing for any room; the changelog speaks of former places.
+    others = {"systemvm/patch-sysvms.sh", "tests/unit/harness/ROOM", "tests/unit/bundle/ROOM"}
+    pages = [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = {
+        name for page in pages
+        for name in re.findall(r"`((?:bundle|harness|tests|systemvm|docs|ci)/[\w./-]*\w)/?`", page.read_text())
+    }  # fmt: skip
+    assert len(named) > 40
+    assert [name for name in sorted(named - others) if not (ROOT / name).exists()] == []
+    parts = (DOCS / "engine.md").read_text().split("## Parts")[1].split("\n## ")[0]
+    modules = {path.stem for path in (ROOT / "harness").rglob("*.py")} | {
+        path.parent.name for path in (ROOT / "harness").rglob("__init__.py")
+    }
+    listed = {
+        name
+        for cell in re.findall(r"^\| (`[^|]+) \|", parts, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", cell)
+    }
+    assert len(listed) > 20
+    assert listed - modules == set()
+
+
+def test_every_page_that_a_file_for_ci_names_is_there() -> None:
+    named = {
+        name for file in (ROOT / "ci").iterdir() for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
+    }
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_the_table_of_exit_statuses_is_that_of_the_program() -> None:

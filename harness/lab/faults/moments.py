@@ -5,10 +5,11 @@ A watcher inside the guest looks every few milliseconds, so that a moment is met
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -25,12 +26,12 @@ from harness.vm.system import SystemVm
 LOG = "/var/log/livepatchsystemvm.log"
 # Seconds within which a moment has to come; a patch may take ten minutes, but those of scenarios do not.
 PATIENCE = 120.0
-MomentKind: TypeAlias = Literal["logged", "changed", "process", "child"]
+MomentKind: TypeAlias = Literal["logged", "changed", "process", "child", "now"]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of a patch; made by :func:`logged`, :func:`changed`, :func:`nth_process` and :func:`runs`."""
+    """A moment of a patch; made by the functions below, from :func:`logged` to :func:`now`."""
 
     kind: MomentKind
     argument: str
@@ -59,15 +60,22 @@ def runs(program: str) -> Moment:
     return Moment("child", program)
 
 
+def now() -> Moment:
+    """Return the moment when somebody asks for it."""
+    return Moment("now", "")
+
+
 @dataclass
 class Watched:
     """The words of a watcher.
 
     Attributes:
+        watcher: number of its process in the guest.
         met: whether the moment came.
         done: command lines of the processes that something was done to.
     """
 
+    watcher: int = 0
     met: bool = False
     done: list[str] = field(default_factory=list)
     problem: str = ""
@@ -94,16 +102,10 @@ def watch(
     Raises:
         InfrastructureError: the guest cannot watch.
     """
-    told = Watched()
     guest = beside(vm, "watcher")
-    program = files("harness.lab.faults.guest").joinpath("watch.py").read_bytes()
-    words = " ".join(map(shlex.quote, (moment.kind, moment.argument, who, signal, str(patience))))
-    channel = guest.channel(f"python3 - {words}", 60)
     try:
-        channel.sendall(program)
-        channel.shutdown_write()
-        _await_word(channel, guest.name)
-        thread = threading.Thread(target=_listen, args=(channel, told), name="watch a patch", daemon=True)
+        told, listen = begin_watch(guest, moment, who, signal, patience)
+        thread = threading.Thread(target=listen, name="watch a patch", daemon=True)
         thread.start()
         yield told
         thread.join(5 if told.met else patience + 30)
@@ -111,17 +113,41 @@ def watch(
         guest.close()
 
 
-def _await_word(channel: paramiko.Channel, name: str) -> None:
+def begin_watch(
+    guest: SshGuest, moment: Moment, who: str, signal: str, patience: float
+) -> tuple[Watched, Callable[[], None]]:
+    """Start a watcher; returns what it will have told, and what waits for its words. Arguments are those of ``watch``.
+
+    Raises:
+        InfrastructureError: the guest cannot watch.
+    """
+    told = Watched()
+    program = files("harness.lab.faults.guest").joinpath("watch.py").read_bytes()
+    words = " ".join(map(shlex.quote, (moment.kind, moment.argument, who, signal, str(patience))))
+    channel = guest.channel(f"python3 - {words}", 60)
+    channel.sendall(program)
+    channel.shutdown_write()
+    told.watcher = _await_word(channel, guest.name)
+    return told, lambda: _listen(channel, told, patience + 480)
+
+
+def _await_word(channel: paramiko.Channel, name: str) -> int:
+    """Return the number of the watcher's process, once it watches."""
     channel.settimeout(60)
-    if not channel.recv(16).startswith(b"watching"):
-        said = channel.recv_stderr(400).decode(errors="replace")
-        raise InfrastructureError(f"{name}: nothing watches the patch: {said.strip()[-200:]}")
+    said = b""
+    while not said.endswith(b"\n") and len(said) < 64 and (more := channel.recv(64)):
+        said += more
+    told = re.fullmatch(rb"watching (\d+)\n", said)
+    if told is None:
+        why = channel.recv_stderr(400).decode(errors="replace")
+        raise InfrastructureError(f"{name}: nothing watches the patch: {why.strip()[-200:]}")
+    return int(told[1])
 
 
-def _listen(channel: paramiko.Channel, told: Watched) -> None:
+def _listen(channel: paramiko.Channel, told: Watched, most: float) -> None:
     channel.settimeout(None)
     text = b""
-    end = time.monotonic() + 600
+    end = time.monotonic() + most
     while time.monotonic() < end:
         try:
             more = channel.recv(1 << 16)

@@ -1,6 +1,7 @@
 """Waits inside a guest for a moment of a live patch, then does something to its processes and says what.
 
-Called as ``python3 - MOMENT ARGUMENT WHO SIGNAL SECONDS``; it writes one line of JSON with what was met and done.
+Called as ``python3 - MOMENT ARGUMENT WHO SIGNAL SECONDS``; it writes its number, then one line of JSON: what it met and
+did. Whoever waits no longer ends it by that number.
 """
 
 from __future__ import annotations
@@ -123,13 +124,15 @@ def condition(moment: str, argument: str) -> Callable[[], bool]:
         return look
     if moment == "child":
         return lambda: bool(chosen(f"child:{argument}"))
+    if moment == "now":
+        return lambda: True
     raise SystemExit(f"unknown moment {moment!r}")
 
 
 def main(moment: str, argument: str, who: str, name: str, seconds: str) -> None:
     """Wait, act and tell."""
     look = condition(moment, argument)
-    print("watching", flush=True)
+    print("watching", os.getpid(), flush=True)
     end = time.monotonic() + float(seconds)
     while not look():
         if time.monotonic() > end:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli._judge import _Teller
+
 PLAYING = Path(__file__).with_name("playing.py")
 ROOT = Path(__file__).parents[4]
 SCENARIOS = '''
@@ -87,7 +89,9 @@ def test_nothing_chosen_is_a_mistake_whatever_the_number_of_workers(folder, work
 def test_each_scenario_that_ends_is_one_line_with_cell_verdict_and_count(folder, workers):
     done = play(folder, "--workers", workers)
     assert done.returncode == 1, done.stderr
-    lines = re.findall(r"^\[(\d)/3\] (router-from-[\d.]+-\w+): (\w+) in", done.stderr, flags=re.MULTILINE)
+    lines = re.findall(
+        r"^\[(\d)/3(?:, \d+ s left)?\] (router-from-[\d.]+-\w+): (\w+) in", done.stderr, flags=re.MULTILINE
+    )
     assert [count for count, _, _ in lines] == ["1", "2", "3"]
     assert {name.rpartition("-")[2]: verdict for _, name, verdict in lines} == {
         "good": "passed", "bad": "failed", "none": "skipped",
@@ -95,6 +99,14 @@ def test_each_scenario_that_ends_is_one_line_with_cell_verdict_and_count(folder,
     assert re.search(r"^\[router-from-[\d.]+-good\] working$", done.stderr, flags=re.MULTILINE)
     assert "services.up: haproxy \\x1b[2J is down" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("done", "now", "said"),
+    [(1, 130.0, ", 60 s left"), (1, 430.0, ", 11 min left"), (3, 430.0, "")],
+)
+def test_the_time_that_is_left_follows_from_what_was_done(done, now, said):
+    assert _Teller(total=3, done=done, begun=100.0).left(now) == said
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

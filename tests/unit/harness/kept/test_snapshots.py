@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
-from bundle.errors import UsageError
+from bundle.errors import InfrastructureError, UsageError
 from harness.host import cache
 from harness.kept import snapshots
 from harness.kept.listing import KeptVm
 from harness.kept.snapshots import VmSnapshot
+from harness.lab.subject import Subject
+from harness.lab.wish import Wish
+from harness.vm.golden import KEY_NAME
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +85,73 @@ def test_domains_are_named_after_run_vm_and_tenant():
 def test_no_snapshot_is_taken_of_a_vm_that_is_none_itself():
     with pytest.raises(UsageError, match="a came up with no snapshot"):
         snapshots.take(replace(kept("a"), golden="", source=""))
+
+
+class Machine:
+    """A machine that stands still, is written down, and goes on."""
+
+    def __init__(self, fails=False):
+        self.states, self.running, self.fails = [], True, fails
+
+    def pause(self):
+        self.running = False
+
+    def resume(self):
+        self.running = True
+
+    def alive(self):
+        return True
+
+    def save_state(self, target):
+        assert not self.running
+        if self.fails:
+            raise OSError(28, "No space left on device")
+        target.write_bytes(b"state")
+
+
+@pytest.fixture
+def failed(tmp_path, monkeypatch):
+    """A lab and a VM of a scenario that failed."""
+    monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
+    golden = tmp_path / "golden/abc"
+    golden.mkdir(parents=True)
+    (golden / KEY_NAME).write_text("secret")
+    disk = tmp_path / "S01.qcow2"
+    disk.write_bytes(b"disk")
+    wish = Wish("router", "4.21", "4.22", subject=Subject(from_source=tmp_path))
+    lab = SimpleNamespace(
+        wish=wish,
+        host=SimpleNamespace(uid=os.getuid(), gid=os.getgid()),
+        golden=SimpleNamespace(folder=golden),
+    )
+    vm = SimpleNamespace(machine=Machine(), tenant_machines={"net1": Machine()}, overlays=[disk])
+    return lab, vm
+
+
+def test_the_vm_of_a_failed_scenario_is_kept_and_goes_on(failed, tmp_path):
+    lab, vm = failed
+    names = [snapshots.take_failed(lab, vm).name for _ in range(2)]
+    assert names == ["failed-router-1", "failed-router-2"]
+    (kept, _) = snapshots.every()
+    assert (kept.vm, kept.release, kept.golden) == ("failed-router", "4.21", "abc")
+    assert kept.booted() == Subject(from_source=tmp_path)
+    there = {path.name for path in kept.folder.iterdir()}
+    assert there == {"system.state", "net1.state", "system.qcow2", KEY_NAME, "snapshot.json"}
+    assert vm.machine.running
+    assert vm.tenant_machines["net1"].running
+
+
+def test_of_a_vm_that_cannot_be_written_down_nothing_remains_and_it_goes_on(failed):
+    lab, vm = failed
+    vm.tenant_machines["net1"].fails = True
+    with pytest.raises(InfrastructureError, match="No space left on device"):
+        snapshots.take_failed(lab, vm)
+    assert snapshots.every() == []
+    assert vm.machine.running
+
+
+def test_failed_vms_do_not_fill_the_disk(failed):
+    for number in range(10):
+        put(f"failed-ilbvm-{number}", "failed-ilbvm")
+    with pytest.raises(UsageError, match="10 VMs of failed scenarios are kept already"):
+        snapshots.take_failed(*failed)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +20,6 @@ from harness.guest.transfer import LineConditions
 from harness.lab import faults
 from harness.lab.faults import network, programs, uploads
 from harness.lab.faults.guest import watch
-
-WATCH = [sys.executable, "-u", watch.__file__]
 
 
 def test_each_fault_has_a_name_a_line_and_no_twin() -> None:
@@ -38,7 +37,7 @@ def test_an_unknown_fault_is_one_line_that_names_those_there_are() -> None:
 @pytest.fixture
 def script(tmp_path: Any) -> Any:
     """A stand-in of a patch script that is under way: one process a tenth of a second, and a log."""
-    path = tmp_path / "patch-sysvms.sh"
+    path = tmp_path / f"patch-{os.getpid()}-{tmp_path.name}.sh"  # other tests, beside this one, have theirs
     log = tmp_path / "log"
     path.write_text(
         f"#!/bin/bash\nfor i in 1 2 3 4 5 6 7 8; do sleep 0.1; echo step $i >>{log}; done\nsleep 30\n"
@@ -47,9 +46,11 @@ def script(tmp_path: Any) -> Any:
 
 
 def _watched(script: Any, *arguments: str) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
-    watcher = subprocess.Popen([*WATCH, *arguments], stdout=subprocess.PIPE)
+    program = script.parent / "watch.py"
+    program.write_text(Path(watch.__file__).read_text().replace(watch.SCRIPT, script.name))
+    watcher = subprocess.Popen([sys.executable, "-u", program, *arguments], stdout=subprocess.PIPE)
     assert watcher.stdout is not None
-    assert watcher.stdout.readline() == b"watching\n"
+    assert watcher.stdout.readline() == f"watching {watcher.pid}\n".encode()
     patch = subprocess.Popen(["bash", str(script)])
     try:
         told = json.loads(watcher.communicate(timeout=60)[0])
@@ -66,7 +67,7 @@ def test_a_moment_is_met_and_the_patch_is_killed(script: Any, moment: str) -> No
     argument = {"logged": f"{log} step 2", "process": "3", "changed": str(log), "child": "sleep 30"}[moment]
     told, patch = _watched(script, moment, argument, "all", "KILL", "30")
     assert told["met"]
-    assert any("patch-sysvms.sh" in line for line in told["done"])
+    assert any(script.name in line for line in told["done"])
     assert patch.wait(10) == -9
 
 

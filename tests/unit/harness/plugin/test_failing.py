@@ -1,4 +1,4 @@
-"""A shell in the VM of a scenario that failed: of that one only, and while the VM is still there."""
+"""The VM of a scenario that failed, kept and with a shell: of that one only, and while the VM is still there."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from harness.plugin import hold
 from harness.record import progress
 
 hold.stop_at = lambda vm, moment, command: progress.plain(f"{moment} {vm.name}")
+hold.keep_failed = lambda lab, vm: progress.plain(f"kept {vm.name}")
 
 @contextmanager
 def system_vm(name, **_):
@@ -52,18 +53,22 @@ def test_good(system_vm):
 '''
 
 
-def test_a_shell_is_opened_in_the_vm_of_a_failed_scenario_before_it_goes(tmp_path: Path) -> None:
+def test_the_vm_of_a_failed_scenario_is_kept_and_a_shell_is_opened_in_it_before_it_goes(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "scenarios"
     folder.mkdir()
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_played.py").write_text(SCENARIOS)
-    words = [f"--results={tmp_path / 'results'}", "--shell-on-failure", "-n", "0"]
+    words = [f"--results={tmp_path / 'results'}", "--shell-on-failure", "--keep", "-n", "0"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *command_line(folder, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if line.startswith(("after", "gone"))]
-    assert said == ["after the failure of bad", "gone bad", "gone good"], done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith(("after", "gone", "kept"))]
+    assert said == ["kept bad", "after the failure of bad", "gone bad", "gone good"], (
+        done.stdout + done.stderr
+    )
 
 
 def test_a_shell_needs_a_terminal(tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_an_unknown_run_says_where_it_looked(tmp_path: Path) -> None:
         results.find("nope", tmp_path)
 
 
+def test_artifacts_that_are_packed_are_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "artifacts.zip").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"artifacts\.zip is a file") as caught:
+        results.find(tmp_path / "artifacts.zip", tmp_path)
+    assert "unpack it and name the folder" in caught.value.diagnostics()
+
+
 def test_a_log_stays_inside_the_folder(tmp_path: Path) -> None:
     run = results.create(tmp_path, "one")
     assert run.log("r-1-VM/console.log").parent.is_dir()

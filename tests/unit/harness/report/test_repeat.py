@@ -84,3 +84,9 @@ def test_a_bundle_that_is_named_takes_the_place_of_what_the_run_had(tmp_path: Pa
     arguments = repeat.arguments_of(made, made.scenarios[0], tmp_path)
     assert f"--bundle={tmp_path}" in arguments
     assert not [word for word in arguments if word.startswith(("--source", "--script"))]
+
+
+def test_a_named_bundle_that_is_not_there_is_not_said_to_be_the_runs(tmp_path: Path) -> None:
+    made = report(tmp_path, "failed", options={"--bundle": str(tmp_path)})
+    with pytest.raises(UsageError, match=r"^--bundle /nonexistent/bundle: no such folder$"):
+        repeat.arguments_of(made, made.scenarios[0], Path("/nonexistent/bundle"))

@@ -38,10 +38,11 @@ SEED = 20260722
 RECOVERY = "bash /var/lib/cloud-livepatch/patch-sysvms.sh"
 TRUST = "/etc/cloudstack/livepatch-trust/1.pem"
 FAILED = ("rolled-back", "failed", "none")
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(1800)]
 
 
-@pytest.fixture(autouse=True)
-def count(request, nothing_left):
+@pytest.fixture(scope="session", autouse=True)
+def count(request):
     """The number of cases of each walk."""
     number = request.config.getoption("--transaction", default=0)
     if not number:

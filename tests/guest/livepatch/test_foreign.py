@@ -105,48 +105,7 @@ def test_the_boot_fails_closed_for_a_key_that_is_a_dangling_link(lab):
     assert not _boot_takes(lab, bundles.new())
 
 
-# -- an operator's files -------------------------------------------------------------------------------------------
-
-NEW_PATHS = ("opt/cloud/bin/added.sh", "etc/cloud.d/secret")
-
-
-@pytest.mark.parametrize("path", NEW_PATHS)
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("there", ["the release's", "the operator's", "a link"])
-def test_a_file_where_the_release_ships_its_first_is_kept_beside(lab, path, strict, there):
-    file, shipped = lab.root / path, bundles.new_content().scripts[path][0]
-    file.parent.mkdir(exist_ok=True)
-    if there == "a link":
-        file.symlink_to("/etc/hostname")
-    else:
-        file.write_bytes(shipped if there == "the release's" else b"the operator's\n")
-    before = lab.state()
-    run = lab.patch(bundles.new(), *(["--strict"] if strict else []))
-    kept = file.with_name(file.name + ".dist-old")
-    if there == "the release's":
-        assert run.status == 0 and not os.path.lexists(kept), run
-    elif strict:
-        assert run.status == 2 and f"/{path} was changed" in run.output, run
-        assert lab.state() == before
-    else:
-        assert run.status == 0 and file.read_bytes() == shipped, run
-        assert f"/{path} was changed" in lab.read(LOG)
-        assert kept.is_symlink() if there == "a link" else kept.read_bytes() == b"the operator's\n"
-
-
-@pytest.mark.parametrize("archive", ["missing", "damaged"])
-def test_unknown_is_not_unchanged(lab, archive):
-    (lab.root / JOURNAL / "installed.manifest").unlink()
-    kept = lab.root / "usr/share/cloud/cloud-scripts.tgz"
-    if archive == "missing":
-        kept.unlink()
-    else:
-        kept.write_bytes(kept.read_bytes()[:200])
-    (lab.root / "etc/cron.hourly/watch").write_text("the operator's\n")
-    assert lab.patch(bundles.new(), "--strict").status == 2
-    assert lab.patch(bundles.new()).status == 0
-    assert lab.read("etc/cron.hourly/watch.dist-old") == "the operator's\n"
-    assert "what the installed release shipped is unknown" in lab.read(LOG)
+# -- an operator's links --------------------------------------------------------------------------------------------
 
 
 def test_links_and_empty_folders_of_the_agent_stay(stage):
@@ -210,6 +169,16 @@ def test_an_archive_with_something_else_than_files_is_refused(lab, kind):
     spec = bundles.ScriptSpec(release=bundles.load().release("4.22"), guest_manifest=text)
     run = lab.patch(replace(bundles.new(), scripts=scripts, script=bundles.render(spec)))
     assert run.status == 2 and "which is neither file nor folder" in run.output, run
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_pipe_where_an_archive_was_landed_is_refused_and_never_opened(lab, name):
+    lab.land(bundles.new())
+    (lab.root / "var/cache/cloud" / name).unlink()
+    os.mkfifo(lab.root / "var/cache/cloud" / name)
+    run = lab.run(LIVEPATCH_SERVICE_LIMIT="2")
+    assert run.status == 2 and f"{name} is missing or unreadable" in run.output, run
+    assert _landed(lab) == []
 
 
 @pytest.mark.parametrize(

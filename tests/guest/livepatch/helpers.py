@@ -118,7 +118,7 @@ def try_case(stage: walk.Stage, program: Path, case: Case) -> None:
             raise walk.Mixed(f"{what}: that is no success; {walk.log_of(lab)}")
         if (lab.root / JOURNAL / "attempt").exists():
             _leads_out(lab, run, what)
-        verdict = walk.judge(lab, stage, what, services=True)
+        verdict = walk.judge(lab, stage, what, services=True, attended=True)
         if (run.status == 0) != (verdict == "new") and "not finished" not in run.output:
             raise walk.Mixed(f"{what}: the VM is {verdict}; {walk.log_of(lab)}")
         walk.converge(lab, stage, what, second=False)

@@ -43,6 +43,42 @@ def test_no_boot_finds_what_a_run_rolled_back_failed_or_died_with(stage):
             assert _landed(lab) == []
 
 
+@pytest.mark.parametrize("how", ["TERM", "KILL"])
+def test_no_boot_finds_what_a_run_ended_with_before_it_had_begun(lab, how):
+    """Before its first effect nothing is put aside yet; the caller is told that the patch failed."""
+    before = lab.state()
+    run = lab.patch(
+        bundles.new(), LIVEPATCH_CRASH_AT="1", LIVEPATCH_CRASH_SIGNAL=how, LIVEPATCH_CRASH_WHOLE=""
+    )
+    assert run.status == 1 and "nothing changed" in run.output, run
+    assert _landed(lab) == [] and lab.state() == before
+
+
+def test_no_boot_finds_what_was_uploaded_beside_a_run_that_is_active(lab):
+    (lab.unit("dnsmasq") / "delay").write_text("0.5\n")
+    lab.land(bundles.new())
+    script = "/var/cache/cloud/patch-sysvms.sh"
+    again = f"cp -r /run/lab/upload/. /var/cache/cloud/; bash {script}; echo $?; ls /var/cache/cloud"
+    process = lab.start(
+        "-c",
+        f"cp -r /var/cache/cloud /run/lab/upload; bash {script} >/run/lab/first &"
+        f"until [[ -e /run/lab/restarted ]]; do sleep 0.01; done; {again}; wait",
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    said = stdout.decode().split()
+    assert said[0] == "2" and b"another run is active" in stderr, (stdout, stderr)
+    assert "patch-sysvms.sh" in said and not set(ARCHIVES) & set(said)
+    assert lab.read("run/lab/first") == f"version:{bundles.new().signature} \n"
+
+
+def test_a_recovery_that_dies_leaves_what_was_uploaded_meanwhile(lab):
+    lab.patch(bundles.new(), LIVEPATCH_CRASH_AT="30")
+    lab.land(bundles.new())
+    run = lab.run("--recover", LIVEPATCH_CRASH_AT="3", LIVEPATCH_CRASH_WHOLE="")
+    assert run.status == 1 and "rolled back" in run.output, run
+    assert _landed(lab) == list(ARCHIVES)
+
+
 def test_a_refused_bundle_is_found_by_a_second_try_by_hand(lab):
     older = bundles.make(replace(bundles.new_content(), version="4.20.2.0", release="4.20"))
     assert lab.patch(older).status == 2

@@ -245,6 +245,19 @@ def test_nobody_but_root_can_hold_the_lock(lab):
     assert (lab.root / "run/cloud-livepatch.lock").stat().st_mode & 0o777 == 0o600
 
 
+def test_who_has_the_number_of_a_dead_run_by_now_is_left_alone(lab):
+    """The lock is held by somebody else yet, so the run is refused."""
+    lab.land(bundles.new())
+    command = (
+        "setsid sleep 60 & other=$!;"
+        "until read -ra words </proc/$other/stat && [[ ${words[4]} == $other ]]; do :; done;"
+        "exec 8>>/run/cloud-livepatch.lock; flock 8; echo $other >&8;"
+        "bash /var/cache/cloud/patch-sysvms.sh 8>&-; echo $?; kill -0 $other && echo alive"
+    )
+    stdout, stderr = lab.start("-c", command).communicate(timeout=60)
+    assert stdout == b"2\nalive\n" and b"is still held" in stderr, (stdout, stderr)
+
+
 def test_a_posixly_correct_environment_changes_nothing(lab):
     run = lab.patch(bundles.new(), POSIXLY_CORRECT="1")
     assert run.output == f"version:{bundles.new().signature} \n", run

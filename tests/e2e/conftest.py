@@ -24,6 +24,13 @@ pytest_plugins = ["harness.plugin"]
 
 def pytest_addoption(parser):
     parser.addoption("--all-scenarios", action="store_true", help="every shipped scenario on every type")
+    parser.addoption(
+        "--transaction",
+        metavar="N",
+        type=int,
+        default=0,
+        help="every way out of a live patch that is stuck, every refusal before a boot, N cases of each walk",
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The lab in ``tests/guest/livepatch`` models power cuts at every crash point; these are samples of it. The script kills
 itself at the point, the machine's process is killed before the guest has written anything else out, and the same disk
-boots again. ``SYSVM_POWER_CUTS`` is the number of samples of each story.
+boots again. ``SYSVM_POWER_CUTS`` is the number of samples of each story; ``test_transaction_samples.py`` has the rest.
 """
 
 from __future__ import annotations
@@ -58,39 +58,50 @@ def telling(before, bundle):
     }
 
 
+def side_of(guest, before, bundle, where):
+    """Return whether the files of a VM are all old or all new; anything else fails the test."""
+    after, expected = files.take(guest), telling(before, bundle)
+    sides = {
+        path: "new" if after.entries[path].sha256 == row.sha256 else "old"
+        for path, row in expected.items()
+        if path in after.entries and after.entries[path].sha256 in (row.sha256, before.entries[path].sha256)
+    }
+    assert expected, "the two releases do not differ"
+    assert expected.keys() == sides.keys(), f"{where}: neither old nor new"
+    assert len(set(sides.values())) == 1, f"{where}: {sides}"
+    return set(sides.values()).pop()
+
+
+def signatures_of(guest, bundle):
+    """Return the signature that a VM has, and the one that a patch would give it."""
+    return {
+        "old": guest.run(f"cat {SIGNATURE}").stdout.strip(),
+        "new": patch.load_bundle(bundle).signature,
+    }
+
+
+def require_settled(guest, side, signatures, old=("rolled-back",)):
+    """Fail unless a VM of this side says so itself, and nothing of the patch is left over."""
+    assert guest.run(f"cat {SIGNATURE}").stdout.strip() == signatures[side]
+    # Before the first effect of the first run there is no script to ask.
+    said = guest.run(STATUS, check=False).stdout or '{"state": "none"}'
+    assert json.loads(said)["state"] in {"old": old, "new": ("committed",)}[side]
+    assert guest.run("ls -d /.cloud-livepatch /var/lib/cloud-livepatch/attempt", check=False).stdout == ""
+
+
 @pytest.mark.parametrize(("story", "point"), list(samples()))
 def test_a_power_cut_ends_old_or_new(lab, nothing_left, record_property, story, point):
     bundle = lab.new_bundle if story == "patch" else lab.broken_bundle()
     with lab.system_vm(f"cut-{story}-{point}") as vm:
         before = files.take(vm.guest)
-        expected = telling(before, bundle)
-        signatures = {
-            "old": vm.guest.run(f"cat {SIGNATURE}").stdout.strip(),
-            "new": patch.load_bundle(bundle).signature,
-        }
-
+        signatures = signatures_of(vm.guest, bundle)
         where = stop_at(vm.guest, bundle, point)
         power.boot_again(vm)
 
-        after = files.take(vm.guest)
-        sides = {
-            path: "new" if after.entries[path].sha256 == row.sha256 else "old"
-            for path, row in expected.items()
-            if after.entries[path].sha256 in (row.sha256, before.entries[path].sha256)
-        }
         record_property("stopped", where)
-        assert expected.keys() == sides.keys(), f"stopped at {where}: neither old nor new"
-        assert len(set(sides.values())) == 1, f"stopped at {where}: {sides}"
-        (side,) = set(sides.values())
+        side = side_of(vm.guest, before, bundle, f"stopped at {where}")
         assert side == "old" or "commit" in where
-        assert vm.guest.run(f"cat {SIGNATURE}").stdout.strip() == signatures[side]
-        assert (
-            json.loads(vm.guest.run(STATUS).stdout)["state"]
-            == {"old": "rolled-back", "new": "committed"}[side]
-        )
-        assert (
-            vm.guest.run("ls -d /.cloud-livepatch /var/lib/cloud-livepatch/attempt", check=False).stdout == ""
-        )
+        require_settled(vm.guest, side, signatures)
         assert vm.guest.run("systemctl is-failed cloud-livepatch-recover.service", check=False).status != 0
 
         patch.upload(vm.guest, patch.read_files(lab.new_bundle))

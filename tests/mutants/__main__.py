@@ -10,8 +10,10 @@ those in namespaces, which is faster and leaves out what needs a boot.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,21 +81,33 @@ def is_killed(mutant: Mutant) -> bool:
             "no:cacheprovider",
             "tests/guest/livepatch",
         ]
-        try:
-            done = subprocess.run(
-                [*command, "-k", mutant.tests],
-                cwd=ROOT,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return True
-    if done.returncode not in (0, 1):
-        raise RuntimeError(f"{mutant}: pytest ended with {done.returncode}: {done.stdout[-500:]}")
-    return done.returncode == 1
+        with subprocess.Popen(
+            [*command, "-k", mutant.tests],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=LIMIT)
+            except subprocess.TimeoutExpired:
+                return True
+            finally:
+                _end(process)
+    if process.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant}: pytest ended with {process.returncode}: {output[-500:]}")
+    return process.returncode == 1
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End tests that go on, with all that they have started: what a mutant lets hang would hang for ever."""
+    for name, seconds in ((signal.SIGINT, 60), (signal.SIGKILL, 60)):
+        if process.poll() is None:
+            os.killpg(process.pid, name)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=seconds)
 
 
 def main(arguments: list[str]) -> int:

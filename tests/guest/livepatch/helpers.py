@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,8 +15,9 @@ from tests.guest.livepatch.folder_vm import JOURNAL, FolderVm, ScriptRun
 HERE = Path(__file__).resolve().parent
 How = Literal["fail", "kill", "late-fail", "late-kill", "hang"]
 HOWS: tuple[How, ...] = ("fail", "kill", "late-fail", "late-kill", "hang")
-# The programs that the script calls; those of dpkg have plays of their own.
+# The programs that the script calls; those of dpkg, and of signatures, have plays of their own.
 PROGRAMS = [
+    "bash",
     "base64",
     "gzip",
     "sha256sum",
@@ -43,6 +45,8 @@ PROGRAMS = [
     "iptables",
     "iptables-save",
     "iptables-restore",
+    "haproxy",
+    "journalctl",
 ]
 LIMITS = {"LIVEPATCH_LIMIT": "3", "LIVEPATCH_SERVICE_LIMIT": "2"}
 
@@ -64,14 +68,20 @@ def build(folder: Path) -> Path:
     return program
 
 
-def install(lab: FolderVm, program: Path) -> None:
-    """Put the program in front of all others of a VM; the stand-ins stay behind it."""
+def install(lab: FolderVm, program: Path, names: Iterable[str] = PROGRAMS) -> None:
+    """Put the program in front of others of a VM; the stand-ins stay behind it."""
     front, behind = lab.root / "usr/local/sbin", lab.root / "usr/local/lib/lab"
     behind.mkdir(parents=True)
     for standin in list(front.iterdir()):
         standin.rename(behind / standin.name)
-    for name in PROGRAMS:
-        shutil.copy(program, front / name)
+    shutil.copy(program, behind.parent / "helper")
+    for name in names:
+        (front / name).symlink_to("/usr/local/lib/helper")
+
+
+def of_this_machine() -> list[str]:
+    """Return the name of every program that a run in the lab could call."""
+    return sorted({path.name for folder in ("/usr/bin", "/usr/sbin") for path in Path(folder).iterdir()})
 
 
 def plan(lab: FolderVm, number: int, how: str = "fail") -> None:
@@ -108,7 +118,7 @@ def try_case(stage: walk.Stage, program: Path, case: Case) -> None:
             raise walk.Mixed(f"{what}: that is no success; {walk.log_of(lab)}")
         if (lab.root / JOURNAL / "attempt").exists():
             _leads_out(lab, run, what)
-        verdict = walk.judge(lab, stage, what, services=True)
+        verdict = walk.judge(lab, stage, what, services=True, attended=True)
         if (run.status == 0) != (verdict == "new") and "not finished" not in run.output:
             raise walk.Mixed(f"{what}: the VM is {verdict}; {walk.log_of(lab)}")
         walk.converge(lab, stage, what, second=False)

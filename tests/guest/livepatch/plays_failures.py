@@ -198,8 +198,8 @@ def the_lock_of_a_dead_run_is_taken_over(world: VmFactory) -> None:
         lab.land(bundles.new())
         # A child of the dead run still holds the lock.
         command = (
-            "exec 8>>/run/cloud-livepatch.lock; flock 8; setsid sleep 60 & sleeper=$!; exec 8>&-; sleep 0.05;"
-            f"printf '%s 1\\n' $sleeper >/run/cloud-livepatch.lock; bash {SCRIPT}"
+            "setsid bash -c 'exec 8>>/run/cloud-livepatch.lock; flock 8; echo $$ >&8; sleep 60 & exit';"
+            f"bash {SCRIPT}"
         )
         expect_patched(_finish(lab, command), bundles.new(), lab)
 

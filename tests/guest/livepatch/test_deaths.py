@@ -30,10 +30,10 @@ def _die_alone(stage, type_, story, point, again=""):
                 done = lab.run("--recover")
                 if done.status:
                     return f"{what}: the recovery ended with {done}"
-                walk.judge(lab, stage, what, services=True)
+                walk.judge(lab, stage, what, services=True, attended=True)
             else:
                 # Before anybody calls again.
-                verdict = walk.judge(lab, stage, what, services=True)
+                verdict = walk.judge(lab, stage, what, services=True, attended=True)
                 if (run.status == 0) != (verdict == "new") or run.output.count(":") != (run.status == 0):
                     return f"{what}: the VM is {verdict}, the answer {run}"
             walk.converge(lab, stage, what, second=False)

@@ -43,6 +43,42 @@ def test_no_boot_finds_what_a_run_rolled_back_failed_or_died_with(stage):
             assert _landed(lab) == []
 
 
+@pytest.mark.parametrize("how", ["TERM", "KILL"])
+def test_no_boot_finds_what_a_run_ended_with_before_it_had_begun(lab, how):
+    """Before its first effect nothing is put aside yet; the caller is told that the patch failed."""
+    before = lab.state()
+    run = lab.patch(
+        bundles.new(), LIVEPATCH_CRASH_AT="1", LIVEPATCH_CRASH_SIGNAL=how, LIVEPATCH_CRASH_WHOLE=""
+    )
+    assert run.status == 1 and "nothing changed" in run.output, run
+    assert _landed(lab) == [] and lab.state() == before
+
+
+def test_no_boot_finds_what_was_uploaded_beside_a_run_that_is_active(lab):
+    (lab.unit("dnsmasq") / "delay").write_text("0.5\n")
+    lab.land(bundles.new())
+    script = "/var/cache/cloud/patch-sysvms.sh"
+    again = f"cp -r /run/lab/upload/. /var/cache/cloud/; bash {script}; echo $?; ls /var/cache/cloud"
+    process = lab.start(
+        "-c",
+        f"cp -r /var/cache/cloud /run/lab/upload; bash {script} >/run/lab/first &"
+        f"until [[ -e /run/lab/restarted ]]; do sleep 0.01; done; {again}; wait",
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    said = stdout.decode().split()
+    assert said[0] == "2" and b"another run is active" in stderr, (stdout, stderr)
+    assert "patch-sysvms.sh" in said and not set(ARCHIVES) & set(said)
+    assert lab.read("run/lab/first") == f"version:{bundles.new().signature} \n"
+
+
+def test_a_recovery_that_dies_leaves_what_was_uploaded_meanwhile(lab):
+    lab.patch(bundles.new(), LIVEPATCH_CRASH_AT="30")
+    lab.land(bundles.new())
+    run = lab.run("--recover", LIVEPATCH_CRASH_AT="3", LIVEPATCH_CRASH_WHOLE="")
+    assert run.status == 1 and "rolled back" in run.output, run
+    assert _landed(lab) == list(ARCHIVES)
+
+
 def test_a_refused_bundle_is_found_by_a_second_try_by_hand(lab):
     older = bundles.make(replace(bundles.new_content(), version="4.20.2.0", release="4.20"))
     assert lab.patch(older).status == 2
@@ -105,48 +141,7 @@ def test_the_boot_fails_closed_for_a_key_that_is_a_dangling_link(lab):
     assert not _boot_takes(lab, bundles.new())
 
 
-# -- an operator's files -------------------------------------------------------------------------------------------
-
-NEW_PATHS = ("opt/cloud/bin/added.sh", "etc/cloud.d/secret")
-
-
-@pytest.mark.parametrize("path", NEW_PATHS)
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("there", ["the release's", "the operator's", "a link"])
-def test_a_file_where_the_release_ships_its_first_is_kept_beside(lab, path, strict, there):
-    file, shipped = lab.root / path, bundles.new_content().scripts[path][0]
-    file.parent.mkdir(exist_ok=True)
-    if there == "a link":
-        file.symlink_to("/etc/hostname")
-    else:
-        file.write_bytes(shipped if there == "the release's" else b"the operator's\n")
-    before = lab.state()
-    run = lab.patch(bundles.new(), *(["--strict"] if strict else []))
-    kept = file.with_name(file.name + ".dist-old")
-    if there == "the release's":
-        assert run.status == 0 and not os.path.lexists(kept), run
-    elif strict:
-        assert run.status == 2 and f"/{path} was changed" in run.output, run
-        assert lab.state() == before
-    else:
-        assert run.status == 0 and file.read_bytes() == shipped, run
-        assert f"/{path} was changed" in lab.read(LOG)
-        assert kept.is_symlink() if there == "a link" else kept.read_bytes() == b"the operator's\n"
-
-
-@pytest.mark.parametrize("archive", ["missing", "damaged"])
-def test_unknown_is_not_unchanged(lab, archive):
-    (lab.root / JOURNAL / "installed.manifest").unlink()
-    kept = lab.root / "usr/share/cloud/cloud-scripts.tgz"
-    if archive == "missing":
-        kept.unlink()
-    else:
-        kept.write_bytes(kept.read_bytes()[:200])
-    (lab.root / "etc/cron.hourly/watch").write_text("the operator's\n")
-    assert lab.patch(bundles.new(), "--strict").status == 2
-    assert lab.patch(bundles.new()).status == 0
-    assert lab.read("etc/cron.hourly/watch.dist-old") == "the operator's\n"
-    assert "what the installed release shipped is unknown" in lab.read(LOG)
+# -- an operator's links --------------------------------------------------------------------------------------------
 
 
 def test_links_and_empty_folders_of_the_agent_stay(stage):
@@ -212,6 +207,16 @@ def test_an_archive_with_something_else_than_files_is_refused(lab, kind):
     assert run.status == 2 and "which is neither file nor folder" in run.output, run
 
 
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_pipe_where_an_archive_was_landed_is_refused_and_never_opened(lab, name):
+    lab.land(bundles.new())
+    (lab.root / "var/cache/cloud" / name).unlink()
+    os.mkfifo(lab.root / "var/cache/cloud" / name)
+    run = lab.run(LIVEPATCH_SERVICE_LIMIT="2")
+    assert run.status == 2 and f"{name} is missing or unreadable" in run.output, run
+    assert _landed(lab) == []
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -238,6 +243,19 @@ def test_a_key_that_is_a_dangling_link_is_a_key(lab):
 def test_nobody_but_root_can_hold_the_lock(lab):
     lab.patch(bundles.new())
     assert (lab.root / "run/cloud-livepatch.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_who_has_the_number_of_a_dead_run_by_now_is_left_alone(lab):
+    """The lock is held by somebody else yet, so the run is refused."""
+    lab.land(bundles.new())
+    command = (
+        "setsid sleep 60 & other=$!;"
+        "until read -ra words </proc/$other/stat && [[ ${words[4]} == $other ]]; do :; done;"
+        "exec 8>>/run/cloud-livepatch.lock; flock 8; echo $other >&8;"
+        "bash /var/cache/cloud/patch-sysvms.sh 8>&-; echo $?; kill -0 $other && echo alive"
+    )
+    stdout, stderr = lab.start("-c", command).communicate(timeout=60)
+    assert stdout == b"2\nalive\n" and b"is still held" in stderr, (stdout, stderr)
 
 
 def test_a_posixly_correct_environment_changes_nothing(lab):

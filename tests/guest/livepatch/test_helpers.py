@@ -76,3 +76,13 @@ def test_a_program_that_fails_is_noticed(stage, program):
         helpers.plan(lab, number)
         run = lab.patch(bundles.new())
         assert (run.status, "nothing changed" in run.output) == (1, True), run
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_the_walk_knows_every_program_that_a_patch_calls(stage, program, type_):
+    with stage.clone(type_) as lab:
+        helpers.install(lab, program, helpers.of_this_machine())
+        helpers.plan(lab, 0)
+        assert lab.patch(bundles.broken()).status == 1
+        called = set(lab.read("run/lab/helper.log").split())
+    assert {"tar", "mv", "ss"} <= called <= set(helpers.PROGRAMS)

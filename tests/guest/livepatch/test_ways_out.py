@@ -110,6 +110,35 @@ def test_force_settles_a_rollback_whose_service_stays_down(lab):
     assert lab.patch(bundles.new()).status == 0
 
 
+@pytest.mark.parametrize("out", ["--recover", "a boot", "--force"])
+def test_a_rollback_that_cannot_rename_a_file_is_stuck_left_alone_and_has_ways_out(lab, out):
+    """As when somebody makes a file immutable, or mounts something over it, while a patch fails."""
+    held = lab.root / "var/lib/held"
+    held.touch()
+    hook(lab, "mv", '[[ ! -e /var/lib/held || "$*" != *backup/etc/cron.hourly/watch* ]] || exit 1')
+    before = lab.state()
+    run = lab.patch(bundles.broken())
+    assert run.status == 1 and "rollback incomplete" in run.output, run
+    status, asked = lab.status(), lab.systemctl_log()
+    assert status["state"] == "stuck" and status["way_out"] in run.output, status
+    again = lab.patch(bundles.new())
+    assert again.status == 2 and status["way_out"] in again.output, again
+    assert lab.systemctl_log() == asked, "a VM that is stuck is not touched again"
+    if out == "--force":
+        forced = lab.run("--recover", "--force")
+        assert forced.status == 0 and "/.cloud-livepatch.kept-1" in forced.output, forced
+        assert lab.status()["state"] == "forced"
+        assert (lab.root / ".cloud-livepatch.kept-1/backup/etc/cron.hourly/watch").exists()
+        assert differences(before, lab.state()) == ["etc/cron.hourly/watch"]
+        held.unlink()
+    else:
+        assert lab.run("--recover").status == 1 and lab.status()["state"] == "stuck"
+        held.unlink()
+        assert (lab.run("--recover") if out == "--recover" else lab.recover_at_boot()).status == 0
+        assert lab.status()["state"] == "rolled-back" and lab.state() == before
+    assert lab.patch(bundles.new()).status == 0
+
+
 def test_status_is_json_whatever_the_reason_holds(lab):
     (lab.root / ATTEMPT).mkdir(parents=True)
     (lab.root / ATTEMPT / "stuck").write_text('a "quoted" \\ reason\twith a tab\n')
@@ -129,6 +158,36 @@ def test_a_mount_below_an_owned_folder_is_refused_and_left_alone(stage):
         stdout, stderr = process.communicate(timeout=60)
         assert stdout.decode().split() == ["2", "kept"], (stdout, stderr)
         assert b"something is mounted at /usr/local/cloud/systemvm/a b" in stderr
+
+
+# What is mounted while services restart: over a dropped folder that waits to be removed, in a folder that is new.
+MEANWHILE = {
+    "new": (
+        "/.cloud-livepatch/moved/opt/cloud/old/data",
+        "0",
+        "/.cloud-livepatch.kept-1/moved/opt/cloud/old/data",
+    ),
+    "broken": ("/etc/cloud.d/more", "1", "/etc/cloud.d/more"),
+}
+
+
+@pytest.mark.parametrize("story", MEANWHILE)
+def test_what_is_mounted_meanwhile_is_not_emptied(lab, story):
+    folder, status, kept = MEANWHILE[story]
+    before = lab.state()
+    lab.land(bundles.new() if story == "new" else bundles.broken())
+    mount = f"mkdir -p {folder}; mount -t tmpfs tmpfs {folder}; echo kept >{folder}/file"
+    # Services are asked side by side: the first of them.
+    hook(lab, "systemctl", f"[[ $1 != re@(start|load) ]] || ! mkdir /run/lab/once || {{ {mount}; }}")
+    process = lab.start(
+        "-c",
+        f"bash {SCRIPT}; echo $?; cat {kept}/file; umount {kept}; bash /{JOURNAL}/patch-sysvms.sh --recover; echo $?",
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    said = [line for line in stdout.decode().split() if not line.startswith("version")]
+    assert said == [status, "kept", "0"], (stdout, stderr)
+    if story == "broken":
+        assert b"rollback incomplete" in stderr and lab.state() == before, stderr
 
 
 def test_a_child_that_hangs_ends_within_the_limit(lab):

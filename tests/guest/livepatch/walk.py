@@ -137,7 +137,7 @@ def cases(stage: Stage, type_: str, story: Story, cut: Cut) -> Iterator[Case]:
             yield Case(type_, story, number, cut, base)
 
 
-def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
+def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool, attended: bool = False) -> str:
     """Say whether a VM is ``old`` or ``new``, and whether it says so itself.
 
     Args:
@@ -145,6 +145,7 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
         stage: knows its old and its new state.
         what: names the case.
         services: whether they have to be as before, with the unit files that stand there.
+        attended: whether the caller's side lived all the time: it leaves no archive to a boot.
 
     Raises:
         Mixed: it is neither, or it lies, or something is left over.
@@ -158,7 +159,7 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     state = lab.status()["state"]
     if state not in {"old": ("rolled-back", "none", "failed"), "new": ("committed",)}[verdict]:
         raise Mixed(f"{what}: the VM is {verdict}, but --status says {state}; {log_of(lab)}")
-    left = [path for path in _not_to_be_left(lab, verdict) if (lab.root / path).exists()]
+    left = [path for path in _not_to_be_left(lab, verdict, attended) if (lab.root / path).exists()]
     if left:
         raise Mixed(f"{what}: {left} remain; {log_of(lab)}")
     if services and lab.active() != stage.origin[lab.type].active():
@@ -168,11 +169,13 @@ def judge(lab: FolderVm, stage: Stage, what: str, *, services: bool) -> str:
     return verdict
 
 
-def _not_to_be_left(lab: FolderVm, verdict: str) -> tuple[str, ...]:
+def _not_to_be_left(lab: FolderVm, verdict: str, attended: bool) -> tuple[str, ...]:
     """Return what must be gone: the archives, too, once a run has put them aside and gone on."""
     log = lab.root / "var/log/livepatchsystemvm.log"
     # A line that begins with @ tells of the next step.
-    began = "\n@" in (log.read_text() if log.exists() else "").rpartition("put the archives aside")[2]
+    began = (
+        attended or "\n@" in (log.read_text() if log.exists() else "").rpartition("put the archives aside")[2]
+    )
     # Beside what cannot be removed they may stay.
     done = verdict == "new" and not list(lab.root.glob(".cloud-livepatch.kept-*"))
     return (*LEFT, *(ARCHIVES if began else ()), *((f"{JOURNAL}/landed",) if done else ()))

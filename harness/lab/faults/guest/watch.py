@@ -1,7 +1,8 @@
 """Waits inside a guest for a moment of a live patch, then does something to its processes and says what.
 
-Called as ``python3 - MOMENT ARGUMENT WHO SIGNAL SECONDS``; it writes its number, then one line of JSON: what it met and
-did. Whoever waits no longer ends it by that number.
+Called as ``python3 - MOMENT ARGUMENT WHO SIGNAL SECONDS [SCRIPT]``; it writes its number, then one line of JSON: what
+it met and did. Whoever waits no longer ends it by that number. SCRIPT is what command lines of the patch hold: its
+name, or a path where others on this machine have that name.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def processes() -> dict[int, tuple[int, int, str]]:
     return found
 
 
-def of_patch() -> tuple[list[int], list[int]]:
+def of_patch(script: str) -> tuple[list[int], list[int]]:
     """Return the processes that run the patch script, oldest first, and all that they have started."""
     seen = processes()
     # The login shell that was asked to run the script has its name, too; it is no part of the patch.
     shells = {pid for pid, row in seen.items() if re.match(r"\S*sh -c ", row[2])}
-    scripts = [pid for pid, row in seen.items() if SCRIPT in row[2] and pid not in shells | {os.getpid()}]
+    scripts = [pid for pid, row in seen.items() if script in row[2] and pid not in shells | {os.getpid()}]
     family = set(scripts)
     while True:
         more = {pid for pid, row in seen.items() if row[0] in family} - family
@@ -54,9 +55,9 @@ def of_patch() -> tuple[list[int], list[int]]:
     )
 
 
-def chosen(who: str) -> list[int]:
+def chosen(who: str, script: str) -> list[int]:
     """Return the processes that are meant: ``all``, ``worker``, ``child``, or ``child:NAME``."""
-    scripts, children = of_patch()
+    scripts, children = of_patch(script)
     if who == "all":
         return [*scripts, *children]
     if who == "worker":
@@ -104,7 +105,7 @@ def logged(argument: str) -> Callable[[], bool]:
     return look
 
 
-def condition(moment: str, argument: str) -> Callable[[], bool]:
+def condition(moment: str, argument: str, script: str) -> Callable[[], bool]:
     """Return a look at whether a moment has come."""
     if moment == "logged":
         return logged(argument)
@@ -116,22 +117,22 @@ def condition(moment: str, argument: str) -> Callable[[], bool]:
 
         def look() -> bool:
             if not begun:
-                if of_patch()[0]:
+                if of_patch(script)[0]:
                     begun.append(started())
                 return False
             return started() - begun[0] >= int(argument)
 
         return look
     if moment == "child":
-        return lambda: bool(chosen(f"child:{argument}"))
+        return lambda: bool(chosen(f"child:{argument}", script))
     if moment == "now":
         return lambda: True
     raise SystemExit(f"unknown moment {moment!r}")
 
 
-def main(moment: str, argument: str, who: str, name: str, seconds: str) -> None:
+def main(moment: str, argument: str, who: str, name: str, seconds: str, script: str = SCRIPT) -> None:
     """Wait, act and tell."""
-    look = condition(moment, argument)
+    look = condition(moment, argument, script)
     print("watching", os.getpid(), flush=True)
     end = time.monotonic() + float(seconds)
     while not look():
@@ -141,7 +142,7 @@ def main(moment: str, argument: str, who: str, name: str, seconds: str) -> None:
         time.sleep(TICK)
     done = []
     seen = processes()
-    for pid in chosen(who):
+    for pid in chosen(who, script):
         try:
             os.kill(pid, getattr(signal, f"SIG{name}"))
             done.append(seen[pid][2] if pid in seen else str(pid))

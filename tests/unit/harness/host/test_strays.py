@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.host import strays
+
+# What the same tests have started that run beside, on another checkout, is not theirs.
+RUN = f"sysvm-t{os.getpid()}"
 
 
 @pytest.fixture
@@ -38,17 +42,17 @@ def emulator(start, guest):
 
 
 def test_only_guests_of_the_run_are_ended(start):
-    lost = emulator(start, "sysvm-a1b2c3-router")
-    others = [emulator(start, "sysvm-a1b2c4-router"), emulator(start, "mine")]
-    assert strays.end("sysvm-a1b2c3-") == ["sysvm-a1b2c3-router"]
+    lost = emulator(start, f"{RUN}-router")
+    others = [emulator(start, f"{RUN}0-router"), emulator(start, "mine")]
+    assert strays.end(f"{RUN}-") == [f"{RUN}-router"]
     assert lost.wait(5) == -signal.SIGKILL
     assert [process.poll() for process in others] == [None, None]
 
 
 def test_a_process_that_is_no_emulator_is_left_alone():
-    waits = [sys.executable, "-c", "input()", "-name", "guest=sysvm-a1b2c3-router"]
+    waits = [sys.executable, "-c", "input()", "-name", f"guest={RUN}-router"]
     with subprocess.Popen(waits, stdin=subprocess.PIPE) as process:
-        assert strays.end("sysvm-a1b2c3-") == []
+        assert strays.end(f"{RUN}-") == []
         assert process.poll() is None
         process.communicate(b"\n")
     assert process.returncode == 0

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,9 +45,10 @@ def script(tmp_path: Any) -> Any:
 
 
 def _watched(script: Any, *arguments: str) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
-    program = script.parent / "watch.py"
-    program.write_text(Path(watch.__file__).read_text().replace(watch.SCRIPT, script.name))
-    watcher = subprocess.Popen([sys.executable, "-u", program, *arguments], stdout=subprocess.PIPE)
+    # By its path: whatever else runs a patch script on this machine is not to be hit.
+    watcher = subprocess.Popen(
+        [sys.executable, "-u", watch.__file__, *arguments, str(script)], stdout=subprocess.PIPE
+    )
     assert watcher.stdout is not None
     assert watcher.stdout.readline() == f"watching {watcher.pid}\n".encode()
     patch = subprocess.Popen(["bash", str(script)])
@@ -89,6 +89,19 @@ def test_only_the_program_that_is_named_is_hit(script: Any) -> None:
     told, patch = _watched(script, "child", "sleep 30", "child:sleep 30", "KILL", "30")
     assert told["done"] == ["sleep 30"]
     assert patch.wait(10) != -9
+
+
+def test_a_patch_script_of_somebody_else_is_left_alone(script: Any) -> None:
+    """What was seen: tests of this module killed the patches of all other tests that ran on the machine."""
+    other = script.parent / "other" / script.name
+    other.parent.mkdir()
+    other.write_text("sleep 30\n")
+    with subprocess.Popen(["bash", str(other)]) as beside:
+        told, patch = _watched(script, "logged", f"{script.parent / 'log'} step 1", "all", "KILL", "30")
+        assert patch.wait(10) == -9
+        assert beside.poll() is None
+        assert not any(str(other) in line for line in told["done"])
+        beside.kill()
 
 
 def _stand_in(tmp_path: Any, deed: Any, **options: Any) -> Any:

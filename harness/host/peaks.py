@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bundle import files
+from bundle.errors import InfrastructureError
 from harness.host import locks, strays
 from harness.host.cache import cache_root, key_of
 
@@ -49,7 +50,7 @@ def note(what: object, mib: int) -> None:
     if mib <= 0:
         return
     path = _place(what)
-    with contextlib.suppress(OSError), locks.exclusive(path.with_suffix(".lock")):
+    with contextlib.suppress(OSError, InfrastructureError), locks.exclusive(path.with_suffix(".lock")):
         document = {"what": what, "mib": [*_read(path), mib][-KEPT:]}
         files.write(path, json.dumps(document, default=str) + "\n")
 

@@ -79,6 +79,13 @@ def test_damaged_notes_are_measured_anew(tmp_path):
     assert peaks.known("router") == 310
 
 
+def test_a_cache_that_cannot_be_written_keeps_none(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "peaks").touch()
+    peaks.note("router", 300)
+    assert peaks.known("router") is None
+
+
 ENGINE = Engine(None, None, SimpleNamespace(name="tcg"))
 ROUTER = SimpleNamespace(vm_type="router", memory_mib=512, tenants=("a",))
 

@@ -26,6 +26,7 @@ from harness.vm.depot import places
 from harness.vm.depot import pull as pulling
 from harness.vm.depot.pull import Receiver, differences, misfit
 from harness.vm.depot.push import Sender
+from tests.fuzzing import EXAMPLES
 from tests.unit.harness.vm.depot.samples import (
     HERE,
     IMAGE,
@@ -40,8 +41,8 @@ from tests.unit.harness.vm.depot.samples import (
 )
 
 ROOT = Path(__file__).parents[5]
-# Faults of each kind; ``nox -s fuzz -- depot N`` tries more.
-FAULTS = int(os.environ.get("SYSVM_DEPOT_FAULTS", "4"))
+# Faults of each kind, each from its seed; 'nox -s fuzz -- depot N' tries more.
+FAULTS = int(os.environ.get(EXAMPLES, "4"))
 ME = (os.geteuid(), os.getegid())
 
 

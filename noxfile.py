@@ -88,6 +88,16 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def hardship(session: nox.Session) -> None:
+    """Try what hosts do to runs, then kill runs at random moments; the argument says how often: 100."""
+    session.env["SYSVM_HARDSHIP"] = "1"
+    session.run("pytest", "-q", "--timeout", "3600", "tests/e2e/test_hardship.py", external=True)
+    session.env["SYSVM_KILLS"] = session.posargs[0] if session.posargs else "100"
+    killed = ["tests/e2e/test_engine_hardship.py", "-k", "killed"]
+    session.run("pytest", "-q", "--timeout", "3600", *killed, external=True)
+
+
+@nox.session
 def rollout(session: nox.Session) -> None:
     """Kill rollouts at length (the argument says how often: 200), then roll out over real VMs."""
     session.env["SYSVM_ROLLOUT_KILLS"] = session.posargs[0] if session.posargs else "200"

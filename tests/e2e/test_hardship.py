@@ -146,6 +146,20 @@ def booted(folder: Path) -> bool:
     return any(row.kind == "step_started" and row["name"] == "boot" for row in events(folder))
 
 
+def test_a_snapshot_from_a_depot_runs_on_another_host(lab, sysvm, other_host, own_cache, tmp_path):
+    (own_cache / "images").unlink()
+    depot = str(tmp_path / "depot")
+    pushed = sysvm("cache", "push", depot, lab.golden.folder.name)
+    assert pushed.returncode == 0, pushed.stderr
+    status, told, errors = other_host.sysvm("cache", "pull", depot)
+    assert status == 0, errors
+    assert told.count("fetched") >= 2
+    process = other_host.popen("run", "--scenario", "S27-unsigned-refused", "--workers", "0")
+    _, errors = process.communicate(timeout=BOUND)
+    assert require_no_blame(tmp_path, process.returncode, errors, 1).popitem()[1] == "passed"
+    assert not booted(tmp_path), "the snapshot that came from the depot was not used"
+
+
 def test_a_golden_snapshot_with_one_flipped_bit_is_made_again(lab, other_host, own_cache, tmp_path):
     snapshot = copied(lab, own_cache)
     as_after_a_start(snapshot)

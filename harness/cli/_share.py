@@ -74,6 +74,7 @@ def pull(address: str, keys: Sequence[str], *, as_json: bool) -> int:
     """
     told = _Told(as_json)
     with _open(address) as depot:
+        depot.require()
         there = depot.keys()
         known = [key for key in keys if _matching(there, key)]
         chosen = _chosen(there, known, address) if known or not keys else {kind: [] for kind in _kinds()}

@@ -188,14 +188,26 @@ class Depot:
             self.place.write(INDEX, (json.dumps(there, indent=1, sort_keys=True) + "\n").encode())
             written = there
 
-    def _indexed(self) -> dict[str, list[str]]:
+    def require(self) -> None:
+        """Refuse a place that nobody has made a depot of, such as a folder whose name has a mistake.
+
+        Raises:
+            UsageError: it is none.
+        """
+        self._index()
+
+    def _index(self) -> bytes:
         try:
-            document = json.loads(self.place.read(INDEX, manifest.LONGEST))
-            return {kind: [str(key) for key in document.get(kind, ())] for kind in manifest.KINDS}
+            return self.place.read(INDEX, manifest.LONGEST)
         except NotThere:
             raise UsageError(
                 f"{self.address} is no depot: it has no {INDEX}", hint="'sysvm cache push' makes one"
             ) from None
+
+    def _indexed(self) -> dict[str, list[str]]:
+        try:
+            document = json.loads(self._index())
+            return {kind: [str(key) for key in document.get(kind, ())] for kind in manifest.KINDS}
         except (ValueError, TypeError, AttributeError) as error:
             raise CheckFailed(f"{self.address}/{INDEX} cannot be read: {error}") from None
 

@@ -227,10 +227,20 @@ def collect_incoming(days: float) -> list[Path]:
     """Remove what was fetched for entries that nobody went on with for so many days; returns the folders."""
     gone = []
     for folder in sorted((cache.cache_root() / INCOMING).glob("*/")):
-        if folder.stat().st_mtime <= time.time() - days * 86400:
+        if folder.stat().st_mtime > time.time() - days * 86400:
+            continue
+        handle = locks.try_exclusive(_lock(*folder.name.split("-", 1)))
+        if handle is not None:  # nobody is fetching it now
             shutil.rmtree(folder, ignore_errors=True)
             gone.append(folder)
+            os.close(handle)
     return gone
+
+
+def _lock(kind: str, key: str) -> Path:
+    """Return the lock that whoever makes or fetches an entry holds."""
+    root = cache.cache_root()
+    return root / GOLDEN / f"{key}.lock" if kind == GOLDEN else root / "locks" / f"{kind}-{key}"
 
 
 def require_space(folder: Path, entry: DepotEntry) -> None:

@@ -71,6 +71,11 @@ def test_a_miss_names_the_nearest_and_the_difference(tmp_path, call):
     ]
 
 
+def test_a_folder_that_is_no_depot_is_told(tmp_path, call):
+    with pytest.raises(UsageError, match=r"is no depot: it has no index\.json"):
+        call("two", "pull", str(tmp_path / "dpeot"))
+
+
 def test_a_key_that_the_cache_lacks_is_the_persons_mistake(tmp_path, call):
     with pytest.raises(UsageError, match="the cache has no entry '777'"):
         call("one", "push", str(tmp_path / "depot"), "777")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
-from harness.host import cache
+from harness.host import cache, locks
 from harness.image import images
 from harness.vm import golden
 from harness.vm.depot import places
@@ -407,5 +407,7 @@ def test_what_an_interrupted_fetching_left_goes_with_time(tmp_path, hosts):
     folder.mkdir(parents=True)
     assert pulling.collect_incoming(1) == []
     os.utime(folder, (0, 0))
+    with locks.exclusive(folder.parents[1] / "golden" / f"{SNAPSHOT}.lock"):
+        assert pulling.collect_incoming(1) == []
     assert pulling.collect_incoming(1) == [folder]
     assert not folder.exists()

@@ -229,7 +229,7 @@ def collect_incoming(days: float) -> list[Path]:
     for folder in sorted((cache.cache_root() / INCOMING).glob("*/")):
         if folder.stat().st_mtime > time.time() - days * 86400:
             continue
-        handle = locks.try_exclusive(_lock(*folder.name.split("-", 1)))
+        handle = locks.try_exclusive(_lock(*folder.name.partition("-")[::2]))
         if handle is not None:  # nobody is fetching it now
             shutil.rmtree(folder, ignore_errors=True)
             gone.append(folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -112,6 +114,24 @@ def test_a_group_is_measured_when_it_ends(monkeypatch):
     )  # fmt: skip
     vm.stop()
     assert peaks.known(("router",)) == 200
+
+
+def test_the_first_value_is_that_of_the_booted_machine_and_later_ones_stay(tmp_path, monkeypatch):
+    for name in ("system.ram", "system.state"):
+        (tmp_path / name).touch()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "system.qcow2", "1M"], check=True)
+    machine = SimpleNamespace(name="m", ram=None, wait_idle=lambda: True, save_state=lambda _: None)
+    vm = SimpleNamespace(
+        topology=ROUTER, machine=machine, tenant_machines={}, machines=lambda: [machine], overlays=[],
+        guest=SimpleNamespace(close=lambda: None), pause=lambda: None, stop=lambda: None, memory_mib=lambda: 270,
+    )  # fmt: skip
+    engine = replace(ENGINE, hypervisor=SimpleNamespace(uid=os.geteuid(), gid=os.getegid()))
+    engine.freeze(vm, tmp_path)
+    assert engine.need(ROUTER, resume=True).memory_mib == 270
+    peaks.note(engine.peak(ROUTER, resume=True), 200)
+    vm.memory_mib = lambda: 900
+    engine.freeze(vm, tmp_path)
+    assert engine.need(ROUTER, resume=True).memory_mib == 270
 
 
 def test_what_the_kernel_says_is_left_is_read(tmp_path):

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import nox
 
+# nox reads this file from anywhere.
+sys.path.insert(0, str(Path(__file__).parent))
+from tests.fuzzing import EXAMPLES, TARGETS
+
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "docs", "unit", "guest", "e2e"]
 nox.options.stop_on_first_error = True
@@ -74,11 +78,23 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Feed damaged bundles and archives to the readers for long; the argument is the number of examples a test."""
-    examples = session.posargs[0] if session.posargs else "20000"
-    session.env["SYSVM_FUZZ_EXAMPLES"] = examples
-    path = "tests/unit/bundle/archive/test_readers_survive_anything.py"
-    session.run("pytest", "-q", "-n", "auto", "--timeout", "7200", path, external=True)
+    """Feed one target (readers, import, events, networks, answers, depot; all without one) at length: TARGET [N]."""
+    target, examples = [*session.posargs, *("all", "20000")[len(session.posargs) :]][:2]
+    if target != "all" and target not in TARGETS:
+        session.error(f"no target {target!r} (there is all, {', '.join(TARGETS)})")
+    session.env[EXAMPLES] = examples
+    paths = TARGETS.values() if target == "all" else [TARGETS[target]]
+    session.run("pytest", "-q", "-n", "auto", "--timeout", "7200", *paths, external=True)
+
+
+@nox.session
+def hardship(session: nox.Session) -> None:
+    """Try what hosts do to runs, then kill runs at random moments; the argument says how often: 100."""
+    session.env["SYSVM_HARDSHIP"] = "1"
+    session.run("pytest", "-q", "--timeout", "3600", "tests/e2e/test_hardship.py", external=True)
+    session.env["SYSVM_KILLS"] = session.posargs[0] if session.posargs else "100"
+    killed = ["tests/e2e/test_engine_hardship.py", "-k", "killed"]
+    session.run("pytest", "-q", "--timeout", "3600", *killed, external=True)
 
 
 @nox.session

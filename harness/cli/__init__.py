@@ -16,7 +16,7 @@ from bundle.sink import tell, tell_json
 COMMANDS: dict[str, LazyCommand] = {
     "bundle": LazyCommand("bundle.cli", "bundle", "Build, verify, compare, sign and install patch bundles."),
     "cache": LazyCommand(
-        "harness.cli.cache", "cache", "Show and clean the cache of images and golden snapshots."
+        "harness.cli.cache", "cache", "Show, clean and share the cache of images and golden snapshots."
     ),
     "checks": LazyCommand("harness.cli.checks", "checks", "List the checks that judge a live patch."),
     "completion": LazyCommand(

@@ -1,4 +1,4 @@
-"""``sysvm cache``: what the cache holds, and what of it may go."""
+"""``sysvm cache``: what the cache holds, what of it may go, and what other hosts may have of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from harness.vm.retention import CacheEntry
 
 
+# What an interrupted fetching left goes when nobody went on with it for so long.
+INCOMING_DAYS = 7.0
+
+
 @click.group()
 def cache() -> None:
-    """Show and clean the cache of images and golden snapshots."""
+    """Show, clean and share the cache of images and golden snapshots."""
 
 
 @cache.command("list")
@@ -49,6 +53,7 @@ def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> No
     """Remove what was used longest ago; what running machines stand on stays."""
     from harness.image.images import collect_leftovers
     from harness.vm import retention
+    from harness.vm.depot.pull import collect_incoming
 
     fit = retention.parse_size(size) if size else None
     if days is None and fit is None:
@@ -57,6 +62,7 @@ def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> No
     if not dry_run:
         chosen = retention.remove(chosen)
         collect_leftovers()
+        collect_incoming(INCOMING_DAYS if days is None else days)
     if as_json:
         tell_json([_facts(entry) for entry in chosen])
         return
@@ -66,7 +72,43 @@ def gc(days: float | None, size: str | None, dry_run: bool, as_json: bool) -> No
     tell(f"{verb} {len(chosen)} entries, {_mib(sum(entry.size for entry in chosen))}")
 
 
+@cache.command()
+@click.argument("depot")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--again", is_flag=True, help="Send also what the depot has: its disk may have damaged it.")
+@json_option
+def push(depot: str, keys: tuple[str, ...], again: bool, as_json: bool) -> None:
+    """Send images and golden snapshots to a DEPOT: a folder, or ssh://[USER@]HOST[:PORT]/FOLDER.
+
+    A KEY is that of 'sysvm cache list', or its beginning; without one everything is sent that the cache has. A snapshot
+    brings its image along. What was interrupted goes on when it is called again.
+    """
+    from harness.cli import _share
+
+    _share.push(depot, keys, again=again, as_json=as_json)
+
+
+@cache.command()
+@click.argument("depot")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@json_option
+@click.pass_context
+def pull(ctx: click.Context, depot: str, keys: tuple[str, ...], as_json: bool) -> None:
+    """Fetch images and golden snapshots from a DEPOT: a folder, http(s)://... or ssh://[USER@]HOST[:PORT]/FOLDER.
+
+    A KEY may be its beginning; without one everything comes that can be used here. A snapshot depends on QEMU, the
+    accelerator, the processor and the program that made it: of one that does not fit the reason is told. Ends with 1
+    when a KEY that was named did not come. What was interrupted goes on when it is called again.
+    """
+    from harness.cli import _share
+
+    ctx.exit(_share.pull(depot, keys, as_json=as_json))
+
+
 def _facts(entry: CacheEntry) -> dict[str, object]:
+    from harness.vm import golden
+
+    recorded = golden.recorded(entry.path) if entry.kind == "golden" else None
     return {
         "kind": entry.kind,
         "key": entry.key,
@@ -74,6 +116,7 @@ def _facts(entry: CacheEntry) -> dict[str, object]:
         "bytes": entry.size,
         "last_used": entry.used,
         "in_use": entry.pinned,
+        **({"depends_on": recorded["ingredients"]} if recorded else {}),
     }
 
 

@@ -41,6 +41,10 @@ class CommandDeadline(GuestError):
     """A command did not end in time; it may still be running."""
 
 
+class GuestStopped(GuestError):
+    """A guest was stopped by its host and cannot answer: that is no fault of anything in it."""
+
+
 class AnswerTooLong(GuestError):
     """A command wrote more than is taken from a guest; it may still be running."""
 
@@ -79,6 +83,8 @@ class Connection:
 
     Attributes:
         host_keys: who may answer there; None for a VM that this process has started itself.
+        stopped_by: returns why the host has stopped the guest, or nothing; None where nobody can say. It is asked when
+            the guest is silent.
         limits: the most that is taken from the guest as the answer to one command.
         grace: seconds that every command's deadline is later by, while a person may let the guest stand still.
     """
@@ -94,6 +100,7 @@ class Connection:
         self.user = user
         self.host_keys: HostKeyCheck | None = None
         self.grace = 0.0
+        self.stopped_by: Callable[[], str] | None = None
         self._prelude: Callable[[], str] | None = None
         self._transport: paramiko.Transport | None = None
 
@@ -173,6 +180,7 @@ class Connection:
     def _session(
         self, what: str, deadline: float, ask: Callable[[paramiko.Channel], object]
     ) -> paramiko.Channel:
+        self._require_running()
         if self._transport is None:
             self.connect(deadline)
         assert self._transport is not None  # noqa: S101 - connect() set it or raised
@@ -185,6 +193,10 @@ class Connection:
                 f"{self.name}: the SSH connection is gone before {what!r}: {error}"
             ) from None
         return channel
+
+    def _require_running(self) -> None:
+        if self.stopped_by is not None and (reason := self.stopped_by()):
+            raise GuestStopped(f"{self.name}: {reason}")
 
     def _preceded(self, command: str) -> str:
         prelude, self._prelude = self._prelude, None
@@ -206,6 +218,7 @@ class Connection:
             ConnectionLost: the connection ended first.
             CommandFailed: ``check`` is set and the status is not 0.
             AnswerTooLong: it wrote more than the connection's limits allow.
+            GuestStopped: the host has stopped the guest.
         """
         started = time.monotonic()
         deadline += self.grace
@@ -235,7 +248,10 @@ class Connection:
                 unsent = unsent[channel.send(unsent[:_CHUNK]) :]
                 if not unsent:
                     channel.shutdown_write()
-            select.select([channel], [], [], 0.02 if unsent else min(1.0, max(0.0, end - time.monotonic())))
+            patience = 0.02 if unsent else min(1.0, max(0.0, end - time.monotonic()))
+            heard, _, _ = select.select([channel], [], [], patience)
+            if not (heard or unsent):
+                self._require_running()
             self._take(channel, command, output, errors)
             if time.monotonic() >= end:
                 raise CommandDeadline(

@@ -2,6 +2,9 @@
 
 Memory is cut into tokens of 64 MiB, processors into tokens of one virtual CPU. A token is a file whose lock its holder
 has; a dead holder's tokens are free at once. Machines of all runs on a host draw from the same tokens.
+
+Tokens are promises of what machines will take. What the host really has left is looked at, too: other programs know
+nothing of tokens, and who would take what is not there waits like one who finds no token.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.host import locks
+from harness.host import locks, peaks
 from harness.host.runtime import state_root
 from harness.record import progress
 
@@ -20,6 +23,8 @@ TOKEN_MIB = 64
 # What may be promised: most of the memory, and more virtual CPUs than there are real ones, since machines mostly idle.
 MEMORY_SHARE = 0.75
 VCPUS_PER_CORE = 8
+# What is left to the host itself: less free memory than this, and its own programs begin to suffer.
+MARGIN_MIB = 256
 DEADLINE = 1800.0
 _TICK = 0.05
 
@@ -113,18 +118,24 @@ def reserve(need: Need, what: str, *, deadline: float = DEADLINE) -> Reservation
     if (reservation := _try(wanted, there)) is not None:
         return reservation
     if deadline > 0:
-        progress.say(
-            f"{what}: waiting for {need.memory_mib} MiB and {need.vcpus} vCPUs that other machines hold"
-        )
+        lacking = "that the host has not left" if not _is_left(wanted) else "that other machines hold"
+        progress.say(f"{what}: waiting for {need.memory_mib} MiB and {need.vcpus} vCPUs {lacking}")
     waiting = locks.shared(_waiting())
     try:
         while (reservation := _try(wanted, there)) is None:
             if time.monotonic() >= end:
-                raise NoRoom(f"{what}: no room for it within {deadline:g} s")
+                why = "" if _is_left(wanted) else f" (the host has {peaks.available_mib()} MiB left)"
+                raise NoRoom(f"{what}: no room for it within {deadline:g} s{why}")
             time.sleep(_TICK)
     finally:
         os.close(waiting)
     return reservation
+
+
+def _is_left(wanted: dict[str, int]) -> bool:
+    """Say whether the host has so much memory left; where the kernel does not say, the tokens alone decide."""
+    left = peaks.available_mib()
+    return left is None or left >= wanted["memory"] * TOKEN_MIB + MARGIN_MIB
 
 
 def _waiting() -> Path:
@@ -136,6 +147,8 @@ def _try(wanted: dict[str, int], there: dict[str, int]) -> Reservation | None:
     folder = state_root() / "slots"
     reservation = Reservation()
     with locks.exclusive(folder / "taking"):
+        if not _is_left(wanted):
+            return None
         for kind, number in wanted.items():
             found = 0
             for index in range(there[kind]):

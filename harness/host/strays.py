@@ -14,16 +14,21 @@ _END_SECONDS = 5.0
 
 def end(prefix: str) -> list[str]:
     """Kill each QEMU whose guest's name begins with ``prefix``; returns the names of the guests."""
-    return [name for folder in Path("/proc").iterdir() if (name := _end(folder, prefix))]
+    return [name for folder in emulators() if (name := _end(folder, prefix))]
+
+
+def emulators(proc: Path = Path("/proc")) -> Iterator[Path]:
+    """Yield the folder of each process that is a QEMU with a named guest; it may end at any time."""
+    yield from (folder for folder in proc.iterdir() if folder.name.isdecimal() and guest_of(folder))
 
 
 def _end(folder: Path, prefix: str) -> str:
     """Kill a process if it is such a QEMU; returns its guest's name, or nothing."""
-    if not folder.name.isdecimal() or not _guest(folder).startswith(prefix):
+    if not guest_of(folder).startswith(prefix):
         return ""
     with suppress(ProcessLookupError), _held(int(folder.name)) as process:
         # The number may belong to another process by now; what is held cannot change any more.
-        if (name := _guest(folder)).startswith(prefix):
+        if (name := guest_of(folder)).startswith(prefix):
             signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [], _END_SECONDS)
             return name
@@ -39,7 +44,7 @@ def _held(pid: int) -> Iterator[int]:
         os.close(process)
 
 
-def _guest(folder: Path) -> str:
+def guest_of(folder: Path) -> str:
     """Return the name of a QEMU process's guest; nothing for any other process."""
     try:
         words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")

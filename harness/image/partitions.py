@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def read(disk: Path) -> list[Partition]:
             return []
         if any(kind == _PROTECTIVE for kind, _, _ in _entries(first)):
             return list(_gpt(file))
-        return list(_mbr(file, first))
+        return list(itertools.islice(_mbr(file, first), _MOST))
 
 
 def _mbr(file: BinaryIO, first: bytes) -> Iterator[Partition]:

@@ -15,7 +15,6 @@ from harness.lab.golden_maker import GoldenMaker, ingredients, once
 from harness.lab.lab import Lab
 from harness.lab.management_network import MANAGEMENT_LOG, management_of
 from harness.observe.observation import Observation
-from harness.vm import golden
 from harness.vm.system import SystemVm
 
 # What a patched VM must share with one that was born new; what services did and printed since is their own.
@@ -55,7 +54,7 @@ def born_new(lab: Lab) -> Iterator[SystemVm]:
         lab.engine, lab.plan, lab.image, lab.new, lab.new_bundle, lab.network, lab.narrator, lab.results
     )
     with lab.narrator.step("golden snapshot of a VM that is born new"):
-        made = once(golden.key_of(parts), maker)
+        made = once(parts, maker)
     vm = lab.engine.restore("born-new", lab.plan, lab.image, made.ssh_key, made.folder, reserved=True)
     try:
         with management_of(vm, made.folder, lab.results.log(f"born-new/{MANAGEMENT_LOG}")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from harness.kvmagent.patch import FILES
 from harness.lab.bundles import has_agent
 from harness.lab.logs import keep_logs
 from harness.lab.management_network import AUTHORITY, MANAGEMENT_LOG, management_of, site_of
+from harness.machine.accel import Accelerator, processor
+from harness.machine.technique import Technique
 from harness.network import Network
 from harness.record import progress
 from harness.record.progress import Narrator
@@ -52,10 +54,18 @@ def ingredients(
         "topology": [asdict(plan) for plan in plans],
         "network": repr(declared),
         "rules": repr(network.Orders(declared, release).start()) if declared else "",
+        **host_parts(host, engine.accelerator, engine.technique),
+    }
+
+
+def host_parts(host: Hypervisor, accelerator: Accelerator, technique: Technique) -> dict[str, object]:
+    """Return the ingredients that are the same for every snapshot that is made or used here."""
+    return {
         "maker": digest_behind(__name__),
         "qemu": host.version(),
-        "accelerator": asdict(engine.accelerator),
-        "technique": engine.technique,
+        "accelerator": asdict(accelerator),
+        "processor": processor(accelerator),
+        "technique": technique,
     }
 
 
@@ -186,13 +196,14 @@ def require(answers: list[proofs.Proof]) -> None:
         raise CheckFailed("; ".join(failed))
 
 
-def once(key: str, maker: GoldenMaker) -> golden.Golden:
-    """Return the snapshot of a key; one that cannot be made is tried once a run, whoever asks for it.
+def once(parts: Mapping[str, object], maker: GoldenMaker) -> golden.Golden:
+    """Return the snapshot of these ingredients; one that cannot be made is tried once a run, whoever asks for it.
 
     Raises:
         InfrastructureError: it could not be made, now or when another worker of the run tried.
         CheckFailed: a rule of the network is not answered.
     """
+    key = golden.key_of(parts)
     note = maker.results.log(f"golden/{key}-failed.txt")
 
     def make(folder: Path) -> dict[str, Any]:
@@ -204,4 +215,4 @@ def once(key: str, maker: GoldenMaker) -> golden.Golden:
             note.write_text(str(error))
             raise
 
-    return golden.get(key, make)
+    return golden.get(key, make, parts)

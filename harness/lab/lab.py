@@ -217,10 +217,10 @@ def open_lab(
         engine = Engine(host, run, answer.accelerator, owned, technique.find(host.version()), backend)
         events.emit("run", facts=_facts(wish, template, host, answer, old_bundle))
         events.emit("subject", subject=_subject(wish, template, host, answer, old_bundle, new_bundle))
-        key = golden.key_of(ingredients(template, old_bundle, host, engine, (plan,), declared, old.name))
+        parts = ingredients(template, old_bundle, host, engine, (plan,), declared, old.name)
         maker = GoldenMaker(engine, plan, template, old, old_bundle, declared, narrator, results, leaving)
         with narrator.step("golden snapshot"):
-            snapshot = once(key, maker)
+            snapshot = once(parts, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))
         lab = Lab(
             wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,

@@ -138,11 +138,11 @@ def open_pair(lab: Lab, name: str, declared: str = "redundant") -> Iterator[Rout
         declared: name or file of the network.
     """
     maker = _PairMaker(lab, network.load(declared))
-    key = golden.key_of(
-        ingredients(lab.image, lab.old_bundle, lab.host, lab.engine, maker.plans, maker.network, lab.old.name)
+    parts = ingredients(
+        lab.image, lab.old_bundle, lab.host, lab.engine, maker.plans, maker.network, lab.old.name
     )
     with lab.narrator.step("golden snapshot of the pair"):
-        snapshot = golden.get(key, maker.make)
+        snapshot = golden.get(golden.key_of(parts), maker.make, parts)
     pair = maker.restore(name, snapshot)
     try:
         yield pair

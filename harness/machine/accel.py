@@ -140,11 +140,22 @@ def _load(path: Path) -> Answer:
     return Answer(accelerator=Accelerator(**accelerator), **document)
 
 
+def processor(accelerator: Accelerator, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return what a running guest depends on of the host's processor; an emulated one depends on nothing of it."""
+    if accelerator.domain_type == "qemu":
+        return "any"
+    flags = hashlib.sha256(_of_cpu("flags", cpuinfo).encode()).hexdigest()[:16]
+    return f"{_of_cpu('model name', cpuinfo).partition(':')[2].strip()}, flags {flags}"
+
+
+def _of_cpu(word: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the line of the first processor that begins with a word, or nothing."""
+    return next((line for line in cpuinfo.read_text().splitlines() if line.startswith(word)), "")
+
+
 def _key(kernel: Path, closed: str) -> str:
     version = programs.run(["qemu-system-x86_64", "--version"], what="ask QEMU for its version").stdout
-    cpu = next(
-        (li for li in Path("/proc/cpuinfo").read_text().splitlines() if li.startswith("model name")), ""
-    )
+    cpu = _of_cpu("model name")
     digest = hashlib.sha256(kernel.read_bytes())
     digest.update("\0".join([version, cpu, platform.release(), platform.node(), closed]).encode())
     return digest.hexdigest()[:24]

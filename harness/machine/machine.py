@@ -67,6 +67,16 @@ class Machine:
         except libvirt.libvirtError:
             return False
 
+    def halted(self) -> str:
+        """Return why QEMU has stopped the machine by itself; nothing when it has not, or nobody can say."""
+        try:
+            state, reason = self.handle.state()
+        except libvirt.libvirtError:
+            return ""
+        if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+            return ""
+        return "QEMU has stopped the VM, for whose disk the host has no room left or cannot write"
+
     def monitor(self, command: str, **arguments: object) -> Any:
         """Run a QMP command and return what it returns.
 

@@ -111,7 +111,10 @@ class Table:
         return value
 
     def _convert(self, key: str, value: object, read: Callable[[Any], T]) -> T:
+        # A number is an address to the standard library, and true is 0.0.0.1; to a person both are mistakes.
+        if read.__module__ == "ipaddress" and not isinstance(value, str):
+            raise self.error(f"invalid {key} {value!r} (expected an address in quotes)")
         try:
             return read(value)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise self.error(f"invalid {key} {value!r}: {error}") from None

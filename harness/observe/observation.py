@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect
 from harness.guest.protocols import Guest
 from harness.observe import conntrack, files, identity, journal, kernel, processes, rules, services, sockets
 
 _CACHE = "/var/cache/cloud"
+# What parsers stumble over in the outputs of a guest whose programs are broken, or lie.
+_UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,18 @@ def parse(
     """Turn the outputs of :func:`commands` into an observation.
 
     Raises:
-        InfrastructureError: an output is incomplete.
+        InfrastructureError: an output is incomplete, or none of its program's.
     """
+    try:
+        return _parsed(sections, folders, earlier, name)
+    except _UNREADABLE as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise InfrastructureError(f"{name}: what its programs printed cannot be read ({said})") from None
+
+
+def _parsed(
+    sections: Mapping[str, Section], folders: Sequence[str], earlier: Observation | None, name: str
+) -> Observation:
     return Observation(
         state=files.parse(sections, folders, earlier=earlier.state if earlier else None, name=name),
         services=services.parse(sections),

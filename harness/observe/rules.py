@@ -87,7 +87,10 @@ def parse(sections: Mapping[str, Section]) -> dict[str, RuleSet]:
         parts = {"rules.haproxy": stat, "rules.haproxy-servers": servers}
         sections = {
             **sections,
-            **{name: replace(haproxy, output=text.encode()) for name, text in parts.items()},
+            **{
+                name: replace(haproxy, output=text.encode("utf-8", "surrogateescape"))
+                for name, text in parts.items()
+            },
         }
     for name, section in sections.items():
         short = name.removeprefix("rules.")

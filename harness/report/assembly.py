@@ -269,7 +269,7 @@ def _rules(builder: _Builder, event: Event) -> None:
 
 
 def _probe(builder: _Builder, event: Event) -> None:
-    budget = event.get("budget_ms")
+    budget, sure = event.get("budget_ms"), event.get("sure_gap_ms")
     probe = ProbeRow(
         name=text(event["name"]),
         started=number(event, "started"),
@@ -281,6 +281,7 @@ def _probe(builder: _Builder, event: Event) -> None:
         budget_ms=None if budget is None else finite(budget),
         gaps=tuple((finite(start), finite(end)) for start, end in event.get("gaps", ())),
         occasion=text(event.get("occasion", "")),
+        sure_gap_ms=None if sure is None else finite(sure),
     )
     builder.change(event, lambda row: replace(row, probes=(*row.probes, probe)))
 

@@ -155,7 +155,10 @@ def _detail(row: ScenarioRow, pages: LogPages, kinds: _Kinds) -> dict[str, Any]:
             for p in row.patches
         ],
         "probes": [
-            [escape(p.occasion), escape(p.name), p.sent, p.lost, round(p.longest_gap_ms), p.budget_ms, p.broken_streams]
+            [
+                escape(p.occasion), escape(p.name), p.sent, p.lost, round(p.longest_gap_ms), p.budget_ms,
+                p.broken_streams, p.sure_gap_ms,
+            ]
             for p in row.probes
         ],
         "retried": [escape(reason) for reason in row.retried],

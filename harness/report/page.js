@@ -16,6 +16,8 @@
     return element;
   };
   const link = (address, shown) => Object.assign(make("a", "", shown), { href: address });
+  // Of a gap that the host itself may have made, the part that is sure.
+  const unsure = (longest, sure) => (sure === null || longest - sure < 50 ? "" : ` (${gap(sure)} of it for sure)`);
   const gap = (ms) => (ms === null ? "-" : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
   const scenarioOf = (line, place) => {
@@ -155,7 +157,7 @@
     }
     if (detail.probes.length) {
       const heads = ["probe", "during", "sent", "lost", "longest gap", "budget", "broken streams"];
-      const rows = detail.probes.map(([occasion, name, sent, lost, longest, budget, broken]) => [name, occasion, sent, lost, gap(longest), gap(budget), broken]);
+      const rows = detail.probes.map(([occasion, name, sent, lost, longest, budget, broken, sure]) => [name, occasion, sent, lost, gap(longest) + unsure(longest, sure), gap(budget), broken]);
       found.push(folded(`${detail.probes.length} probes in numbers`, () => tableOf(heads, rows)));
     }
     return found;

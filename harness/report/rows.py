@@ -91,7 +91,8 @@ class PatchRow:
 class ProbeRow:
     """The view of one probe during one patch.
 
-    Times are seconds since the run's start, gaps are pairs of them; ``occasion`` says during which patch.
+    Times are seconds since the run's start, gaps are pairs of them; ``occasion`` says during which patch. Of the
+    longest gap ``sure_gap_ms`` are not the host's own doing; None in logs that do not say.
     """
 
     name: str
@@ -104,6 +105,7 @@ class ProbeRow:
     budget_ms: float | None = None
     gaps: tuple[tuple[float, float], ...] = ()
     occasion: str = ""
+    sure_gap_ms: float | None = None
 
     @property
     def within_budget(self) -> bool:

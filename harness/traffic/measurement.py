@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 # A pause between two answers that is longer than this many periods is drawn in the report, as its gap.
@@ -34,6 +35,8 @@ class ProbeResult:
         lag_ms: how late the harness itself was at worst; a gap of this size may be its own.
         reason: what the last lost request ran into.
         streams: long-lived connections that were opened.
+        sure_gap_ms: the longest gap without the time in which the harness itself stood still: an answer of then could
+            not be seen. At least so long nobody was answered.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ProbeResult:
     lag_ms: float = 0.0
     reason: str = ""
     streams: int = 0
+    sure_gap_ms: float | None = None
 
     def shifted(self, zero: float) -> ProbeResult:
         """Return the result with times counted from ``zero`` on."""
@@ -70,6 +74,7 @@ class Budget:
         budget_ms: the longest gap that it may have; what a busy host adds is in it.
         streams: how many it opened.
         stretch: how many times longer the VM's work took than alone on the host.
+        sure_gap_ms: as in :class:`ProbeResult`; without it the whole gap is sure.
     """
 
     name: str
@@ -80,6 +85,12 @@ class Budget:
     allowed_broken_streams: int = 0
     streams: int = 0
     stretch: float = 1.0
+    sure_gap_ms: float | None = None
+
+    @property
+    def sure_ms(self) -> float:
+        """The time without an answer, in milliseconds, that was the subject's and nobody else's."""
+        return self.longest_gap_ms if self.sure_gap_ms is None else self.sure_gap_ms
 
 
 @dataclass
@@ -153,8 +164,13 @@ class Recorder:
         with self._lock:
             self._lag = max(self._lag, seconds)
 
-    def result(self, ended: float | None = None) -> ProbeResult:
-        """Return what was seen until now, or until a reading of the monotonic clock."""
+    def result(self, ended: float | None = None, stalls: Sequence[tuple[float, float]] = ()) -> ProbeResult:
+        """Return what was seen.
+
+        Args:
+            ended: until when, on the monotonic clock; now without it.
+            stalls: begin and end of each time in which the harness itself stood still.
+        """
         end = time.monotonic() if ended is None else ended
         with self._lock:
             answers, losses = sorted(self._answers), sorted(self._losses)
@@ -163,6 +179,7 @@ class Recorder:
             # One definition for the number and for what is drawn: the pause, less the time between two requests.
             gaps = [(min(before + self.period, after), after) for before, after in pauses]
             longest = max((after - begin for begin, after in gaps), default=0.0)
+            sure = max((after - begin - _common(begin, after, stalls) for begin, after in gaps), default=0.0)
             return ProbeResult(
                 name=self.name,
                 started=self.started,
@@ -177,4 +194,10 @@ class Recorder:
                 lag_ms=round(self._lag * 1000, 1),
                 reason=self._reason,
                 streams=self._streams,
+                sure_gap_ms=round(sure * 1000, 1),
             )
+
+
+def _common(begin: float, end: float, stalls: Sequence[tuple[float, float]]) -> float:
+    """Return how many seconds of a time lie in others, which do not overlap."""
+    return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in stalls)

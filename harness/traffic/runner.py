@@ -15,6 +15,8 @@ from harness.record.events import EventLog
 from harness.traffic.measurement import Budget, ProbeResult, Recorder
 from harness.traffic.probes import RATE, Probe
 
+# Seconds between two looks at whether this process runs.
+_BEAT = 0.05
 # Longest gap in milliseconds that a probe may have when a scenario says nothing else.
 DEFAULT_BUDGET_MS = 500.0
 
@@ -46,6 +48,7 @@ class Traffic:
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._stalls: list[tuple[float, float]] = []
         self.results: tuple[ProbeResult, ...] = ()
 
     def __enter__(self) -> Self:
@@ -65,7 +68,7 @@ class Traffic:
             with contextlib.suppress(RuntimeError):  # the loop is closed already when a probe broke
                 self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
-        self.results = tuple(recorder.result(ended) for recorder in self._recorders.values())
+        self.results = tuple(recorder.result(ended, self._stalls) for recorder in self._recorders.values())
         if self._failure is not None:
             raise RuntimeError("a probe broke") from self._failure
 
@@ -105,9 +108,18 @@ class Traffic:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         running.set()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._stop.wait())  # keeps the loop open when all probes run elsewhere
+            group.create_task(self._watch_itself(self._stop))
             for probe in self._probes:
                 group.create_task(probe.run(self._recorders[probe.name], self._stop))
+
+    async def _watch_itself(self, stop: asyncio.Event) -> None:
+        """Note when this process did not run although it should: starved, stopped, or on a host that slept."""
+        while not stop.is_set():
+            due = time.monotonic() + _BEAT
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _BEAT)
+            if (now := time.monotonic()) - due > _BEAT:
+                self._stalls.append((due, now))
 
     def budgets(self, limits: Mapping[str, float] | None = None, stretch: float = 1.0) -> tuple[Budget, ...]:
         """Return the results as the checks want them.
@@ -125,6 +137,7 @@ class Traffic:
                 broken_streams=result.broken_streams,
                 streams=result.streams,
                 stretch=stretch,
+                sure_gap_ms=result.sure_gap_ms,
             )
             for result in self.results
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.guest.guest import SshGuest
-from harness.host import slots
+from harness.host import peaks, slots
 from harness.host.hypervisor import Hypervisor
 from harness.host.runtime import RuntimeFolder
 from harness.image import Image
@@ -39,7 +39,8 @@ from harness.vm.wiring import Wiring, wire
 VCPUS = 2
 # What a golden snapshot takes beside its RAM: about twice what the disks of the types were seen to.
 SNAPSHOT_DISK_MIB = 256
-# Of a restored machine's memory about this part becomes its own (40 MiB of 512 were measured idle).
+# Of a restored machine's memory about this part becomes its own (40 MiB of 512 were measured idle). It counts until
+# one was measured.
 RESTORED_SHARE = 4
 
 
@@ -70,10 +71,22 @@ class Engine:
         return self.launcher.domain(name)
 
     def need(self, topology: Topology, *, resume: bool) -> slots.Need:
-        """Return what a system VM and its tenants take; where RAM files are shared most memory is the snapshot's."""
+        """Return what a system VM and its tenants take: what such machines were seen to take, else an estimate.
+
+        One that boots may write to all its memory, whatever others did before it.
+        """
         memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
         shared = resume and self.technique == "shared-ram"
-        return slots.Need(memory // RESTORED_SHARE if shared else memory, VCPUS + len(topology.tenants))
+        estimate = memory // RESTORED_SHARE if shared else memory
+        seen = peaks.known(self.peak(topology, resume=resume))
+        wanted = estimate if seen is None else seen if resume else max(seen, memory)
+        return slots.Need(wanted, VCPUS + len(topology.tenants))
+
+    def peak(self, topology: Topology, *, resume: bool) -> tuple[object, ...]:
+        """Return what the memory of a system VM and its tenants depends on; see :func:`peaks.note`."""
+        way = self.technique if resume else "cold"
+        size = (topology.memory_mib, len(topology.tenants))
+        return (topology.vm_type, *size, self.accelerator.name, way)
 
     def start(
         self,
@@ -117,6 +130,10 @@ class Engine:
         vm.machine.wait_idle()
         names = [SYSTEM, *vm.tenant_machines]
         vm.pause()
+        restored = self.peak(vm.topology, resume=True)
+        if peaks.known(restored) is None:
+            # The first value: a copy that does what the boot did takes as much. Those that end tell better.
+            peaks.note(restored, vm.memory_mib())
         for name, machine in zip(names, vm.machines(), strict=True):
             machine.save_state(self._frozen(folder, name).state)
             if machine.ram:
@@ -203,11 +220,13 @@ class Engine:
         return SystemVm(
             name, topology, machine, guest, _controls(topology, machines), machines, wiring.endpoints, wiring.ports,
             held, overlays, wiring.uplinks, wiring.nics[present:], self.network_backend,
+            self.peak(topology, resume=resume),
         )  # fmt: skip
 
     def _launch_system(self, name: str, spec: DomainSpec, frozen: Path | None, guest: SshGuest) -> Machine:
         state = self._frozen(frozen, SYSTEM).state if frozen else None
         machine = self.launcher.launch(name, spec, AGENT_CHANNEL, state)
+        guest.stopped_by = machine.halted
         if spec.incoming:  # the login need not wait for the tenants
             try:
                 guest.connect()

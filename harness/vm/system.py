@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.guest.guest import SshGuest
-from harness.host import slots
+from harness.host import peaks, slots
 from harness.host.ports import PortReservations
 from harness.machine.domain import Nic
 from harness.machine.machine import Machine
@@ -28,6 +28,7 @@ class SystemVm:
         uplinks: the VM's ends of the cables to networks that somebody else plays, by the NIC's role.
         unplugged: NICs that are to be plugged in after the boot.
         backend: what its segments are made of.
+        peak: what its memory is kept under when it ends; nothing for one that is not measured.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SystemVm:
     uplinks: dict[str, UdpCable] = field(default_factory=dict)
     unplugged: tuple[Nic, ...] = ()
     backend: NetworkBackend = field(default_factory=Loopback)
+    peak: tuple[object, ...] = ()
 
     @property
     def console_log(self) -> Path:
@@ -57,6 +59,10 @@ class SystemVm:
     def machines(self) -> list[Machine]:
         """Return the system VM's machine and those of its tenants."""
         return [self.machine, *self.tenant_machines.values()]
+
+    def memory_mib(self) -> int:
+        """Return the MiB that all its machines take of their own now."""
+        return peaks.memory_of(machine.name for machine in self.machines())
 
     def pause(self) -> None:
         """Let everything stand still."""
@@ -75,6 +81,8 @@ class SystemVm:
 
     def stop(self) -> None:
         """End all machines and remove what they left."""
+        if self.peak:
+            peaks.note(self.peak, self.memory_mib())
         self.guest.close()
         for tenant in self.tenants.values():
             tenant.close()

@@ -65,6 +65,44 @@ def calls(text: str) -> list[list[str]]:
     return [shlex.split(call) for call in found]
 
 
+def shards_of(file: str) -> tuple[list[str], str]:
+    """Return the numbers of the parts that a pipeline runs, and of how many each says to be one."""
+    text = (CI / file).read_text()
+    (run,) = [words for words in calls(text) if words[0] == "run"]
+    shard = run[run.index("--shard") + 1]
+    if file == "gitlab-ci.yml":
+        assert shard == "$CI_NODE_INDEX/$CI_NODE_TOTAL"  # both are GitLab's own, from this number
+        total = yaml_value(text, "parallel")
+        return [str(number) for number in range(1, int(total) + 1)], total
+    if file == "github-workflow.yml":
+        assert shard == "$SHARD"
+        assert "SHARD: ${{ matrix.shard }}/${{ strategy.job-total }}" in text
+        numbers = yaml_value(text, "shard").strip("[]").split(", ")
+        return numbers, str(len(numbers))
+    assert shard.startswith("$SHARD/")
+    lists = [
+        re.findall(r"\d+", row)
+        for row in re.findall(r"values (.*)|\[(.*)\]\.each", text)
+        for row in row
+        if row
+    ]
+    assert lists[0] == lists[1]
+    return lists[0], shard.removeprefix("$SHARD/")
+
+
+def yaml_value(text: str, name: str) -> str:
+    (value,) = re.findall(rf"^ *{name}: (.*)$", text, flags=re.MULTILINE)
+    return value
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_all_parts_are_run_and_merged(file: str) -> None:
+    numbers, total = shards_of(file)
+    assert numbers == [str(number) for number in range(1, int(total) + 1)]
+    assert len(numbers) > 1
+    assert any(words[:2] == ["report", "--merge"] for words in calls((CI / file).read_text()))
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_every_call_is_one_that_the_program_understands(file: str) -> None:
     made = calls((CI / file).read_text())

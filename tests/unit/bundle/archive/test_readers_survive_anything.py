@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import shutil
 import struct
 import tarfile
@@ -14,7 +13,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle import layout
@@ -27,13 +26,9 @@ from bundle.errors import CheckFailed, SysvmError
 from bundle.inspect.findings import judge
 from bundle.inspect.verify import verify
 from bundle.seal import manifest, sums
+from tests.fuzzing import damaged, fuzz, json_values
 
-EXAMPLES = int(os.environ.get("SYSVM_FUZZ_EXAMPLES", "120"))
-FUZZ = settings(
-    max_examples=EXAMPLES,
-    deadline=20_000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FUZZ = fuzz(120)
 SMALL = Limits(content=1 << 20, entries=1000, header=1 << 16)
 
 
@@ -63,26 +58,6 @@ def a_zip() -> bytes:
 
 
 TAR, ZIP = a_tar(), a_zip()
-
-
-@st.composite
-def damaged(draw: st.DrawFn, original: bytes) -> bytes:
-    """Draw an archive with a few bytes changed, a piece cut out, or a piece put in."""
-    data = bytearray(original)
-    for _ in range(draw(st.integers(1, 6))):
-        at = draw(st.integers(0, max(0, len(data) - 1)))
-        action = draw(st.sampled_from(["change", "cut", "insert", "number", "end"]))
-        if action == "change" and data:
-            data[at] = draw(st.integers(0, 255))
-        elif action == "cut":
-            del data[at : at + draw(st.integers(1, 600))]
-        elif action == "insert":
-            data[at:at] = draw(st.binary(max_size=600))
-        elif action == "number":
-            data[at : at + 4] = draw(st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"7777"]))
-        elif action == "end":
-            del data[at:]
-    return bytes(data)
 
 
 def survives(path: Path, data: bytes) -> None:
@@ -149,13 +124,6 @@ def test_a_damaged_bundle_with_sums_that_agree(data: st.DataObject, bundle_dir: 
             verify(folder)
         assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
 
 
 @FUZZ

@@ -271,6 +271,35 @@ def test_streams_are_judged_where_a_probe_had_one() -> None:
     assert (left_out.verdict, left_out.reason) == ("skipped", "no probe opened a stream")
 
 
+REQUESTS, STREAMS = "traffic.within-budget", "traffic.streams"
+
+
+def gap(longest: float, sure: float) -> Budget:
+    return Budget("http", 500, longest, 8000.0, sure_gap_ms=sure)
+
+
+def broken(longest: float, sure: float) -> Budget:
+    return Budget("s", 5, longest, 8000.0, broken_streams=1, streams=2, sure_gap_ms=sure)
+
+
+@pytest.mark.parametrize(
+    ("check", "row", "verdict", "words"),
+    [
+        (REQUESTS, gap(9000.0, 8100.0), "failed", "9000 ms, the budget is 8000 ms"),
+        (REQUESTS, gap(9000.0, 3000.0), "error", "stood still for 6000 ms"),
+        (REQUESTS, gap(7000.0, 0.0), "passed", ""),
+        (STREAMS, broken(900.0, 9.0), "failed", "1 broken"),
+        (STREAMS, broken(7000.0, 9.0), "error", "stood still for 6991 ms"),
+    ],
+)
+def test_what_the_host_may_have_done_itself_is_nobodys_failure_and_no_pass(
+    check: str, row: Budget, verdict: str, words: str
+) -> None:
+    (outcome,) = [each for each in judge(replace(world().case(), budgets=(row,))) if each.name == check]
+    assert outcome.verdict == verdict
+    assert words in outcome.reason
+
+
 def test_a_healthy_patch_leaves_few_checks_out() -> None:
     skipped = {row.name for row in judge(world().case()) if row.verdict == "skipped"}
     absent = {

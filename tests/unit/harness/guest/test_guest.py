@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from harness.guest.connection import CommandDeadline, GuestStopped
 from harness.guest.guest import SshGuest, UnitFailed
 from harness.host import wait
 from tests.serving import listening
@@ -18,6 +20,47 @@ def guest(local_guest, monkeypatch: pytest.MonkeyPatch) -> SshGuest:
     made = SshGuest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
     monkeypatch.setattr(made, "run", local_guest.run)
     return made
+
+
+class SilentChannel:
+    """A channel of a command that says nothing and does not end."""
+
+    eof_received = closed = False
+
+    def __init__(self) -> None:
+        self._ends = os.pipe()
+
+    def fileno(self) -> int:
+        return self._ends[0]
+
+    def recv_ready(self) -> bool:
+        return False
+
+    recv_stderr_ready = recv_ready
+
+    def close(self) -> None:
+        for end in self._ends:
+            os.close(end)
+
+
+def test_a_guest_that_its_host_has_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = SshGuest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
+    monkeypatch.setattr(guest, "channel", lambda *_: SilentChannel())
+    began = time.monotonic()
+    guest.stopped_by = lambda: "its disk is full" if time.monotonic() - began > 0.5 else ""
+    with pytest.raises(GuestStopped, match="r-1-VM: its disk is full"):
+        guest.run("patch", deadline=60)
+    assert time.monotonic() - began < 5
+    with pytest.raises(GuestStopped):  # and what comes next does not even begin
+        SshGuest.channel(guest, "look", 60)
+
+
+def test_a_silent_guest_that_runs_has_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = SshGuest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
+    monkeypatch.setattr(guest, "channel", lambda *_: SilentChannel())
+    guest.stopped_by = lambda: ""
+    with pytest.raises(CommandDeadline):
+        guest.run("patch", deadline=1.2)
 
 
 @pytest.fixture

@@ -59,4 +59,4 @@ def test_a_process_that_is_no_emulator_is_left_alone():
 
 
 def test_a_process_that_has_ended_is_nobody(tmp_path):
-    assert strays._guest(Path(tmp_path)) == ""
+    assert strays.guest_of(Path(tmp_path)) == ""

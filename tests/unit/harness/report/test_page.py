@@ -370,3 +370,17 @@ def test_what_is_new_since_an_earlier_run_is_shown_and_can_be_picked(show: Open,
     assert page.locator("details.row .id").count() >= 4
     open_first(page)
     expect(page.locator(".panel").first).to_contain_text("failed now, passed then")
+
+
+def test_a_gap_that_the_host_may_have_made_tells_how_much_of_it_is_sure(show: Open, tmp_path: Path) -> None:
+    report = recorded("main-job")
+    row = next(row for row in report.scenarios if row.probes)
+    probes = [replace(row.probes[0], name="stood still", longest_gap_ms=9000.0, sure_gap_ms=2100.0)]
+    probes.append(replace(row.probes[0], name="awake", longest_gap_ms=400.0, sure_gap_ms=400.0))
+    path = tmp_path / "report.html"
+    path.write_text(render_html(replace(report, scenarios=(replace(row, probes=tuple(probes)),))))
+    page = show(path)
+    open_first(page)
+    page.get_by_text("2 probes in numbers").click()
+    expect(page.locator("tr", has_text="stood still").last).to_contain_text("9.0 s (2.1 s of it for sure)")
+    expect(page.locator("tr", has_text="awake").last).not_to_contain_text("for sure")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from harness.traffic import Traffic
 from harness.traffic.measurement import Recorder
 
 
@@ -40,3 +43,34 @@ def test_a_probe_that_never_had_an_answer_is_judged_from_its_start() -> None:
     made = recorder()
     made.calm()
     assert made.result(5.1).longest_gap_ms == pytest.approx(5000)
+
+
+def test_time_in_which_the_harness_stood_still_is_not_sure() -> None:
+    made = recorder(10.0, 10.1, 15.1, 15.2)
+    made.started = 10.0
+    seen = made.result(15.2, [(11.0, 14.0), (15.15, 15.18)])
+    assert seen.longest_gap_ms == pytest.approx(4900, abs=1)
+    assert seen.sure_gap_ms == pytest.approx(1900, abs=1)
+
+
+def test_the_surest_gap_need_not_be_the_longest() -> None:
+    made = recorder(10.0, 15.1, 17.2)
+    made.started = 10.0
+    seen = made.result(17.2, [(10.1, 15.0)])
+    assert seen.sure_gap_ms == pytest.approx(2000, abs=1)
+
+
+def test_a_harness_that_is_held_up_knows_it() -> None:
+    with Traffic([], reported={"ping": 10.0}) as traffic:
+        traffic.recorder("ping").answered()
+        time.sleep(0.1)
+        assert traffic._loop is not None
+        traffic._loop.call_soon_threadsafe(time.sleep, 0.8)
+        time.sleep(1.0)
+        traffic.recorder("ping").answered()
+    (seen,) = traffic.results
+    assert seen.longest_gap_ms > 900
+    assert seen.sure_gap_ms is not None
+    assert seen.longest_gap_ms - seen.sure_gap_ms == pytest.approx(800, abs=150)
+    (row,) = traffic.budgets()
+    assert row.sure_ms == seen.sure_gap_ms

@@ -1,0 +1,1 @@
+"""Depots: places outside of the cache that keep images and golden snapshots for other hosts."""

@@ -1,0 +1,167 @@
+"""A depot behind SSH: sent to and read from, by a host whose key is known and by nobody else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness.vm.depot.places import Depot, NotThere, SshPlace
+from harness.vm.depot.pull import Receiver
+from harness.vm.depot.push import Sender
+from harness.vm.depot.ssh_place import Sftp
+from tests.unit.harness.vm.depot.samples import SNAPSHOT, contents, make_golden, make_image
+
+HOST_KEY = paramiko.ECDSAKey.generate()
+LOGIN = paramiko.ECDSAKey.generate()
+
+
+class Door(paramiko.ServerInterface):
+    def check_auth_publickey(self, _username, key):
+        return paramiko.AUTH_SUCCESSFUL if key == LOGIN else paramiko.AUTH_FAILED
+
+    def get_allowed_auths(self, _username):
+        return "publickey"
+
+    def check_channel_request(self, _kind, _number):
+        return paramiko.OPEN_SUCCEEDED
+
+
+def answers(act):
+    """Return what a server answers: what was asked for, or the error's number."""
+    try:
+        return act()
+    except OSError as error:
+        return paramiko.SFTPServer.convert_errno(error.errno)
+
+
+def done(_result):
+    return paramiko.SFTP_OK
+
+
+class Files(paramiko.SFTPServerInterface):
+    """The files of this host."""
+
+    def list_folder(self, path):
+        def look():
+            rows = []
+            for name in [one.name for one in Path(path).iterdir()]:
+                row = paramiko.SFTPAttributes.from_stat(Path(path, name).stat())
+                row.filename = name
+                rows.append(row)
+            return rows
+
+        return answers(look)
+
+    def stat(self, path):
+        return answers(lambda: paramiko.SFTPAttributes.from_stat(Path(path).stat()))
+
+    def open(self, path, flags, _attributes):
+        def begin():
+            stream = os.fdopen(os.open(path, flags, 0o600), "wb" if flags & os.O_WRONLY else "rb")
+            handle = paramiko.SFTPHandle(flags)
+            handle.readfile = handle.writefile = stream
+            handle.stat = lambda: paramiko.SFTPAttributes.from_stat(os.fstat(stream.fileno()))
+            return handle
+
+        return answers(begin)
+
+    def remove(self, path):
+        return answers(lambda: done(Path(path).unlink()))
+
+    def posix_rename(self, old, new):
+        return answers(lambda: done(Path(old).replace(new)))
+
+    def mkdir(self, path, _attributes):
+        return answers(lambda: done(Path(path).mkdir(0o700)))
+
+
+@pytest.fixture
+def port():
+    """Yield the port of an SSH server on loopback that shares the files of this host."""
+    transports = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                try:
+                    stream, _ = listener.accept()
+                except OSError:
+                    return
+                transport = paramiko.Transport(stream)
+                transport.add_server_key(HOST_KEY)
+                transport.set_subsystem_handler("sftp", paramiko.SFTPServer, Files)
+                transports.append(transport)
+                try:
+                    transport.start_server(server=Door())
+                except (paramiko.SSHException, EOFError):
+                    transport.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    for transport in transports:
+        transport.close()
+
+
+@pytest.fixture
+def connect(tmp_path, port):
+    """Return what opens the depot: with the host's key among the known ones or not, and one to log in with."""
+    opened = []
+
+    def connect(known=HOST_KEY, login=LOGIN):
+        hosts = tmp_path / "known_hosts"
+        hosts.write_text(f"[127.0.0.1]:{port} {known.get_name()} {known.get_base64()}\n" if known else "")
+        login.write_private_key_file(str(tmp_path / "login"))
+        sftp = Sftp("127.0.0.1", port, "someone", [hosts], [tmp_path / "login"])
+        opened.append(sftp)
+        return Depot("ssh://there/depot", SshPlace(sftp, str(tmp_path / "far" / "depot")))
+
+    yield connect
+    for sftp in opened:
+        sftp.close()
+
+
+def test_a_snapshot_goes_there_and_comes_from_there(tmp_path, monkeypatch, connect):
+    monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / "one"))
+    make_golden(make_image(mib=0), size=40_000)
+    sender = Sender(connect())
+    sender.golden(SNAPSHOT)
+    assert sender.sent > 0
+    assert (tmp_path / "far").stat().st_mode & 0o077 == 0
+    again = Sender(connect())
+    again.golden(SNAPSHOT)
+    assert again.sent == 0
+    monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / "two"))
+    there = connect()
+    assert there.keys()["golden"] == [SNAPSHOT]
+    receiver = Receiver(there, (os.geteuid(), os.getegid()))
+    entry = there.entry("golden", SNAPSHOT)
+    receiver.image(entry.image)
+    receiver.golden(entry)
+    assert contents(tmp_path / "two/golden" / SNAPSHOT) == contents(tmp_path / "one/golden" / SNAPSHOT)
+    with pytest.raises(NotThere):
+        there.chunk("0" * 64)
+
+
+@pytest.mark.parametrize("known", [None, LOGIN], ids=["unknown", "another"])
+def test_a_host_with_another_key_gets_and_gives_nothing(connect, known):
+    with pytest.raises(InfrastructureError, match="host key"):
+        connect(known=known).keys()
+
+
+def test_a_login_that_is_refused_is_told(connect):
+    with pytest.raises(InfrastructureError, match="no key logs someone in"):
+        connect(login=HOST_KEY).keys()
+
+
+def test_a_host_that_does_not_answer_is_told():
+    with pytest.raises(InfrastructureError, match="cannot list"):
+        Sftp("127.0.0.1", 1, "someone", [], []).names("depot")

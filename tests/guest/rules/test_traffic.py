@@ -117,12 +117,28 @@ def test_each_vm_gets_its_own_metadata_and_nobody_elses(lab, get):
     ]
     assert get(vm2, "http://10.1.1.1/latest/user-data") is None
     assert get(vm2, "http://10.1.1.1/userdata/10.1.1.50/user-data") is None
+    assert get(vm1, "http://10.1.1.1/metadata/10.1.1.50/meta-data") is not None
+    assert get(vm1, "http://10.1.1.1/metadata/10.1.1.50/") is None
+    # The next VM with the address gets nothing of the former one.
+    lab.send("vmdata", vm_ip_address="10.1.1.50", vm_metadata=[["metadata", "vm-id", "9"]])
+    assert get(vm1, "http://10.1.1.1/latest/vm-id") == "9"
+    assert get(vm1, "http://10.1.1.1/latest/service-offering") is None
 
 
 def test_a_password_is_handed_out_once(lab, get, wait):
-    vm = lab.vm(VM1, "10.1.1.50")
+    vm, other = lab.vm(VM1, "10.1.1.50"), lab.vm(VM2, "10.1.1.60")
     lab.send("vmpassword", ip_address="10.1.1.50", password="s3cret=x")
     url = "http://10.1.1.1:8080/"
+    # It is the address that says who asks, whatever the request says.
+    told = (
+        "-H",
+        "DomU_Request: send_my_password",
+        "-H",
+        "X-Forwarded-For: 10.1.1.50",
+        "-H",
+        "Host: 10.1.1.50",
+    )
+    assert wait(lambda: get(other, f"{url}10.1.1.50", *told) == "saved_password")
     assert wait(lambda: get(vm, url, "-H", "DomU_Request: send_my_password") == "s3cret=x")
     assert get(vm, url, "-H", "DomU_Request: saved_password") == "saved_password"
     assert get(vm, url, "-H", "DomU_Request: send_my_password") == "saved_password"

@@ -98,6 +98,11 @@ def test_static_nat_comes_before_source_nat():
     assert found.index(own) < found.index("nat -A POSTROUTING -o eth2 -j SNAT --to-source 192.0.2.10")
 
 
+def test_a_range_of_ports_is_forwarded_to_a_range():
+    wanted = "-d 192.0.2.10/32 -i eth2 -p udp -m udp --dport 5000:5010 -j DNAT --to-destination 10.1.1.51:6000-6010"
+    assert f"nat -A PREROUTING {wanted}" in rules(RENDERED["router-rules.iptables"])
+
+
 def test_a_standby_has_neither_public_addresses_nor_routes():
     state = guest.state(guest.REDUNDANT, primary=False)
     assert guest.module("parts.addresses").wanted(state.topology, False) == {

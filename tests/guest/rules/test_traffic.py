@@ -101,6 +101,18 @@ def test_dns_answers_the_names_of_vms(lab):
         assert "10.1.1.60" in vm.run("busybox", "nslookup", name, "10.1.1.1", check=False).stdout
 
 
+def test_the_name_of_a_machine_that_is_gone_is_gone_although_it_held_a_lease(lab):
+    vm, other = lab.vm(VM1), lab.vm(VM2, "10.1.1.60")
+    lab.send("dhcpentry", **entry(VM2, "10.1.1.60", "vm2"))
+    lab.send("dhcpentry", **entry(VM1, "10.1.1.50", "vm1"))
+    assert "bound ip=10.1.1.50" in ask_for_address(vm)
+    ask = ("busybox", "nslookup", "vm1.cs1.cloud.internal", "10.1.1.1")
+    assert "10.1.1.50" in other.run(*ask, check=False).stdout
+    lab.send("dhcpentry", **entry(VM1, "10.1.1.50", "vm1", remove=True))
+    assert "10.1.1.50" not in other.run(*ask, check=False).stdout
+    assert VM1 not in lab.router.read("/var/lib/misc/dnsmasq.leases")
+
+
 def test_each_vm_gets_its_own_metadata_and_nobody_elses(lab, get):
     vm1, vm2 = lab.vm(VM1, "10.1.1.50"), lab.vm(VM2, "10.1.1.60")
     data = base64.b64encode(b"#cloud-config\n").decode()

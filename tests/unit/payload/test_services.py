@@ -214,6 +214,33 @@ def test_checks_run_as_often_as_management_says_and_not_at_all_when_it_says_so()
         assert "monitorServices" not in cron({**guest.MONITOR, **off})
 
 
+@pytest.mark.parametrize(
+    ("part", "documents", "unit"),
+    [
+        ("redundancy", [guest.REDUNDANT, guest.PUBLIC_IP], "keepalived"),
+        ("radvd", [guest.VPC, guest.VPC_PUBLIC, TIER6], "radvd"),
+        ("bgp", [guest.ROUTER, guest.PEERS], "frr"),
+        ("ipsec", [guest.ROUTER, guest.SITE_VPN], "strongswan-starter.service"),
+    ],
+)
+def test_a_message_is_not_in_force_while_the_daemon_that_it_needs_does_not_run(
+    part, documents, unit, monkeypatch
+):
+    system, errors = guest.module("system"), guest.module("errors")
+    state = guest.state(*documents)
+    # The first of the messages is the command line, which has its own moment.
+    state = state._replace(messages=state.messages[1:])
+    monkeypatch.setattr(system, "installed", lambda _program: True)
+    for runs in (True, False):
+        monkeypatch.setattr(system, "unit_active", lambda _unit, runs=runs: runs)
+        prove = guest.module(f"parts.{part}").prove
+        if runs:
+            prove(state)
+        else:
+            with pytest.raises(errors.Failed, match=f"{unit} does not run"):
+                prove(state)
+
+
 def network(*documents, primary=True):
     state = guest.state(*documents, primary=primary)
     return guest.module("parts.routes").wanted(state), guest.module("parts.routes").rules(state.topology)

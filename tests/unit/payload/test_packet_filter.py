@@ -42,6 +42,7 @@ ROUTER = packet_filter(
     guest.ROUTER, guest.PUBLIC_IP, guest.STATIC_NAT, guest.BALANCER,
     rules(
         opened(1, 2222), opened(2, 80), opened(3, 443, "192.0.2.20"), opened(4, 5005, protocol="udp"),
+        opened(7, 5006, "192.0.2.20", protocol="udp"),
         opened(5, 0, src_port_range=None, protocol="icmp", icmp_type=8, icmp_code=-1),
         egress(6, protocol="tcp", src_port_range=[8000, 8010], source_cidr_list=["10.1.1.0/24"],
                dest_cidr_list=["203.0.113.0/24"]),
@@ -75,6 +76,10 @@ TO_SELF = {
     "an answer": (Packet(OUT, "192.0.2.10", "tcp", 40000, "eth2", state="ESTABLISHED"), True),
     "a port that nobody opened, from a machine": (Packet(IN, "10.1.1.1", "tcp", 9999, "eth0"), False),
     "a balancer": (Packet(OUT, "192.0.2.10", "tcp", 80, "eth2"), True),
+    "the port of a balancer at the control address": (
+        Packet("169.254.0.1", "169.254.12.34", "tcp", 80, "eth1"),
+        False,
+    ),
     "the port of a balancer at another address": (Packet(OUT, "192.0.2.20", "tcp", 80, "eth2"), False),
     "a port that the firewall leaves closed": (Packet(OUT, "192.0.2.10", "tcp", 8443, "eth2"), False),
 }
@@ -111,6 +116,7 @@ FORWARDED = {
     "a forwarding": (Packet(OUT, "192.0.2.10", "tcp", 2222, "eth2"), (OUT, IN, 22)),
     "a forwarding, from a source it does not name": (Packet("203.0.113.9", "192.0.2.10", "tcp", 2222, "eth2"), None),
     "a forwarding of ports that the firewall leaves closed": (Packet(OUT, "192.0.2.10", "udp", 5001, "eth2"), None),
+    "a forwarding of a port that is open at another address": (Packet(OUT, "192.0.2.10", "udp", 5006, "eth2"), None),
     "a forwarding of a range": (Packet(OUT, "192.0.2.10", "udp", 5005, "eth2"), (OUT, "10.1.1.51", 6000)),
     "a forwarding, by another protocol": (Packet(OUT, "192.0.2.10", "tcp", 5005, "eth2"), None),
     "static NAT": (Packet(OUT, "192.0.2.20", "tcp", 443, "eth2"), (OUT, "10.1.1.60", 443)),
@@ -176,6 +182,8 @@ def test_the_answers_of_a_flow_leave_by_the_interface_that_it_came_by():
     assert (came.mark, came.flow_mark) == (0x66, 0x66)
     answer = Packet(IN, OUT, "tcp", 40000, "eth0", state="ESTABLISHED", flow_mark=0x66)
     assert ROUTER.forwarded(answer, NETWORKS).mark == 0x66
+    # What a program of the router serves, such as the balancer, goes through no forwarding.
+    assert ROUTER.arrives(Packet(OUT, "192.0.2.10", "tcp", 80, "eth2")).flow_mark == 0x66
     left = ROUTER.forwarded(Packet("10.1.1.60", "203.0.113.5", "tcp", 8000, "eth0"), NETWORKS)
     assert (left.mark, left.flow_mark) == (0x66, 0x66)
 

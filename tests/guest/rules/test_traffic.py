@@ -35,7 +35,10 @@ def ask_for_address(vm):
 
 def seen_from_outside(lab, vm):
     """Return the address that a connection of a VM seems to come from."""
-    program = "import socket; s = socket.create_server(('', 7000)); print('ready', flush=True); print(s.accept()[1][0])"
+    program = (
+        "import socket; s = socket.create_server(('', 7000)); s.settimeout(5); print('ready', flush=True);"
+    )
+    program += "print(s.accept()[1][0])"
     with lab.outside.background("python3", "-c", program, stdout=subprocess.PIPE) as server:
         assert server.stdout.readline() == "ready\n"
         vm.sh("busybox nc -w 2 192.0.2.1 7000 </dev/null", check=False)

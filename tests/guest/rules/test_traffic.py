@@ -134,6 +134,9 @@ def test_each_vm_gets_its_own_metadata_and_nobody_elses(lab, get):
     assert get(vm2, "http://10.1.1.1/userdata/10.1.1.50/user-data") is None
     assert get(vm1, "http://10.1.1.1/metadata/10.1.1.50/meta-data") is not None
     assert get(vm1, "http://10.1.1.1/metadata/10.1.1.50/") is None
+    other = base64.b64encode(b"#!/bin/sh\n").decode()
+    lab.send("vmdata", vm_ip_address="10.1.1.60", vm_metadata=[["userdata", "user-data", other]])
+    assert get(vm2, "http://10.1.1.1/latest/user-data") == "#!/bin/sh"
     # The next VM with the address gets nothing of the former one.
     lab.send("vmdata", vm_ip_address="10.1.1.50", vm_metadata=[["metadata", "vm-id", "9"]])
     assert get(vm1, "http://10.1.1.1/latest/vm-id") == "9"

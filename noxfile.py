@@ -115,7 +115,7 @@ def guides(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Run the mutants of a set (script, scenarios, later, vm), or rows of it that are named: all have to be killed."""
+    """Run the mutants of a set (script, payload, scenarios, later, vm), or named rows of it: all have to be killed."""
     session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)
 
 

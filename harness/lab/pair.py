@@ -164,7 +164,7 @@ class _PairMaker:
     @property
     def plans(self) -> tuple[Topology, Topology]:
         """The topologies of both routers, without cables."""
-        return pair_around(self.network)
+        return pair_around(self.network, self.lab.old.name)
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Boot a pair, give it its rules, see that they are answered, and freeze it."""

@@ -11,6 +11,7 @@ from harness.guest import documents
 from harness.guest.collect import collect
 from harness.guest.protocols import Guest
 from harness.kvmagent.patch import BundleFiles
+from harness.network.wire import FIRST_WORDS, first_word
 from harness.observe import services
 
 RedundancyRole: TypeAlias = Literal["PRIMARY", "BACKUP", "FAULT", "UNKNOWN"]
@@ -32,12 +33,19 @@ def active_services(guest: Guest) -> frozenset[str]:
     return frozenset(up)
 
 
-def role(guest: Guest) -> RedundancyRole:
-    """Return the role of a router in its redundant pair, by its own ``checkrouter.sh``."""
+def role(guest: Guest, server: str | None = None) -> RedundancyRole:
+    """Return the role of a router in its redundant pair, by its own ``checkrouter.sh``.
+
+    Args:
+        guest: the router.
+        server: release of a server that asks: it knows the word of its own time alone, and takes the other for nothing;
+            None asks for the role itself, whoever can read it.
+    """
     done = guest.run("/opt/cloud/bin/checkrouter.sh", deadline=30, check=False)
-    word = done.stdout.strip().removeprefix("Status:").strip()
-    known: dict[str, RedundancyRole] = {"PRIMARY": "PRIMARY", "BACKUP": "BACKUP", "FAULT": "FAULT"}
-    return known.get(word, "UNKNOWN")
+    known: dict[str, RedundancyRole] = {"Status: BACKUP": "BACKUP", "Status: FAULT": "FAULT"}
+    for word in FIRST_WORDS if server is None else (first_word(server),):
+        known[f"Status: {word}"] = "PRIMARY"
+    return next((role for start, role in known.items() if done.stdout.startswith(start)), "UNKNOWN")
 
 
 def agent_is_stale(guest: Guest, bundle: BundleFiles) -> bool:

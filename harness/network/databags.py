@@ -7,6 +7,7 @@ where the declaration has nothing to send.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from hashlib import blake2b
 from ipaddress import IPv4Address
 
 from harness.network import messages
@@ -167,17 +168,23 @@ def _default(network: Network, *, destinations: tuple[str, ...]) -> messages.Fir
     )  # fmt: skip
 
 
+def _number(rule: Ingress | Egress | Firewall6) -> int:
+    """Return the number of a rule: its own, whatever else is declared, for a router knows a rule by it for ever.
+
+    One of 48 bits out of all that the rule says, and never 0, which is the default rule's.
+    """
+    return int.from_bytes(blake2b(repr(rule).encode(), digest_size=6).digest(), "big") or 1
+
+
 def _egress_rules(network: Network, gone: Collection[Egress] = ()) -> tuple[messages.FirewallRule, ...]:
-    return tuple(
-        _egress_rule(network, rule, number, revoked=rule in gone)
-        for number, rule in enumerate(network.egress, 1)
-    )
+    rules = dict.fromkeys((*network.egress, *gone))
+    return tuple(_egress_rule(network, rule, revoked=rule in gone) for rule in rules)
 
 
-def _egress_rule(network: Network, rule: Egress, number: int, *, revoked: bool) -> messages.FirewallRule:
+def _egress_rule(network: Network, rule: Egress, *, revoked: bool) -> messages.FirewallRule:
     """Return an egress rule; where everything may leave by default, it names what may not."""
     return messages.FirewallRule(
-        id=number,
+        id=_number(rule),
         src_ip="",
         protocol=rule.protocol,
         src_port_range=_range(rule.ports),
@@ -196,16 +203,15 @@ def _egress_rule(network: Network, rule: Egress, number: int, *, revoked: bool) 
 def _ingress_rules(
     network: Network, public: IPv4Address | None, gone: Collection[Ingress] = ()
 ) -> tuple[messages.FirewallRule, ...]:
+    rules = dict.fromkeys((*network.ingress, *gone))
     return tuple(
-        _ingress_rule(network, rule, number, revoked=rule in gone)
-        for number, rule in enumerate(network.ingress, 101)
-        if public in (None, rule.public)
+        _ingress_rule(network, rule, revoked=rule in gone) for rule in rules if public in (None, rule.public)
     )
 
 
-def _ingress_rule(network: Network, rule: Ingress, number: int, *, revoked: bool) -> messages.FirewallRule:
+def _ingress_rule(network: Network, rule: Ingress, *, revoked: bool) -> messages.FirewallRule:
     return messages.FirewallRule(
-        id=number,
+        id=_number(rule),
         src_ip=None if network.routed else str(rule.public),
         protocol=rule.protocol,
         src_port_range=_range(rule.ports),
@@ -228,8 +234,8 @@ def firewall6(network: Network, *, default: bool) -> messages.Firewall6Rules | N
         return None
     guests = str(nic.address6.network)
     # What leaves comes first, as in the server's own list.
-    numbered = sorted(enumerate(network.firewall6, 201), key=lambda row: row[1].direction == "ingress")
-    rules = [_rule6(network, rule, number, guests) for number, rule in numbered]
+    ordered = sorted(network.firewall6, key=lambda rule: rule.direction == "ingress")
+    rules = [_rule6(network, rule, _number(rule), guests) for rule in ordered]
     if default:
         everything = Firewall6("egress", "all", None, (), ())
         rules.insert(0, _rule6(network, everything, 0, guests))

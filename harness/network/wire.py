@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 # A release whose number has two parts only means the newest one of that branch.
 _NEWEST = 999
 
+# What the router of a pair that leads is called: today, and by servers and routers up to 4.15.2.
+FIRST_WORDS = ("PRIMARY", "MASTER")
+
 
 def reaches(release: str, first: tuple[str, ...]) -> bool:
     """Say whether a release has what came with some releases, one of each branch that got it.
@@ -24,6 +27,11 @@ def reaches(release: str, first: tuple[str, ...]) -> bool:
         if one[:2] == number[:2]:
             return number >= one
     return not numbers or number >= numbers[-1]
+
+
+def first_word(release: str) -> str:
+    """Return what a server calls the router of a pair that begins, or leads: another word since 4.16.0."""
+    return FIRST_WORDS[not reaches(release, ("4.16.0",))]
 
 
 def _number(release: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from harness.network import Network
 from harness.network.flows import HTTP_PORT, served_ports
 from harness.network.model import DeclaredMachine, DeclaredNic, Outsider
+from harness.network.wire import first_word
 from harness.vm.tenant.tenant import TenantHost, TenantSpec, Uplink
 from harness.vm.topology import NicPlan, Topology
 from harness.vm.types import TENANTS, of_type
@@ -50,14 +51,16 @@ def around(network: Network) -> Topology:
     )
 
 
-def pair_around(network: Network) -> tuple[Topology, Topology]:
+def pair_around(network: Network, release: str) -> tuple[Topology, Topology]:
     """Return the topologies of a redundant pair, the tenants with the first one; the cables of the second are missing.
+
+    The server of a release starts them, and says in its own words which of them is to begin.
 
     Raises:
         UsageError: the network declares no pair.
     """
     second = around(network.second_router())
-    first = replace(around(network), parameters=_with_role(network, "PRIMARY"))
+    first = replace(around(network), parameters=_with_role(network, first_word(release)))
     name = f"{second.vm_name.removesuffix('10-VM')}11-VM"
     return first, replace(
         second, vm_name=name, parameters=_with_role(network, "BACKUP"), tenants=(), exposed=()

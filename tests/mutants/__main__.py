@@ -5,7 +5,8 @@ templates and runs the tests that the mutant's row names; a mutant is killed whe
 
 The set ``scenarios`` runs scenarios on virtual machines instead (``tests/mutants/scenarios``); so does ``vm``: damages
 beside a patch, and payloads of which a later use is broken (``vm/*.toml``). The set ``later`` is the second table of
-those in namespaces, which is faster and leaves out what needs a boot.
+those in namespaces, which is faster and leaves out what needs a boot. The set ``payload`` has one-line mutants of what
+runs inside a system VM (``payload/mutants.toml``).
 """
 
 from __future__ import annotations
@@ -116,6 +117,10 @@ def main(arguments: list[str]) -> int:
         from tests.mutants.scenarios.run import main as on_vms
 
         return on_vms(arguments[1:])
+    if arguments[0] == "payload":
+        from tests.mutants.payload import main as of_payload
+
+        return of_payload(arguments[1:])
     if arguments[0] in TESTS:
         os.environ["SYSVM_MUTANTS"] = "1"
         rows = ["-k", " or ".join(f"({row})" for row in arguments[1:])] if arguments[1:] else []

@@ -204,8 +204,6 @@ def undone(now: Network, before: Network) -> Change:
     """Return the change back to a network, for each kind of rule that differs."""
     new = [row for row in now.forwards if row not in before.forwards]
     let_in = [row for row in now.ingress if row not in before.ingress]
-    # Firewall rules have numbers, by their place in the declaration: these are the ones that they were sent with.
-    numbered = replace(before, ingress=(*before.ingress, *let_in))
     touched = dict.fromkeys(row.public for row in set(now.ingress) ^ set(before.ingress) if row.public)
     lines = sorted({row.device for row in set(now.acls) ^ set(before.acls)})
 
@@ -214,7 +212,7 @@ def undone(now: Network, before: Network) -> Change:
         for public in dict.fromkeys(row.public for row in new):
             steps += was.forwards_changed(public, new)
         for outer in touched:
-            steps += replace(then, network=numbered).ingress_changed(outer, let_in)
+            steps += then.ingress_changed(outer, let_in)
         for device in lines:
             steps += then.list_changed(before.nic(device))
         if now.load_balancers != before.load_balancers:

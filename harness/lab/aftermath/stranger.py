@@ -93,15 +93,23 @@ def visit(host: Tenant, machine: DeclaredMachine, server: str, password: str) ->
     return problems(_answers(host, script(machine.mac, asked), asked), machine, password)
 
 
-def still_served(host: Tenant, machine: DeclaredMachine) -> str:
-    """Return what is wrong when a machine that is gone for good asks for its address again.
+def still_served(host: Tenant, machine: DeclaredMachine, server: str) -> str:
+    """Return what is wrong when a machine that is gone for good asks for its address again, or is asked for by name.
 
     Raises:
         InfrastructureError: the host does not answer.
     """
     asked = {"lease": _LEASE}
     answer = _answers(host, script(machine.mac, asked, "-t 2 -T 1"), asked)["lease"]
-    return f"a machine that is gone still gets {answer}" if answer else ""
+    if answer:
+        return f"a machine that is gone still gets {answer}"
+    asked = {"name": f"nslookup {shlex.quote(machine.name)} {server}"}
+    answer = _answers(host, "\n".join([*ask(asked), "true"]), asked)["name"]
+    return (
+        f"a machine that is gone is still known as {machine.name}"
+        if str(machine.address) in answer.split()
+        else ""
+    )
 
 
 def new_password(host: Tenant, server: str, password: str) -> str:

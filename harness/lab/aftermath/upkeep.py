@@ -8,6 +8,7 @@ import re
 from bundle.errors import InfrastructureError
 from harness.guest.protocols import Guest
 from harness.kvmagent.patch import ask_versions
+from harness.network.wire import first_word
 
 _RESULTS = "/opt/cloud/bin/getRouterMonitorResults.sh"
 _ROLE = "/opt/cloud/bin/checkrouter.sh"
@@ -59,12 +60,12 @@ def read_health(status: int, output: str, errors: str = "") -> str:
     return f"{failing} is told to fail, no result says so" if failing else ""
 
 
-def role(guest: Guest) -> str | None:
-    """Return what is wrong with the role that a router tells; None where it has no such script."""
+def role(guest: Guest, release: str) -> str | None:
+    """Return what is wrong with the role that a router tells a server; None where it has no such script."""
     done = guest.run(f"[ -e {_ROLE} ] || exit 127; {_ROLE}", deadline=30, check=False)
     if done.status == 127 and not done.stdout:
         return None
-    told = re.match(r"Status: (PRIMARY|BACKUP|FAULT|MASTER)\b", done.stdout)
+    told = re.match(rf"Status: ({first_word(release)}|BACKUP|FAULT)\b", done.stdout)
     return "" if told else f"checkrouter.sh says {done.stdout.strip()[:80]!r}, status {done.status}"
 
 

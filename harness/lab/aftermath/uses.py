@@ -76,7 +76,7 @@ class Later:
             if self.network.serves_machines:
                 yield self._machine_goes(self.network)
             yield from self._prove([changes.undone(self._changed(self.network), self.network)])
-        yield _made("roles are told", upkeep.role(self.vm.guest), "it has no checkrouter.sh")
+        yield _made("roles are told", upkeep.role(self.vm.guest, self.release), "it has no checkrouter.sh")
         yield _made("logs are rotated", upkeep.rotation(self.vm.guest), "nothing rotates its logs")
 
     def _orders(self, network: Network, version: tuple[str, str] | None = None) -> Orders:
@@ -119,7 +119,8 @@ class Later:
         if host is None:
             return Use("a machine goes", skipped="nobody is behind this VM who could play it")
         sent = self._send(self._orders(network).expunged(machine))
-        return Use("a machine goes", sent or stranger.still_served(host, machine))
+        server = str(network.gateway_of(machine.address))
+        return Use("a machine goes", sent or stranger.still_served(host, machine, server))
 
     def _health(self, network: Network) -> Use:
         """Refresh the data of the health checks, the machine that has come too, and run them."""

@@ -154,7 +154,7 @@ class Watch:
             versions = patch.ask_versions(guest)
             facts: dict[str, str] = {}
             if vm.redundant:
-                facts["role"] = health.role(guest)
+                facts["role"] = health.role(guest, self._server.release)
             if vm.type is not None and vm.kind.family == "agent":
                 facts |= _agent_of(guest, versions)
         except InfrastructureError:

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from tests.guest.rules.testbed import eventually
+
 VM = "02:00:26:c3:00:02"
 
 
@@ -100,6 +102,13 @@ def test_removing_the_first_address_keeps_the_others(lab, make):
     assert "192.0.2.10/24" in listed
     assert "192.0.2.30/24" in listed
     assert "192.0.2.20/24" not in listed
+
+
+def test_neighbours_are_told_of_a_new_address(lab, make):
+    lab.outside.sh("ip neighbour replace 192.0.2.20 lladdr 02:00:00:00:99:99 dev eth0 nud stale")
+    lab.send("ips", ip_address=[make.ip("192.0.2.20")])
+    heard = "ip neighbour show 192.0.2.20"
+    assert eventually(lambda: "1e:00:00:00:00:02" in lab.outside.sh(heard).stdout, 3)
 
 
 @pytest.mark.parametrize(

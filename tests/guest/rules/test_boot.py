@@ -42,6 +42,7 @@ DEVICES = {
     "secstorage": 3,
     "consoleproxy": 3,
 }
+FORWARDS = {"router": "1\n", "vpcrouter": "1\n", "dhcpsrvr": "0\n", "ilbvm": "0\n"}
 CONTROL = {"router": "eth1", "dhcpsrvr": "eth1", "ilbvm": "eth1"}
 RELEASE = "Cloudstack Release 4.22.0 Sat Jan 1 00:00:00 UTC 2022\n"
 STEPS = ("init.sh", "cloud-early-config", "postinit.sh")
@@ -80,13 +81,13 @@ def bundle(tmp_path):
     return path
 
 
-def boot(machine, kind, bundle=None):
-    """Run the boot; the bundle comes between the first two steps, as from the host."""
+def boot(machine, kind, bundle=None, steps=STEPS):
+    """Run the boot, or some steps of it; the bundle comes between the first two steps, as from the host."""
     for number in range(DEVICES[kind]):
         if not machine.router.sh(f"ip link show eth{number}", check=False).stdout:
             connect(machine.lan, f"n{number}", machine.router, f"eth{number}")
             machine.lan.sh(f"ip link set n{number} up")
-    for step in STEPS:
+    for step in steps:
         machine.router.run(f"/opt/cloud/bin/setup/{step}")
         if step == "init.sh" and bundle:
             machine.router.run("cp", str(bundle), "/var/cache/cloud/cloud-scripts.tgz")
@@ -137,7 +138,10 @@ def test_every_type_boots(machine, bundle, kind):
     assert "ListenAddress 169.254.1.9" in router.read("/etc/ssh/sshd_config").splitlines()
     assert f"-A INPUT -i {device} -p tcp -m tcp --dport 3922" in router.run("iptables-save").stdout
     assert router.read("/etc/ssh/sshd_config").count("PubkeyAcceptedAlgorithms=+ssh-rsa") == 1
-    assert router.sh("stat --format=%a /var/cache/cloud/cmdline").stdout == "600\n"
+    modes = "stat --format=%a /var/cache/cloud/cmdline /root/.ssh/authorized_keys"
+    assert router.sh(modes).stdout == "600\n600\n"
+    if kind in FORWARDS:
+        assert router.read("/proc/sys/net/ipv4/ip_forward") == FORWARDS[kind]
     assert router.read("/root/.ssh/authorized_keys") == "ssh-rsa AAAA test\n"
     assert "x-1-VM" in router.run("hostname").stdout
     places = "/etc/dnsmasq.d /etc/apache2/sites-enabled /etc/iptables /etc/keepalived"
@@ -166,6 +170,29 @@ def test_the_console_port_of_the_command_line_is_opened(machine, bundle):
     boot(machine, "consoleproxy", bundle)
     assert machine.router.read("/root/vncport") == "8443\n"
     assert "-A INPUT -i eth2 -p tcp -m tcp --dport 8443" in machine.router.run("iptables-save").stdout
+
+
+def test_the_packet_filter_is_closed_before_an_address_is_there(machine):
+    """Nothing that listens from the start is open to the outside, not even for a moment."""
+    machine.router.write(
+        "/run/stand-in/iptables-restore",
+        "#!/bin/bash\nip -o -4 address show scope global >/run/addresses\nexec /usr/sbin/iptables-restore\n",
+    )
+    machine.router.run("chmod", "0755", "/run/stand-in/iptables-restore")
+    deliver(machine, "router")
+    boot(machine, "router", steps=("init.sh",))
+    assert machine.router.read("/run/addresses") == ""
+    assert "192.0.2.10/24" in machine.router.sh("ip -o -4 address").stdout
+    assert ":INPUT DROP" in machine.router.run("iptables-save").stdout
+
+
+def test_an_agent_vm_is_filtered_again_at_the_end_of_its_boot(machine, bundle):
+    """What the bundle brings may be another filter than that of the template."""
+    deliver(machine, "consoleproxy")
+    boot(machine, "consoleproxy", bundle, steps=STEPS[:2])
+    machine.router.sh("iptables -F; iptables -P INPUT ACCEPT")
+    machine.router.run("/opt/cloud/bin/setup/postinit.sh")
+    assert ":INPUT DROP" in machine.router.run("iptables-save").stdout
 
 
 def test_a_reboot_keeps_the_rules_and_does_not_wait_for_a_bundle(machine, bundle):
@@ -212,10 +239,11 @@ def test_an_unknown_type_is_refused_before_anything_is_touched(machine):
 def test_no_template_version_while_a_patch_was_interrupted(machine, bundle):
     deliver(machine, "router")
     boot(machine, "router", bundle)
-    machine.router.sh("rm /var/cache/cloud/cloud-scripts-signature")
-    done = machine.router.run("/opt/cloud/bin/get_template_version.sh", check=False)
-    assert done.status == 1
-    assert done.stdout == ""
+    for interrupted in ("rm", "truncate --size=0"):
+        machine.router.sh(f"{interrupted} /var/cache/cloud/cloud-scripts-signature")
+        done = machine.router.run("/opt/cloud/bin/get_template_version.sh", check=False)
+        assert done.status == 1
+        assert done.stdout == ""
 
 
 def test_the_command_line_becomes_a_databag_without_its_nulls(machine, bundle):

@@ -59,7 +59,16 @@ def test_a_static_route_that_leads_nowhere_is_refused(lab):
 
 
 def test_a_daemon_that_died_is_started_by_the_next_message_that_needs_it(lab, make):
-    lab.send("loadbalancer", rules=[make.balancer(("192.0.2.10", 8100, ["10.1.1.50:80"]))])
-    lab.router.run("systemctl", "stop", "haproxy.service")
-    lab.send("loadbalancer", rules=[make.balancer(("192.0.2.10", 8100, ["10.1.1.50:80"]))])
-    lab.router.run("systemctl", "is-active", "--quiet", "haproxy.service")
+    messages = {
+        "haproxy.service": (
+            "loadbalancer",
+            {"rules": [make.balancer(("192.0.2.10", 8100, ["10.1.1.50:80"]))]},
+        ),
+        "dnsmasq.service": ("dhcpentry", ENTRY),
+        "apache2.service": ("vmdata", DATA),
+    }
+    for unit, (kind, fields) in messages.items():
+        lab.send(kind, **fields)
+        lab.router.run("systemctl", "stop", unit)
+        lab.send(kind, **fields)
+        lab.router.run("systemctl", "is-active", "--quiet", unit)

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.guest.rules.test_traffic import VM1, ask_for_address, entry, open_egress
+from tests.guest.rules.test_traffic import VM1, ask_for_address, entry, open_egress, seen_from_outside
 from tests.guest.rules.test_types import SHARED
 from tests.guest.rules.testbed import HERE, ROUTER, eventually, fetch, laboratory
 from tests.guest.rules.tiers import acl, add_tier, allow, tier, tier_mac, vm_in
@@ -372,11 +372,7 @@ def test_f27_a_routed_network_is_not_translated_and_lets_in_what_its_firewall_al
     vm = lab.vm(VM1, "10.1.1.50")
     lab.site(vm, "vm1")
     open_egress(lab, make)
-    program = "import socket; s = socket.create_server(('', 7000)); print('ready', flush=True); print(s.accept()[1][0])"
-    with lab.outside.background("python3", "-c", program, stdout=subprocess.PIPE) as server:
-        assert server.stdout.readline() == "ready\n"
-        vm.sh("busybox nc -w 2 192.0.2.1 7000 </dev/null", check=False)
-        assert server.stdout.readline().strip() == "10.1.1.50"
+    assert seen_from_outside(lab, vm) == "10.1.1.50"
     assert get(lab.outside, "http://10.1.1.50/") is None
     rule = make.firewall(5, "", 80)
     del rule["src_ip"]

@@ -99,6 +99,8 @@ def test_a_router_that_returns_does_not_take_the_role_back(pair):
     assert eventually(lambda: role(second) == "PRIMARY", 20)
     first.router.sh("systemctl start keepalived.service")
     assert eventually(lambda: role(first) == "BACKUP", 20)
+    # It would take the role after three announcements of the other one that it is better than.
+    assert not eventually(lambda: role(first) == "PRIMARY", 4.5)
     assert role(second) == "PRIMARY"
     assert not has(first, "192.0.2.10/24")
 

@@ -35,7 +35,10 @@ def ask_for_address(vm):
 
 def seen_from_outside(lab, vm):
     """Return the address that a connection of a VM seems to come from."""
-    program = "import socket; s = socket.create_server(('', 7000)); print('ready', flush=True); print(s.accept()[1][0])"
+    program = (
+        "import socket; s = socket.create_server(('', 7000)); s.settimeout(5); print('ready', flush=True);"
+    )
+    program += "print(s.accept()[1][0])"
     with lab.outside.background("python3", "-c", program, stdout=subprocess.PIPE) as server:
         assert server.stdout.readline() == "ready\n"
         vm.sh("busybox nc -w 2 192.0.2.1 7000 </dev/null", check=False)
@@ -101,6 +104,18 @@ def test_dns_answers_the_names_of_vms(lab):
         assert "10.1.1.60" in vm.run("busybox", "nslookup", name, "10.1.1.1", check=False).stdout
 
 
+def test_the_name_of_a_machine_that_is_gone_is_gone_although_it_held_a_lease(lab):
+    vm, other = lab.vm(VM1), lab.vm(VM2, "10.1.1.60")
+    lab.send("dhcpentry", **entry(VM2, "10.1.1.60", "vm2"))
+    lab.send("dhcpentry", **entry(VM1, "10.1.1.50", "vm1"))
+    assert "bound ip=10.1.1.50" in ask_for_address(vm)
+    ask = ("busybox", "nslookup", "vm1.cs1.cloud.internal", "10.1.1.1")
+    assert "10.1.1.50" in other.run(*ask, check=False).stdout
+    lab.send("dhcpentry", **entry(VM1, "10.1.1.50", "vm1", remove=True))
+    assert "10.1.1.50" not in other.run(*ask, check=False).stdout
+    assert VM1 not in lab.router.read("/var/lib/misc/dnsmasq.leases")
+
+
 def test_each_vm_gets_its_own_metadata_and_nobody_elses(lab, get):
     vm1, vm2 = lab.vm(VM1, "10.1.1.50"), lab.vm(VM2, "10.1.1.60")
     data = base64.b64encode(b"#cloud-config\n").decode()
@@ -117,12 +132,31 @@ def test_each_vm_gets_its_own_metadata_and_nobody_elses(lab, get):
     ]
     assert get(vm2, "http://10.1.1.1/latest/user-data") is None
     assert get(vm2, "http://10.1.1.1/userdata/10.1.1.50/user-data") is None
+    assert get(vm1, "http://10.1.1.1/metadata/10.1.1.50/meta-data") is not None
+    assert get(vm1, "http://10.1.1.1/metadata/10.1.1.50/") is None
+    other = base64.b64encode(b"#!/bin/sh\n").decode()
+    lab.send("vmdata", vm_ip_address="10.1.1.60", vm_metadata=[["userdata", "user-data", other]])
+    assert get(vm2, "http://10.1.1.1/latest/user-data") == "#!/bin/sh"
+    # The next VM with the address gets nothing of the former one.
+    lab.send("vmdata", vm_ip_address="10.1.1.50", vm_metadata=[["metadata", "vm-id", "9"]])
+    assert get(vm1, "http://10.1.1.1/latest/vm-id") == "9"
+    assert get(vm1, "http://10.1.1.1/latest/service-offering") is None
 
 
 def test_a_password_is_handed_out_once(lab, get, wait):
-    vm = lab.vm(VM1, "10.1.1.50")
+    vm, other = lab.vm(VM1, "10.1.1.50"), lab.vm(VM2, "10.1.1.60")
     lab.send("vmpassword", ip_address="10.1.1.50", password="s3cret=x")
     url = "http://10.1.1.1:8080/"
+    # It is the address that says who asks, whatever the request says.
+    told = (
+        "-H",
+        "DomU_Request: send_my_password",
+        "-H",
+        "X-Forwarded-For: 10.1.1.50",
+        "-H",
+        "Host: 10.1.1.50",
+    )
+    assert wait(lambda: get(other, f"{url}10.1.1.50", *told) == "saved_password")
     assert wait(lambda: get(vm, url, "-H", "DomU_Request: send_my_password") == "s3cret=x")
     assert get(vm, url, "-H", "DomU_Request: saved_password") == "saved_password"
     assert get(vm, url, "-H", "DomU_Request: send_my_password") == "saved_password"

@@ -1,8 +1,10 @@
 """Types other than routers, and what a router does beside routing."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.guest.rules.testbed import laboratory
+from tests.guest.rules.testbed import eventually, laboratory
 
 SHARED = {
     "type": "dhcpsrvr",
@@ -58,6 +60,26 @@ def test_a_dhcp_server_serves_addresses_names_and_metadata_but_does_not_route(wi
     assert "dhcp-option=tag:interface-eth0-0,3,10.1.1.1" in lab.router.read("/etc/dnsmasq.d/cloud.conf")
     assert ":FORWARD DROP" in lab.router.run("iptables-save").stdout
     assert lab.router.run("iptables-save").stdout.count("-A FORWARD") == 0
+
+
+def test_a_machine_of_a_shared_network_gets_the_ipv6_address_that_its_identity_is_promised(without_public):
+    lab = without_public
+    lab.boot({**SHARED, "eth0ip6": "2001:db8:3::5", "eth0ip6prelen": "64", "ip6dns1": "2001:db8::53"})
+    vm = lab.vm(VM1, "10.1.1.50")
+    identity = f"00:03:00:01:{VM1}"
+
+    def given(who=identity):
+        client = ("python3", str(Path(__file__).with_name("dhcp6.py")), "eth0", who)
+        return vm.run(*client, timeout=20).stdout
+
+    # Its own address is one that nobody else has, before it may ask with it.
+    assert eventually(lambda: "tentative" not in vm.sh("ip -6 -o address show dev eth0").stdout)
+    entry = {"mac_address": VM1, "ipv4_address": "10.1.1.50", "host_name": "vm1", "ipv6_duid": identity}
+    lab.send("dhcpentry", **entry, ipv6_address="2001:db8:3::50")
+    assert given() == "2001:db8:3::50 2001:db8::53\n"
+    assert given("00:03:00:01:02:00:00:00:00:99") == ""
+    lab.send("dhcpentry", **entry, ipv6_address="2001:db8:3::51")
+    assert given() == "2001:db8:3::51 2001:db8::53\n"
 
 
 def test_an_internal_load_balancer_balances_and_opens_nothing_else(without_public, make, get):

@@ -21,6 +21,11 @@ _ROUTER6 = {
     "eth2ip6": "2001:db8:ff::2",
     "ip6gateway": "2001:db8:ff::1",
 }
+_SHARED6 = {"eth0ip6": "2001:db8:3::5", "eth0ip6prelen": "64", "ip6dns1": "2001:db8::53"}
+_HOST6 = {
+    "mac_address": "02:00:26:c3:00:09", "ipv6_duid": "00:03:00:01:02:00:26:c3:00:09", "host_name": "vm6",
+    "ipv6_address": "2001:db8:3::50", "ipv4_address": "10.30.0.50",
+}  # fmt: skip
 _TIER6 = {**corpus.MESSAGES["gn-v6"], "mac_address": "02:00:00:00:20:01"}
 _ACL6 = {
     **corpus.MESSAGES["acl-v6"],
@@ -59,6 +64,10 @@ SCENES = {
     "dhcpsrvr-alias": [
         guest.SHARED, {"type": "ipaliases", "aliases": [_ALIAS]},
         {**guest.DHCP[0], "ipv4_address": "10.30.1.50", "default_gateway": "10.30.1.1"},
+    ],
+    "dhcpsrvr-ipv6": [
+        guest.command_line(**guest.SHARED["cmd_line"], **_SHARED6),
+        {**corpus.MESSAGES["dhcp-v6"], **_HOST6}, *guest.DHCP,
     ],
     "ilbvm": [guest.INTERNAL, guest.BALANCER],
     "router-routed": [guest.command_line(**guest.ROUTER["cmd_line"], is_routed="true"), _ROUTED_RULES],

@@ -158,6 +158,39 @@ def test_the_address_of_the_source_nat_comes_first():
     assert rows[1]["size"] == "24"
 
 
+def test_the_address_of_the_source_nat_comes_first_whatever_else_is_first():
+    row = {**guest.PUBLIC_IP["ip_address"][0], "public_ip": "192.0.2.5", "first_i_p": True}
+    other = {**row, "public_ip": "192.0.2.77", "source_nat": True, "first_i_p": False}
+    rows = guest.merged(guest.VPC, {"type": "ips", "ip_address": [row, other]})["ips"]["eth2"]
+    assert [row["public_ip"] for row in rows] == ["192.0.2.77", "192.0.2.5"]
+
+
+def test_an_address_that_comes_back_on_another_interface_moves_there():
+    moved = {**guest.PUBLIC_IP["ip_address"][0], "vif_mac_address": "1e:00:00:00:00:01"}
+    bag = guest.merged(guest.VPC, guest.PUBLIC_IP, {"type": "ips", "ip_address": [moved]})["ips"]
+    assert {
+        device: [row["public_ip"] for row in rows]
+        for device, rows in bag.items()
+        if device not in ("id", "eth0")
+    } == {"eth1": ["192.0.2.20"]}
+
+
+def test_a_tier_with_another_address_takes_the_place_of_the_former():
+    moved = {**guest.TIER, "router_guest_ip": "10.20.9.1"}
+    merge = guest.module("merge").merge
+    bags = guest.merged(guest.VPC, guest.TIER)
+    bags = merge(bags, guest.module("messages").check(moved), {guest.TIER["mac_address"]: "eth5"}.get)
+    assert list(bags["guestnetwork"]) == ["eth5", "id"]
+
+
+def test_a_forwarding_that_names_its_sources_stands_before_one_that_does_not():
+    row = guest.FORWARD["rules"][0]
+    rows = [row, {**row, "destination_ip_address": "10.1.1.60", "source_cidr_list": "198.51.100.0/24"}]
+    for found in (rows, rows[::-1]):
+        bag = guest.merged(guest.ROUTER, {"type": "forwardrules", "rules": found})["forwardingrules"]
+        assert [entry["internal_ip"] for entry in bag["192.0.2.10"]] == ["10.1.1.60", "10.1.1.50"]
+
+
 def test_the_forwarding_databag_is_as_management_knows_it():
     bag = guest.merged(guest.ROUTER, guest.FORWARD, guest.STATIC_NAT)["forwardingrules"]
     assert bag["192.0.2.10"][0] == {

@@ -130,9 +130,13 @@ def places(value, path=()):
         {"type": "vmdata", "vm_ip_address": "10.1.1.5", "vm_metadata": [["metadata", "a{}b", "c"]]},
         {"type": "vpnuserlist", "vpn_users": [{"user": "a{}b", "password": "c", "add": True}]},
         {"type": "dhcpentry", "mac_address": "02:00:00:00:00:01", "ipv6_address": "fe80::1%a{}b"},
+        {
+            "type": "dhcpentry", "mac_address": "02:00:00:00:00:01", "ipv6_address": "fe80::1",
+            "ipv6_duid": "00:03:00:01{}b",
+        },
         {"type": "remoteaccessvpn", "create": True, "vpn_server_ip": "192.0.2.1", "preshared_key": "a{}b"},
     ],
-    ids=["vmpassword", "password-row", "metadata-name", "vpn-user", "zone-of-an-address", "key"],
+    ids=["vmpassword", "password-row", "metadata-name", "vpn-user", "zone-of-an-address", "identity", "key"],
 )  # fmt: skip
 def test_nothing_that_ends_a_line_for_any_program_gets_into_a_file_of_lines(document, end):
     text = json.dumps(document).replace("{}", json.dumps(end)[1:-1])

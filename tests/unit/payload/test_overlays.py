@@ -33,6 +33,13 @@ def test_the_scripts_sign_with_the_digest_of_their_release(release):
 
 
 @pytest.mark.parametrize("release", sorted(load().releases))
+def test_the_router_tells_its_role_in_the_word_of_its_release(release):
+    said = scripts(release)["opt/cloud/bin/checkrouter.sh"][0].decode().split("echo 'Status: ")[1:]
+    first = "MASTER" if release in ("4.14", "4.15") else "PRIMARY"
+    assert [word.partition("'")[0] for word in said] == ["FAULT", first, "BACKUP"]
+
+
+@pytest.mark.parametrize("release", sorted(load().releases))
 def test_the_bundle_comes_the_way_of_its_release(release):
     from_disc = b"/dev/sr0" in scripts(release)[TRANSPORT][0]
     assert from_disc == (load().release(release).transport == "iso")

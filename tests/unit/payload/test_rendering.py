@@ -98,6 +98,11 @@ def test_static_nat_comes_before_source_nat():
     assert found.index(own) < found.index("nat -A POSTROUTING -o eth2 -j SNAT --to-source 192.0.2.10")
 
 
+def test_a_range_of_ports_is_forwarded_to_a_range():
+    wanted = "-d 192.0.2.10/32 -i eth2 -p udp -m udp --dport 5000:5010 -j DNAT --to-destination 10.1.1.51:6000-6010"
+    assert f"nat -A PREROUTING {wanted}" in rules(RENDERED["router-rules.iptables"])
+
+
 def test_a_standby_has_neither_public_addresses_nor_routes():
     state = guest.state(guest.REDUNDANT, primary=False)
     assert guest.module("parts.addresses").wanted(state.topology, False) == {
@@ -124,6 +129,10 @@ def test_counters_are_carried_over_to_the_same_rule_only():
 
 def test_a_lease_is_stale_when_its_address_or_its_owner_is_promised_otherwise():
     stale = guest.module("parts.dhcp").stale_leases
+    assert stale("0 02:00:00:00:00:03 10.1.1.9 gone *", "") == ["0 02:00:00:00:00:03 10.1.1.9 gone *"]
+    hosts6 = "id:00:03:00:01:02,[2001:db8::5],a,infinite\n"
+    kept6, gone6 = "0 77 2001:db8::5 a 00:03:00:01:02", "0 77 2001:db8::6 a 00:03:00:01:02"
+    assert stale(f"duid 00:01\n{kept6}\n{gone6}", hosts6) == [gone6]
     hosts = "02:00:00:00:00:01,10.1.1.5,a,infinite\n02:00:00:00:00:02,set:x,10.1.1.6,b,infinite\n"
     kept = "0 02:00:00:00:00:01 10.1.1.5 a *"
     gone = ["0 02:00:00:00:00:09 10.1.1.6 old *", "0 02:00:00:00:00:02 10.1.1.7 b *"]

@@ -108,14 +108,18 @@ class Answers:
 
 @pytest.mark.parametrize(
     ("status", "said", "wrong"),
-    [(0, "Status: PRIMARY\n", ""), (0, "Status: MASTER (bumped)", ""), (127, "", None)],
+    [(0, "Status: PRIMARY\n", ""), (0, "Status: BACKUP (bumped)", ""), (127, "", None)],
 )
 def test_a_role_that_the_server_can_read_is_well(status: int, said: str, wrong: str | None) -> None:
-    assert upkeep.role(Answers(status, said)) == wrong
+    assert upkeep.role(Answers(status, said), "4.22") == wrong
 
 
 def test_a_role_that_the_server_cannot_read_is_told() -> None:
-    assert upkeep.role(Answers(1, "")) == "checkrouter.sh says '', status 1"
+    assert upkeep.role(Answers(1, ""), "4.22") == "checkrouter.sh says '', status 1"
+    old, new = Answers(0, "Status: MASTER\n"), Answers(0, "Status: PRIMARY\n")
+    assert upkeep.role(old, "4.16") == "checkrouter.sh says 'Status: MASTER', status 0"
+    assert upkeep.role(new, "4.15") == "checkrouter.sh says 'Status: PRIMARY', status 0"
+    assert upkeep.role(old, "4.15") == ""
 
 
 def test_logs_that_cannot_be_rotated_are_told_by_the_first_error() -> None:

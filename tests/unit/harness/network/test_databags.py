@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness import network
-from harness.network import Together
+from harness.network import Orders, Together
 from harness.network.haproxy import configuration
+from harness.network.model import Ingress
 from tests.unit.harness.network.sending import TIER, document, orders, sent, words
 
 
@@ -112,7 +113,7 @@ def test_the_default_of_what_leaves_has_no_lists_and_an_empty_address(policy: st
         "dest_cidr_list": [], "purpose": "Firewall", "traffic_type": "Egress", "default_egress_policy": True,
     }  # fmt: skip
     rules = sent("firewall_rules", made)["rules"]
-    assert [rule["id"] for rule in rules] == ([1, 0] if policy == "allow" else [1])
+    assert [rule["id"] == 0 for rule in rules] == ([False, True] if policy == "allow" else [False])
     if policy == "allow":
         assert rules[-1] == default
     (alone,) = network.bags_of(made.reapply())[0].content["rules"]
@@ -126,22 +127,45 @@ def test_the_default_of_what_leaves_has_no_lists_and_an_empty_address(policy: st
 def test_rules_for_what_leaves_name_the_guest_network_where_nobody_says_more() -> None:
     (rule,) = network.bags_of(orders().egress_changed())[0].content["rules"]
     assert rule == {
-        "id": 1, "src_ip": "", "protocol": "tcp", "src_port_range": [7, 7], "revoked": False, "already_added": True,
-        "source_cidr_list": ["10.1.1.0/24"], "dest_cidr_list": ["0.0.0.0/0"], "purpose": "Firewall",
-        "traffic_type": "Egress", "default_egress_policy": True,
+        "id": rule["id"], "src_ip": "", "protocol": "tcp", "src_port_range": [7, 7], "revoked": False,
+        "already_added": True, "source_cidr_list": ["10.1.1.0/24"], "dest_cidr_list": ["0.0.0.0/0"],
+        "purpose": "Firewall", "traffic_type": "Egress", "default_egress_policy": True,
     }  # fmt: skip
 
 
 def test_a_rule_for_what_comes_in_has_the_keys_of_the_server() -> None:
     (rule, *_) = sent("firewall_rules", orders(), 1)["rules"]
     assert rule == {
-        "id": 101, "src_ip": "192.0.2.10", "protocol": "tcp", "src_port_range": [2222, 2222], "revoked": False,
+        "id": rule["id"], "src_ip": "192.0.2.10", "protocol": "tcp", "src_port_range": [2222, 2222], "revoked": False,
         "already_added": True, "source_cidr_list": ["0.0.0.0/0"], "dest_cidr_list": [], "purpose": "Firewall",
         "traffic_type": "Ingress", "default_egress_policy": False,
     }  # fmt: skip
     ping = [{"public": "192.0.2.10", "protocol": "icmp"}]
     (rule,) = sent("firewall_rules", orders(ingress=ping), 1)["rules"]
     assert (rule["icmp_type"], rule["icmp_code"], "src_port_range" in rule) == (-1, -1, False)
+
+
+def test_a_rule_keeps_its_number_whatever_else_is_declared_and_whatever_goes() -> None:
+    """A router knows a rule by its number and ignores what comes with a number that it knows."""
+    made = orders()
+    declared = made.network
+    first, *rest = declared.ingress
+    public = first.public
+    assert public
+
+    def numbers(orders_: Orders, gone: tuple[Ingress, ...] = ()) -> dict[str, int]:
+        bags = network.bags_of([*orders_.ingress_changed(public, gone), *orders_.egress_changed()])
+        return {repr({**rule, "id": 0, "revoked": 0, "already_added": 0}): rule["id"]
+                for bag in bags for rule in bag.content["rules"]}  # fmt: skip
+
+    whole = numbers(made)
+    assert len(set(whole.values())) == len(whole) > 2
+    assert all(0 < number < 2**48 for number in whole.values())
+    for ingress in (tuple(rest), tuple(reversed(declared.ingress))):
+        fewer = numbers(replace(made, network=replace(declared, ingress=ingress)))
+        assert fewer.items() <= whole.items()
+    # What has left the declaration is revoked under the number that it came with.
+    assert numbers(replace(made, network=replace(declared, ingress=tuple(rest))), (first,)) == whole
 
 
 def test_rules_of_a_network_without_nat_have_no_address_and_come_with_those_for_what_leaves() -> None:
@@ -153,7 +177,11 @@ def test_rules_of_a_network_without_nat_have_no_address_and_come_with_those_for_
         ingress=[{"ports": 22, "cidrs": ["192.0.2.0/24"]}],
     )
     rules = sent("firewall_rules", made)["rules"]
-    assert [(rule["id"], rule.get("src_ip")) for rule in rules] == [(1, ""), (0, ""), (101, None)]
+    assert [(rule["id"] == 0, rule.get("src_ip")) for rule in rules] == [
+        (False, ""),
+        (True, ""),
+        (False, None),
+    ]
     assert words(made.start())[0].count("firewall_rules") == 1
     assert words(made.reapply())[0].count("firewall_rules") == 3
 
@@ -161,9 +189,10 @@ def test_rules_of_a_network_without_nat_have_no_address_and_come_with_those_for_
 def test_ipv6_rules_begin_with_the_default_at_a_start_only() -> None:
     made = orders("router-ipv6")
     rules = sent("ipv6_firewall_rules", made)["rules"]
-    assert [(rule["id"], rule["traffic_type"]) for rule in rules] == [
-        (0, "Egress"), (203, "Egress"), (201, "Ingress"), (202, "Ingress"),
+    assert [(rule["id"] == 0, rule["traffic_type"]) for rule in rules] == [
+        (True, "Egress"), (False, "Egress"), (False, "Ingress"), (False, "Ingress"),
     ]  # fmt: skip
+    assert len({rule["id"] for rule in rules}) == 4
     assert {rule["guest_ip6_cidr"] for rule in rules} == {"2001:db8:1::/64"}
     assert [rule.get("src_ip") for rule in rules] == ["", "", None, None]
     (again,) = network.bags_of(made.firewall6_changed())

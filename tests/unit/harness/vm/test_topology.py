@@ -114,15 +114,18 @@ def vpc_of(tiers):
     }  # fmt: skip
 
 
-def test_the_routers_of_a_pair_differ_in_their_own_addresses_only():
+@pytest.mark.parametrize(
+    ("release", "begins"), [("4.15", "MASTER"), ("4.16", "PRIMARY"), ("4.22", "PRIMARY")]
+)
+def test_the_routers_of_a_pair_differ_in_their_own_addresses_only(release, begins):
     declared = network.load("redundant")
-    first, second = pair_around(declared)
+    first, second = pair_around(declared, release)
     assert (first.vm_name, second.vm_name) == ("r-10-VM", "r-11-VM")
     assert [nic.address for nic in first.nics] == ["10.1.1.11", "169.254.12.34", "192.0.2.10"]
     assert [nic.address for nic in second.nics] == ["10.1.1.12", "169.254.12.44", "192.0.2.10"]
     octets = "".join(f":{int(part):02x}" for part in second.control.address.split("."))
     assert second.control.mac == f"0e:00{octets}"
-    for plan, state in ((first, "PRIMARY"), (second, "BACKUP")):
+    for plan, state in ((first, begins), (second, "BACKUP")):
         words = plan.cmdline("ssh-ed25519 AAAA").split()
         assert {
             "redundant_router=1",
@@ -134,7 +137,7 @@ def test_the_routers_of_a_pair_differ_in_their_own_addresses_only():
 
 
 def test_the_tenant_guest_holds_the_far_ends_of_both_routers_cables():
-    first, second = pair_around(network.load("redundant"))
+    first, second = pair_around(network.load("redundant"), "4.22")
     cables = tuple((device, UdpCable(100 + n, 200 + n)) for n, device in enumerate(first.segments))
     first, second = replace(first, peer_cables=cables), replace(second, own_cables=cables)
     links = {device: UdpCable(300 + n, 400 + n) for n, device in enumerate(first.segments)}

@@ -13,6 +13,7 @@ from .errors import Refused
 Check = Callable[[Any], Any]
 
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_DUID = re.compile(r"(?:[0-9a-f]{2}:){2,128}[0-9a-f]{2}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
@@ -108,6 +109,13 @@ def mac(value: Any) -> str:
     if isinstance(value, str) and _MAC.fullmatch(value.lower()):
         return value.lower()
     raise Refused(f"not a MAC address: {value!r}")
+
+
+def duid(value: Any) -> str:
+    """Accept the identity of a DHCPv6 client: bytes, joined by colons."""
+    if isinstance(value, str) and _DUID.fullmatch(value.lower()):
+        return value.lower()
+    raise Refused(f"not the identity of a DHCPv6 client: {value!r}")
 
 
 def host(value: Any) -> str:

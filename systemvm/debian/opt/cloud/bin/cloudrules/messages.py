@@ -273,7 +273,7 @@ MODELS: Mapping[str, Model] = {
             Key("mac_address", _MAC, "needed"),
             Key("ipv4_address", _ADDRESS, "maybe"),
             Key("ipv6_address", _ADDRESS6, "maybe"),
-            Key("ipv6_duid", string()),
+            Key("ipv6_duid", string(fields.duid)),
             Key("dns_addresses", string(), "maybe"),
             Key("default_gateway", string(fields.any_address), "maybe"),
             Key("default_entry", BOOLEAN),

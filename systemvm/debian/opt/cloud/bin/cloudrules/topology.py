@@ -122,6 +122,10 @@ class Topology(NamedTuple):
         """True when VMs get addresses, names and metadata from this VM."""
         return self.type in ("router", "vpcrouter", "dhcpsrvr")
 
+    def gives_addresses6(self, guest: GuestNetwork) -> bool:
+        """Return whether the machines of a network ask for IPv6 addresses; a router lets them make their own."""
+        return bool(guest.cidr6) and not self.routes
+
     @property
     def redundant(self) -> bool:
         """True for one of a redundant pair."""

@@ -18,6 +18,10 @@ def render(topology: Topology, bags: Bags) -> str:
     rules.add("filter", "INPUT", "-i lo -j ACCEPT")
     rules.add("filter", "INPUT", ESTABLISHED + " -j ACCEPT")
     rules.add("filter", "INPUT", "-p ipv6-icmp -j ACCEPT")
+    for guest in topology.guests if topology.serves_guests else ():
+        if topology.gives_addresses6(guest):
+            asks = f"-i {guest.device} -s fe80::/10 -p udp -m udp --dport 547"
+            rules.add("filter", "INPUT", f"{asks} -j ACCEPT")
     if topology.is_vpc:
         _tiers(rules, topology, bags.get("networkacl", {}))
     elif topology.routes:

@@ -25,12 +25,14 @@ _CANDIDATE = Path("/run/cloud/dnsmasq.candidate")
 
 def render_config(topology: Topology) -> str:
     """Return the configuration: listening addresses, ranges and the options of each guest network."""
-    listen = ",".join(["127.0.0.1"] + [guest.server for guest in topology.guests])
+    listen = ["127.0.0.1"] + [guest.server for guest in topology.guests]
+    # dnsmasq gives IPv6 addresses only where it listens on one.
+    listen += [guest.address6 for guest in topology.guests if topology.gives_addresses6(guest)]
     lines = [
         "# Made by the rules of the virtual router.",
         # Addresses of tiers and of a redundant pair come and go while dnsmasq runs.
         "bind-dynamic",
-        "listen-address=" + listen,
+        "listen-address=" + ",".join(listen),
         "no-hosts",
         "no-resolv",
         "domain-needed",
@@ -91,6 +93,18 @@ def _network_lines(guest: GuestNetwork, topology: Topology, tag: str) -> List[st
     lines.append(f"{option}1,{netmask}")
     if guest.mtu and not guest.alias:
         lines.append(f"dhcp-option={guest.device},26,{guest.mtu}")
+    return lines + (_network6_lines(guest, f"{tag}-6") if topology.gives_addresses6(guest) else [])
+
+
+def _network6_lines(guest: GuestNetwork, tag: str) -> List[str]:
+    """Return what a network of IPv6 is told; the way out is told by its router's own advertisements."""
+    network = ipaddress.IPv6Network(guest.cidr6)
+    lines = [f"dhcp-range=set:{tag},{network.network_address},static,{network.prefixlen}"]
+    servers = ",".join(f"[{server}]" for server in guest.dns6)
+    if servers:
+        lines.append(f"dhcp-option=tag:{tag},option6:dns-server,{servers}")
+    if guest.domain:
+        lines.append(f"dhcp-option=tag:{tag},option6:domain-search,{guest.domain}")
     return lines
 
 
@@ -130,7 +144,25 @@ def render_hosts(state: State) -> str:
         lease = entry.get("lease_time", -1)
         words.append("infinite" if lease in (-1, 0) else str(lease))
         lines.append(",".join(words) + "\n")
-    return "".join(lines)
+    return "".join(lines + _hosts6(state))
+
+
+def _hosts6(state: State) -> List[str]:
+    """Return the reservations of IPv6 addresses: a machine asks by its identity, not by its MAC address."""
+    lines = []
+    for entry in _named6(state):
+        guest = state.topology.guest_of(entry["ipv6_address"])
+        if guest and state.topology.gives_addresses6(guest) and entry.get("ipv6_duid"):
+            words = ["id:" + entry["ipv6_duid"], "[{}]".format(entry["ipv6_address"])]
+            words += [entry["host_name"]] if entry.get("host_name") else []
+            lines.append(",".join([*words, "infinite"]) + "\n")
+    return lines
+
+
+def _named6(state: State) -> List[Dict[str, Any]]:
+    """Return the hosts that have an IPv6 address, in its order."""
+    rows = [row for row in state.bag("dhcpentry").values() if row.get("ipv6_address")]
+    return sorted(rows, key=lambda row: int(ipaddress.IPv6Address(row["ipv6_address"])))
 
 
 def render_options(state: State) -> str:
@@ -146,32 +178,32 @@ def render_names(state: State) -> str:
         for row in _entries(state)
         if row.get("host_name")
     ]
-    named6 = {
-        row["ipv6_address"]: row["host_name"]
-        for row in state.bag("dhcpentry").values()
-        if row.get("ipv6_address") and row.get("host_name")
-    }
-    lines += [f"{address} {named6[address]}\n" for address in sorted(named6)]
+    lines += [
+        "{} {}\n".format(row["ipv6_address"], row["host_name"])
+        for row in _named6(state)
+        if row.get("host_name")
+    ]
     return "".join(lines)
 
 
 def stale_leases(leases: str, hosts: str) -> List[str]:
-    """Return the lines of the lease file that contradict a reservation.
+    """Return the lines of the lease file that no reservation stands behind.
 
-    dnsmasq refuses to give a reserved address to its new owner while the former one holds an infinite lease of it.
+    dnsmasq refuses to give a reserved address to its new owner while the former one holds an infinite lease of it, and
+    it answers the name of whoever holds a lease, also of a machine that is gone.
     """
-    by_mac, by_address = {}, {}
+    reserved = set()
     for line in filter(None, hosts.split("\n")):
         words = [word for word in line.split(",") if not word.startswith("set:")]
-        by_mac[words[0]] = words[1]
-        by_address[words[1]] = words[0]
+        # A machine asks for its IPv6 address by its identity, which is the last word of such a lease.
+        reserved.add((words[0][3:] if words[0].startswith("id:") else words[0], words[1].strip("[]")))
     found = []
     for line in leases.split("\n"):
         words = line.split()
         if len(words) < 4 or words[0] == "duid":
             continue
-        mac, address = words[1].lower(), words[2]
-        if by_address.get(address, mac) != mac or by_mac.get(mac, address) != address:
+        owner = words[-1] if ":" in words[2] else words[1]
+        if (owner.lower(), words[2]) not in reserved:
             found.append(line)
     return found
 

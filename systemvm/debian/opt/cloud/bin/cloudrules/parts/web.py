@@ -70,18 +70,19 @@ def check(state: State) -> None:
 
 
 def apply(state: State) -> None:
-    """Write the files of the VMs concerned; reload apache when a site came or went."""
+    """Write the files of the VMs concerned; reload apache when a site came or went, start it when it does not run."""
     if not state.topology.serves_guests:
         return
     rows = state.bag("vmdata")
     for address in _concerned(state):
         _write_vm(address, render_vm(address, rows[address]) if address in rows else {})
     changed = _write_sites(sorted({guest.server for guest in state.topology.guests}))
-    if changed and not state.booting:
-        if system.unit_active(UNIT):
-            system.unit("reload", UNIT)
-        else:
-            system.unit("start", UNIT)
+    if state.booting:
+        return
+    if not system.unit_active(UNIT):
+        system.unit("start", UNIT)
+    elif changed:
+        system.unit("reload", UNIT)
 
 
 def prove(state: State) -> None:

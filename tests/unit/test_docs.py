@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from harness.cli import sysvm
 from tests import guides
@@ -68,6 +70,14 @@ def test_every_link_between_pages_leads_somewhere() -> None:
             if not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_the_readme_shows_a_table_as_the_program_prints_it(tmp_path: Path) -> None:
+    shutil.copytree(guides.RUNS / "main-job", tmp_path / "main-job")
+    done = CliRunner(env={"COLUMNS": "170"}).invoke(sysvm, ["report", str(tmp_path / "main-job")])
+    shown = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(("┃", "│"))]
+    assert len(shown) == 3
+    assert [line for line in done.stdout.splitlines() if line.startswith(("┃", "│"))] == shown
 
 
 def test_every_file_and_module_that_a_page_names_is_there() -> None:

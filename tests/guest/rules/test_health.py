@@ -121,7 +121,9 @@ def test_balancer_rules_are_looked_for_in_the_configuration(lab, make):
         "algorithm=roundrobin,protocol=tcp,stickiness=None,keepAliveEnabled=false,vmIps=10.1.1.50 10.1.1.60;"
     )
     send(lab, haproxyData=row)
-    assert check(lab, "haproxy", "advanced").status == 1
+    done = check(lab, "haproxy", "advanced")
+    assert done.status == 1
+    assert "no section 'listen 192_0_2_10-8000'" in done.stdout
     lab.send("loadbalancer", rules=[make.balancer(("192.0.2.10", 8000, ["10.1.1.50:80", "10.1.1.60:80"]))])
     assert check(lab, "haproxy", "advanced").status == 0
     lab.send("loadbalancer", rules=[make.balancer(("192.0.2.10", 8000, ["10.1.1.50:80"]))])

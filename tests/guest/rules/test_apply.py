@@ -102,6 +102,12 @@ def test_removing_the_first_address_keeps_the_others(lab, make):
     assert "192.0.2.10/24" in listed
     assert "192.0.2.30/24" in listed
     assert "192.0.2.20/24" not in listed
+    other = {"gateway": "198.51.100.1"}
+    lab.send("ips", ip_address=[make.ip("198.51.100.5", **other), make.ip("198.51.100.6", **other)])
+    lab.send("ips", ip_address=[make.ip("198.51.100.5", add=False, **other)])
+    listed = lab.router.sh("ip -o -4 address show dev eth2").stdout
+    assert "198.51.100.6/24" in listed
+    assert "198.51.100.5/24" not in listed
 
 
 def test_neighbours_are_told_of_a_new_address(lab, make):

@@ -105,13 +105,13 @@ def test_reservations_and_names_are_those_of_the_machines_that_management_knows(
 
 
 def test_forwardings_are_looked_for_in_the_kernel(lab, make):
-    row = "sourceIp=192.0.2.10,sourcePortStart=2222,sourcePortEnd=2222,destIp=10.1.1.50,destPortStart=22,"
+    row = "sourceIp=192.0.2.10,sourcePortStart=222,sourcePortEnd=222,destIp=10.1.1.50,destPortStart=22,"
     row += "destPortEnd=22;"
     send(lab, portForwarding=row)
     assert check(lab, "iptables", "advanced").status == 1
-    lab.send("forwardrules", rules=[make.forward("192.0.2.10", 222, "10.1.1.50", 22)])
-    assert check(lab, "iptables", "advanced").status == 1
     lab.send("forwardrules", rules=[make.forward("192.0.2.10", 2222, "10.1.1.50", 22)])
+    assert check(lab, "iptables", "advanced").status == 1
+    lab.send("forwardrules", rules=[make.forward("192.0.2.10", 222, "10.1.1.50", 22)])
     assert check(lab, "iptables", "advanced").status == 0
 
 
@@ -121,7 +121,9 @@ def test_balancer_rules_are_looked_for_in_the_configuration(lab, make):
         "algorithm=roundrobin,protocol=tcp,stickiness=None,keepAliveEnabled=false,vmIps=10.1.1.50 10.1.1.60;"
     )
     send(lab, haproxyData=row)
-    assert check(lab, "haproxy", "advanced").status == 1
+    done = check(lab, "haproxy", "advanced")
+    assert done.status == 1
+    assert "no section 'listen 192_0_2_10-8000'" in done.stdout
     lab.send("loadbalancer", rules=[make.balancer(("192.0.2.10", 8000, ["10.1.1.50:80", "10.1.1.60:80"]))])
     assert check(lab, "haproxy", "advanced").status == 0
     lab.send("loadbalancer", rules=[make.balancer(("192.0.2.10", 8000, ["10.1.1.50:80"]))])

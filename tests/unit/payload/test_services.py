@@ -139,6 +139,15 @@ def test_a_machine_of_the_second_range_has_a_lease_that_never_ends_and_its_own_g
     assert dhcp.render_options(state) == "tag:10_30_1_50,3,10.30.1.1\n"
 
 
+def test_a_word_that_haproxy_no_longer_knows_is_said_as_it_is_said_today():
+    (row,) = guest.BALANCER["rules"]
+    old = {**row, "configuration": ["defaults", "\toption forceclose", *row["configuration"]]}
+    state = guest.state(guest.ROUTER, {**guest.BALANCER, "rules": [old]})
+    lines = guest.module("parts.haproxy").render(state).splitlines()
+    assert lines[:2] == ["defaults", "\toption httpclose"]
+    assert "forceclose" not in "".join(lines)
+
+
 def test_metadata_that_is_null_is_an_empty_file_and_an_empty_text_is_none():
     rows = [
         ["metadata", "public-keys", None],

@@ -78,7 +78,9 @@ def restore(host: Host) -> Restore:
         direct_boot=True, kernel=Path("vmlinuz"), initrd=Path("initrd.img"), root_device="/dev/vda1"
     )
     lab: Any = SimpleNamespace(
-        engine=engine.Engine(unused, RuntimeFolder("a1b2c3", host.folder / "run"), accel.TCG), image=image
+        old=SimpleNamespace(name="4.22"),
+        engine=engine.Engine(unused, RuntimeFolder("a1b2c3", host.folder / "run"), accel.TCG),
+        image=image,
     )
     snapshot: Any = SimpleNamespace(folder=host.folder, ssh_key=Path("key"), facts={"primary": 0})
     maker = pair._PairMaker(lab, network.load("redundant"))

@@ -48,6 +48,10 @@ class OtherHost:
         """Let a path be another file or device on that host."""
         subprocess.run(self._inside("mount", "--bind", there, path), check=True)
 
+    def run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program there, as root, and return how it ended."""
+        return subprocess.run(self._inside(*command), check=False, capture_output=True)
+
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command as a person does."""
         return subprocess.Popen(

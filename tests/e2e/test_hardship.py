@@ -118,7 +118,7 @@ def own_cache(other_host):
         (folder / name).symlink_to(cache_root() / name)
     other_host.environment["SYSVM_CACHE"] = str(folder)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def copied(lab, cache: Path) -> Path:

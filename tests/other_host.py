@@ -28,6 +28,7 @@ class OtherHost:
         self.state, self._folder = state, folder
         self.environment: dict[str, str] = {}
         self._runs: set[str] = set()
+        self._started: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> OtherHost:
         self._holder = subprocess.Popen(
@@ -38,6 +39,12 @@ class OtherHost:
         return self
 
     def __exit__(self, *_: object) -> None:
+        running = [process for process in self._started if process.poll() is None]
+        for process in running:  # a test that has failed waits for nothing
+            process.kill()
+            process.communicate()
+        if running:  # the next command clears up, and ends the daemon
+            self.sysvm("vm", "list")
         self._holder.communicate()
         shutil.rmtree(self.state, ignore_errors=True)
 
@@ -48,13 +55,19 @@ class OtherHost:
         """Let a path be another file or device on that host."""
         subprocess.run(self._inside("mount", "--bind", there, path), check=True)
 
+    def run(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program there, as root, and return how it ended."""
+        return subprocess.run(self._inside(*command), check=False, capture_output=True)
+
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command as a person does."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._inside(sys.executable, "-c", "from harness.cli import main; main()", *arguments),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "SYSVM_STATE": str(self.state), **self.environment},
         )  # fmt: skip
+        self._started.append(process)
+        return process
 
     def sysvm(self, *arguments: str) -> tuple[int, str, str]:
         """Run the command; returns status, standard output and standard error."""

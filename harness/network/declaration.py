@@ -108,7 +108,7 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
         cidr=top.optional("cidr", IPv4Network),
         routed=top.flag("routed"),
         dns6=tuple(top.items("dns6", IPv6Address, [])),
-        aliases=tuple(row.value("address", IPv4Interface) for row in top.tables("alias")),
+        aliases=tuple(row.value("address", _interface) for row in top.tables("alias")),
         firewall6=tuple(map(_firewall6, top.tables("firewall6"))),
         site_to_site=tuple(map(_site_to_site, top.tables("site_to_site"))),
         as_number=top.optional("as_number", int),
@@ -119,11 +119,21 @@ def parse(document: dict[str, object], where: str = "network") -> Network:
     return network
 
 
+def _interface(value: object) -> IPv4Interface:
+    """Return an address with its network, which must have room for another one."""
+    if not isinstance(value, str):
+        raise TypeError("expected an address in quotes")
+    found = IPv4Interface(value)
+    if found.network.num_addresses < 2:
+        raise ValueError("nobody else fits into its network (write it with a prefix, such as /24)")
+    return found
+
+
 def _nic(row: Table) -> DeclaredNic:
     return DeclaredNic(
         device=row.text("device", re.compile(r"eth\d{1,2}")),
         role=row.choice("role", ("guest", "control", "public", "tier", "private")),
-        address=row.value("address", IPv4Interface),
+        address=row.value("address", _interface),
         mac=row.text("mac", _MAC),
         gateway=row.optional("gateway", IPv4Address),
         address6=row.optional("address6", IPv6Interface),
@@ -206,7 +216,7 @@ def _outsider(row: Table) -> Outsider:
         name=row.text("name", _NAME),
         mac=row.text("mac", _MAC),
         device=row.text("device"),
-        address=row.value("address", IPv4Interface),
+        address=row.value("address", _interface),
         gateway=row.optional("gateway", IPv4Address),
     )
 
@@ -257,7 +267,7 @@ def _redundant(row: Table, nics: tuple[DeclaredNic, ...]) -> Redundant:
             raise row.error(f"a pair needs a NIC with role {role!r}")
         return replace(
             by_role[role],
-            address=row.value(f"{role}_address", IPv4Interface),
+            address=row.value(f"{role}_address", _interface),
             mac=row.text(f"{role}_mac", _MAC),
         )
 

@@ -194,7 +194,7 @@ class Route:
     @property
     def target(self) -> IPv4Address:
         """An address that the route leads to."""
-        return self.network[1]
+        return self.network[min(1, self.network.num_addresses - 1)]
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def own_cache(other_host):
         (folder / name).symlink_to(cache_root() / name)
     other_host.environment["SYSVM_CACHE"] = str(folder)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def copied(lab, cache: Path) -> Path:
@@ -188,24 +188,18 @@ def test_a_cache_disk_that_fills_up_during_a_patch_blames_nobody(lab, other_host
     (own_cache / "golden").symlink_to(cache_root() / "golden")
     work = own_cache / "work"
     work.mkdir(mode=0o711)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m,mode=0711", "tmpfs", work], check=True)
-    try:
-        process = other_host.popen("run", "--scenario", "live-patch", "--workers", "0")
-        wait_for_step(tmp_path, "live patch", process)
-        with (
-            (work / "filler").open("wb", buffering=0) as filler,
-            pytest.raises(OSError, match="No space left"),
-        ):
-            while True:
-                filler.write(bytes(1 << 16))
-        _, errors = process.communicate(timeout=BOUND)
-        (work / "filler").unlink()
-        found = require_no_blame(tmp_path, process.returncode, errors, 1)
-        assert set(found.values()) == {"error"}
-        assert other_host.sysvm("vm", "list")[0] == 0
-        assert not other_host.guests()
-    finally:
-        subprocess.run(["umount", "--lazy", work], check=True)
+    # In the folders as that host sees them: this one has no such mount.
+    mounted = other_host.run("mount", "-t", "tmpfs", "-o", "size=256m,mode=0711", "tmpfs", str(work))
+    assert mounted.returncode == 0, mounted.stderr
+    process = other_host.popen("run", "--scenario", "live-patch", "--workers", "0")
+    wait_for_step(tmp_path, "live patch", process)
+    assert b"No space left" in other_host.run("sh", "-c", f"cat /dev/zero >{work}/filler").stderr
+    _, errors = process.communicate(timeout=BOUND)
+    other_host.run("rm", f"{work}/filler")
+    found = require_no_blame(tmp_path, process.returncode, errors, 1)
+    assert set(found.values()) == {"error"}
+    assert other_host.sysvm("vm", "list")[0] == 0
+    assert not other_host.guests()
 
 
 @pytest.mark.parametrize(

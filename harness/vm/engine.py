@@ -71,7 +71,7 @@ class Engine:
 
     def need(self, topology: Topology, *, resume: bool) -> slots.Need:
         """Return what a system VM and its tenants take; where RAM files are shared most memory is the snapshot's."""
-        memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
+        memory = topology.memory_mib + sum(spec.memory_mib for spec in topology.tenants)
         shared = resume and self.technique == "shared-ram"
         return slots.Need(memory // RESTORED_SHARE if shared else memory, VCPUS + len(topology.tenants))
 

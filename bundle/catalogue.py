@@ -42,14 +42,18 @@ class PackageSets:
 
     Attributes:
         epoch: the time that everything in an image has, seconds since 1970.
-        slim: what the reference payload uses.
-        full: what a genuine template has besides.
+        kernel: the kernel of those that are not slim.
+        slim: what the reference payload uses of every router.
+        network: the daemons of VPN, dynamic routing and IPv6 besides.
+        full: what a genuine template has besides ``slim``.
         absent: by Debian release, packages that it does not have.
         renamed: by Debian release, packages that it has under another name.
     """
 
     epoch: int
+    kernel: str
     slim: tuple[str, ...]
+    network: tuple[str, ...]
     full: tuple[str, ...]
     absent: dict[int, tuple[str, ...]]
     renamed: dict[int, dict[str, str]]
@@ -329,7 +333,9 @@ def _package_sets(image: dict[str, Any]) -> PackageSets:
     packages = image["packages"]
     return PackageSets(
         epoch=image["epoch"],
+        kernel=packages["kernel"],
         slim=tuple(packages["slim"]),
+        network=tuple(packages["network"]),
         full=tuple(packages["full"]),
         absent={int(number): tuple(names) for number, names in packages["absent"].items()},
         renamed={int(number): dict(names) for number, names in packages["renamed"].items()},

@@ -30,10 +30,6 @@ ROWS = [f"S{number:02}" for number in range(1, 62)]
 # Rows that no VM plays by a scenario of their own, and why.
 ELSEWHERE = {
     "S21": "every scenario in the cells of `--from 4.15..4.20`",
-    "S57": "missing: no VPN peer stands on the far side of the networks",
-    "S58": "missing: tenants and outsiders have no IPv6",
-    "S59": "missing: no template here has frr, and no peer stands outside",
-    "S60": "missing: uploads and template copies are only played in `tests/guest/agent`",
 }
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)
 

@@ -37,9 +37,10 @@ def image() -> None:
     "--type",
     "--kind",
     "kind",
-    type=click.Choice(["slim", "full"]),
+    type=click.Choice(["slim", "network", "full"]),
     default=None,
-    help="What the reference payload uses (slim, the default), or what a genuine template has.",
+    help="What the reference payload uses (slim, the default), the daemons of VPN, dynamic routing and IPv6 besides "
+    "(network), or what a genuine template has (full).",
 )
 @click.option(
     "--bundle",
@@ -53,7 +54,7 @@ def build(
     release: str | None,
     source: Path | None,
     debian: int | None,
-    kind: Literal["slim", "full"] | None,
+    kind: Literal["slim", "network", "full"] | None,
     bundle: Path | None,
     mirror: str | None,
     as_json: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from bundle.catalogue import Debian, Release, Units
 from bundle.errors import InfrastructureError, UsageError
 from harness.image import appliance, availability, mirror
 
-ImageType = Literal["slim", "full", "source"]
+ImageType = Literal["slim", "network", "full", "source"]
 # The oldest Debian that every mirror still has stands in for those that only an archive has.
 _STAND_IN = 11
 # Host keys and a TLS key are made at the first boot: the same image has the same bytes.
@@ -36,8 +36,8 @@ class ImageSpec:
     Attributes:
         release: CloudStack release whose template this is.
         debian: another Debian than the catalogue's for that release.
-        kind: ``slim`` has what the reference payload uses, ``full`` what a genuine template has; a template of a
-            checkout is always ``source``.
+        kind: ``slim`` has what the reference payload uses of every router, ``network`` the daemons of VPN, dynamic
+            routing and IPv6 besides, ``full`` what a genuine template has; that of a checkout is always ``source``.
         bundle: the bundle whose scripts are baked in.
         mirror: where packages come from, instead of the host's own sources.
         source: the CloudStack checkout whose appliance definition says what the template has.
@@ -88,11 +88,14 @@ def resolve(spec: ImageSpec) -> Plan:
     if spec.source is not None:
         return _of_source(spec, spec.source, release, debian)
     sets = facts.packages
-    names = set(sets.slim) | (set(sets.full) if spec.kind == "full" else set())
+    more = {"network": sets.network, "full": sets.full}.get(spec.kind, ())
+    names = {*sets.slim, *more}
     renamed = sets.renamed.get(debian.number, {})
     names = {renamed.get(name, name) for name in names - set(sets.absent.get(debian.number, ()))}
     if spec.kind == "full":
         names.add(f"openjdk-{debian.java}-jre-headless")
+    if spec.kind == "network":
+        debian = replace(debian, kernel_package=sets.kernel)
     host = "" if spec.mirror else mirror.host_codename()
     return Plan(
         release=release,

@@ -30,7 +30,7 @@ from harness.record import progress
 from harness.record.progress import Narrator
 from harness.record.results import ResultsFolder
 from harness.traffic import proofs
-from harness.vm import boot, golden, hotplug, topology
+from harness.vm import boot, far_daemons, golden, hotplug, topology
 from harness.vm.engine import Engine
 from harness.vm.frozen import CD
 from harness.vm.launch import kernel_arguments
@@ -169,6 +169,7 @@ class GoldenMaker:
         if self.network is not None:
             with self.narrator.step("apply the rules"):
                 send_start(vm, self.network, self.release.name)
+                far_daemons.start(vm, self.network)
             with self.narrator.step("prove the rules"):
                 require(proofs.prove(vm, self.network))
 

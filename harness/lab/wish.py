@@ -11,6 +11,7 @@ from harness import image, network
 from harness.image import images, importing
 from harness.lab.subject import REFERENCE, Subject
 from harness.network import Network
+from harness.network.far_ends import needs_daemons
 from harness.record import progress
 from harness.vm.types import of_type
 
@@ -41,9 +42,11 @@ class Wish:
 
     def built_image(self, bundle: Path) -> image.Image:
         """Return the template that is built with a bundle's scripts: the reference one, or that of a checkout."""
+        declared = self.declared()
         spec = image.ImageSpec(
-            release=self.from_release, bundle=bundle, debian=self.debian, source=self.subject.from_source
-        )
+            release=self.from_release, bundle=bundle, debian=self.debian, source=self.subject.from_source,
+            kind="network" if declared is not None and needs_daemons(declared) else "slim",
+        )  # fmt: skip
         return image.build(spec, progress.shown())
 
     def named_image(self, template: str) -> image.Image:

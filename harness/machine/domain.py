@@ -80,6 +80,7 @@ class DomainSpec:
     disk: Path | None = None
     disk_cache: str = "none"
     disk_serial: str = ""
+    disk_read_only: bool = False
     iso: Path | None = None
     channels: tuple[Channel, ...] = ()
     nics: tuple[Nic, ...] = ()

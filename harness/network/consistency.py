@@ -56,6 +56,9 @@ def check(network: Network) -> None:
             raise UsageError(
                 f"{where}: {outsider.address} of [[outsider]] is on no public or private network"
             )
+        near = outer[outsider.device].address6
+        if outsider.address6 is not None and (near is None or outsider.address6.network != near.network):
+            raise UsageError(f"{where}: {outsider.address6} of [[outsider]] is not in the network of its NIC")
 
 
 def _published(network: Network, where: str, declared: set[IPv4Address]) -> None:

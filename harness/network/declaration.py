@@ -218,6 +218,7 @@ def _outsider(row: Table) -> Outsider:
         device=row.text("device"),
         address=row.value("address", _interface),
         gateway=row.optional("gateway", IPv4Address),
+        address6=row.optional("address6", IPv6Interface),
     )
 
 

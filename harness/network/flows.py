@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Literal
 
+from harness.network import far_ends
 from harness.network.model import (
     DeclaredMachine,
     DeclaredNic,
     Egress,
+    Firewall6,
     Ingress,
     Network,
     Outsider,
@@ -27,6 +29,10 @@ HTTP_PORT = 80
 ECHO_PORTS = (7, 22)
 # The side that is no host of the network: loopback, by way of the user-mode network on the public NIC.
 LOOPBACK = ""
+# Rules by which both ends see each other as they are.
+_UNTRANSLATED = frozenset(
+    {"routed", "IPv6 in", "IPv6 out", "site to site", "from the other site", "learned route"}
+)
 FlowHost = DeclaredMachine | Outsider
 
 
@@ -48,18 +54,28 @@ class Flow:
 
     rule: str
     source: str
-    target: IPv4Address
+    target: IPv4Address | IPv6Address
     port: int | None
     inner_port: int | None
     allowed: bool
     reaches: tuple[str, ...] = ()
-    seen_as: IPv4Address | None = None
+    seen_as: IPv4Address | IPv6Address | None = None
     protocol: Literal["tcp", "udp"] = "tcp"
+
+    @property
+    def untranslated(self) -> bool:
+        """True if no rule of its kind changes an address, so that the far host sees the near one's own."""
+        return self.seen_as is not None and self.rule in _UNTRANSLATED
+
+    @property
+    def host(self) -> str:
+        """The target as it stands in front of a port."""
+        return f"[{self.target}]" if self.target.version == 6 else str(self.target)
 
     @property
     def name(self) -> str:
         """The flow's name in reports."""
-        where = f"{self.rule} {self.target}" + ("" if self.port is None else f":{self.port}")
+        where = f"{self.rule} {self.target}" if self.port is None else f"{self.rule} {self.host}:{self.port}"
         side = f" from {self.source}" if self.source else ""
         return where + side + ("" if self.allowed else " is refused")
 
@@ -68,6 +84,7 @@ def served_ports(network: Network, address: IPv4Address) -> tuple[int, ...]:
     """Return the TCP ports that a host serves: those that the rules speak of, and some that no rule need speak of."""
     ports = {HTTP_PORT, *ECHO_PORTS}
     ports |= {f.private_ports.first for f in network.forwards if f.private == address and f.protocol == "tcp"}
+    ports |= {r.ports.first for r in network.firewall6 if r.ports and r.protocol == "tcp"}
     ports |= {m.port for balancer in network.load_balancers for m in balancer.members if m.address == address}
     for acl in network.acls:
         nic = next(nic for nic in network.nics if nic.device == acl.device)
@@ -80,6 +97,7 @@ def flows(network: Network) -> tuple[Flow, ...]:
     """Return every flow that is worth trying in a network."""
     return (
         *_inward(network), *_routed(network), *_outward(network), *_between(network), *_balanced(network),
+        *_by_ipv6(network), *_far_ends(network),
     )  # fmt: skip
 
 
@@ -222,6 +240,88 @@ def _between(network: Network) -> Iterator[Flow]:
                 )  # fmt: skip
 
 
+def _by_ipv6(network: Network) -> Iterator[Flow]:
+    """Yield what outsiders and machines try by IPv6, where everybody has the same address on both sides."""
+    for outsider in network.outsiders:
+        if outsider.address6 is None or network.nic(outsider.device).role != "public":
+            continue
+        far = outsider.address6.ip
+        for machine in network.machines:
+            own = machine.address6
+            if own is None:
+                continue
+            for port in (*served_ports(network, machine.address), None):
+                allowed = _passes6(network, machine, "ingress", (far, own), port)
+                yield Flow("IPv6 in", outsider.name, own, port, port, allowed, (machine.name,), far)
+            for port in (*served_ports(network, outsider.address.ip), None):
+                allowed = _passes6(network, machine, "egress", (own, far), port)
+                yield Flow("IPv6 out", machine.name, far, port, port, allowed, (outsider.name,), own)
+
+
+def _passes6(
+    network: Network, machine: DeclaredMachine, direction: Literal["ingress", "egress"],
+    way: tuple[IPv6Address, IPv6Address], port: int | None,
+) -> bool:  # fmt: skip
+    """Say whether a connection of a machine passes: by its tier's list, or by the IPv6 firewall of its network."""
+    if network.is_vpc:
+        other = way[0] if direction == "ingress" else way[1]
+        return _listed(network, network.inside_of(machine.address), direction, other, port)
+    named = any(rule.direction == direction and _named6(rule, way, port) for rule in network.firewall6)
+    return named != (direction == "egress" and network.egress_default == "allow")
+
+
+def _named6(rule: Firewall6, way: tuple[IPv6Address, IPv6Address], port: int | None) -> bool:
+    source, target = way
+    return (
+        _matches(rule.protocol, rule.ports, port)
+        and (not rule.sources or any(source in row for row in rule.sources))
+        and (not rule.destinations or any(target in row for row in rule.destinations))
+    )
+
+
+def _far_ends(network: Network) -> Iterator[Flow]:
+    """Yield what goes through tunnels, or by learned routes, and is let through by the tiers' lists.
+
+    What else goes through a tunnel is left open.
+    """
+    for outsider, site in far_ends.sites(network):
+        for machine in network.machines:
+            tier = network.inside_of(machine.address)
+            for behind in site.networks:
+                for port in (*served_ports(network, outsider.address.ip), None):
+                    if _listed(network, tier, "egress", behind[1], port):
+                        yield Flow(
+                            "site to site", machine.name, behind[1], port, port, True, (outsider.name,),
+                            machine.address,
+                        )  # fmt: skip
+            yield from _inside_a_tunnel(
+                network, "from the other site", outsider, machine, site.networks[0][1]
+            )
+    for outsider, _ in far_ends.callers(network):
+        for machine in network.machines:
+            yield from _inside_a_tunnel(network, "remote access", outsider, machine, None)
+    target = far_ends.ANNOUNCED[1]
+    for outsider, _ in far_ends.neighbours(network):
+        for machine in network.machines:
+            for port in (*served_ports(network, outsider.address.ip), None):
+                if _listed(network, network.inside_of(machine.address), "egress", target, port):
+                    yield Flow(
+                        "learned route", machine.name, target, port, port, True, (outsider.name,),
+                        machine.address,
+                    )  # fmt: skip
+
+
+def _inside_a_tunnel(
+    network: Network, rule: str, outsider: Outsider, machine: DeclaredMachine, source: IPv4Address | None
+) -> Iterator[Flow]:
+    """Yield what the far end of a tunnel tries; a ``source`` of None is drawn from a pool, so all must be let in."""
+    tier = network.inside_of(machine.address)
+    for port in served_ports(network, machine.address):
+        everybody = IPv4Address("0.0.0.0")  # noqa: S104 - an address that only a rule for all of them names
+        if _listed(network, tier, "ingress", source or everybody, port):
+            yield Flow(rule, outsider.name, machine.address, port, port, True, (machine.name,), source)
+
+
 def _source_of(network: Network, machine: DeclaredMachine, nic: DeclaredNic) -> IPv4Address | None:
     """Return the address that a machine has on a public network; None where the declaration leaves it open."""
     if network.routed:
@@ -274,7 +374,8 @@ def _egress(rule: Egress, source: IPv4Address, target: IPv4Address, port: int | 
 
 
 def _listed(
-    network: Network, nic: DeclaredNic, direction: Literal["ingress", "egress"], other: IPv4Address, port: int | None,
+    network: Network, nic: DeclaredNic, direction: Literal["ingress", "egress"], other: IPv4Address | IPv6Address,
+    port: int | None,
     wanted: RuleProtocol = "tcp",
 ) -> bool:  # fmt: skip
     """Say what the access list of a NIC says: the first line that matches; what none names is dropped."""

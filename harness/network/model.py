@@ -155,7 +155,7 @@ class Acl:
     cidrs: tuple[AnyNetwork, ...]
     allowed: bool
 
-    def names(self, address: IPv4Address) -> bool:
+    def names(self, address: IPv4Address | IPv6Address) -> bool:
         """Say whether the line is about an address of the other side."""
         return not self.cidrs or any(address in cidr for cidr in self.cidrs)
 
@@ -174,13 +174,18 @@ class DeclaredMachine:
 
 @dataclass(frozen=True)
 class Outsider:
-    """A host on a public or private network, with a fixed address: a witness of what comes out of the router."""
+    """A host on a public or private network, with a fixed address: a witness of what comes out of the router.
+
+    Attributes:
+        address6: its IPv6 address; machines are reached by IPv6 through the router.
+    """
 
     name: str
     mac: str
     device: str
     address: IPv4Interface
     gateway: IPv4Address | None
+    address6: IPv6Interface | None = None
 
 
 @dataclass(frozen=True)

@@ -245,10 +245,11 @@ def _in_order_without_counters(text: str) -> Iterable[str]:
 def canonical_xfrm(text: str) -> list[str]:
     """Return whom IPsec policies and associations are between, and the way that they are for.
 
-    Keys, numbers and ages are drawn anew each time that a tunnel is; nobody needs to see the keys.
+    Keys, numbers and ages are drawn anew each time that a tunnel is; nobody needs to see the keys. While they are, the
+    old association and the new one are both there.
     """
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return sorted(line for line in lines if line.startswith(("src ", "dir ", "tmpl ", "socket ")))
+    return sorted({line for line in lines if line.startswith(("src ", "dir ", "tmpl ", "socket "))})
 
 
 def canonical_shaping(text: str) -> list[str]:

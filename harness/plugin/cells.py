@@ -18,11 +18,17 @@ DEFAULT, ALL = "default", "all"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the matrix of VM types and releases; ``impossible`` says why nothing can be patched there."""
+    """One cell of the matrix of VM types and releases.
+
+    Attributes:
+        impossible: why nothing can be patched there.
+        network: the declared network of a scenario that is about one; None is the run's, or the type's.
+    """
 
     vm_type: str
     from_release: str
     impossible: str = ""
+    network: str | None = None
 
     def __str__(self) -> str:
         """Return the part of a scenario's id that names the cell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -43,8 +44,9 @@ def types_of(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Let every test that uses the lab run in every cell; a scenario's readable id is that of its test."""
     if "system_vm_cell" in metafunc.fixturenames:
-        chosen = cells_of(metafunc.config)
         mark = metafunc.definition.get_closest_marker("scenario")
+        own = mark.kwargs.get("network") if mark else None
+        chosen = [replace(cell, network=own) for cell in cells_of(metafunc.config)]
         name = f"-{mark.args[0]}" if mark else ""
         metafunc.parametrize(
             "system_vm_cell", chosen, scope="session", ids=[f"{cell}{name}" for cell in chosen]
@@ -91,7 +93,7 @@ def _lacks(scenario: Scenario, config: pytest.Config, cell: Cell) -> str:
     """Return which need of a scenario is not met, or an empty string."""
     if "root" in scenario.needs and os.geteuid() != 0:
         return "it needs root on this host"
-    declared = option(config, "network") or catalogue.vm_type(cell.vm_type).network
+    declared = cell.network or option(config, "network") or catalogue.vm_type(cell.vm_type).network
     if "network" in scenario.needs and not declared:
         return f"no network is declared for a {cell.vm_type}"
     return ""

@@ -38,7 +38,8 @@ def lab(request: pytest.FixtureRequest, system_vm_cell: Cell) -> Iterator[Lab]:
     config = request.config
     wish = Wish(
         vm_type=system_vm_cell.vm_type, from_release=system_vm_cell.from_release,
-        to_release=release_after(request.config), debian=option(config, "debian"), network=option(config, "network"),
+        to_release=release_after(request.config), debian=option(config, "debian"),
+        network=system_vm_cell.network or option(config, "network"),
         subject=subject_of(request.config), template=templates_of(request.config).get(system_vm_cell.from_release),
         network_backend=option(config, "network-backend"),
     )  # fmt: skip

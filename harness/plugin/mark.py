@@ -30,6 +30,7 @@ class Scenario:
         tags: further words by which ``--scenario`` finds it.
         needs: words of ``NEEDS``: a declared network, or root on the host.
         untouched: it leaves its VM as it was; those of one cell use one VM, proven to be so between them.
+        network: the declared network that it is about, in the place of the run's; ``types`` names that one's type.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Scenario:
     tags: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     untouched: bool = False
+    network: str | None = None
 
     @property
     def row(self) -> str:
@@ -81,6 +83,8 @@ def parse(args: tuple[Any, ...], options: Mapping[str, Any], where: str, title: 
                 f"{where}: {name} of the mark scenario is a tuple of words, not {options[name]!r}"
             )
     scenario = Scenario(args[0], title, **options)
+    if scenario.network is not None and len(scenario.types or ()) != 1:
+        raise UsageError(f"{where}: the mark scenario with a network has one type, that of the network")
     for need in scenario.needs:
         if need not in NEEDS:
             raise UsageError(

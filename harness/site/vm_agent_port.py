@@ -76,7 +76,8 @@ class VmAgentPort:
         self._thread: threading.Thread | None = None
         self._failure: OSError | None = None
         self._writers: dict[int, asyncio.StreamWriter] = {}
-        self._asked: dict[int, queue.Queue[dict[str, Any]]] = {}
+        # By the number of a question: which session it went to, and who waits; None says that the session has ended.
+        self._asked: dict[int, tuple[int, queue.Queue[dict[str, Any] | None]]] = {}
         self._numbers = itertools.count(1)
         self.on_ping: Callable[[str], None] | None = None
         self.port = 0
@@ -132,24 +133,28 @@ class VmAgentPort:
 
         Raises:
             InfrastructureError: no VM agent is connected, or it does not answer in time.
+            ConnectionError: the VM agent went away before it answered.
         """
         live = [index for index, row in enumerate(self.sessions) if row.guid and row.ended is None]
         writer = self._writers.get(live[-1]) if live else None
         if writer is None or self._loop is None:
             raise InfrastructureError(f"no agent is connected that could be asked for {command!r}")
         number = next(self._numbers)
-        answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         with self._lock:
-            self._asked[number] = answers
+            self._asked[number] = (live[-1], answers)
         data = json.dumps({"command": command, "id": number, **fields}).encode()
         self._loop.call_soon_threadsafe(writer.write, _LENGTH.pack(len(data)) + data)
         try:
-            return answers.get(timeout=deadline)
+            answer = answers.get(timeout=deadline)
         except queue.Empty:
             raise InfrastructureError(f"the agent did not answer {command!r} within {deadline:g} s") from None
         finally:
             with self._lock:
                 del self._asked[number]
+        if answer is None:
+            raise ConnectionError(f"the agent went away before it answered {command!r}")
+        return answer
 
     def _run(self, ready: threading.Event) -> None:
         try:
@@ -194,6 +199,10 @@ class VmAgentPort:
         finally:
             self._update(index, ended=time.monotonic())
             self._writers.pop(index, None)
+            with self._lock:
+                for session, waiting in self._asked.values():
+                    if session == index:
+                        waiting.put(None)
             writer.transport.abort()
 
     async def _answer(self, index: int, frame: dict[str, Any], writer: asyncio.StreamWriter) -> None:
@@ -201,7 +210,7 @@ class VmAgentPort:
             with self._lock:
                 asked = self._asked.get(int(frame.get("id", 0)))
             if asked is not None:
-                asked.put(frame)
+                asked[1].put(frame)
             return
         command = frame.get("command")
         if command == "startup":

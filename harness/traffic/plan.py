@@ -9,7 +9,7 @@ from harness.network import Network
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
 from harness.network.model import DeclaredMachine
 from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
-from harness.traffic.reachability import udp_command
+from harness.traffic.reachability import PEER, udp_command
 from harness.traffic.tenant_probes import RenewalProbe, TenantProbe
 from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
@@ -47,6 +47,8 @@ def probes(vm: SystemVm, network: Network, pace: Pace) -> list[Probe]:
         found += _from_machine(vm, network, machines[0], _shared(pace))
     inside = [flow for flow in allowed if flow.source in vm.tenants and flow.port is not None]
     public = {flow.rule for flow in allowed if flow.source == LOOPBACK}
+    # Of a rule that translates nothing, a request that tells whom it came from says most.
+    inside.sort(key=lambda flow: not (flow.untranslated and flow.inner_port == HTTP_PORT))
     by_rule = {flow.rule: flow for flow in reversed(inside) if flow.rule not in public}
     return found + [_from_host(vm, flow, _shared(pace)) for flow in by_rule.values()]
 
@@ -99,8 +101,10 @@ def _from_host(vm: SystemVm, flow: Flow, pace: Pace) -> Probe:
     if flow.port is not None and flow.protocol == "udp":
         answered = f"{udp_command(flow.target, flow.port, pace.timeout)} | grep -qF ' {flow.target} '"
         return TenantProbe(flow.name, host, answered, min(pace.rate, DATAGRAMS), pace.timeout)
-    if flow.inner_port == HTTP_PORT:
-        command = f"wget -q -O - http://{flow.target}:{flow.port}/ | grep -q tenant"
+    if flow.inner_port == HTTP_PORT and flow.untranslated:
+        command = f"wget -q -O - http://{flow.host}:{flow.port}{PEER} | grep -qxF {flow.seen_as}"
+    elif flow.inner_port == HTTP_PORT:
+        command = f"wget -q -O - http://{flow.host}:{flow.port}/ | grep -q tenant"
     else:
         command = f"echo probe | nc {flow.target} {flow.port} | grep -q probe"
     return TenantProbe(flow.name, host, command, pace.rate, pace.timeout)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bundle.errors import InfrastructureError
 from harness.host import wait
-from harness.network import Network
+from harness.network import Network, far_ends
 from harness.network.flows import Flow, flows
-from harness.network.model import DeclaredMachine
+from harness.network.model import DeclaredMachine, DeclaredNic
 from harness.traffic.reachability import attempt
 from harness.vm.system import SystemVm
 
@@ -61,6 +62,62 @@ def _requests(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[]
             yield f"DNS knows {machine.name}", _dns(vm, machine, server)
             if machine.user_data:
                 yield f"user data of {machine.name}", _user_data(vm, machine, server)
+            if machine.address6 is not None:
+                yield f"advertisements give {machine.address6} to {machine.name}", _advertised(vm, machine)
+            if network.subnet_of(machine.address) in network.aliases:
+                yield from _on_an_alias(vm, machine, server)
+    yield from _of_far_ends(vm, network)
+
+
+def _on_an_alias(
+    vm: SystemVm, machine: DeclaredMachine, server: str
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield what a router has to answer at its address in a further subnet, too."""
+    metadata = f"http://{server}/latest/meta-data/local-ipv4"
+    password = f"wget -q -O - --header 'DomU_Request: send_my_password' http://{server}:8080/"
+    host = vm.tenants[machine.name]
+    yield (
+        f"metadata of {machine.name}",
+        lambda: _differs("its address", host.http(metadata).strip(), str(machine.address)),
+    )
+    # It keeps none for this machine, and only a password server says that in these words.
+    yield (
+        f"password server for {machine.name}",
+        lambda: _differs("its answer", host.run(password).stdout.strip(), "saved_password"),
+    )
+
+
+def _of_far_ends(vm: SystemVm, network: Network) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield what far ends must have been told: names to who logs in, networks to neighbours."""
+    server = far_ends.vpn_server(network)
+    for outsider, _ in far_ends.callers(network):
+        for machine in network.machines:
+            name = f"DNS knows {machine.name} in the tunnel of {outsider.name}"
+            yield name, partial(_resolved, vm, outsider.name, machine, str(server))
+    for outsider, _ in far_ends.neighbours(network):
+        for nic in network.inside:
+            name = f"BGP tells {outsider.name} of {nic.address.network}"
+            yield name, partial(_told, vm, outsider.name, nic)
+
+
+def _resolved(vm: SystemVm, host: str, machine: DeclaredMachine, server: str) -> str:
+    answer = vm.tenants[host].resolve(machine.name, server)
+    return "" if str(machine.address) in answer else f"the answer names no {machine.address}: {answer!r}"
+
+
+def _told(vm: SystemVm, host: str, nic: DeclaredNic) -> str:
+    routes = vm.tenants[host].run("ip route show").stdout
+    there = any(line.startswith(f"{nic.address.network} via ") for line in routes.splitlines())
+    return "" if there else f"its routes are {routes!r}"
+
+
+def _advertised(vm: SystemVm, machine: DeclaredMachine) -> Callable[[], str]:
+    def request() -> str:
+        seen = vm.tenants[machine.name].run("ip -6 address show dev eth0 scope global").stdout
+        words = [word.partition("/")[0] for word in seen.split()]
+        return "" if str(machine.address6) in words else f"it has {seen!r}"
+
+    return request
 
 
 def _attempt(name: str, request: Callable[[], str], deadline: float) -> Proof:
@@ -90,11 +147,7 @@ def _dhcp(vm: SystemVm, machine: DeclaredMachine) -> Callable[[], str]:
 
 
 def _dns(vm: SystemVm, machine: DeclaredMachine, server: str) -> Callable[[], str]:
-    def request() -> str:
-        answer = vm.tenants[machine.name].resolve(machine.name, server)
-        return "" if str(machine.address) in answer else f"the answer names no {machine.address}: {answer!r}"
-
-    return request
+    return partial(_resolved, vm, machine.name, machine, server)
 
 
 def _user_data(vm: SystemVm, machine: DeclaredMachine, server: str) -> Callable[[], str]:

@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from harness.network.flows import HTTP_PORT, LOOPBACK, Flow
 from harness.vm.system import SystemVm
@@ -135,7 +135,7 @@ def _from_host(host: Tenant, flows: list[Flow], token: str) -> list[str]:
     return answers + [""] * (len(flows) - len(answers))
 
 
-def udp_command(target: IPv4Address, port: int, timeout: float) -> str:
+def udp_command(target: IPv4Address | IPv6Address, port: int, timeout: float) -> str:
     """Return the command that sends one datagram through a router, and prints who answers that nobody serves the port.
 
     A datagram that the router were to keep for itself would not be let in; the host behind it is one hop farther.
@@ -150,5 +150,5 @@ def _command(flow: Flow) -> str:
     if flow.port is None:
         return f"ping -c 1 -W {TIMEOUT} {flow.target}"
     if flow.inner_port == HTTP_PORT:
-        return f"wget -q -O - http://{flow.target}:{flow.port}{PEER}"
+        return f"wget -q -O - http://{flow.host}:{flow.port}{PEER}"
     return f"nc {flow.target} {flow.port}"

@@ -14,6 +14,12 @@ _SHARED = b"\x01"
 # Width, height, sixteen bytes about pixels, and the length of the name that follows.
 _SERVER_INIT = struct.Struct(">HH16xI")
 _LENGTH = struct.Struct(">I")
+# A request for an update, whole or of what changed, of a place and a size; the head of an update; that of a rectangle.
+_REQUEST, _UPDATE, _RECTANGLE = struct.Struct(">BBHHHH"), struct.Struct(">BxH"), struct.Struct(">HHHHi")
+_ASK, _ANSWER, _RAW = 3, 0, 0
+# The corner that is asked for, in pixels, and what a server may send for it, which knows changes by larger tiles; a
+# pixel of four bytes, as servers of today have it.
+_CORNER, _MOST_PIXELS, _PIXEL = 16, 1 << 22, 4
 _LONGEST = 1024
 
 
@@ -61,6 +67,23 @@ async def greet(stream: Stream) -> Screen:
     stream.write(_SHARED)
     width, height, length = _SERVER_INIT.unpack(await stream.read(_SERVER_INIT.size))
     return Screen(width, height, await _string(stream, length))
+
+
+async def look(stream: Stream) -> None:
+    """Ask a server, once greeted, for a corner of its screen and read it.
+
+    Raises:
+        Wrong: what comes is no update, or not in the form that a viewer who has asked for none gets.
+    """
+    stream.write(_REQUEST.pack(_ASK, 0, 0, 0, _CORNER, _CORNER))
+    kind, count = _UPDATE.unpack(await stream.read(_UPDATE.size))
+    if kind != _ANSWER:
+        raise Wrong(f"a message of kind {kind} instead of an update")
+    for _ in range(count):
+        _, _, width, height, form = _RECTANGLE.unpack(await stream.read(_RECTANGLE.size))
+        if form != _RAW or width * height > _MOST_PIXELS:
+            raise Wrong(f"a rectangle of {width} x {height} in form {form}")
+        await stream.read(width * height * _PIXEL)
 
 
 async def _text(stream: Stream) -> str:

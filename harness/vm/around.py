@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 
-from harness.network import Network
+from harness.network import Network, far_ends
 from harness.network.flows import HTTP_PORT, served_ports
 from harness.network.model import DeclaredMachine, DeclaredNic, Outsider
 from harness.network.wire import first_word
@@ -40,7 +40,9 @@ def around(network: Network) -> Topology:
             )
             for nic in network.nics
         ),
-        tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks),) if hosts or uplinks else (),
+        tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks, far_ends.has_far_ends(network)),)
+        if hosts or uplinks
+        else (),
         # Loopback is on the first public network only.
         exposed=tuple(
             (str(address), port)
@@ -128,7 +130,14 @@ def _outsider_host(network: Network, outsider: Outsider) -> TenantHost:
         outsider.name, outsider.mac, outsider.device, str(outsider.address),
         gateway=str(outsider.gateway or ""), ports=_echo_ports(network, outsider.address.ip),
         extra=_behind(network, outsider.address.ip),
+        address6=str(outsider.address6 or ""), gateway6=_gateway6(network, outsider),
     )  # fmt: skip
+
+
+def _gateway6(network: Network, outsider: Outsider) -> str:
+    """Return an outsider's way to the machines by IPv6: the router itself, where it has an address there."""
+    near = network.nic(outsider.device).address6
+    return str(near.ip) if near is not None and outsider.address6 is not None else ""
 
 
 def _uplinks(network: Network) -> tuple[Uplink, ...]:
@@ -141,5 +150,8 @@ def _uplinks(network: Network) -> tuple[Uplink, ...]:
 
 
 def _behind(network: Network, address: IPv4Address) -> tuple[str, ...]:
-    """Return the addresses that a host answers at because a static route leads to it."""
-    return tuple(f"{route.target}/32" for route in network.routes if route.gateway == address)
+    """Return the addresses that a host answers at because a route or a tunnel leads to it."""
+    found = [route.target for route in network.routes if route.gateway == address]
+    found += [behind[1] for row in network.site_to_site if row.peer == address for behind in row.networks]
+    found += [far_ends.ANNOUNCED[1] for row in network.bgp_peers if row.address == address]
+    return tuple(f"{target}/32" for target in found)

@@ -75,7 +75,7 @@ class Engine:
 
         One that boots may write to all its memory, whatever others did before it.
         """
-        memory = topology.memory_mib + len(topology.tenants) * tenants.MEMORY_MIB
+        memory = topology.memory_mib + sum(spec.memory_mib for spec in topology.tenants)
         shared = resume and self.technique == "shared-ram"
         estimate = memory // RESTORED_SHARE if shared else memory
         seen = peaks.known(self.peak(topology, resume=resume))
@@ -85,7 +85,7 @@ class Engine:
     def peak(self, topology: Topology, *, resume: bool) -> tuple[object, ...]:
         """Return what the memory of a system VM and its tenants depends on; see :func:`peaks.note`."""
         way = self.technique if resume else "cold"
-        size = (topology.memory_mib, len(topology.tenants))
+        size = (topology.memory_mib, *(spec.memory_mib for spec in topology.tenants))
         return (topology.vm_type, *size, self.accelerator.name, way)
 
     def start(

@@ -106,6 +106,7 @@ def secstorage() -> Topology:
          "public.network.device=eth2", "private.network.device=eth1", "internaldns1=10.0.0.2", _DNS,
          "nfsVersion=null", "keystore_password=UGFzc3dvcmQxMjM0NTY3OA==", "useHttpsToUpload=true",
          "type=secstorage"),
+        exposed=(("192.0.2.30", 443),),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from harness.network import Network
 from harness.network.flows import ECHO_PORTS, HTTP_PORT, Flow, flows
@@ -84,7 +84,7 @@ def told_apart(before: Network, after: Network) -> Iterator[Flow]:
             yield replace(flow, allowed=False)
 
 
-def key(flow: Flow) -> tuple[str, IPv4Address, int | None, str]:
+def key(flow: Flow) -> tuple[str, IPv4Address | IPv6Address, int | None, str]:
     """Return what makes a connection the same one under other rules: who tries what."""
     return flow.source, flow.target, flow.port, flow.protocol
 

@@ -28,6 +28,8 @@ _PROGRAMS = {
     "init": "init.sh",
     "bin/start-host": "start-host.sh",
     "bin/host": "host.sh",
+    "bin/in-template": "in-template.sh",
+    "bin/load-module": "load-module.sh",
     "bin/peer": "peer.sh",
     "bin/uplink": "uplink.sh",
     "bin/udhcpc.script": "udhcpc.sh",
@@ -46,6 +48,8 @@ class TenantHost:
         gateway: its way out, for a fixed address.
         ports: TCP ports that echo.
         extra: further addresses that it answers at, with netmasks.
+        address6: its fixed IPv6 address with prefix length; without it takes what a router advertises.
+        gateway6: its way out by IPv6, for a fixed address.
     """
 
     name: str
@@ -55,6 +59,8 @@ class TenantHost:
     gateway: str = ""
     ports: tuple[int, ...] = (7, 22)
     extra: tuple[str, ...] = ()
+    address6: str = ""
+    gateway6: str = ""
 
     @property
     def fixed(self) -> bool:
@@ -65,7 +71,8 @@ class TenantHost:
         """Return the host's line for the guest, where its NIC is called ``nic``."""
         address = self.address if self.fixed else "dhcp"
         ports = ",".join(map(str, self.ports))
-        return " ".join([self.name, nic, address, self.gateway or "-", ports, *self.extra])
+        by_ipv6 = (self.address6 or "-", self.gateway6 or "-")
+        return " ".join([self.name, nic, address, self.gateway or "-", *by_ipv6, ports, *self.extra])
 
 
 @dataclass(frozen=True)
@@ -96,20 +103,31 @@ class Uplink:
 
 @dataclass(frozen=True)
 class TenantSpec:
-    """A tenant guest: its name, its hosts and then its uplinks, in the order of its NICs."""
+    """A tenant guest: its name, its hosts and then its uplinks, in the order of its NICs.
+
+    Attributes:
+        programs: its hosts can run the programs of the template, whose disk it has, too.
+    """
 
     name: str
     hosts: tuple[TenantHost, ...]
     uplinks: tuple[Uplink, ...] = ()
+    programs: bool = False
+
+    @property
+    def memory_mib(self) -> int:
+        """The size of its memory; files of the template that its hosts change lie there."""
+        return MEMORY_MIB * 2 if self.programs else MEMORY_MIB
 
 
-def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes]) -> None:
+def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes], root_device: str) -> None:
     """Write the initramfs of a tenant guest.
 
     Args:
         path: where to.
         spec: whose hosts it has.
         modules: kernel modules by file name, in the order in which they must be loaded.
+        root_device: where the template's file system is, for hosts that run its programs.
     """
     hosts = [host.line(f"eth{number}") for number, host in enumerate(spec.hosts)]
     pairs = [(uplink, len(hosts) + 2 * number) for number, uplink in enumerate(spec.uplinks)]
@@ -118,6 +136,7 @@ def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes]) -> Non
         **{name: (_HERE / source).read_bytes() for name, source in _PROGRAMS.items()},
         "hosts": "".join(f"{line}\n" for line in hosts).encode(),
         "uplinks": "".join(f"{line}\n" for line in uplinks).encode(),
+        "template-device": (root_device if spec.programs else "").encode(),
         "modules/order": "".join(f"{name}\n" for name in modules).encode(),
     }
     initramfs.write(path, files | {f"modules/{name}": content for name, content in modules.items()})

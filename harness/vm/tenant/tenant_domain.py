@@ -8,7 +8,7 @@ from bundle.errors import InfrastructureError
 from harness.image import Image
 from harness.machine.accel import Accelerator
 from harness.machine.domain import DomainSpec, Nic
-from harness.vm.tenant.tenant import KERNEL_ARGUMENTS, MEMORY_MIB, TenantSpec, write_initrd
+from harness.vm.tenant.tenant import KERNEL_ARGUMENTS, TenantSpec, write_initrd
 
 
 def domain_of(
@@ -32,10 +32,11 @@ def domain_of(
     if not image.direct_boot:
         raise InfrastructureError(f"template {image.key} has no kernel that tenants could boot")
     if not initrd.exists():
-        write_initrd(initrd, spec, image.modules())
+        write_initrd(initrd, spec, image.modules(), image.root_device)
     return DomainSpec(
         name="", uuid="", accelerator=accelerator, console_socket=Path(), console_log=Path(),
-        memory_mib=MEMORY_MIB, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
+        memory_mib=spec.memory_mib, vcpus=1, description="tenant", kernel=image.kernel, initrd=initrd,
+        disk=image.path if spec.programs else None, disk_read_only=spec.programs,
         cmdline=f"{KERNEL_ARGUMENTS} {accelerator.kernel_arguments}".rstrip(), nics=nics,
         ram_file=ram_file, ram_shared=not resume, incoming=resume,
     )  # fmt: skip

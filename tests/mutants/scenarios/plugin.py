@@ -35,6 +35,7 @@ class Mutant:
         old: part of the template, found exactly once.
         new: what stands there in the mutant.
         check: name of the check that has to say so.
+        type: the VM type that it is run on.
     """
 
     scenario: str
@@ -42,6 +43,7 @@ class Mutant:
     old: str
     new: str
     check: str
+    type: str = "router"
 
     def __str__(self) -> str:
         """Return a word for ids and names of folders."""
@@ -92,6 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if (
             isinstance(row, Mutant)
             and mark
+            and row.type == values.params["system_vm_cell"].vm_type
             and row.scenario in (mark.args[0], "-".join([mark.args[0], *own]))
         ):
             kept.append(item)

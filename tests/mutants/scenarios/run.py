@@ -23,7 +23,8 @@ def main(wanted: list[str], workers: int = 2) -> int:
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.jsonl"
         told.touch()
-        told_to = [f"--scenario={names}", f"--results={folder}/results", "--seed=5"]
+        types = ",".join(sorted({row.type for row in rows}))
+        told_to = [f"--scenario={names}", f"--type={types}", f"--results={folder}/results", "--seed=5"]
         arguments = [*told_to, "-n", str(workers), "-p", "tests.mutants.scenarios.plugin"]
         command = [sys.executable, "-m", "pytest", *command_line(SHIPPED, arguments)]
         environment = os.environ | {TOLD: str(told), "PYTHONPATH": str(ROOT)}

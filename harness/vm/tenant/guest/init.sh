@@ -12,6 +12,13 @@ echo 2 >/proc/sys/kernel/printk
 while read -r module; do
     insmod "/modules/$module" || echo "tenant: cannot load $module" >/dev/console
 done </modules/order
+template=$(cat /template-device)
+if [ -n "$template" ]; then
+    mkdir /template
+    mount -t ext4 -o ro,noload "$template" /template || echo "tenant: cannot mount $template" >/dev/console
+    echo /bin/load-module >/proc/sys/kernel/modprobe
+    load-module overlay
+fi
 while read -r name device _; do
     start-host "$name" host "$device"
 done </hosts

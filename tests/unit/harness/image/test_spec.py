@@ -43,6 +43,15 @@ def test_another_debian_than_the_releases_own_is_a_stand_in():
     assert plan("4.22", debian=13).stand_in
 
 
+def test_a_network_that_needs_daemons_has_them_and_a_kernel_that_knows_ppp():
+    slim, wide = plan("4.22"), plan("4.22", kind="network")
+    assert set(wide.packages) - set(slim.packages) >= {"strongswan", "xl2tpd", "ppp", "frr", "radvd"}
+    assert set(slim.packages) < set(wide.packages)
+    kernels = [found.debian.kernel_package for found in (slim, wide)]
+    assert kernels == ["linux-image-cloud-amd64", "linux-image-amd64"]
+    assert "frr" not in plan("4.14", kind="network").packages
+
+
 def test_full_has_what_slim_has_and_the_java_of_its_debian():
     slim, full = plan("4.22"), plan("4.22", kind="full")
     assert set(slim.packages) < set(full.packages)

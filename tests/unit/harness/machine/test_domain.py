@@ -28,6 +28,13 @@ def spec():
     )  # fmt: skip
 
 
+def test_a_disk_is_read_only_where_it_is_said(spec):
+    shown = replace(spec, disk_read_only=True, disk_serial="")
+    disks = [ET.fromstring(domain.render(made)).find("devices/disk") for made in (spec, shown)]
+    assert [disk.find("readonly") is not None for disk in disks] == [False, True]
+    assert [disk.findtext("serial") for disk in disks] == ["0123456789abcdef0123", None]
+
+
 def test_the_guest_sees_what_cloudstack_shows_it(spec):
     root = ET.fromstring(domain.render(spec))
     assert root.get("type") == "qemu"

@@ -130,6 +130,35 @@ def test_machines_of_a_routed_vpc_keep_their_addresses_both_ways():
     assert LOOPBACK not in {source for source, _, _ in found}
 
 
+def test_ipv6_is_open_to_what_its_firewall_names_and_nobody_is_translated():
+    found = table(shipped("router-ipv6"))
+    vm1, internet = "2001:db8:1::26ff:fec3:2101", "2001:db8:ff::99"
+    inward = {port: found["internet", vm1, port].allowed for port in (22, 80, None)}
+    assert inward == {22: False, 80: True, None: True}
+    outward = {port: found["vm1", internet, port].allowed for port in (22, 25, 80, None)}
+    assert outward == {22: True, 25: False, 80: True, None: True}
+    flow = found["internet", vm1, 80]
+    assert (str(flow.seen_as), flow.untranslated) == (internet, True)
+    assert flow.name == f"IPv6 in [{vm1}]:80 from internet"
+    assert verdict(flow, f"tenant vm1\n{internet}", "") == ""
+    assert "sees the address 2001:db8:ff::2" in verdict(flow, "tenant vm1\n2001:db8:ff::2", "")
+
+
+def test_tunnels_carry_what_the_lists_allow():
+    found = table(shipped("vpn"))
+    out = found["web1", "10.9.0.1", 80]
+    assert (out.rule, out.reaches, str(out.seen_as)) == ("site to site", ("internet",), "10.40.1.50")
+    assert {port for source, target, port in found if (source, target) == ("caller", "10.40.1.50")} == {22}
+    assert found["internet", "10.40.1.50", 22].rule == "from the other site"
+    closed = table({**shipped("vpn"), "acl": []})
+    assert not any(flow.rule in ("site to site", "remote access") for flow in closed.values())
+
+
+def test_a_network_that_a_neighbour_announces_is_tried():
+    flow = table(shipped("vpc-routed"))["web1", "203.0.113.1", 80]
+    assert (flow.rule, flow.reaches, flow.untranslated) == ("learned route", ("internet",), True)
+
+
 def test_a_routed_network_lets_in_what_its_rules_name_whatever_the_address():
     rules = {"ingress": [{"ports": 22, "cidrs": ["192.0.2.99/32"]}], "outsider": [
         {"name": "internet", "mac": "1e:00:aa:00:00:63", "device": "eth2", "address": "192.0.2.99/24"},

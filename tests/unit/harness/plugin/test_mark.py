@@ -34,6 +34,8 @@ def test_a_scenario_knows_its_row_of_the_field():
     ("args", "options", "words"),
     [
         ((), {}, "takes one name"),
+        (("a",), {"network": "vpn"}, "one type, that of the network"),
+        (("a",), {"network": "vpn", "types": ("router", "vpcrouter")}, "one type, that of the network"),
         (("",), {}, "takes one name"),
         (("a", "b"), {}, "takes one name"),
         (("a",), {"typ": ("router",)}, "has no 'typ'"),

@@ -254,6 +254,23 @@ def test_an_agent_is_asked_and_its_answer_comes_back(
         thread.join(10)
 
 
+def test_who_asks_an_agent_that_goes_away_is_told_at_once(
+    port: VmAgentPort, authority: Authority, tmp_path: Path
+) -> None:
+    context = client_context(tmp_path, authority, authority.issue("s-1-VM"))
+    with (
+        socket.create_connection(("127.0.0.1", port.port), timeout=10) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        send(tls, {"command": "startup", "guid": "s-1-VM", "resource": "Nfs", "id": 1})
+        port.wait_for("s-1-VM", deadline=10)
+        leaving = threading.Timer(0.1, tls.shutdown, [socket.SHUT_RDWR])
+        leaving.start()
+        with pytest.raises(ConnectionError, match="went away before it answered 'copy'"):
+            port.ask("copy", 30)
+        leaving.join()
+
+
 def send(tls: ssl.SSLSocket, frame: dict[str, object]) -> None:
     data = json.dumps(frame).encode()
     tls.sendall(len(data).to_bytes(4, "big") + data)

@@ -84,6 +84,30 @@ def test_a_server_that_stops_halfway_shows_no_screen(length: int) -> None:
         greeted(whole[:length])
 
 
+def update(*rectangles: tuple[int, int, int]) -> bytes:
+    """Return an update of rectangles: width, height, form; without their pixels for a form that is not raw."""
+    rows = [
+        struct.pack(">HHHHi", 0, 0, w, h, form) + bytes(4 * w * h * (not form)) for w, h, form in rectangles
+    ]
+    return struct.pack(">BxH", 0, len(rows)) + b"".join(rows)
+
+
+def test_a_look_reads_the_update_that_it_has_asked_for_and_no_byte_more() -> None:
+    server = Bytes(update((16, 16, 0), (64, 16, 0)), b"next")
+    asyncio.run(rfb.look(server))
+    assert server.sent == [struct.pack(">BBHHHH", 3, 0, 0, 0, 16, 16)]
+    assert server.left == b"next"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [(b"\x02\0\0\0", "kind 2 instead of"), (update((65535, 65535, 1)), "65535 x 65535 in form 1")],
+)
+def test_a_look_that_shows_nothing_is_told(said: bytes, words: str) -> None:
+    with pytest.raises(Wrong, match=words):
+        asyncio.run(rfb.look(Bytes(said)))
+
+
 def accept_of(head: bytes) -> bytes:
     """Return the answer that accepts a request for a WebSocket."""
     (key,) = (row.split(b": ")[1] for row in head.split(b"\r\n") if row.startswith(b"Sec-WebSocket-Key"))

@@ -65,8 +65,10 @@ def test_the_guest_reads_one_line_for_each_host_and_uplink():
     fixed = TenantHost(
         "out", "02:00:00:00:00:02", "eth2", "192.0.2.99/24", "192.0.2.1", (7,), ("172.30.0.1/32",)
     )
-    assert dynamic.line("eth0") == "vm1 eth0 dhcp - 7,22"
-    assert fixed.line("eth1") == "out eth1 192.0.2.99/24 192.0.2.1 7 172.30.0.1/32"
+    assert dynamic.line("eth0") == "vm1 eth0 dhcp - - - 7,22"
+    assert fixed.line("eth1") == "out eth1 192.0.2.99/24 192.0.2.1 - - 7 172.30.0.1/32"
+    both = replace(fixed, address6="2001:db8:ff::99/64", gateway6="2001:db8:ff::2", extra=())
+    assert both.line("eth1") == "out eth1 192.0.2.99/24 192.0.2.1 2001:db8:ff::99/64 2001:db8:ff::2 7"
     uplink = Uplink("up", "eth2", IPv4Network("192.0.2.0/24"), IPv4Address("192.0.2.1"), ("a", "b"))
     assert uplink.line("eth2", "eth3") == "up eth2 eth3 192.0.2.0/24 192.0.2.1 192.0.2.2"
 
@@ -204,6 +206,23 @@ def test_a_second_public_nic_comes_after_the_boot_and_loopback_is_not_on_it():
     assert "eth3ip=203.0.113.10" not in plan.cmdline("ssh-ed25519 AAAA").split()
     assert {address for address, _port in plan.exposed} == {"192.0.2.10"}
     assert plan.segments == ("eth0", "eth2", "eth3")
+
+
+def test_an_outsider_reaches_machines_by_ipv6_through_the_router():
+    (tenants,) = around(network.load("router-ipv6")).tenants
+    hosts = {host.name: (host.address6, host.gateway6) for host in tenants.hosts}
+    assert hosts == {"vm1": ("", ""), "internet": ("2001:db8:ff::99/64", "2001:db8:ff::2")}
+    assert not tenants.programs
+
+
+def test_far_ends_run_programs_of_the_template_whose_disk_nobody_writes():
+    plan = around(network.load("vpn"))
+    (tenants,) = plan.tenants
+    assert {host.name: host.extra for host in tenants.hosts} == {
+        "web1": (), "internet": ("10.9.0.1/32", "10.8.0.1/32"), "caller": (),
+    }  # fmt: skip
+    assert tenants.programs
+    assert tenants.memory_mib > around(network.load("vpc")).tenants[0].memory_mib
 
 
 def test_machines_of_a_further_subnet_are_behind_the_same_nic():

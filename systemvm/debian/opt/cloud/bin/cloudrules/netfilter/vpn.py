@@ -27,6 +27,7 @@ def add(rules: RuleSet, topology: Topology, bags: Bags) -> None:
         if cidr:
             rules.add("filter", "FORWARD", f"-d {cidr} -i ppp+ -j ACCEPT")
             rules.add("filter", "FORWARD", f"-s {cidr} -o ppp+ -j ACCEPT")
+        _names(rules, topology, row.get("local_ip", ""))
     for _peer, row in sorted(_entries(bags, "site2sitevpn")):
         public = topology.public_of(row["local_public_ip"])
         if public is None:
@@ -44,6 +45,17 @@ def add(rules: RuleSet, topology: Topology, bags: Bags) -> None:
             rules.add("filter", "FORWARD", f"-d {network} -o {public.device} -j ACCEPT")
             # What goes through the tunnel keeps its source address.
             rules.front("nat", "POSTROUTING", f"-d {network} -o {public.device} -j ACCEPT")
+
+
+def _names(rules: RuleSet, topology: Topology, server: str) -> None:
+    """Answer questions for names that users ask of the server's end of their tunnels, as they are told to."""
+    if not server or not topology.guests or not topology.serves_guests:
+        return
+    resolver = topology.guests[0].server
+    for protocol in ("udp", "tcp"):
+        asks = f"-i ppp+ -p {protocol} -m {protocol} --dport 53"
+        rules.add("nat", "PREROUTING", f"-d {server}/32 {asks} -j DNAT --to-destination {resolver}")
+        rules.add("filter", "INPUT", f"-d {resolver}/32 {asks} -j ACCEPT")
 
 
 def _accept(rules: RuleSet, address: str, device: str, matches: Tuple[str, ...], peer: str = "") -> None:

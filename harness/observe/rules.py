@@ -20,7 +20,17 @@ _ASK = (
 )
 _COUNTERS = re.compile(r"\[\d+:\d+\]")
 # Values of "ip -j" that change by themselves.
-_PASSING = {"valid_life_time", "preferred_life_time", "expires", "stats", "stats64", "metrics", "age", "used"}
+_PASSING = {
+    "valid_life_time",
+    "preferred_life_time",
+    "expires",
+    "stats",
+    "stats64",
+    "metrics",
+    "age",
+    "used",
+    "nhid",
+}
 # What the kernel draws by lot for each set that is made.
 _DRAWN = re.compile(r" initval 0x[0-9a-f]+\b")
 # Of a lease: MAC address, address, name, client id; the time before them is left out.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from bundle import catalogue
 from harness.host import wait
 from harness.network import Network, far_ends
 from harness.scenario import GuestError, Lab, Tenant, Trial
@@ -41,7 +42,7 @@ def _until(host: Tenant, command: str, what: str) -> str:
 
 @pytest.mark.scenario(
     "S57-tunnels-live-on",
-    types=("vpcrouter",),
+    types=catalogue.load().types_that(serve="vpc"),
     network="vpn",
     why="it is about the network 'vpn'",
 )
@@ -78,7 +79,7 @@ def test_ipv6_is_answered_untranslated(lab: Lab, live_patch: Trial) -> None:
 
 @pytest.mark.scenario(
     "S58-routed-untranslated",
-    types=("vpcrouter",),
+    types=catalogue.load().types_that(serve="vpc"),
     network="vpc-routed",
     why="it is about the network 'vpc-routed'",
 )
@@ -90,7 +91,7 @@ def test_a_routed_vpc_is_answered_untranslated(lab: Lab, live_patch: Trial) -> N
 
 @pytest.mark.scenario(
     "S59-bgp-comes-back",
-    types=("vpcrouter",),
+    types=catalogue.load().types_that(serve="vpc"),
     network="vpc-routed",
     why="it is about the network 'vpc-routed'",
 )

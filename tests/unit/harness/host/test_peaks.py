@@ -100,7 +100,9 @@ def test_a_copy_reserves_what_copies_like_it_were_seen_to_take():
     assert ENGINE.need(ROUTER, resume=False).memory_mib == both
     peaks.note(ENGINE.peak(ROUTER, resume=False), both + 60)
     assert ENGINE.need(ROUTER, resume=False).memory_mib == both + 60
-    other = SimpleNamespace(vm_type="vpcrouter", memory_mib=512, tenants=(SimpleNamespace(memory_mib=MEMORY_MIB),))
+    other = SimpleNamespace(
+        vm_type="vpcrouter", memory_mib=512, tenants=(SimpleNamespace(memory_mib=MEMORY_MIB),)
+    )
     assert ENGINE.need(other, resume=True).memory_mib == both // RESTORED_SHARE
 
 

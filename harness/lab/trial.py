@@ -381,15 +381,16 @@ class Trial(Verdicts):
         """
         before = self._turns()
         answer = standstill.at_failure(self.vm, act, self.look)
-        stretch = self._turns().stretch_since(before)
+        after = self._turns()
+        stretch = after.stretch_since(before) if before and after else 1.0
         return answer, stretched(limits, stretch), stretch
 
-    def _turns(self) -> Turns:
-        """Return the VM's turns at the host's cores; none where nobody can say, and then no allowance is made."""
+    def _turns(self) -> Turns | None:
+        """Return the VM's turns at the host's cores; None where nobody can say, and then no allowance is made."""
         try:
             return self.vm.machine.turns()
         except InfrastructureError:
-            return Turns(0.0, 0.0)
+            return None
 
     def _limits(
         self, calm: Mapping[str, float | None], stopped: str = "", floors: Mapping[str, float] = FLOORS_MS

@@ -1,14 +1,12 @@
 """Host keys of VMs that somebody else started, and a server on loopback that shows one."""
 
-import socket
-import threading
-
 import paramiko
 import pytest
 
 from bundle.errors import UsageError
 from harness.guest.guest import SshGuest
 from harness.guest.host_keys import HostKeyRefused, fingerprint, read_check
+from tests.ssh_server import ssh_server
 
 KEY, OTHER = (paramiko.ECDSAKey.generate() for _ in range(2))
 HOST, PORT, PLACE = "10.0.0.1", 3922, "[10.0.0.1]:3922"
@@ -86,42 +84,11 @@ def test_the_known_kind_of_key_is_asked_for_first(tmp_path):
     assert asked == [KEY.get_name(), "ssh-ed25519", "rsa-sha2-512"]
 
 
-class Door(paramiko.ServerInterface):
-    def __init__(self):
-        self.tried = []
-
-    def check_auth_publickey(self, username, _key):
-        self.tried.append(username)
-        return paramiko.AUTH_SUCCESSFUL
-
-    def get_allowed_auths(self, _username):
-        return "publickey"
-
-
 @pytest.fixture
 def server():
     """Yield the port of an SSH server whose host key is KEY, and what logins it has seen."""
-    door = Door()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve():
-            while True:
-                try:
-                    stream, _ = listener.accept()
-                except OSError:
-                    return
-                transport = paramiko.Transport(stream)
-                transport.add_server_key(KEY)
-                try:
-                    transport.start_server(server=door)
-                except (paramiko.SSHException, EOFError):
-                    transport.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1], door.tried
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    with ssh_server(KEY) as (port, door):
+        yield port, door.tried
 
 
 def connection(tmp_path, port, host_keys):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from pathlib import Path
 
 import paramiko
@@ -15,21 +13,11 @@ from harness.vm.depot.places import Depot, NotThere, SshPlace
 from harness.vm.depot.pull import Receiver
 from harness.vm.depot.push import Sender
 from harness.vm.depot.ssh_place import Sftp
+from tests.ssh_server import ssh_server
 from tests.unit.harness.vm.depot.samples import SNAPSHOT, contents, make_golden, make_image
 
 HOST_KEY = paramiko.ECDSAKey.generate()
 LOGIN = paramiko.ECDSAKey.generate()
-
-
-class Door(paramiko.ServerInterface):
-    def check_auth_publickey(self, _username, key):
-        return paramiko.AUTH_SUCCESSFUL if key == LOGIN else paramiko.AUTH_FAILED
-
-    def get_allowed_auths(self, _username):
-        return "publickey"
-
-    def check_channel_request(self, _kind, _number):
-        return paramiko.OPEN_SUCCEEDED
 
 
 def answers(act):
@@ -84,31 +72,8 @@ class Files(paramiko.SFTPServerInterface):
 @pytest.fixture
 def port():
     """Yield the port of an SSH server on loopback that shares the files of this host."""
-    transports = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve():
-            while True:
-                try:
-                    stream, _ = listener.accept()
-                except OSError:
-                    return
-                transport = paramiko.Transport(stream)
-                transport.add_server_key(HOST_KEY)
-                transport.set_subsystem_handler("sftp", paramiko.SFTPServer, Files)
-                transports.append(transport)
-                try:
-                    transport.start_server(server=Door())
-                except (paramiko.SSHException, EOFError):
-                    transport.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
-    for transport in transports:
-        transport.close()
+    with ssh_server(HOST_KEY, LOGIN, Files) as (port, _):
+        yield port
 
 
 @pytest.fixture

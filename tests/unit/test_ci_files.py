@@ -51,6 +51,14 @@ def test_the_jenkinsfile_is_groovy() -> None:
     assert syntax_errors(text.replace("agent none", "agent none {"))
 
 
+def test_every_stage_of_jenkins_runs_in_the_same_container() -> None:
+    """A stage that is not root's cannot remove what one of root's left in the same folder."""
+    text = (CI / "Jenkinsfile").read_text()
+    agents = [" ".join(found.split()) for found in re.findall(r"agent \{\n\s+(\S[^}]*\})", text)]
+    assert len(agents) == text.count("agent {") == 3
+    assert set(agents) == {"docker { image IMAGE label 'kvm' args ARGUMENTS }"}
+
+
 def test_the_container_file_has_nothing_that_its_linter_warns_of(tmp_path: Path) -> None:
     done = run("hadolint", CI / "Containerfile")
     assert done.returncode == 0, done.stdout + done.stderr

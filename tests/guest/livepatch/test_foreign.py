@@ -187,7 +187,7 @@ def test_forty_thousand_files_in_the_agent_folder_are_no_obstacle(stage):
 # -- other people's archives, keys and locks -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.SYMTYPE])
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.SYMTYPE])
 def test_an_archive_with_something_else_than_files_is_refused(lab, kind):
     """A pipe would be waited for as soon as it is opened."""
     data = io.BytesIO()

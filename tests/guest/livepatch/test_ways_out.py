@@ -90,6 +90,18 @@ def test_a_damaged_journal_is_stuck_and_loses_nothing(lab, damage):
     assert lab.patch(bundles.new()).status == 0
 
 
+def test_a_damaged_packet_filter_of_the_journal_is_never_loaded(stage):
+    """It is what a rollback would open the VM with."""
+    with stage.clone("consoleproxy") as lab:
+        _stop_in(lab, bundles.new(), "watch the services")
+        kept = lab.root / ATTEMPT / "filter"
+        kept.write_text(kept.read_text().replace("COMMIT", "-A INPUT -j ACCEPT\nCOMMIT"))
+        rules = lab.filter_rules()
+        run = lab.run("--recover")
+        assert run.status == 1 and "the journal is damaged" in run.output, run
+        assert lab.status()["state"] == "stuck" and lab.filter_rules() == rules
+
+
 def test_a_journal_without_its_phase_is_stuck_once_something_has_changed(lab):
     _stop_in(lab, bundles.new(), "watch the services")
     (lab.root / ATTEMPT / "phase").unlink()
@@ -141,9 +153,11 @@ def test_a_rollback_that_cannot_rename_a_file_is_stuck_left_alone_and_has_ways_o
 
 def test_status_is_json_whatever_the_reason_holds(lab):
     (lab.root / ATTEMPT).mkdir(parents=True)
-    (lab.root / ATTEMPT / "stuck").write_text('a "quoted" \\ reason\twith a tab\n')
+    (lab.root / ATTEMPT / "stuck").write_text('a "quoted" \\ reason\twith a tab\rand a line end\n')
     lab.land(bundles.new())
-    assert json.loads(lab.run("--status").stdout)["reason"] == 'a "quoted" \\ reason with a tab'
+    assert (
+        json.loads(lab.run("--status").stdout)["reason"] == 'a "quoted" \\ reason with a tab and a line end'
+    )
 
 
 def test_a_mount_below_an_owned_folder_is_refused_and_left_alone(stage):

@@ -11,14 +11,12 @@ import pytest
 
 from harness import network
 from harness.checks import shipped
-from harness.guest.guest import SshGuest
 from harness.kvmagent import patch
-from harness.kvmagent.patch import BundleFiles, PatchAnswer
 from harness.lab import faults
 from harness.lab.faults import BeginFault, programs
 from harness.lab.faults.moments import changed, nth_process
 from harness.network.model import Egress, PortRange
-from harness.scenario import Lab, Trial
+from harness.scenario import BundleFiles, Lab, PatchAnswer, SshGuest, Trial
 from harness.traffic import proofs
 
 # What systemd is asked to do with a service, in whatever words a script has for it.

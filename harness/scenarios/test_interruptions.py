@@ -12,10 +12,9 @@ import pytest
 from bundle import layout
 from bundle.errors import InfrastructureError
 from harness.kvmagent import patch
-from harness.kvmagent.patch import BundleFiles, PatchAnswer
 from harness.lab.faults import BeginFault, clock, power
 from harness.lab.faults.moments import Moment, logged, nth_process
-from harness.scenario import Lab, Trial
+from harness.scenario import BundleFiles, Lab, PatchAnswer, Trial
 
 _DAY, _YEAR = 86_400, 31_557_600
 # A patch of a router starts about a hundred processes; the random moment lies before one of these.

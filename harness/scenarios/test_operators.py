@@ -11,12 +11,10 @@ import pytest
 from bundle import layout
 from bundle.derive import derive
 from harness.checks import shipped
-from harness.guest.connection import SshCommandResult
 from harness.kvmagent import patch
-from harness.kvmagent.patch import PatchAnswer
 from harness.lab.faults import BeginFault
 from harness.observe import files as state
-from harness.scenario import Lab, SshGuest, Trial
+from harness.scenario import Lab, PatchAnswer, SshCommandResult, SshGuest, Trial
 
 _LOG = "/var/log/livepatchsystemvm.log"
 _MARK = "sysvm-operator-was-here"

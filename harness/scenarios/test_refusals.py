@@ -15,10 +15,10 @@ from bundle.derive import derive
 from bundle.errors import UsageError
 from bundle.seal.manifest import Facts
 from harness.guest.transfer import CLEAR
-from harness.kvmagent.patch import FILES, BundleFiles
+from harness.kvmagent.patch import FILES
 from harness.lab.faults import BeginFault
 from harness.lab.faults.uploads import Landed, OverLines
-from harness.scenario import Lab, LineConditions, Trial
+from harness.scenario import BundleFiles, Lab, LineConditions, Trial
 
 _CMDLINE = "/var/cache/cloud/cmdline"
 _LIST = "/var/cache/cloud/enabled_svcs"

@@ -1,6 +1,8 @@
 """A scenario's mark is read once, and a mistake in it is one line."""
 
+import ast
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +58,16 @@ def test_the_public_face_is_small_and_explained():
         value = getattr(face, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert (value.__doc__ or "").strip(), f"{name} has no docstring"
+
+
+def test_what_the_public_face_has_no_scenario_takes_from_behind_it():
+    scenarios = Path(face.__file__).with_name("scenarios")
+    behind = [
+        f"{path.name}:{node.lineno}: {alias.name} of {node.module}"
+        for path in scenarios.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module != face.__name__
+        for alias in node.names
+        if alias.name in face.__all__
+    ]
+    assert behind == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shlex
 import shutil
@@ -101,6 +102,25 @@ def test_every_file_and_module_that_a_page_names_is_there() -> None:
     }
     assert len(listed) > 20
     assert listed - modules == set()
+
+
+def is_there(dotted: str) -> bool:
+    try:
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_every_python_name_that_a_page_tells_is_there() -> None:
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    told = {
+        (page.name, name) for page in pages
+        for name in re.findall(r"`((?:bundle|harness)(?:\.[A-Za-z_]\w*)+)", page.read_text()) if name != "bundle.md"
+    }  # fmt: skip
+    assert len(told) > 5
+    assert sorted(where for where in told if not is_there(where[1])) == []
+    assert not is_there("harness.observe.observe")
 
 
 def test_every_page_that_a_file_for_ci_names_is_there() -> None:

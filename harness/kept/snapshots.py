@@ -128,7 +128,11 @@ def take_failed(lab: Lab, vm: SystemVm) -> VmSnapshot:
             _free_name(name, None), name, wish.vm_type, wish.from_release, wish.debian, wish.network, wish.template,
             lab.golden.folder.name, _now(), *booted,
         )  # fmt: skip
-        machines = {SYSTEM: vm.machine, **vm.tenant_machines}
+        # As anybody attaches to them: what a scenario starts may have its RAM in a file, a snapshot's state has it all.
+        machines = {
+            name: attach(lab.host, machine.name, machine.folder)
+            for name, machine in {SYSTEM: vm.machine, **vm.tenant_machines}.items()
+        }
         _store(facts, lab.host, machines, vm.overlays[0], lab.golden.folder)
     return facts
 

@@ -90,8 +90,8 @@ def test_no_snapshot_is_taken_of_a_vm_that_is_none_itself():
 class Machine:
     """A machine that stands still, is written down, and goes on."""
 
-    def __init__(self, fails=False):
-        self.states, self.running, self.fails = [], True, fails
+    def __init__(self, name):
+        self.name, self.folder, self.running, self.fails, self.attached = name, "/r/x", True, False, False
 
     def pause(self):
         self.running = False
@@ -104,6 +104,7 @@ class Machine:
 
     def save_state(self, target):
         assert not self.running
+        assert self.attached, "the state would leave out what lies in a file, or say that it does"
         if self.fails:
             raise OSError(28, "No space left on device")
         target.write_bytes(b"state")
@@ -124,8 +125,15 @@ def failed(tmp_path, monkeypatch):
         host=SimpleNamespace(uid=os.getuid(), gid=os.getgid()),
         golden=SimpleNamespace(folder=golden),
     )
-    vm = SimpleNamespace(machine=Machine(), tenant_machines={"net1": Machine()}, overlays=[disk])
-    return lab, vm
+    machines = {name: Machine(name) for name in ("live-patch", "live-patch-net1")}
+
+    def attach(_host, name, _folder):
+        machines[name].attached = True
+        return machines[name]
+
+    monkeypatch.setattr(snapshots, "attach", attach)
+    system, tenant = machines.values()
+    return lab, SimpleNamespace(machine=system, tenant_machines={"net1": tenant}, overlays=[disk])
 
 
 def test_the_vm_of_a_failed_scenario_is_kept_and_goes_on(failed, tmp_path):

@@ -29,6 +29,8 @@ from harness.rollout.units import PatchUnit
 _FIRST_POLL, _LONGEST_POLL = 2.0, 30.0
 # For so long a server surely remembers jobs; CloudStack's job.expire.minutes is a day.
 _REMEMBERED = 12 * 3600.0
+# A KVM agent has as long for the patch of one VM.
+_LONGEST_PATCH = 600.0
 _IN_PROGRESS, _SUCCEEDED = 0, 1
 _LONGEST_TEXT = 500
 
@@ -292,22 +294,32 @@ class Course:
         yield from self._send(self.standing.job)
 
     def _follow(self) -> Waits:
-        """Wait for the end of the job."""
+        """Wait for the end of the job, or, when the server has given the job up, of what it began."""
         clock, job, wait = self.work.api.clock, self.standing.job, _FIRST_POLL
-        began = clock.now()
+        since, patience, told = clock.now(), self.work.settings.job_timeout, ""
         while True:
             row = self.work.api.job(job)
             if row is None:
                 # Servers forget jobs after a day: what it did is what can be seen.
                 self._job_ended(_SUCCEEDED, "the server does not know the job any more")
                 return
-            if row["jobstatus"] != _IN_PROGRESS:
+            given_up = _given_up(row)
+            if given_up and self.work.is_current(self.work.look(self.unit)):
+                text = f"given up by the server ({given_up}), but the unit has what was to be installed"
+                self._job_ended(_SUCCEEDED, text)
+                return
+            if row["jobstatus"] != _IN_PROGRESS and not given_up:
                 self._judge_job(row)
                 return
-            spent = (clock.now() - began).total_seconds()
-            if spent >= self.work.settings.job_timeout:
-                reason = f"job {job} has not ended within {spent:.0f} s, and may still be under way"
-                raise _Over(UnitOutcome("error", reason, open=True))
+            if given_up and not told:
+                told = self.work.api.transport.hide(given_up)[:_LONGEST_TEXT]
+                since, patience = clock.now(), min(patience, _LONGEST_PATCH * max(self.unit.patches, 1))
+            spent = (clock.now() - since).total_seconds()
+            if spent >= patience:
+                why = (
+                    f"was given up by the server ({told})" if told else f"has not ended within {spent:.0f} s"
+                )
+                raise _Over(UnitOutcome("error", f"job {job} {why}, and may still be under way", open=True))
             yield wait
             wait = min(wait * 1.5, _LONGEST_POLL)
 
@@ -421,3 +433,13 @@ class Course:
         self.finish(outcome)
         self.outcome = outcome
         return outcome
+
+
+def _given_up(row: dict[str, Json]) -> str:
+    """Return why a server ended a job that it has not seen the end of; empty for any other job.
+
+    After an hour in which something waits behind it, and when the server restarts, CloudStack fails a job with a text
+    in place of a result, while the VM is patched all the same.
+    """
+    result = row.get("jobresult")
+    return result if row["jobstatus"] not in {_IN_PROGRESS, _SUCCEEDED} and isinstance(result, str) else ""

@@ -69,6 +69,7 @@ class Run:
     _rests: list[datetime] = field(default_factory=list, init=False)
     _begun: int = field(default=0, init=False)
     _failures: int = field(default=0, init=False)
+    _open: bool = field(default=False, init=False)
     _number: int = field(default=0, init=False)
     _done: int = field(default=0, init=False)
 
@@ -131,6 +132,8 @@ class Run:
         limits = self.work.limits
         if self.wants_end():
             return "ended by a person"
+        if self._open:  # its VMs, and their host, may be busy for as long as nobody knows
+            return "ended, for a job may still be under way: 'resume' follows it"
         if self._failures >= limits.max_failures:
             return f"ended after {self._failures} failure(s)"
         if not line.waiting:
@@ -195,6 +198,7 @@ class Run:
 
     def _over(self, course: Course, outcome: UnitOutcome) -> None:
         self._failures += outcome.verdict in {"failed", "error"}
+        self._open = self._open or outcome.open
         self._done += 1
         count = f"[{self._done}/{len(self.work.state.placed)}]"
         why = f": {outcome.reason}" if outcome.reason else ""

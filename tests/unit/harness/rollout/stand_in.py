@@ -22,6 +22,8 @@ from harness.rollout.transport import Busy, LostAnswer, Rejected, SessionEnded
 
 OLD, NEW = "a" * 128, "b" * 128
 RELEASE = "4.22.0.0"
+# What CloudStack says after job.cancel.threshold.minutes, an hour, when something waits behind a job.
+GIVEN_UP = "Job is cancelled as it has been blocking others for too long"
 VERSION_CHECK = "router_version_check.py"
 
 
@@ -226,7 +228,14 @@ class Cloud:
             lie = self.lies.get(job.unit, "")
             if lie == "hangs" or job.ends > self.clock.now():
                 continue
+            if lie.startswith("given up") and job.status == 0:
+                job.status, job.result, job.ends = 2, GIVEN_UP, job.ends + timedelta(seconds=self.seconds)
+                continue
             del self._open[job.id]
+            if job.status:
+                if lie == "given up":
+                    self._install(job, lie)
+                continue
             job.status, job.result = 1, {"success": True}
             if lie == "fails":
                 job.status, job.result = 2, {"errorcode": 530, "errortext": "Failed to restart network"}

@@ -10,7 +10,7 @@ from harness.rollout.order import RolloutLimits
 from harness.rollout.plan import Choice
 from harness.rollout.transport import LostAnswer, SessionEnded
 from tests.unit.harness.rollout import playing
-from tests.unit.harness.rollout.stand_in import CHANGES, Cloud, Wire, lose, refuse, small
+from tests.unit.harness.rollout.stand_in import CHANGES, GIVEN_UP, Cloud, Wire, lose, refuse, small
 
 
 @pytest.fixture
@@ -91,6 +91,29 @@ def test_a_job_that_never_ends_is_given_up_and_followed_again_later(cloud, ids, 
     cloud.lies.clear()
     assert playing.resume(cloud, path).verdict == "passed"
     assert set(cloud.patched.values()) == {1}
+
+
+def test_a_job_that_the_server_gives_up_is_followed_by_looking_at_what_it_began(cloud, ids, path):
+    """After its hour CloudStack fails a job that goes on: the unit is not failed, not patched again, not passed by."""
+    cloud.lies[ids["web"]] = "given up"
+    assert playing.run(cloud, path, RolloutLimits(max_failures=9, at_once=2)).verdict == "passed"
+    assert set(cloud.patched.values()) == {1}
+    assert cloud.violations == []
+
+
+def test_nothing_else_begins_while_a_job_that_was_given_up_may_be_under_way(cloud, ids, path):
+    cloud.lies[ids["web"]] = "given up for good"
+    limits = RolloutLimits(max_failures=9)
+    assert playing.run(cloud, path, limits).verdict == "failed"
+    standing = playing.state(path).units[ids["web"]]
+    assert (standing.open, standing.verdict) == (True, "error")
+    assert f"given up by the server ({GIVEN_UP})" in standing.reason
+    assert cloud.starts[-1][1] == ids["web"]
+    assert len(cloud.starts) < len(ids)
+    cloud.lies.clear()
+    assert playing.resume(cloud, path, limits).verdict == "failed"
+    assert playing.resume(cloud, path, limits, retry=frozenset({ids["web"]})).verdict == "passed"
+    assert cloud.patched[ids["web"]] == 2
 
 
 def test_a_failed_job_says_what_stands_where(cloud, ids, path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import paramiko
@@ -34,7 +34,8 @@ class Door(paramiko.ServerInterface):
 def ssh_server(
     host_key: paramiko.PKey,
     login: paramiko.PKey | None = None,
-    files: type[paramiko.SFTPServerInterface] | None = None,
+    files: Callable[[paramiko.ServerInterface], paramiko.SFTPServerInterface] | None = None,
+    listener: socket.socket | None = None,
 ) -> Iterator[tuple[int, Door]]:
     """Serve SSH, and SFTP where there are files; yields the port, and the door that knows who came.
 
@@ -42,6 +43,7 @@ def ssh_server(
         host_key: what the server shows.
         login: the one key that logs in; any without one.
         files: what SFTP shows.
+        listener: where from; any free port of loopback without one.
     """
     door = Door(login)
     transports: list[paramiko.Transport] = []
@@ -58,7 +60,7 @@ def ssh_server(
             transport.join()
         transport.close()
 
-    with listening(serve) as port:
+    with listening(serve, listener) as port:
         yield port, door
     for transport in transports:
         transport.close()

@@ -7,6 +7,7 @@ import pty
 import shutil
 import subprocess
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from bundle import catalogue
 from harness.kept import snapshots
 from harness.lab import faults
-from tests import guides
+from tests import far_depot, guides
 
 pytestmark = pytest.mark.skipif(
     "SYSVM_GUIDE_VMS" not in os.environ, reason="nox -s guides runs it: half an hour"
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 # What each guide has to have shown by its end.
 SHOWN = {
     "guide-release": ("router-from-4.21-live-patch", "router-from-4.21-S01-rollback"),
-    "guide-ci": ("ilbvm-from-4.20-live-patch", "ilbvm-from-4.21-live-patch"),
+    "guide-ci": ("ilbvm-from-4.20-live-patch", "ilbvm-from-4.21-live-patch", ": sent", ": fetched"),
     "guide-failed-case": (
         "at the failure, before the rollback of: 'systemctl status haproxy' ended with status",
         "failed in phase restart",
@@ -41,7 +42,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def at_a_terminal(line: str, home: Path) -> tuple[int, str]:
+def at_a_terminal(command: list[str], home: Path, more: Mapping[str, str]) -> tuple[int, str]:
     """Run a command at a terminal where somebody leaves every shell that opens; returns status and output."""
     person, program = pty.openpty()
     done = threading.Event()
@@ -61,7 +62,7 @@ def at_a_terminal(line: str, home: Path) -> tuple[int, str]:
 
     threads = [threading.Thread(target=job, daemon=True) for job in (leave, listen)]
     process = subprocess.Popen(
-        ["bash", "-euc", line], cwd=home, env={**guides.environment(home), "TERM": "dumb"},
+        command, cwd=home, env={**guides.environment(home), "TERM": "dumb", **more},
         stdin=program, stdout=program, stderr=program, start_new_session=True,
     )  # fmt: skip
     os.close(program)
@@ -75,6 +76,13 @@ def at_a_terminal(line: str, home: Path) -> tuple[int, str]:
             thread.join(10)
         os.close(person)
     return status, said.decode(errors="replace")
+
+
+def follow(line: str, home: Path, depot: far_depot.DepotHost) -> tuple[int, str]:
+    """Run a line of a guide as it is written; returns status and output."""
+    if far_depot.NAME in line:
+        return at_a_terminal(depot.command(line), home, depot.environment(line))
+    return at_a_terminal(["bash", "-euc", line], home, {})
 
 
 @pytest.fixture
@@ -91,9 +99,10 @@ def test_a_guide_can_be_followed_on_virtual_machines(guide: str, home: Path) -> 
     if guide == "guide-release":
         shutil.rmtree(home / "out")
     told = ""
-    for _, text in guides.blocks(guide):
-        for line in text.replace("\\\n", " ").splitlines():
-            status, said = at_a_terminal(line, home)
+    lines = [line for _, text in guides.blocks(guide) for line in text.replace("\\\n", " ").splitlines()]
+    with far_depot.serving(home) as depot:
+        for line in lines:
+            status, said = follow(line, home, depot)
             told += f"$ {line}\n{said}\n"
             # The bundle of the failed case fails again; everything else has to go well.
             expected = (0, 1) if line.startswith(("sysvm repro ", "sysvm patch ")) else (0,)

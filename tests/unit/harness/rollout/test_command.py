@@ -4,22 +4,16 @@ import json
 import os
 import random
 import signal
-import ssl
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from harness.cli import main
+from tests import certificates
 from tests.unit.harness.rollout.lives import live
 from tests.unit.harness.rollout.serving import KEY, SECRET, serving
 from tests.unit.harness.rollout.stand_in import NEW, Cloud, small
@@ -289,22 +283,7 @@ def events(root):
 
 
 def test_a_server_s_certificate_is_verified(server, folder):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a server of a test")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(
-        name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1)
-    )
-    builder = builder.add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
-    )
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-    certificate = builder.sign(key, hashes.SHA256())
-    pem, kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "server.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, kind, serialization.NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem", folder / "key.pem")
+    context = certificates.context(folder, "127.0.0.1")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     address = server.endpoint.replace("http:", "https:")
     strange = sysvm(server, folder, "plan", CLOUDSTACK_ENDPOINT=address)

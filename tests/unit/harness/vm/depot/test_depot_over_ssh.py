@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import paramiko
 import pytest
@@ -13,60 +12,12 @@ from harness.vm.depot.places import Depot, NotThere, SshPlace
 from harness.vm.depot.pull import Receiver
 from harness.vm.depot.push import Sender
 from harness.vm.depot.ssh_place import Sftp
+from tests.sftp import Files
 from tests.ssh_server import ssh_server
 from tests.unit.harness.vm.depot.samples import SNAPSHOT, contents, make_golden, make_image
 
 HOST_KEY = paramiko.ECDSAKey.generate()
 LOGIN = paramiko.ECDSAKey.generate()
-
-
-def answers(act):
-    """Return what a server answers: what was asked for, or the error's number."""
-    try:
-        return act()
-    except OSError as error:
-        return paramiko.SFTPServer.convert_errno(error.errno)
-
-
-def done(_result):
-    return paramiko.SFTP_OK
-
-
-class Files(paramiko.SFTPServerInterface):
-    """The files of this host."""
-
-    def list_folder(self, path):
-        def look():
-            rows = []
-            for name in [one.name for one in Path(path).iterdir()]:
-                row = paramiko.SFTPAttributes.from_stat(Path(path, name).stat())
-                row.filename = name
-                rows.append(row)
-            return rows
-
-        return answers(look)
-
-    def stat(self, path):
-        return answers(lambda: paramiko.SFTPAttributes.from_stat(Path(path).stat()))
-
-    def open(self, path, flags, _attributes):
-        def begin():
-            stream = os.fdopen(os.open(path, flags, 0o600), "wb" if flags & os.O_WRONLY else "rb")
-            handle = paramiko.SFTPHandle(flags)
-            handle.readfile = handle.writefile = stream
-            handle.stat = lambda: paramiko.SFTPAttributes.from_stat(os.fstat(stream.fileno()))
-            return handle
-
-        return answers(begin)
-
-    def remove(self, path):
-        return answers(lambda: done(Path(path).unlink()))
-
-    def posix_rename(self, old, new):
-        return answers(lambda: done(Path(old).replace(new)))
-
-    def mkdir(self, path, _attributes):
-        return answers(lambda: done(Path(path).mkdir(0o700)))
 
 
 @pytest.fixture
@@ -85,13 +36,13 @@ def connect(tmp_path, port):
         hosts = tmp_path / "known_hosts"
         hosts.write_text(f"[127.0.0.1]:{port} {known.get_name()} {known.get_base64()}\n" if known else "")
         login.write_private_key_file(str(tmp_path / "login"))
-        sftp = Sftp("127.0.0.1", port, "someone", [hosts], [tmp_path / "login"])
-        opened.append(sftp)
-        return Depot("ssh://there/depot", SshPlace(sftp, str(tmp_path / "far" / "depot")))
+        there = Sftp("127.0.0.1", port, "someone", [hosts], [tmp_path / "login"])
+        opened.append(there)
+        return Depot("ssh://there/depot", SshPlace(there, str(tmp_path / "far" / "depot")))
 
     yield connect
-    for sftp in opened:
-        sftp.close()
+    for there in opened:
+        there.close()
 
 
 def test_a_snapshot_goes_there_and_comes_from_there(tmp_path, monkeypatch, connect):

@@ -222,6 +222,7 @@ def ssh(name: str) -> None:
     from harness.kept.listing import find
 
     kept = find(name)
+    terminal.require_ssh()
     command = terminal.ssh_command(kept.ssh_port, Path(kept.ssh_key))
     os.execvp(command[0], command)  # noqa: S606 - the shell is the person's, in the guest
 

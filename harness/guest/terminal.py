@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import socket
 import sys
 import termios
@@ -28,6 +29,16 @@ def ssh_command(port: int, key: Path) -> list[str]:
     """Return the command that opens a shell in the VM whose sshd is at a loopback port; ``key`` logs in."""
     options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
     return ["ssh", "-p", str(port), "-i", str(key), *options, "root@127.0.0.1"]
+
+
+def require_ssh() -> None:
+    """Make sure that a shell can be opened.
+
+    Raises:
+        InfrastructureError: the program for it is not there.
+    """
+    if shutil.which("ssh") is None:
+        raise InfrastructureError("ssh is not installed", hint="install the package openssh-client")
 
 
 def attach(path: Path) -> None:

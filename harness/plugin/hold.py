@@ -44,6 +44,7 @@ def stop_at(vm: SystemVm, moment: str, command: str, guest: SshGuest | None = No
         for line in (done.stdout + done.stderr).splitlines():
             progress.plain(f"  {line}")
         return
+    terminal.require_ssh()
     progress.plain(f"{moment} the scenario: a shell in {vm.name}; when it ends, the run goes on")
     with progress.away():
         subprocess.run(terminal.ssh_command(vm.guest.port, vm.guest.key), check=False)

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+from click.testing import CliRunner
+
+from bundle.errors import InfrastructureError
+from harness.cli import sysvm
 from harness.guest import terminal
+from harness.plugin import hold
 
 
 def test_a_shell_knows_no_other_hosts_and_no_other_keys_than_the_vms() -> None:
@@ -19,3 +26,17 @@ def test_a_shell_knows_no_other_hosts_and_no_other_keys_than_the_vms() -> None:
         "LogLevel": "ERROR",
         "IdentitiesOnly": "yes",
     }
+
+
+def test_a_host_without_ssh_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    kept = SimpleNamespace(ssh_port=20022, ssh_key="/cache/id")
+    monkeypatch.setattr("harness.kept.listing.find", lambda _name: kept)
+    done = CliRunner().invoke(sysvm, ["vm", "ssh", "r-1-VM"], standalone_mode=False)
+    assert isinstance(done.exception, InfrastructureError)
+    assert (str(done.exception), done.exception.hint) == (
+        "ssh is not installed",
+        "install the package openssh-client",
+    )
+    with pytest.raises(InfrastructureError, match="ssh is not installed"):
+        hold.stop_at(SimpleNamespace(name="r-1-VM"), "before", "")  # type: ignore[arg-type]

@@ -86,11 +86,19 @@ def test_the_other_takes_over_and_serves(pair, make):
     assert "10.1.1.50" in answer
 
 
+def runs(lab, unit):
+    return lab.router.run("systemctl", "is-active", unit, check=False).status == 0
+
+
 def test_the_one_that_lost_the_role_gives_its_addresses_up(pair):
     first, second = pair
+    assert eventually(lambda: runs(first, "dnsmasq.service"))
     first.router.sh("systemctl stop keepalived.service")
     assert eventually(lambda: role(second) == "PRIMARY", 20)
     assert eventually(lambda: not has(first, "192.0.2.10/24") and not has(first, "10.1.1.1/24"))
+    # Two of them on one network would give the same machine two addresses.
+    assert eventually(lambda: not runs(first, "dnsmasq.service"))
+    assert eventually(lambda: runs(second, "dnsmasq.service"))
 
 
 def test_a_router_that_returns_does_not_take_the_role_back(pair):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import stat
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,6 +207,31 @@ def test_an_archive_with_something_else_than_files_is_refused(lab, kind):
     spec = bundles.ScriptSpec(release=bundles.load().release("4.22"), guest_manifest=text)
     run = lab.patch(replace(bundles.new(), scripts=scripts, script=bundles.render(spec)))
     assert run.status == 2 and "which is neither file nor folder" in run.output, run
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["in its place", "beside"])
+def test_an_agent_with_something_else_than_files_is_never_opened(stage, beside):
+    """A link can lead to what is read for ever; one that the manifest does not name would be installed."""
+    data = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(bundles.new().agent)) as source,
+        zipfile.ZipFile(data, mode="w") as target,
+    ):
+        rows = {info.filename: (info, source.read(info)) for info in source.infolist()}
+        link = zipfile.ZipInfo("linked.jar" if beside else "common.jar")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        for info, content in (rows | {link.filename: (link, b"/dev/zero")}).values():
+            target.writestr(info, content)
+    agent = data.getvalue()
+    text = bundles.manifest(bundles.new_content(), bundles.new().scripts, agent)
+    spec = bundles.ScriptSpec(release=bundles.load().release("4.22"), guest_manifest=text)
+    with stage.clone("consoleproxy") as lab:
+        before = lab.state()
+        run = lab.patch(
+            replace(bundles.new(), agent=agent, script=bundles.render(spec)), LIVEPATCH_SERVICE_LIMIT="5"
+        )
+        assert run.status == 1 and "nothing changed, cannot unpack agent.zip" in run.output, run
+        assert lab.state() == before
 
 
 @pytest.mark.parametrize("name", ARCHIVES)

@@ -209,6 +209,28 @@ def test_a_package_that_was_unpacked_is_proven_once_more(stage):
         assert lab.state() == before
 
 
+@pytest.mark.parametrize(
+    ("program", "when", "told"),
+    [
+        ("unzip", "-p*packages.ini", "cannot read packages/packages.ini"),
+        ("dpkg-query", "-W*lab-python", "cannot look for the package lab-python"),
+        ("dpkg", "--audit", "cannot audit the packages"),
+        ("dpkg-deb", "--fsys-tarfile*", "cannot list lab-python_1_all.deb"),
+        ("dpkg", "-L*", "cannot list the files of lab-old-python"),
+    ],
+)
+@pytest.mark.parametrize("how", ["exit 2", "kill -KILL $$"])
+def test_a_program_of_packages_that_did_not_tell_has_not_answered(stage, program, when, told, how):
+    """What was seen: an audit that failed was taken for one that found nothing."""
+    with stage.clone("secstorage") as lab:
+        plays_packages._debian_11(lab)
+        hook(lab, program, f'[[ "$*" != {when} ]] || {how}')
+        before = lab.state()
+        run = lab.patch(bundles.make(plays_packages._content(broken=False)))
+        assert run.status == 1 and told in run.output and "nothing changed" in run.output, run
+        assert lab.state() == before
+
+
 @pytest.mark.parametrize("program", ["install", "unzip"])
 def test_what_is_staged_is_proven(stage, program):
     with stage.clone("consoleproxy") as lab:

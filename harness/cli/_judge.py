@@ -17,7 +17,7 @@ from bundle.errors import Exit, UsageError
 from bundle.sink import tell
 from harness.cli._show import show_report
 from harness.plugin.planning import SHIPPED, command_line, plan
-from harness.plugin.recording import SCENARIO
+from harness.plugin.recording import SCENARIO, VERDICT
 from harness.plugin.session import Latest, RunSession
 from harness.record import progress
 from harness.record.events import read
@@ -147,7 +147,7 @@ class _Teller:
         if report.skipped:
             verdict, reason = "skipped", _reason(report)
         elif report.failed:
-            verdict, reason = ("failed" if report.when == "call" else "error"), _reason(report)
+            verdict, reason = getattr(report, VERDICT, "error"), _reason(report)
         self._seen[key] = (verdict, seconds + report.duration, reason)
         if report.when not in ("setup", "call"):
             self._tell(key)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bundle.errors import SysvmError
+from bundle.errors import Exit, SysvmError
 from harness.plugin.choosing import FAILED, NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
 from harness.plugin.options import option, release_after
@@ -21,6 +21,8 @@ from harness.record.severity import gravest_first
 
 # The attribute of pytest's reports that names the scenario; pytest-xdist carries it over.
 SCENARIO = "sysvm_scenario"
+# Its attribute with the verdict of a part of a scenario, likewise.
+VERDICT = "sysvm_verdict"
 # Seconds that a scenario has taken so far, with the way to its VM.
 _SPENT = pytest.StashKey[float]()
 # Whether a scenario failed by its checks and by nothing else.
@@ -94,19 +96,18 @@ def pytest_runtest_makereport(
     identifier = scenario_id(item)
     if identifier is None:
         return report
+    error = call.excinfo.value if call.excinfo else None
+    verdict = _verdict(report, error)
     setattr(report, SCENARIO, identifier)
+    setattr(report, VERDICT, verdict)
     item.stash[_SPENT] = item.stash.get(_SPENT, 0.0) + report.duration
     run = run_of(item.config)
-    error = call.excinfo.value if call.excinfo else None
     if isinstance(error, SysvmError) and run.problem is None:
         run.problem = Problem(error.diagnostics(), int(error.exit_status))
     if report.failed:
         item.stash[FAILED] = True
     ended = report.when == "call" or not report.passed
     if ended:
-        verdict = "passed" if report.passed else "skipped" if report.skipped else "failed"
-        if report.failed and report.when != "call":
-            verdict = "error"
         reason = "" if error is None else (str(error).strip().splitlines() or [type(error).__name__])[0]
         run.events.emit(
             "scenario_finished",
@@ -118,6 +119,18 @@ def pytest_runtest_makereport(
             exit_status=int(error.exit_status) if isinstance(error, SysvmError) else None,
         )
     return report
+
+
+def _verdict(report: pytest.TestReport, error: BaseException | None) -> str:
+    """Return the word for a part of a scenario.
+
+    Only what was tried can have failed. A fixture that breaks, a machine that does not do its part and an input that
+    cannot be meant are errors, wherever in a scenario they come.
+    """
+    if not report.failed:
+        return str(report.outcome)
+    ours = isinstance(error, SysvmError) and error.exit_status != Exit.FAILED
+    return "error" if ours or report.when != "call" else "failed"
 
 
 @pytest.hookimpl(wrapper=True)

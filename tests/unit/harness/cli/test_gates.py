@@ -106,8 +106,12 @@ def test_what_the_machine_failed_is_made_again_in_the_same_run(folder: Path) -> 
     assert len(list(run.parent.glob("2*"))) == 1
 
 
-def test_without_the_option_the_machines_failure_ends_with_3(folder: Path) -> None:
-    assert play(folder, "--scenario", "flaky")[0] == 3
+def test_without_the_option_the_machines_failure_is_an_error_and_ends_with_3(folder: Path) -> None:
+    status, said, run = play(folder, "--scenario", "flaky")
+    assert status == 3
+    assert ": error in " in said
+    (row,) = document(run)["scenarios"]
+    assert (row["verdict"], document(run)["verdict"]) == ("error", "error")
 
 
 def test_a_machine_that_fails_again_and_again_ends_with_3(folder: Path) -> None:

@@ -35,6 +35,19 @@ _HERE = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
 _LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
 
 
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Say that the machine is at fault when libvirt refuses, or is gone, while the block asks it for something.
+
+    Raises:
+        InfrastructureError: it did; ``what`` says of what, or of whom.
+    """
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(f"{what}: {error}") from None
+
+
 @dataclass(frozen=True)
 class Hypervisor:
     """An open connection and what must be known of the QEMU behind it.
@@ -57,11 +70,13 @@ class Hypervisor:
 
     def domains(self) -> list[Any]:
         """Return the active domains that belong to this project."""
-        return [d for d in self.connection.listAllDomains() if d.name().startswith(PREFIX)]
+        with asking("libvirt does not list its domains"):
+            return [d for d in self.connection.listAllDomains() if d.name().startswith(PREFIX)]
 
     def version(self) -> str:
         """Return the QEMU version that libvirt reports, as digits."""
-        return str(self.connection.getVersion())
+        with asking("libvirt does not say QEMU's version"):
+            return str(self.connection.getVersion())
 
 
 def quiet() -> None:
@@ -138,7 +153,9 @@ def _open(uri: str) -> Any:
 
 def _describe(connection: Any, uri: str, *, own: bool) -> Hypervisor:
     uid, gid = os.geteuid(), os.getegid()
-    capabilities = ET.fromstring(connection.getCapabilities())  # noqa: S314 - libvirt's own document
+    with asking(f"libvirt at {uri} does not say what it can do"):
+        told = connection.getCapabilities()
+    capabilities = ET.fromstring(told)  # noqa: S314 - libvirt's own document
     label = capabilities.find("host/secmodel[model='dac']/baselabel[@type='qemu']")
     if label is not None and label.text:
         uid, gid = (int(number) for number in label.text.replace("+", "").split(":"))

@@ -15,7 +15,7 @@ import libvirt_qemu
 
 from bundle.errors import InfrastructureError
 from harness.host import wait
-from harness.host.hypervisor import Hypervisor
+from harness.host.hypervisor import Hypervisor, asking
 from harness.machine import domain as domains
 from harness.machine.ram import Ram
 from harness.machine.technique import CAPABILITY
@@ -95,13 +95,11 @@ class Machine:
 
     def _tell(self, command: str, arguments: dict[str, object], descriptor: int | None = None) -> Any:
         request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
-        try:
+        with asking(f"{self.name}: monitor command {command} failed"):
             if descriptor is None:
                 said = libvirt_qemu.qemuMonitorCommand(self.handle, request, 0)
             else:
                 said, _ = libvirt_qemu.qemuMonitorCommandWithFiles(self.handle, request, [descriptor])
-        except libvirt.libvirtError as error:
-            raise InfrastructureError(f"{self.name}: monitor command {command} failed: {error}") from None
         answer = json.loads(said)
         if "error" in answer:
             raise InfrastructureError(f"{self.name}: QEMU refuses {command}: {answer['error']['desc']}")
@@ -119,8 +117,13 @@ class Machine:
         return json.loads(answer)["return"]
 
     def pause(self) -> None:
-        """Stop the virtual CPUs."""
-        self.handle.suspend()
+        """Stop the virtual CPUs.
+
+        Raises:
+            InfrastructureError: the machine is gone.
+        """
+        with asking(f"{self.name}: cannot stop its virtual CPUs"):
+            self.handle.suspend()
 
     def resume(self) -> None:
         """Let the virtual CPUs run.
@@ -128,22 +131,29 @@ class Machine:
         Raises:
             InfrastructureError: the machine is gone.
         """
-        try:
+        with asking(f"{self.name}: cannot resume"):
             self.handle.resume()
-        except libvirt.libvirtError as error:
-            raise InfrastructureError(f"{self.name}: cannot resume: {error}") from None
 
     def wait_idle(self, deadline: float = IDLE_DEADLINE) -> bool:
-        """Wait until the guest has nothing to do any more; says whether that came before the deadline."""
+        """Wait until the guest has nothing to do any more; says whether that came before the deadline.
+
+        Raises:
+            InfrastructureError: the machine is gone.
+        """
         end = time.monotonic() + deadline
         calm = 0
-        before, moment = self.handle.info()[_CPU_TIME], time.monotonic()
+        before, moment = self._worked(), time.monotonic()
         while calm < _CALM_TICKS and time.monotonic() < end:
             time.sleep(_IDLE_TICK)
-            now, then = self.handle.info()[_CPU_TIME], time.monotonic()
+            now, then = self._worked(), time.monotonic()
             calm = calm + 1 if (now - before) / 1e9 < _IDLE_SHARE * (then - moment) else 0
             before, moment = now, then
         return calm == _CALM_TICKS
+
+    def _worked(self) -> int:
+        """Return how long it has had cores of the host, in nanoseconds."""
+        with asking(f"{self.name}: libvirt does not say what it does"):
+            return int(self.handle.info()[_CPU_TIME])
 
     def turns(self) -> Turns:
         """Return how long its virtual CPUs ran and waited for a core of the host, from the kernel's scheduler.
@@ -206,12 +216,15 @@ class Machine:
             listener.listen(1)
             listener.settimeout(STATE_DEADLINE)
             self.monitor("migrate", uri=f"unix:{path}")
-            stream, _ = listener.accept()
             temporary = target.with_name(target.name + ".new")
-            with stream, temporary.open("wb") as file:
-                stream.settimeout(STATE_DEADLINE)
-                while chunk := stream.recv(1 << 20):
-                    file.write(chunk)
+            try:
+                stream, _ = listener.accept()
+                with stream, temporary.open("wb") as file:
+                    stream.settimeout(STATE_DEADLINE)
+                    while chunk := stream.recv(1 << 20):
+                        file.write(chunk)
+            except OSError as error:
+                raise InfrastructureError(f"{self.name}: its device state cannot be saved: {error}") from None
         path.unlink()
         status = wait.until(
             self._migration_ended, f"{self.name}: the device state to be saved", STATE_DEADLINE
@@ -285,10 +298,8 @@ def start(hypervisor: Hypervisor, spec: domains.DomainSpec, folder: Path, *, own
     flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if owned else 0
     if spec.incoming:
         flags |= libvirt.VIR_DOMAIN_START_PAUSED
-    try:
+    with asking(f"{spec.name}: libvirt cannot start it"):
         handle = hypervisor.connection.createXML(domains.render(spec), flags)
         machine = Machine(spec.name, handle, folder, spec.ram_file is not None)
         domains.check(spec, handle.XMLDesc(0))
-    except libvirt.libvirtError as error:
-        raise InfrastructureError(f"{spec.name}: libvirt cannot start it: {error}") from None
     return machine

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import libvirt
 
-from bundle.errors import InfrastructureError
 from harness.guest.connection import GuestError
+from harness.host.hypervisor import asking
 from harness.lab.faults.outside import outside
 from harness.vm.system import SystemVm
 
@@ -63,10 +63,8 @@ def slow(vm: SystemVm, rate: int = 256 << 10) -> Iterator[None]:
 
 
 def _tune(vm: SystemVm, values: dict[str, int]) -> None:
-    try:
+    with asking(f"{vm.name}: its disk cannot be slowed down"):
         vm.machine.handle.setBlockIoTune(_DRIVE, values, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    except libvirt.libvirtError as error:
-        raise InfrastructureError(f"{vm.name}: its disk cannot be slowed down: {error}") from None
 
 
 @outside(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import libvirt
 
-from bundle.errors import InfrastructureError
 from harness.host import wait
+from harness.host.hypervisor import asking
 from harness.lab.faults.moments import PATIENCE, Moment, Watched, watch
 from harness.lab.faults.outside import outside
 from harness.vm import boot
@@ -62,17 +62,17 @@ def boot_again(vm: SystemVm) -> None:
     Raises:
         InfrastructureError: it does not boot.
     """
-    document = ET.fromstring(vm.machine.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 - libvirt's own
+    with asking(f"{vm.name}: libvirt does not describe it"):
+        described = vm.machine.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    document = ET.fromstring(described)  # noqa: S314 - libvirt's own
     _forget_incoming(document)
     connection = vm.machine.handle.connect()
     vm.machine.crash()
     vm.guest.close()
-    try:
+    with asking(f"{vm.name}: libvirt cannot start it again"):
         handle = connection.createXML(
             ET.tostring(document, encoding="unicode"), libvirt.VIR_DOMAIN_START_AUTODESTROY
         )
-    except libvirt.libvirtError as error:
-        raise InfrastructureError(f"{vm.name}: libvirt cannot start it again: {error}") from None
     vm.machine = replace(vm.machine, handle=handle)
     boot.wait_for_agent(vm.machine, _BOOT_DEADLINE)
     vm.guest.connect(_BOOT_DEADLINE)

@@ -2,6 +2,8 @@
 // The page uses the same API as everybody: signed in by cookie and session key, one row a VM or network, jobs polled.
 // Whatever a server says is put in as text, never as markup.
 const PAUSE = 1000;
+// Polls in a row that may go unanswered before the end of a job counts as not known.
+const MISSES = 5;
 const $ = (id) => document.getElementById(id);
 const KINDS = [
   {list: "listSystemVms", object: "systemvm", title: "Console proxies and storage VMs", act: "patchSystemVm"},
@@ -12,14 +14,19 @@ const KINDS = [
 ];
 const TYPES = {consoleproxy: "console proxy", secondarystoragevm: "storage VM", VIRTUAL_ROUTER: "router", INTERNAL_LB_VM: "load balancer"};
 
+class Refused extends Error {}
+
 async function call(command, parameters = {}) {
   const sent = new URLSearchParams({command, response: "json", ...parameters});
   if (sessionStorage.key_of_session) sent.set("sessionkey", sessionStorage.key_of_session);
   const answer = await fetch("client/api", {method: "POST", body: sent, credentials: "same-origin"});
   const [content] = Object.values(await answer.json());
   if (answer.ok) return content;
-  if (answer.status === 401) leave();
-  throw new Error(content.errortext);
+  if (answer.status === 401) {
+    leave();
+    say(`You are signed out: ${content.errortext}`);
+  }
+  throw new Refused(content.errortext);
 }
 
 function say(trouble) {
@@ -73,8 +80,12 @@ function fill(line, kind, row, may) {
     button.setAttribute("aria-label", `Live patch ${row.name}`);
     button.addEventListener("click", async () => {
       button.disabled = true;
+      // What the last try ended with is not how this one goes.
+      state.className = "";
+      state.textContent = "asked for";
+      action.replaceChildren(button, " ", state);
       const ended = await carryOut(command, parameters, state);
-      await renew(line, kind, row.id, may, ended);
+      await renew(line, kind, row.id, may, ended, state);
     });
     action.append(button, " ");
   }
@@ -84,25 +95,40 @@ function fill(line, kind, row, may) {
 }
 
 async function carryOut(command, parameters, state) {
+  let jobid;
   try {
-    const {jobid} = await call(command, parameters);
-    for (;;) {
+    ({jobid} = await call(command, parameters));
+  } catch (trouble) {
+    return {good: trouble instanceof Refused ? false : undefined, text: trouble.message};
+  }
+  for (let missed = 0; ; await new Promise((go) => setTimeout(go, PAUSE))) {
+    try {
       const job = await call("queryAsyncJobResult", {jobid});
       if (job.jobstatus === 1) return {good: true, text: job.jobresult.details || "done", job};
       if (job.jobstatus !== 0) return {good: false, text: job.jobresult.errortext || job.jobresult, job};
       state.textContent = job.jobprogress || "in progress";
-      await new Promise((go) => setTimeout(go, PAUSE));
+      missed = 0;
+    } catch (trouble) {
+      missed += 1;
+      if (missed === MISSES || trouble instanceof Refused) {
+        return {text: `${trouble.message}; job ${jobid} may go on`};
+      }
     }
-  } catch (trouble) {
-    return {good: false, text: trouble.message};
   }
 }
 
-async function renew(line, kind, id, may, ended) {
-  const found = await call(kind.list, {id, listall: true, projectid: -1});
-  const state = fill(line, kind, found[kind.object][0], may);
+const WORDS = new Map([[true, "Succeeded"], [false, "Failed"]]);
+
+async function renew(line, kind, id, may, ended, before) {
+  let state = before;
+  try {
+    const found = await call(kind.list, {id, listall: true, projectid: -1});
+    state = fill(line, kind, found[kind.object][0], may);
+  } catch {
+    // The row stays as it was: nobody has said anything newer.
+  }
   state.className = ended.good ? "good" : "bad";
-  state.textContent = `${ended.good ? "Succeeded" : "Failed"}: ${ended.text}`;
+  state.textContent = `${WORDS.get(ended.good) || "Not known"}: ${ended.text}`;
   if (ended.job) state.after(report(ended.job));
 }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from harness.management.api import app, uid
 from harness.management.api.pages import POLICY, pages
@@ -97,6 +99,62 @@ def test_root_is_told_why_a_patch_failed_and_may_try_again(world: World, page: P
         "Failed: v-1-VM: the live patch failed: cloud is not active"
     )
     expect(row.get_by_role("button")).to_be_enabled()
+    world.cloud.guests["v-1-VM"].fails = ""
+    world.cloud.guests["v-1-VM"].waits_for = threading.Event()
+    row.get_by_role("button").click()
+    # What the last try ended with is gone, and its report.
+    expect(row.get_by_role("status")).to_have_text(re.compile("asked for|v-1-VM: "))
+    expect(row.get_by_text("Report")).to_have_count(0)
+    world.cloud.guests["v-1-VM"].waits_for.set()
+    expect(row.get_by_role("status")).to_have_text("Succeeded: Successfully patched systemVM v-1-VM")
+
+
+def polls_lost(page: Page, lost: Callable[[int], bool]) -> None:
+    """Let some of the polls of a job, which are counted from 1, never arrive."""
+    number = count(1)
+
+    def sort_out(route: Route) -> None:
+        if "command=queryAsyncJobResult" in (route.request.post_data or "") and lost(next(number)):
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/client/api", sort_out)
+
+
+def test_a_poll_that_gets_lost_is_no_verdict(world: World, page: Page) -> None:
+    sign_in(page, "admin")
+    polls_lost(page, lambda number: number < 3)
+    row = line(page, "s-2-VM")
+    row.get_by_role("button").click()
+    expect(row.get_by_role("status")).to_have_text("Succeeded: Successfully patched systemVM s-2-VM")
+
+
+def test_a_server_that_answers_no_more_leaves_the_end_of_a_patch_unknown(world: World, page: Page) -> None:
+    page.clock.install()
+    sign_in(page, "admin")
+    polls_lost(page, lambda number: True)
+    row = line(page, "s-2-VM")
+    row.get_by_role("button").click()
+    state = row.get_by_role("status")
+    for _ in range(20):
+        page.clock.run_for(1000)
+        if "Not known" in state.inner_text():
+            break
+    expect(state).to_have_text(re.compile("Not known: .*; job [-0-9a-f]{36} may go on"))
+
+
+def test_who_is_signed_out_during_a_patch_is_told_so(world: World, page: Page) -> None:
+    guest = world.cloud.guests["s-2-VM"]
+    guest.waits_for = threading.Event()
+    sign_in(page, "admin")
+    row = line(page, "s-2-VM")
+    row.get_by_role("button").click()
+    expect(row.get_by_role("status")).to_have_text("s-2-VM: patching")
+    page.context.clear_cookies()  # as after another start of the server, which knows no session
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out: ")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    guest.waits_for.set()
 
 
 def test_a_user_patches_his_network_and_sees_no_vm_and_no_one_elses(world: World, page: Page) -> None:

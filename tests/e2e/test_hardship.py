@@ -26,10 +26,10 @@ pytestmark = pytest.mark.skipif(
     "SYSVM_HARDSHIP" not in os.environ, reason="nox -s hardship runs it: forty minutes without KVM"
 )
 RESTORES = int(os.environ.get("SYSVM_RESTORES", "50"))
-# Scenarios that are short, and of different kinds.
+# Scenarios that are short, and of different kinds; each of these is one case.
 EIGHT = (
-    "live-patch,S01-rollback,S02-damaged-scripts-refused,S03-damaged-agent-refused,S27-unsigned-refused,"
-    "S34-incomplete-bundle-refused,S51-line-ends-refused,S53-other-release-refused"
+    "live-patch,S01-rollback,S02-damaged-scripts-refused-half,S03-damaged-agent-refused-flipped,S27-unsigned-refused,"
+    "S34-incomplete-bundle-refused-agent.zip,S51-line-ends-refused,S53-other-release-refused"
 )
 # Seconds in which any run of these tests has ended, whatever befell it.
 BOUND = 900

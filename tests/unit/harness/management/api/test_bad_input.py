@@ -337,6 +337,33 @@ def test_too_many_unfinished_jobs_are_refused_with_503(world: World) -> None:
         still_works(world, url)
 
 
+def test_a_job_that_ended_is_forgotten_after_a_day(world: World, url: str) -> None:
+    client = world.client(url, "admin")
+    job = client.patchSystemVm(id=uid("vm", "s-2-VM"))["jobid"]
+    client._jobresult(job)
+    assert client.queryAsyncJobResult(jobid=job)["jobstatus"] == 1
+    world.service.jobs.limits = replace(TIGHT, job_expiry=0.0)
+    sent = signed(world, "queryAsyncJobResult", jobid=job)
+    assert requests.get(url, params=sent, timeout=10).status_code == 431
+
+
+def test_the_oldest_events_and_alerts_go_when_there_are_too_many() -> None:
+    world = World(limits=replace(TIGHT, events=3))
+    world.system_vm("s-2-VM", "secstorage")
+    for number in range(5):
+        world.service.chronicle.alert(9, "x", f"alert {number}")
+    with world.served() as url:
+        client = world.client(url, "admin")
+        for _ in range(2):
+            client.patchSystemVm(id=uid("vm", "s-2-VM"), forced=True, fetch_result=True)
+        assert client.listEvents()["count"] == 3
+        assert [row["description"] for row in client.listAlerts()["alert"]] == [
+            "alert 4",
+            "alert 3",
+            "alert 2",
+        ]
+
+
 def test_no_secret_is_in_a_log_or_an_answer(
     world: World, url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.management.api import uid
+from tests.clients import outside
 from tests.unit.harness.apiworld import World
 from tests.unit.harness.simulator import NEW
 
-if "SYSVM_ANSIBLE" not in os.environ:
-    pytest.skip("nox -s ansible makes the environment that this needs", allow_module_level=True)
-# Folder of the programs of an environment that has ansible and cs.
-PROGRAMS = Path(os.environ["SYSVM_ANSIBLE"])
+pytestmark = pytest.mark.skipif(outside.ENVIRONMENT not in os.environ, reason=outside.REASON)
 
 
 @pytest.fixture
@@ -29,28 +25,8 @@ def world() -> World:
 
 
 def play(world: World, url: str, folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run tasks and return what each says."""
-    book = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]
-    (folder / "book.json").write_text(json.dumps(book))
     account = world.service.accounts.named("admin")
-    environment = {
-        **os.environ,
-        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_PYTHON_INTERPRETER": str(PROGRAMS / "python"),
-        "CLOUDSTACK_ENDPOINT": url,
-        "CLOUDSTACK_KEY": account.api_key,
-        "CLOUDSTACK_SECRET": account.secret,
-        "LC_ALL": "C.UTF-8",
-    }
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        [PROGRAMS / "ansible-playbook", "-i", "localhost,", "book.json"],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    said = json.loads(done.stdout[done.stdout.index("{") :])
-    return [task["hosts"]["localhost"] for task in said["plays"][0]["tasks"]]
+    return outside.play(url, account.api_key, account.secret, folder, tasks)
 
 
 def test_its_modules_find_a_router_and_restart_its_network(world: World, tmp_path: Path) -> None:

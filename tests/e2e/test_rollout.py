@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.e2e.test_api import serving
+from tests.served_vms import serving, started
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_left"),
@@ -24,19 +24,13 @@ HELD = "/opt/cloud/bin/held"
 @pytest.fixture
 def vms(sysvm):
     """Start a console proxy, a storage VM, a router and a router of a VPC."""
-    try:
-        for name, kind in KINDS.items():
-            started = sysvm("vm", "start", "--type", kind, "--name", name)
-            assert started.returncode == 0, started.stderr
-        yield KINDS
-    finally:
-        for name in KINDS:
-            sysvm("vm", "stop", name)
+    with started(sysvm, KINDS) as kinds:
+        yield kinds
 
 
-def rollout(said, folder, *words):
-    (root,) = (account for account in said["accounts"] if account["name"] == "admin")
-    access = {"ENDPOINT": said["api"], "KEY": root["apikey"], "SECRET": root["secret"]}
+def rollout(served, folder, *words):
+    root = served.account("admin")
+    access = {"ENDPOINT": served.api, "KEY": root["apikey"], "SECRET": root["secret"]}
     return subprocess.run(
         [sys.executable, "-c", "from harness.cli import main; main()", "rollout", *words],
         env={**os.environ, **{f"CLOUDSTACK_{name}": value for name, value in access.items()}},
@@ -50,26 +44,26 @@ def rollout(said, folder, *words):
 def test_every_kind_of_vm_is_planned_patched_verified_and_reported(sysvm, vms, tmp_path):
     bundle = tmp_path / "bundle"
     assert sysvm("bundle", "build", "--output", str(bundle)).returncode == 0
-    with serving(tmp_path / "state", "--faithful", "4.22", "--bundle", str(bundle), *vms) as said:
-        made = rollout(said, tmp_path, "plan", "--json", "--bundle", str(bundle))
+    with serving(tmp_path / "state", "--faithful", "4.22", "--bundle", str(bundle), *vms) as served:
+        made = rollout(served, tmp_path, "plan", "--json", "--bundle", str(bundle))
         assert made.returncode == 0, made.stderr
         plan = json.loads(made.stdout)
-        print(rollout(said, tmp_path, "plan", "--bundle", str(bundle)).stdout)
+        print(rollout(served, tmp_path, "plan", "--bundle", str(bundle)).stdout)
         assert plan["summary"] == {"patch": 4, "current": 0, "blocked": 0, "left out": 0}, plan
         # The router's patch will fail, and a faithful server's restart succeeds all the same.
         sysvm("vm", "exec", "roll-r", f"mkdir {HELD} && mount -t tmpfs none {HELD}")
         words = ("--bundle", str(bundle), "--settle", "45s", "--yes", "--max-failures", "2")
-        done = rollout(said, tmp_path, "run", *words)
+        done = rollout(served, tmp_path, "run", *words)
         print(done.stdout, done.stderr)
         assert done.returncode == 1, done.stderr
         failed = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
         assert len(failed) == 1
         assert "rollout.scripts: roll-r: scripts still" in failed[0]
         sysvm("vm", "exec", "roll-r", f"umount {HELD} && rmdir {HELD}")
-        done = rollout(said, tmp_path, "resume", "--retry", "vm=roll-r")
+        done = rollout(served, tmp_path, "resume", "--retry", "vm=roll-r")
         print(done.stdout, done.stderr)
         assert done.returncode == 0, done.stderr
-        after = json.loads(rollout(said, tmp_path, "plan", "--json", "--bundle", str(bundle)).stdout)
+        after = json.loads(rollout(served, tmp_path, "plan", "--json", "--bundle", str(bundle)).stdout)
         assert after["summary"] == {"patch": 0, "current": 4, "blocked": 0, "left out": 0}
     suites = ET.parse(tmp_path / "results/latest/junit.xml").getroot()
     assert (len(suites), suites.get("failures"), suites.get("errors")) == (4, "0", "0")

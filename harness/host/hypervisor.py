@@ -32,7 +32,10 @@ START_DEADLINE = 15.0
 _STARTED: list[subprocess.Popen[bytes]] = []
 _SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
 _HERE = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
-_LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
+# libvirt has no option for where it keeps what it knows of running domains. A second daemon there would adopt the
+# domains of the first, or end because the first holds its locks.
+_STATE_OF_LIBVIRT = Path("/run/libvirt")
+_ENTER = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
 @contextmanager
@@ -176,15 +179,41 @@ def _socket() -> Path:
     return _folder() / "libvirt-sock"
 
 
+def _own_state() -> Path:
+    """Return the folder that our daemons see as ``/run/libvirt``."""
+    return _folder() / "run"
+
+
+def _logs(*folders: Path) -> bool:
+    """Tell whether the log daemon answers in one of the folders."""
+    return any(_answers(folder / "virtlogd-sock") for folder in folders)
+
+
+def _apart() -> list[str]:
+    """Return the start of a command whose ``/run/libvirt`` is ours; empty where mounts are refused.
+
+    Mounts that are made on the host later, such as those of network namespaces, are seen by the daemon, too.
+    """
+    own = private.closed_folder(_own_state())
+    own.chmod(0o711)  # QEMU's user passes through it; the folder above is closed
+    _STATE_OF_LIBVIRT.mkdir(mode=0o755, exist_ok=True)
+    enter = ["unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", _ENTER, "sh", str(own)]
+    enter.append(str(_STATE_OF_LIBVIRT))
+    tried = subprocess.run([*enter, "true"], capture_output=True, check=False)
+    return enter if tried.returncode == 0 else []
+
+
 @contextmanager
 def _private_daemon() -> Iterator[str]:
     folder = private.closed_folder(_folder())
-    private.socket_name(folder / "libvirt-sock-ro")
+    private.socket_name(folder / "run" / "virtlogd-sock")
     uri = f"qemu+unix:///system?socket={_socket()}"
     users = locks.shared(folder / "users.lock")
     try:
         with locks.exclusive(folder / "start.lock"):
-            if not (_answers(_LOG_SOCKET) and _alive(folder / "libvirtd.pid") and _try_open(uri)):
+            if not (
+                _logs(_own_state(), _STATE_OF_LIBVIRT) and _alive(folder / "libvirtd.pid") and _try_open(uri)
+            ):
                 _start(folder, uri)
         yield uri
     finally:
@@ -212,25 +241,37 @@ def _start(folder: Path, uri: str) -> None:
         'unix_sock_ro_perms = "0700"\n'
     )
     log_path = folder / "libvirtd.log"
+    started: list[subprocess.Popen[bytes]] = []
     with log_path.open("wb") as log:
         try:
-            if not _answers(_LOG_SOCKET):
-                _spawn(["virtlogd", "-p", str(folder / "virtlogd.pid")], log)
-            daemon = _spawn(
-                ["tini", "-s", "--", "libvirtd", "-f", str(config), "-p", str(folder / "libvirtd.pid")], log
-            )
+            apart = _apart()
+            seen = _own_state() if apart else _STATE_OF_LIBVIRT
+            if not _logs(seen):
+                started.append(_spawn([*apart, "virtlogd", "-p", str(folder / "virtlogd.pid")], log))
+            daemon = ["tini", "-s", "--", "libvirtd", "-f", str(config), "-p", str(folder / "libvirtd.pid")]
+            started.append(_spawn([*apart, *daemon], log))
         except FileNotFoundError as error:
             raise InfrastructureError(
                 f"cannot start libvirt: {error.filename} is not installed", hint="run 'make machine'"
             ) from None
-    (folder / "tini.pid").write_text(str(daemon.pid))
+    (folder / "tini.pid").write_text(str(started[-1].pid))
 
     def answers() -> bool:
-        if daemon.poll() is not None:
-            raise InfrastructureError(f"libvirtd ended with status {daemon.returncode}: see {log_path}")
-        return _answers(_LOG_SOCKET) and _answers(_socket()) and _try_open(uri) is not None
+        if (status := started[-1].poll()) is not None:
+            for process in started:  # a daemon may not have written down its process id yet
+                process.terminate()
+            raise InfrastructureError(
+                f"libvirtd ended with status {status}: {_last_error(log_path)} ({log_path})"
+            )
+        return _logs(seen) and _answers(_socket()) and _try_open(uri) is not None
 
     wait.until(answers, f"libvirtd to answer (log: {log_path})", START_DEADLINE)
+
+
+def _last_error(log_path: Path) -> str:
+    """Return what libvirtd said last, without date and process."""
+    lines = log_path.read_text(errors="replace").splitlines()
+    return lines[-1].rpartition(" error : ")[2][:300] if lines else "it said nothing"
 
 
 def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

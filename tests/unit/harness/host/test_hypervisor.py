@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
+
 import libvirt
 import pytest
 
-from bundle.errors import UsageError
+from bundle.errors import InfrastructureError, UsageError
 from harness.host import hypervisor
 
 
@@ -34,3 +37,34 @@ def test_a_connection_is_closed_however_its_use_ends():
         fail()
     with pytest.raises(libvirt.libvirtError):
         host.connection.getHostname()
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has a private daemon")
+
+
+@needs_root
+def test_daemons_of_two_run_folders_live_side_by_side_and_do_not_see_each_other(tmp_path, monkeypatch):
+    uris = []
+    with ExitStack() as hosts:
+        for name in ("one", "two"):
+            monkeypatch.setenv("SYSVM_STATE", str(tmp_path / name))
+            monkeypatch.setattr(hypervisor, "_open_system", lambda: None)
+            host = hosts.enter_context(hypervisor.hypervisor())
+            assert host.private
+            uris.append(host.uri)
+            assert (tmp_path / name / "libvirt" / "run" / "qemu").is_dir()
+        assert len(set(uris)) == 2
+
+
+@needs_root
+def test_daemon_that_ends_at_once_is_told_with_its_own_words(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "libvirtd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '12:00:00+0000: 7: error : start:1 : the lock is held'\nexit 6\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(hypervisor, "_open_system", lambda: None)
+    said = r"libvirtd ended with status 6: start:1 : the lock is held \("
+    with pytest.raises(InfrastructureError, match=said), hypervisor.hypervisor():
+        pass

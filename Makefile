@@ -7,7 +7,8 @@ MACHINE := $(VENV)/.machine
 # What the harness and its tests use of Debian.
 PACKAGES := qemu-system-x86 qemu-utils seabios libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev \
   pkg-config gcc libc6-dev mmdebstrap e2fsprogs tini busybox-static kmod cpio zstd openssl unzip zip rpm \
-  openssh-client iproute2 iptables haproxy dnsmasq-base apache2-bin keepalived conntrackd curl procps util-linux \
+  openssh-client iproute2 iptables haproxy dnsmasq-base apache2-bin keepalived conntrackd strongswan-starter \
+  strongswan-charon libcharon-extra-plugins xl2tpd frr radvd curl procps util-linux \
   gnupg xz-utils bzip2 nfs-ganesha nfs-ganesha-mem debvm chromium python3-venv python3-dev shellcheck shfmt
 
 .DEFAULT_GOAL := help

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bundle import catalogue
-from bundle.errors import InfrastructureError
 from harness import checks, network
 from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
@@ -41,7 +40,6 @@ from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
 from harness.lab.verdicts import Verdicts
-from harness.machine.machine import Turns
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
 from harness.observe import observation
 from harness.observe.observation import Observation
@@ -379,18 +377,10 @@ class Trial(Verdicts):
         Returns:
             Its answer, the limits as this host stretched them meanwhile, and how many times longer than alone all took.
         """
-        before = self._turns()
+        took = self.vm.machine.stretch()
         answer = standstill.at_failure(self.vm, act, self.look)
-        after = self._turns()
-        stretch = after.stretch_since(before) if before and after else 1.0
+        stretch = took()
         return answer, stretched(limits, stretch), stretch
-
-    def _turns(self) -> Turns | None:
-        """Return the VM's turns at the host's cores; None where nobody can say, and then no allowance is made."""
-        try:
-            return self.vm.machine.turns()
-        except InfrastructureError:
-            return None
 
     def _limits(
         self, calm: Mapping[str, float | None], stopped: str = "", floors: Mapping[str, float] = FLOORS_MS

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -175,6 +176,25 @@ class Machine:
         if not all(ran is not None and waited is not None for ran, waited in rows):
             raise InfrastructureError(f"{self.name}: this libvirt does not say how long virtual CPUs wait")
         return Turns(sum(ran for ran, _ in rows) / 1e9, sum(waited for _, waited in rows) / 1e9)
+
+    def stretch(self) -> Callable[[], float]:
+        """Return what says how many times longer than alone on the host its work takes from now on.
+
+        No allowance is made, which is 1, where nobody can say.
+        """
+        begin = self._told_turns()
+
+        def until_now() -> float:
+            now = self._told_turns()
+            return now.stretch_since(begin) if begin and now else 1.0
+
+        return until_now
+
+    def _told_turns(self) -> Turns | None:
+        try:
+            return self.turns()
+        except InfrastructureError:
+            return None
 
     def link(self, nic: int, *, up: bool) -> None:
         """Plug or pull the cable of a NIC, by its place."""

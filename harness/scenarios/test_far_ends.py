@@ -11,7 +11,7 @@ from harness.host import wait
 from harness.network import Network, far_ends
 from harness.scenario import GuestError, Lab, Tenant, Trial
 
-# Seconds for a session or a tunnel to stand again, under emulation.
+# Seconds for a session or a tunnel to stand again, under emulation on a host that is not busy.
 _AGAIN = 90.0
 _RUN = "in-template"
 
@@ -24,7 +24,7 @@ def _require_tried(trial: Trial, rules: Iterable[str]) -> None:
         trial.require(f"tried.{rule.replace(' ', '-')}", "" if there else "nobody tried it during the patch")
 
 
-def _until(host: Tenant, command: str, what: str) -> str:
+def _until(trial: Trial, host: Tenant, command: str, what: str) -> str:
     """Run a command on a host until it succeeds; returns what is wrong in the end, or nothing."""
 
     def well() -> bool:
@@ -34,7 +34,7 @@ def _until(host: Tenant, command: str, what: str) -> str:
             return False
 
     try:
-        wait.until(well, what, _AGAIN, tick=0.5)
+        wait.until(well, what, _AGAIN, tick=0.5, stretch=trial.vm.machine.stretch())
     except wait.DeadlineExceeded as error:
         return str(error)
     return ""
@@ -53,7 +53,7 @@ def test_tunnels_live_on_and_are_made_anew(lab: Lab, live_patch: Trial, network:
     for outsider, _ in far_ends.sites(network):
         host = live_patch.vm.tenants[outsider.name]
         anew = f"{_RUN} /usr/sbin/ipsec down site >/dev/null 2>&1; {_RUN} /usr/sbin/ipsec up site | grep -q success"
-        live_patch.require("site.anew", _until(host, anew, "a new tunnel to the other site"))
+        live_patch.require("site.anew", _until(live_patch, host, anew, "a new tunnel to the other site"))
     for outsider, _ in far_ends.callers(network):
         host = live_patch.vm.tenants[outsider.name]
         # The daemon behind it dials again by itself.
@@ -61,7 +61,7 @@ def test_tunnels_live_on_and_are_made_anew(lab: Lab, live_patch: Trial, network:
             "killall pppd; while ip link show dev ppp0 >/dev/null 2>&1; do usleep 50000; done", check=False
         )
         logged_in = "ip address show dev ppp0 | grep -q 'inet '"
-        live_patch.require("caller.anew", _until(host, logged_in, "a new login"))
+        live_patch.require("caller.anew", _until(live_patch, host, logged_in, "a new login"))
     live_patch.prove_rules()
 
 
@@ -103,11 +103,11 @@ def test_a_bgp_session_comes_back_with_the_same_routes(lab: Lab, live_patch: Tri
     live_patch.patch(lab.new_bundle)
     _require_tried(live_patch, ("routed", "learned route"))
     stands = f"{_RUN} /usr/bin/vtysh -c 'show bgp neighbors json' | grep -q '\"bgpState\": *\"Established\"'"
-    live_patch.require("bgp.stands", _until(host, stands, "the session"))
+    live_patch.require("bgp.stands", _until(live_patch, host, stands, "the session"))
     after = _routes(live_patch, host)
     live_patch.require("bgp.routes", "" if after == before else f"{after} instead of {before}")
     host.run(f"{_RUN} /usr/bin/vtysh -c 'clear bgp *'")
-    live_patch.require("bgp.anew", _until(host, stands, "a new session"))
+    live_patch.require("bgp.anew", _until(live_patch, host, stands, "a new session"))
     live_patch.prove_rules()
 
 

@@ -73,6 +73,17 @@ def test_a_mount_is_led_to_its_server_first_and_has_no_rights(programs, tmp_path
     assert json.loads(state.read_text()) == ["nfs://172.16.1.9:2050/x"]
 
 
+def test_a_share_by_ipv6_is_mounted_in_its_brackets_again_and_again(programs, tmp_path):
+    url, state = "nfs://[2001:DB8::6]:20049/secondary", tmp_path / "state"
+    folder = asyncio.run(shares.Shares(VALUES, 5, state).ensure(url))
+    asyncio.run(shares.Shares(VALUES, 5, state).restore())
+    options = "retry=0,nosuid,nodev,noexec,vers=4.1,port=20049"
+    assert programs.read_text().splitlines() == 2 * [
+        f"mount|-t|nfs|-o|{options}|--|[2001:db8::6]:/secondary|{folder}|"
+    ]
+    assert "[" not in folder.name
+
+
 def test_what_was_mounted_is_mounted_again_after_a_restart(programs, tmp_path):
     state = tmp_path / "state"
     state.write_text('["nfs://-oexec/x", "nfs://10.0.0.6/x"]')

@@ -43,9 +43,9 @@ def refused(lab, chosen):
 
 
 def with_programs(lab):
-    """Give the router programs for VPNs and BGP that do nothing."""
-    lab.router.sh(f"for p in ipsec xl2tpd vtysh; do cp {HERE}/vpn.sh /usr/sbin/$p; done")
-    lab.router.sh("mkdir -p /etc/ipsec.d /etc/xl2tpd /etc/ppp /etc/frr")
+    """Give the router programs for VPNs and BGP that write down what they are asked for."""
+    folders = "/usr/sbin/ipsec /usr/sbin/xl2tpd /usr/bin/vtysh /usr/lib/frr/zebra /usr/lib/frr/bgpd"
+    lab.router.sh(f"for p in {folders}; do cp {HERE}/vpn.sh $p; done")
 
 
 def test_a_router_takes_its_messages(lab):

@@ -158,6 +158,27 @@ def test_a_dead_service_is_started_again(lab):
     assert results(lab)[1]["basic"]["haproxy.service"]["message"] == "service is running"
 
 
+def test_what_cron_is_told_to_run_starts_a_dead_service_and_reports_it(lab):
+    lab.send("monitorservice", **MONITOR)
+    lab.router.sh("systemctl stop haproxy.service")
+    # As cron does: the environment of its file, and the words behind the times and the user.
+    row = lab.router.run("grep", "basic$", "/etc/cron.d/process").stdout.split(maxsplit=6)
+    variables = lab.router.run("grep", "=", "/etc/cron.d/process").stdout.split()
+    assert row[5] == "root"
+    path = [word.replace("PATH=", "PATH=/run/stand-in:") for word in variables]
+    lab.router.run("env", "-i", *path, "/bin/bash", "-c", row[6])
+    lab.router.run("systemctl", "is-active", "--quiet", "haproxy.service")
+    assert "haproxy.service did not run" in lab.router.read("/var/log/routerServiceMonitor.log")
+
+
+def test_watching_that_nobody_does_fails_the_message(lab):
+    lab.router.sh("systemctl stop cron.service")
+    done = lab.send("monitorservice", check=False, **MONITOR)
+    assert done.status == 1
+    assert "cron.service does not run, so nothing is watched" in done.stderr
+    lab.send("monitorservice", **{**MONITOR, "health_checks_enabled": False})
+
+
 def test_a_refresh_of_the_health_data_keeps_the_services_to_watch(lab):
     send(lab)
     refresh = {key: value for key, value in MONITOR.items() if key != "config"}

@@ -216,7 +216,7 @@ class RouterTestbed:
     ) -> None:
         """Apply the command line and start what the boot starts."""
         self.send("cmdline", name="cmd_line.json", cmd_line=parameters or ROUTER)
-        self.router.run("systemctl", "start", *services)
+        self.router.run("systemctl", "start", "cron", *services)
         self.router.sh("date > /var/cache/cloud/boot_up_done")
         self.asked()
 

@@ -49,6 +49,7 @@ _DENIED6 = {
     "default_egress_policy": True, "guest_ip6_cidr": "2001:db8:1::/64", "source_cidr_list": [], "dest_cidr_list": [],
 }  # fmt: skip
 _FIREWALL6 = {"type": "ipv6firewallrules", "rules": [*corpus.MESSAGES["fw6"]["rules"], _DENIED6]}
+_PEER6 = {**corpus.MESSAGES["bgp-v6"], "peers": guest.PEERS["peers"] + corpus.MESSAGES["bgp-v6"]["peers"]}
 _ALIAS = {"revoke": False, "ip_address": "10.30.1.5", "netmask": "255.255.255.0", "count": 1}
 GOLDEN = Path(__file__).with_name("golden")
 SCENES = {
@@ -72,6 +73,9 @@ SCENES = {
     "ilbvm": [guest.INTERNAL, guest.BALANCER],
     "router-routed": [guest.command_line(**guest.ROUTER["cmd_line"], is_routed="true"), _ROUTED_RULES],
     "router-ipv6": [guest.command_line(**guest.ROUTER["cmd_line"], **_ROUTER6), _FIREWALL6],
+    "router-bgp": [
+        guest.command_line(**guest.ROUTER["cmd_line"], **_ROUTER6, is_routed="true"), _PEER6,
+    ],
     "vpc-ipv6": [guest.VPC, guest.VPC_PUBLIC, _TIER6, _ACL6, corpus.MESSAGES["dhcp-v6"]],
     "vpc-inner": [
         guest.command_line(**{**guest.VPC["cmd_line"], "has_public_network": "false"}),

@@ -314,6 +314,21 @@ def test_a_login_to_the_vpn_comes_encrypted_or_not_at_all():
     assert VPN.arrives(login) is None
 
 
+@pytest.mark.parametrize(("family", "peer"), [(4, "192.0.2.1"), (6, "2001:db8::1")])
+def test_a_neighbour_in_bgp_may_begin_a_session_and_nobody_else(family, peer):
+    own, stranger = ("192.0.2.10", OUT) if family == 4 else ("2001:db8:ff::2", "2001:db8:77::1")
+    six = guest.command_line(**guest.ROUTER["cmd_line"], eth2ip6="2001:db8:ff::2")
+    neighbours = {
+        **guest.PEERS,
+        "peers": [*guest.PEERS["peers"], *corpus.MESSAGES["bgp-v6"]["peers"]],
+    }
+    told = packet_filter(six, neighbours, family=family)
+    assert told.arrives(Packet(peer, own, "tcp", 179, "eth2"))
+    assert told.arrives(Packet(peer, own, "tcp", 2605, "eth2")) is None
+    assert told.arrives(Packet(stranger, own, "tcp", 179, "eth2")) is None
+    assert packet_filter(six, family=family).arrives(Packet(peer, own, "tcp", 179, "eth2")) is None
+
+
 def test_who_logged_in_reaches_the_machines_and_they_answer():
     vpn = {**NETWORKS, "10.1.2.0/24": "ppp0"}
     assert end(Packet("10.1.2.2", IN, "tcp", 22, "ppp0"), VPN, vpn)

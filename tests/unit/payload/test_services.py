@@ -223,6 +223,19 @@ def test_checks_run_as_often_as_management_says_and_not_at_all_when_it_says_so()
         assert "monitorServices" not in cron({**guest.MONITOR, **off})
 
 
+# What strongSwan answers of a router with both kinds of VPN.
+STATUS = """\
+Status of IKE charon daemon (strongSwan 5.9.8, Linux 6.1.0, x86_64):
+  uptime: 11 seconds, since Nov 27 10:24:12 2026
+Connections:
+    L2TP-PSK:  192.0.2.10...%any  IKEv1
+    L2TP-PSK:   child:  dynamic[udp/l2f] === dynamic[udp] TRANSPORT
+vpn-203.0.113.7:  192.0.2.10...203.0.113.7  IKEv2, dpddelay=30s
+vpn-203.0.113.7:   child:  10.1.1.0/24 === 10.9.0.0/16 TUNNEL, dpdaction=start
+vpn-203.0.113.7-2:   child:  10.1.1.0/24 === 10.8.0.0/16 TUNNEL, dpdaction=start
+"""
+
+
 @pytest.mark.parametrize(
     ("part", "documents", "unit"),
     [
@@ -240,6 +253,7 @@ def test_a_message_is_not_in_force_while_the_daemon_that_it_needs_does_not_run(
     # The first of the messages is the command line, which has its own moment.
     state = state._replace(messages=state.messages[1:])
     monkeypatch.setattr(system, "installed", lambda _program: True)
+    monkeypatch.setattr(system, "run", lambda _command: STATUS)
     for runs in (True, False):
         monkeypatch.setattr(system, "unit_active", lambda _unit, runs=runs: runs)
         prove = guest.module(f"parts.{part}").prove
@@ -248,6 +262,52 @@ def test_a_message_is_not_in_force_while_the_daemon_that_it_needs_does_not_run(
         else:
             with pytest.raises(errors.Failed, match=f"{unit} does not run"):
                 prove(state)
+
+
+@pytest.mark.parametrize(
+    ("status", "missing"),
+    [
+        (STATUS, ""),
+        (STATUS.replace("vpn-203.0.113.7:", "vpn-203.0.113.70:"), "vpn-203.0.113.7"),
+        (STATUS.replace("7-2:", "7-3:"), "vpn-203.0.113.7-2"),
+        (STATUS.replace("L2TP-PSK", "L2TP"), "L2TP-PSK"),
+        ("", "L2TP-PSK and vpn-203.0.113.7 and vpn-203.0.113.7-2"),
+        (None, "L2TP-PSK and vpn-203.0.113.7 and vpn-203.0.113.7-2"),
+    ],
+)
+def test_a_vpn_is_in_force_when_strongswan_has_its_connection(status, missing, monkeypatch):
+    system, ipsec, errors = guest.module("system"), guest.module("parts.ipsec"), guest.module("errors")
+
+    def run(command):
+        assert command == ["ipsec", "statusall"]
+        if status is None:
+            raise errors.Failed("ipsec statusall ended with status 3: no message")
+        return status
+
+    monkeypatch.setattr(system, "unit_active", lambda _unit: True)
+    monkeypatch.setattr(system, "run", run)
+    monkeypatch.setattr(ipsec, "READY_SECONDS", 0.0)
+    state = guest.state(guest.ROUTER, guest.SITE_VPN, guest.REMOTE_VPN)
+    if missing:
+        with pytest.raises(errors.Failed, match=f"strongSwan has no connection {missing}$"):
+            ipsec.prove(state)
+    else:
+        ipsec.prove(state)
+
+
+def test_strongswan_is_led_to_the_files_of_the_vpns_and_what_others_wrote_stays(tmp_path, monkeypatch):
+    ipsec = guest.module("parts.ipsec")
+    paths = {tmp_path / path.name: line for path, line in ipsec.INCLUDES.items()}
+    monkeypatch.setattr(ipsec, "INCLUDES", paths)
+    conf, secrets = paths
+    conf.write_text("config setup\n    uniqueids = no\n")
+    assert ipsec.with_includes() == {
+        conf: "config setup\n    uniqueids = no\n\ninclude /etc/ipsec.d/*.conf\n",
+        secrets: "include /etc/ipsec.d/ipsec.*.secrets\n",
+    }
+    for path, text in ipsec.with_includes().items():
+        path.write_text(text)
+    assert ipsec.with_includes() == {path: path.read_text() for path in paths}
 
 
 def network(*documents, primary=True):

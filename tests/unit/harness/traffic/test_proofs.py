@@ -13,8 +13,10 @@ from harness import network
 from harness.network.flows import LOOPBACK, Flow
 from harness.traffic import plan, proofs
 
-VM = SimpleNamespace(tenants={})
-NETWORK = SimpleNamespace(machines=(), vpn=None, bgp_peers=())
+# How many times longer all takes on the host of the VM.
+BUSY = {"times": 1.0}
+VM = SimpleNamespace(tenants={}, machine=SimpleNamespace(stretch=lambda: lambda: BUSY["times"]))
+NETWORK = SimpleNamespace(machines=(), vpn=None, bgp_peers=(), site_to_site=())
 ONE, TWO = (Flow(f"rule {port}", LOOPBACK, IPv4Address("192.0.2.10"), port, 80, True) for port in (80, 81))
 
 
@@ -54,6 +56,11 @@ def test_only_what_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert attempts.made == [(ONE, TWO), (TWO,), (TWO,)]
 
 
+def test_on_a_busy_host_the_deadline_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUSY, "times", 1000.0)
+    assert [proof.reason for proof in prove(monkeypatch, Attempts({ONE: 3, TWO: 0}), 0.01)] == ["", ""]
+
+
 class Anybody:
     """A host that is asked anything and keeps it."""
 
@@ -76,10 +83,12 @@ def requests(name: str, answers: dict[str, str]) -> dict[str, str]:
         row.name: Anybody(answers.get(row.name, "")) for row in (*declared.machines, *declared.outsiders)
     }
     vm = SimpleNamespace(tenants=hosts)
-    wanted = ("advertisements", "BGP", "password", "metadata", "DNS knows web1 in")
+    wanted = ("advertisements", "BGP", "password", "metadata", "DNS knows web1 in", "the tunnel")
     return {
-        name: request() for name, request in proofs._requests(vm, declared) if name.startswith(wanted)
-    }  # fmt: skip
+        name: request()
+        for name, request in (*proofs._requests(vm, declared), *proofs._of_far_ends(vm, declared))
+        if name.startswith(wanted)
+    }
 
 
 def test_a_machine_must_have_the_address_that_is_advertised() -> None:
@@ -98,8 +107,15 @@ def test_a_neighbour_must_know_the_way_to_each_tier() -> None:
 
 def test_names_are_asked_for_in_the_tunnel_at_the_servers_end() -> None:
     name = "DNS knows web1 in the tunnel of caller"
-    assert requests("vpn", {"caller": "Address: 10.40.1.50"}) == {name: ""}
+    assert requests("vpn", {"caller": "Address: 10.40.1.50"})[name] == ""
     assert "names no 10.40.1.50" in requests("vpn", {"caller": ";; timed out"})[name]
+
+
+def test_a_tunnel_stands_when_both_ends_have_keys_for_it() -> None:
+    name = "the tunnel of internet stands"
+    keys = "site[1]: ESTABLISHED 3 seconds ago\nsite{1}:  INSTALLED, TUNNEL, reqid 1"
+    assert requests("vpn", {"internet": keys})[name] == ""
+    assert "CONNECTING" in requests("vpn", {"internet": "site[1]: CONNECTING"})[name]
 
 
 def test_a_further_subnet_has_its_metadata_and_passwords() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..ruleset import RuleSet
 from ..store import Bags
 from ..topology import Topology
-from . import base, firewall, forwarding, loadbalancer, vpc, vpn
+from . import base, bgp, firewall, forwarding, loadbalancer, vpc, vpn
 
 
 def render(topology: Topology, bags: Bags) -> str:
@@ -19,5 +19,6 @@ def render(topology: Topology, bags: Bags) -> str:
     if topology.routes:
         forwarding.add(rules, topology, bags.get("forwardingrules", {}))
         vpn.add(rules, topology, bags)
+        bgp.add(rules, topology, bags)
     loadbalancer.add(rules, bags.get("loadbalancer", {}))
     return rules.render()

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List
 from ..ruleset import ESTABLISHED, NEW, RuleSet, port_match
 from ..store import Bag, Bags
 from ..topology import Topology
+from . import bgp
 from .vpc import members, transport_match
 
 
@@ -22,6 +23,8 @@ def render(topology: Topology, bags: Bags) -> str:
         if topology.gives_addresses6(guest):
             asks = f"-i {guest.device} -s fe80::/10 -p udp -m udp --dport 547"
             rules.add("filter", "INPUT", f"{asks} -j ACCEPT")
+    if topology.routes:
+        bgp.add6(rules, bags)
     if topology.is_vpc:
         _tiers(rules, topology, bags.get("networkacl", {}))
     elif topology.routes:

@@ -1,6 +1,7 @@
 """Site-to-site and remote-access VPN by strongSwan and xl2tpd.
 
-Proof: the daemons that the VPNs need run. Whether a tunnel stands is for both its ends to say.
+Proof: the daemons that the VPNs need run, and strongSwan has each connection. Whether a tunnel stands is for both its
+ends to say.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from ..state import State
 
 KINDS = frozenset({"site2sitevpn", "remoteaccessvpn", "vpnuserlist"})
 FOLDER = Path("/etc/ipsec.d")
+# What strongSwan reads, and the line that leads it to the files of the VPNs. Debian's own have none.
+INCLUDES = {
+    Path("/etc/ipsec.conf"): "include /etc/ipsec.d/*.conf",
+    Path("/etc/ipsec.secrets"): "include /etc/ipsec.d/ipsec.*.secrets",
+}
 L2TP_CONNECTION = FOLDER / "l2tp.conf"
 L2TP_SECRETS = FOLDER / "ipsec.any.secrets"
 XL2TPD = Path("/etc/xl2tpd/xl2tpd.conf")
@@ -22,6 +28,8 @@ PPP_SECRETS = Path("/etc/ppp/chap-secrets")
 UNIT = "strongswan-starter.service"
 L2TP_UNIT = "xl2tpd.service"
 _REMOTE = (L2TP_CONNECTION, L2TP_SECRETS, XL2TPD, PPP_OPTIONS)
+# Seconds for strongSwan to start and to read a connection; two of them are usual on an emulated processor.
+READY_SECONDS = 30.0
 
 
 def _yes(value: bool) -> str:
@@ -172,6 +180,8 @@ def apply(state: State) -> None:
     files = _files(state)
     stale = _stale(files)
     removed = _users(system.read_text(PPP_SECRETS) or "") - _users(files.get(PPP_SECRETS, ""))
+    if _wanted(state):
+        files.update(with_includes())
     changed = {path for path, text in files.items() if system.write_text(path, text, 0o600)}
     for path in stale:
         path.unlink()
@@ -179,6 +189,17 @@ def apply(state: State) -> None:
         _tell_ipsec(state, changed, stale)
     if system.installed("xl2tpd"):
         _tell_l2tp(state, changed, stale, bool(removed))
+
+
+def with_includes() -> Dict[Path, str]:
+    """Return the files that lead to those of the VPNs; what somebody else wrote there stays."""
+    files = {}
+    for path, line in INCLUDES.items():
+        text = system.read_text(path) or ""
+        if line not in text.splitlines():
+            text += f"\n{line}\n" if text else f"{line}\n"
+        files[path] = text
+    return files
 
 
 def _users(secrets: str) -> Set[str]:
@@ -191,7 +212,7 @@ def _wanted(state: State) -> bool:
 
 def _tell_ipsec(state: State, changed: Set[Path], stale: List[Path]) -> None:
     """Bring strongSwan to the files. Its unit is in no list of services, so nobody else starts it after a boot."""
-    news = {path for path in (*changed, *stale) if path.parent == FOLDER}
+    news = {path for path in (*changed, *stale) if path.parent == FOLDER or path in INCLUDES}
     if not news and not _wanted(state):
         return
     if not system.unit_active(UNIT):
@@ -234,3 +255,24 @@ def prove(state: State) -> None:
     dead = [unit for unit in needed if not system.unit_active(unit)]
     if dead:
         raise Failed(f"{' and '.join(dead)} does not run")
+    wanted = connections(state)
+    if not system.wait_for(lambda: not _unknown(wanted), READY_SECONDS, tick=0.2):
+        raise Failed(f"strongSwan has no connection {' and '.join(sorted(_unknown(wanted)))}")
+
+
+def connections(state: State) -> Set[str]:
+    """Return the names of the connections that strongSwan has to have."""
+    texts = [text for path, text in _files(state).items() if path.parent == FOLDER]
+    return {line[len("conn ") :] for text in texts for line in text.split("\n") if line.startswith("conn ")}
+
+
+def _unknown(wanted: Set[str]) -> Set[str]:
+    """Return the wanted connections that strongSwan does not have; all of them while it does not answer."""
+    if not wanted:
+        return set()
+    try:
+        status = system.run(["ipsec", "statusall"])
+    except Failed:
+        return wanted
+    known = {line.split(":")[0].strip() for line in status.split("\n") if ":" in line}
+    return wanted - known

@@ -1,6 +1,6 @@
 """Monitoring of the router's own services: what to watch, how often, and what the health checks compare with.
 
-Proof: none beyond the files; cron and the monitor read them at every run.
+Proof: cron runs, which reads the files at every minute. Where nothing is to be run it may rest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from .. import system
+from ..errors import Failed
 from ..state import State
 
 KINDS = frozenset({"monitorservice"})
@@ -18,6 +19,7 @@ CRON = Path("/etc/cron.d/process")
 _FORMER_CRON = Path("/etc/cron.d/cloud-monitor")
 DATA = Path("/root/health_checks_data.json")
 _PROGRAM = "/root/monitorServices.py"
+UNIT = "cron.service"
 
 
 def render_config(bag: Dict[str, Any]) -> str:
@@ -74,5 +76,8 @@ def apply(state: State) -> None:
         _FORMER_CRON.unlink()
 
 
-def prove(_state: State) -> None:
-    """Nothing to prove: what reads the files starts with the next minute."""
+def prove(state: State) -> None:
+    """Refuse to say that services are watched while nothing does it."""
+    bag = state.bag("monitorservice")
+    if bag and _PROGRAM in render_cron(bag) and not system.unit_active(UNIT):
+        raise Failed(f"monitorservice: {UNIT} does not run, so nothing is watched")

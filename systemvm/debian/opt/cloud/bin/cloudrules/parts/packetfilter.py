@@ -28,6 +28,7 @@ KINDS = frozenset(
         "site2sitevpn",
         "remoteaccessvpn",
         "staticroutes",
+        "bgppeers",
     }
 )
 _FOLDER = Path("/etc/iptables")

@@ -9,11 +9,12 @@ import inspect
 import sys
 import tomllib
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 from harness.lab.faults import outsides
 from harness.plugin.mark import Scenario
-from harness.plugin.planning import plan
+from harness.plugin.planning import Planned, plan
 from harness.record.results import ResultsFolder
 from harness.report import load
 from tests.e2e.in_ci import IN_CI
@@ -34,9 +35,15 @@ ELSEWHERE = {
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)
 
 
+@cache
+def planned() -> list[Planned]:
+    """Return every shipped scenario, once for each value of its parameters, as a run on a router plans it."""
+    return plan(["--scenario=all"])
+
+
 def scenarios() -> dict[str, Scenario]:
     """Return every shipped scenario by its name, in the order of the table."""
-    found = {row.declared.name: row.declared for row in plan(["--scenario=all"])}
+    found = {row.declared.name: row.declared for row in planned()}
     return dict(sorted(found.items(), key=lambda item: (item[1].row or "S00", item[0])))
 
 

@@ -17,6 +17,8 @@ from harness.lab.faults.moments import Moment, logged, nth_process
 from harness.scenario import BundleFiles, Lab, PatchAnswer, Trial
 
 _DAY, _YEAR = 86_400, 31_557_600
+_STEPS = {"a-day-back": -_DAY, "a-year-on": _YEAR}
+_OFF = {"ten-years-slow": -10 * _YEAR, "ten-years-fast": 10 * _YEAR}
 # A patch of a router starts about a hundred processes; the random moment lies before one of these.
 _PROCESSES = range(3, 90)
 # While it is being undone: what scripts say of that in their log.
@@ -205,12 +207,12 @@ def test_a_dead_worker_leaves_the_old_or_the_new_before_anybody_calls(
 
 
 @pytest.mark.scenario("S54-clock-steps")
-@pytest.mark.parametrize("seconds", [-_DAY, _YEAR], ids=["a-day-back", "a-year-on"])
+@pytest.mark.parametrize("step", list(_STEPS))
 def test_a_clock_that_steps_has_no_effect(
-    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random, seconds: int
+    lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random, step: str
 ) -> None:
     """The clock steps in the middle of the patch, and is set right again after it: the patch succeeds all the same."""
-    files = live_patch.files(lab.new_bundle)
+    files, seconds = live_patch.files(lab.new_bundle), _STEPS[step]
     command = f'date -u -s "@$(( $(date +%s) + {seconds} ))" >/dev/null'
     answer, stepped = PatchAnswer(False, "the patch was not run"), False
 
@@ -229,9 +231,9 @@ def test_a_clock_that_steps_has_no_effect(
 
 
 @pytest.mark.scenario("S28-clock-off")
-@pytest.mark.parametrize("seconds", [-10 * _YEAR, 10 * _YEAR], ids=["ten-years-slow", "ten-years-fast"])
+@pytest.mark.parametrize("off", list(_OFF))
 def test_a_clock_that_is_years_off_makes_no_false_success(
-    lab: Lab, live_patch: Trial, fault: BeginFault, seconds: int
+    lab: Lab, live_patch: Trial, fault: BeginFault, off: str
 ) -> None:
     """The clock is ten years off during the patch: it works or is refused, and the answer is true."""
     files = live_patch.files(lab.new_bundle)
@@ -239,7 +241,7 @@ def test_a_clock_that_is_years_off_makes_no_false_success(
 
     def act() -> None:
         nonlocal answer
-        with fault("clock.off", seconds=seconds):
+        with fault("clock.off", seconds=_OFF[off]):
             answer = patch.patch(live_patch.vm.guest, files)
 
     live_patch.interrupted(files, act, trouble=("clock", "time"))

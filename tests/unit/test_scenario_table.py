@@ -27,8 +27,10 @@ def test_scenarios_of_ci_are_shipped():
 def test_mutants_of_scenarios_change_one_place_and_name_a_shipped_scenario(tmp_path):
     from bundle.seal.script import _TEMPLATES
 
+    # A mutant of a scenario with parameters names their values, too; else nothing would run it.
+    names = {row.id.partition(f"-from-{row.from_release}-")[2] for row in table.planned()}
     for number, mutant in enumerate(load()):
-        assert any(mutant.scenario.startswith(name) for name in SHIPPED), mutant
+        assert mutant.scenario in names | set(SHIPPED), mutant
         folder = tmp_path / str(number)
         folder.mkdir()
         source = _TEMPLATES / f"{mutant.file}.sh.j2"

@@ -68,7 +68,8 @@ def collect(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120.
     Raises:
         InfrastructureError: the script did not run to its end, or its answer cannot be read.
     """
-    done = guest.run("bash -s", stdin=script(commands).encode(), deadline=deadline, check=False)
+    text = script(commands).encode("utf-8", "surrogateescape")  # names of files may hold any byte
+    done = guest.run("bash -s", stdin=text, deadline=deadline, check=False)
     lines = done.stdout.splitlines()
     if done.status != 0 or len(lines) != 2 or lines[1] != _END:
         said = done.stderr.strip().splitlines()[-1:] or ["nothing on standard error"]

@@ -42,7 +42,7 @@ _FORMAT = r"%y\0%m\0%U\0%G\0%n\0%i\0%s\0%T@\0%C@\0%p\0%l\0"
 _FIELDS = 11
 _UNKNOWN_HASH = "unreadable"
 # A file of a gigabyte takes minutes to read under emulation; one that changed differs by its time stamps, too.
-_LARGEST_READ = "64M"
+_LARGEST_READ = 64  # MiB
 # The flags of a file that nobody may change, or only append to.
 _FLAGS = re.compile(r"^(?=\S*[ia])(\S+) (/.*)$")
 
@@ -171,7 +171,7 @@ def commands(
     prune = rf"\( {views} \) -prune"
     if earlier is not None:
         # Two seconds earlier: the clock of a file system lags behind by a tick, and a clock may be set a little.
-        read = f"-newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}"
+        read = f"-newerct @{earlier.taken - 2:.3f} -size -{_LARGEST_READ}M"
     elif roots is not None:
         below = " -o ".join(f"-path {shlex.quote(glob.escape(folder) + '/*')}" for folder in folders)
         read = rf"\( {below or '-false'} \)"
@@ -212,6 +212,28 @@ def take(guest: Guest, folders: Sequence[str] = FOLDERS, *, deadline: float = 18
         InfrastructureError: the guest cannot say, or its answer is incomplete.
     """
     return parse(collect(guest, commands(folders), deadline=deadline), folders, name=guest.name)
+
+
+def completed(guest: Guest, state: DiskState, *, deadline: float = 180.0) -> DiskState:
+    """Return a later snapshot with the content of files that were written while the guest's clock was behind.
+
+    By their times, those are older than the earlier snapshot, so they were not read.
+
+    Raises:
+        InfrastructureError: the guest cannot say.
+    """
+    paths = [
+        entry.path
+        for entry in state.entries.values()
+        if entry.sha256 == _UNKNOWN_HASH and entry.stamp and int(entry.stamp.size) < _LARGEST_READ << 20
+    ]
+    if not paths:
+        return state
+    names = " ".join(map(shlex.quote, paths))
+    command = f"printf '%s\\0' {names} | xargs -0 sha256sum -z --"
+    hashes = dict(_hashes(collect(guest, {"state.hashes": command}, deadline=deadline)["state.hashes"].text))
+    read = {path: replace(state.entries[path], sha256=hashes.get(path, _UNKNOWN_HASH)) for path in paths}
+    return replace(state, entries={**state.entries, **read})
 
 
 def parse(

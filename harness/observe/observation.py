@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect
@@ -99,7 +99,12 @@ def observe(
     began = time.time()
     sections = collect(guest, commands(earlier, folders), deadline=deadline)
     clocks = Section(kernel.HOST_CLOCK, 0, f"{began} {time.time()}".encode())
-    return parse({**sections, clocks.name: clocks}, folders, earlier=earlier, name=guest.name)
+    seen = parse({**sections, clocks.name: clocks}, folders, earlier=earlier, name=guest.name)
+    return (
+        seen
+        if earlier is None
+        else replace(seen, state=files.completed(guest, seen.state, deadline=deadline))
+    )
 
 
 def parse(

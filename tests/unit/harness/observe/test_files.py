@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +120,33 @@ def test_a_name_that_is_no_unicode_survives(tree: Path, local_guest: Guest) -> N
     differences = files.diff(before, files.take(local_guest, [str(tree)]))
     assert [os.fsencode(d.path) for d in differences] == [path]
     assert files.readable(differences)[0].isprintable()
+
+
+@pytest.mark.parametrize("name", ["plain", "two lines\nand ' a quote", os.fsdecode(b"no \xff unicode")])
+def test_what_is_written_while_the_clock_is_behind_is_read(tree: Path, local_guest: Guest, name: str) -> None:
+    folders = [str(tree)]
+    (tree / name).write_text("old")
+    taken = files.take(local_guest, folders)
+    (tree / name).write_text("new, by a clock that is an hour behind")
+    before = replace(taken, taken=taken.taken + 3600)
+    sections = collect(local_guest, files.commands(folders, folders, before))
+    assert sections["state.hashes"].output == b""
+    after = files.completed(local_guest, files.parse(sections, folders, earlier=before))
+    digest = hashlib.sha256(b"new, by a clock that is an hour behind").hexdigest()
+    assert [entry.sha256 for path, entry in after.entries.items() if path.endswith(name)] == [digest]
+
+
+def test_a_file_that_is_gone_when_it_is_read_is_unreadable(tree: Path, local_guest: Guest) -> None:
+    folders = [str(tree)]
+    taken = files.take(local_guest, folders)
+    (tree / "secret").write_text("new")
+    before = replace(taken, taken=taken.taken + 3600)
+    seen = files.parse(
+        collect(local_guest, files.commands(folders, folders, before)), folders, earlier=before
+    )
+    (tree / "secret").unlink()
+    after = files.completed(local_guest, seen)
+    assert after.entries[str(tree / "secret")].sha256 == "unreadable"
 
 
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path, local_guest: Guest) -> None:

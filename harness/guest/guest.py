@@ -58,9 +58,10 @@ class SshGuest(Connection):
         patience = wait.Patience(f"{self.name}: file {path}", deadline)
         while True:
             span = max(0.1, min(patience.left, wait.TOLD_EVERY))
-            # One command that waits inside the guest: no round trip per look.
+            # One command that waits inside the guest: no round trip per look. Its looks are counted, and a busy guest
+            # takes longer for each, so that the command itself has all the time that is left.
             loop = f"i=0; until [ -e {quoted} ]; do i=$((i+1)); [ $i -le {int(span * 10)} ] || exit 9; sleep 0.1; done"
-            if self.run(loop, deadline=span * 2 + 10, check=False).status == 0:
+            if self.run(loop, deadline=max(span * 2, patience.left) + 10, check=False).status == 0:
                 return
             if patience.ended():
                 raise wait.DeadlineExceeded(f"{self.name}: file {path} did not appear within {deadline:g} s")

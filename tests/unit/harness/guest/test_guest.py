@@ -127,3 +127,13 @@ def test_a_failed_unit_ends_the_wait_with_what_it_said_last(
         guest.wait_for_unit("haproxy", deadline=60)
     assert str(failure.value) == f"r-1-VM: unit haproxy has failed: {why}"
     assert (systemd / "journalctl.asked").read_text().startswith("-u haproxy ")
+
+
+def test_a_busy_guest_may_take_all_the_time_that_is_left_to_look_for_a_file(guest, monkeypatch) -> None:
+    """A guest that forked slowly took 70 s for 300 looks, and a boot with 1,113 s of patience was given up."""
+    given = []
+    run = guest.run
+    monkeypatch.setattr(guest, "run", lambda *a, **k: given.append(k["deadline"]) or run(*a, **k))
+    guest.wait_for_file("/proc/self", deadline=1000.0)
+    assert len(given) == 1
+    assert 990 < given[0] < 1020

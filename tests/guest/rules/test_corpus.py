@@ -69,6 +69,8 @@ def test_the_router_of_a_vpc_takes_its_messages(vpc, make):
     )
     assert refused(vpc, ["bgp-v6"]) == {}
     assert "neighbor 2001:db8::1 activate" in vpc.router.read("/etc/frr/frr.conf")
+    opened = "-A INPUT -s 2001:db8::1/128 -p tcp -m tcp --dport 179 -j ACCEPT"
+    assert opened in vpc.router.run("ip6tables-save").stdout
 
 
 def test_one_aggregate_holds_all_messages_of_a_router(lab):

@@ -327,6 +327,10 @@ def test_a_neighbour_in_bgp_may_begin_a_session_and_nobody_else(family, peer):
     assert told.arrives(Packet(peer, own, "tcp", 2605, "eth2")) is None
     assert told.arrives(Packet(stranger, own, "tcp", 179, "eth2")) is None
     assert packet_filter(six, family=family).arrives(Packet(peer, own, "tcp", 179, "eth2")) is None
+    # In a VPC no firewall of a public address stands in front.
+    vpc = packet_filter(guest.VPC, guest.VPC_PUBLIC, neighbours, family=family)
+    assert vpc.arrives(Packet(peer, "198.51.100.10" if family == 4 else own, "tcp", 179, "eth1"))
+    assert vpc.arrives(Packet(stranger, "198.51.100.10" if family == 4 else own, "tcp", 179, "eth1")) is None
 
 
 def test_who_logged_in_reaches_the_machines_and_they_answer():

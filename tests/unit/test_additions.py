@@ -245,7 +245,7 @@ FAULT = Addition(
 LATER_USE = Addition(
     {
         "harness/lab/aftermath/uses.py": (
-            '        yield Use("versions", upkeep.versions(self.vm.guest, self.signature))',
+            '        yield Use("versions", problem)',
             '        yield Use("made up", "" if self.release else "no release")',
         ),
     },
@@ -253,7 +253,7 @@ LATER_USE = Addition(
         from types import SimpleNamespace
         from harness.lab.aftermath import uses
 
-        uses.upkeep = SimpleNamespace(versions=lambda guest, signature: "")
+        uses.upkeep = SimpleNamespace(versions=lambda guest, signature: (None, ""))
         uses.site_of = lambda vm: None
         for release, problem in (("4.22", ""), ("", "no release")):
             made = uses.Later(SimpleNamespace(guest=None), None, release, "").short()

@@ -7,7 +7,7 @@ import re
 
 from bundle.errors import InfrastructureError
 from harness.guest.protocols import Guest
-from harness.kvmagent.patch import ask_versions
+from harness.kvmagent.patch import Versions, ask_versions
 from harness.network.wire import first_word
 
 _RESULTS = "/opt/cloud/bin/getRouterMonitorResults.sh"
@@ -18,15 +18,15 @@ _CHECKS_DEADLINE = 180.0
 _ROTATE_DEADLINE = 120.0
 
 
-def versions(guest: Guest, signature: str) -> str:
-    """Return what is wrong with the versions that a VM tells; it must run the scripts with that signature."""
+def versions(guest: Guest, signature: str) -> tuple[Versions | None, str]:
+    """Return the versions that a VM tells, and what is wrong with them: it must run the scripts with that signature."""
     try:
         told = ask_versions(guest)
     except InfrastructureError as error:
-        return str(error)
+        return None, str(error)
     if told.scripts != signature:
-        return f"it says that it runs {told.scripts[:16]}…, not {signature[:16]}…"
-    return "" if told.template else "it names no template"
+        return told, f"it says that it runs {told.scripts[:16]}…, not {signature[:16]}…"
+    return told, "" if told.template else "it names no template"
 
 
 def health(guest: Guest) -> str:

@@ -5,24 +5,29 @@ The short form takes what fits into the end of every default scenario; the whole
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bundle.errors import CheckFailed, InfrastructureError
-from harness.kvmagent.patch import ask_versions
+from bundle.errors import CheckFailed
+from harness.host import wait
+from harness.kvmagent.patch import Versions
 from harness.lab.aftermath import agents, changes, stranger, upkeep
 from harness.lab.aftermath.changes import Change
 from harness.lab.management_network import site_of
 from harness.network import Network, Orders, deliver
 from harness.network.flows import LOOPBACK, Flow
-from harness.network.transport import DeliveryStep
+from harness.network.transport import DeliveryStep, Together, bags_of
 from harness.traffic.reachability import attempt
 from harness.vm.system import SystemVm
+from harness.vm.tenant.tenant import Tenant
 
-# A router was told its rules a moment ago: attempts until a connection is as declared, each of some two seconds.
-_ATTEMPTS = 4
+# Seconds until a connection is as declared: a router was told its rules a moment ago, and an old worker of haproxy ends
+# by and by. And those between two attempts.
+_PATIENCE, _PAUSE = 8.0, 0.5
 _FIRST_PASSWORD, _NEW_PASSWORD = "first-K3y", "second-K3y"
+_COMES, _RESET = "a machine comes", "a password is reset"
 
 
 @dataclass(frozen=True)
@@ -51,39 +56,60 @@ class Later:
     signature: str
 
     def short(self) -> Iterator[Use]:
-        """Make every use that takes little time."""
-        yield Use("versions", upkeep.versions(self.vm.guest, self.signature))
-        if (site := site_of(self.vm)) is not None:
-            yield Use("the agent is well", agents.health(site))
-        network = self.network
-        if network is None:
-            yield Use("rules change", skipped="no rules are declared for this VM")
-            return
-        if network.serves_machines:
-            yield from self._machine_comes(network)
-            # Not beside anything else: a refresh of their data lets the VM apply all that it was ever told.
-            yield self._health(network)
-        network, made = self._first_changes(network)
-        yield from self._prove(made)
-        yield from self._prove(self._last_changes(network)[1])
+        """Make every use that takes little time; what the server sends by itself travels together here."""
+        return self._make(by_itself=False)
 
     def whole(self) -> Iterator[Use]:
-        """Make every use but those that follow a reboot."""
-        yield from self.short()
+        """Make every use but those that follow a reboot, each message sent by itself, as the server does."""
+        yield from self._make(by_itself=True)
         if (site := site_of(self.vm)) is not None:
             yield Use("the agent gets another certificate", agents.renewed(site, self.vm.guest))
         if self.network is not None:
             if self.network.serves_machines:
                 yield self._machine_goes(self.network)
-            yield from self._prove([changes.undone(self._changed(self.network), self.network)])
+            undone = changes.undone(self._changed(self.network), self.network)
+            sent = self._send({undone.name: self._steps(undone)}, by_itself=True)
+            yield from self._prove([undone], sent)
         yield _made("roles are told", upkeep.role(self.vm.guest, self.release), "it has no checkrouter.sh")
         yield _made("logs are rotated", upkeep.rotation(self.vm.guest), "nothing rotates its logs")
+
+    def _make(self, *, by_itself: bool) -> Iterator[Use]:
+        told, problem = upkeep.versions(self.vm.guest, self.signature)
+        yield Use("versions", problem)
+        if (site := site_of(self.vm)) is not None:
+            yield Use("the agent is well", agents.health(site))
+        if self.network is None:
+            yield Use("rules change", skipped="no rules are declared for this VM")
+            return
+        network, first = self._first_changes(self.network)
+        machines = self._machine_steps(self.network)
+        wanted = {**machines, **{change.name: self._steps(change) for change in first}}
+        sent = self._send(wanted, by_itself=by_itself)
+        yield from self._prove(first, sent)
+        if self.network.serves_machines:
+            yield from self._machine_comes(self.network, sent)
+        network, last = self._last_changes(network)
+        wanted = {change.name: self._steps(change) for change in last}
+        yield from self._prove(last, self._send(wanted, by_itself=by_itself))
+        if network.serves_machines:
+            # Last: a refresh of their data lets the VM apply all that it was ever told.
+            yield Use("health checks", self._health(network, told) if told else problem)
 
     def _orders(self, network: Network, version: tuple[str, str] | None = None) -> Orders:
         return Orders(network, self.release, int(time.time() * 1000), version)
 
-    def _send(self, steps: tuple[DeliveryStep, ...]) -> str:
-        """Send rules; returns what went wrong."""
+    def _steps(self, change: Change) -> tuple[DeliveryStep, ...]:
+        return change.steps(self.release, int(time.time() * 1000))
+
+    def _send(self, wanted: Mapping[str, tuple[DeliveryStep, ...]], *, by_itself: bool) -> dict[str, str]:
+        """Send rules for some uses; returns what went wrong with each, by its name."""
+        steps = [step for steps in wanted.values() for step in steps]
+        if not by_itself and steps and not self._deliver((Together(bags_of(steps)),)):
+            return dict.fromkeys(wanted, "")
+        # What cannot be sent together is sent one by one: the use that is to blame is told then.
+        return {name: self._deliver(steps) for name, steps in wanted.items()}
+
+    def _deliver(self, steps: tuple[DeliveryStep, ...]) -> str:
         try:
             deliver(self.vm.guest, steps)
         except CheckFailed as error:
@@ -95,43 +121,48 @@ class Later:
             return (str(flow.target), flow.port or 0) in self.vm.endpoints
         return flow.source in self.vm.tenants
 
-    def _machine_comes(self, network: Network) -> Iterator[Use]:
-        """Let a machine come, and another one get a new password."""
-        first, machine = network.machines[0], changes.new_machine(network)
-        host = self.vm.tenants.get(first.name)
+    def _machine_steps(self, network: Network) -> dict[str, tuple[DeliveryStep, ...]]:
+        """Return what is sent when a machine comes, and another one gets a new password, by use."""
+        if not network.serves_machines or self._host(network) is None:
+            return {}
+        orders = self._orders(network)
+        return {
+            _COMES: orders.deployed(changes.new_machine(network), _FIRST_PASSWORD),
+            _RESET: orders.password_reset(network.machines[0], _NEW_PASSWORD),
+        }
+
+    def _host(self, network: Network) -> Tenant | None:
+        """Return who plays the machine that comes."""
+        return self.vm.tenants.get(network.machines[0].name)
+
+    def _machine_comes(self, network: Network, sent: Mapping[str, str]) -> Iterator[Use]:
+        """Let the machine come that the VM was told of, and another one get its new password."""
+        host, machine = self._host(network), changes.new_machine(network)
         if host is None:
-            yield Use("a machine comes", skipped="nobody is behind this VM who could play it")
+            yield Use(_COMES, skipped="nobody is behind this VM who could play it")
             return
-        orders, server = self._orders(network), str(network.gateway_of(machine.address))
-        sent = self._send(
-            orders.deployed(machine, _FIRST_PASSWORD) + orders.password_reset(first, _NEW_PASSWORD)
-        )
-        if sent:
-            yield Use("a machine comes", sent)
-            return
-        for name, problem in stranger.visit(host, machine, server, _FIRST_PASSWORD).items():
-            yield Use(f"a {name}", problem)
-        yield Use("a password is reset", stranger.new_password(host, server, _NEW_PASSWORD))
+        server = str(network.gateway_of(machine.address))
+        if sent[_COMES]:
+            yield Use(_COMES, sent[_COMES])
+        else:
+            for name, problem in stranger.visit(host, machine, server, _FIRST_PASSWORD).items():
+                yield Use(f"a {name}", problem)
+        yield Use(_RESET, sent[_RESET] or stranger.new_password(host, server, _NEW_PASSWORD))
 
     def _machine_goes(self, network: Network) -> Use:
-        machine = changes.new_machine(network)
-        host = self.vm.tenants.get(network.machines[0].name)
+        machine, host = changes.new_machine(network), self._host(network)
         if host is None:
             return Use("a machine goes", skipped="nobody is behind this VM who could play it")
-        sent = self._send(self._orders(network).expunged(machine))
+        sent = self._deliver(self._orders(network).expunged(machine))
         server = str(network.gateway_of(machine.address))
         return Use("a machine goes", sent or stranger.still_served(host, machine, server))
 
-    def _health(self, network: Network) -> Use:
+    def _health(self, network: Network, told: Versions) -> str:
         """Refresh the data of the health checks, the machine that has come too, and run them."""
-        try:
-            told = ask_versions(self.vm.guest)
-        except InfrastructureError as error:
-            return Use("health checks", str(error))
-        if network.machines[0].name in self.vm.tenants:
+        if self._host(network) is not None:
             network = replace(network, machines=(*network.machines, changes.new_machine(network)))
         orders = self._orders(network, (told.template, told.scripts))
-        return Use("health checks", self._send(orders.health_refreshed()) or upkeep.health(self.vm.guest))
+        return self._deliver(orders.health_refreshed()) or upkeep.health(self.vm.guest)
 
     def _first_changes(self, network: Network) -> tuple[Network, list[Change]]:
         """Return the network after a forward was added and a balancer changed, and these changes."""
@@ -154,13 +185,10 @@ class Later:
         """Return the network after all changes of the short form."""
         return self._last_changes(self._first_changes(network)[0])[0]
 
-    def _prove(self, made: list[Change]) -> Iterator[Use]:
-        """Send changes, and try what tells before and after apart: all at once, for each try takes its time."""
+    def _prove(self, made: list[Change], sent: Mapping[str, str]) -> Iterator[Use]:
+        """Try what tells before and after of changes apart: all at once, for each try takes its time."""
         if not made:
             return
-        sent = {
-            change.name: self._send(change.steps(self.release, int(time.time() * 1000))) for change in made
-        }
         told = [flow for flow in changes.told_apart(made[0].before, made[-1].after) if self._can_try(flow)]
         problems = self._attempt(told)
         for change in made:
@@ -170,12 +198,15 @@ class Later:
 
     def _attempt(self, wanted: list[Flow]) -> dict[Flow, str]:
         problems = dict.fromkeys(wanted, "no attempt")
-        for _ in range(_ATTEMPTS):
+
+        def kept() -> bool:
             again = [flow for flow, problem in problems.items() if problem]
-            if not again:
-                break
             for flow, problem in zip(again, attempt(self.vm, again), strict=True):
                 problems[flow] = f"{flow.name}: {problem}" if problem else ""
+            return not any(problems.values())
+
+        with contextlib.suppress(wait.DeadlineExceeded):  # the problems say more
+            wait.until(kept, "the changed connections", _PATIENCE, tick=_PAUSE)
         return problems
 
 

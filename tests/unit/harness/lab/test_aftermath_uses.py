@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from ipaddress import IPv4Address
 from types import SimpleNamespace
 
 import pytest
 
+from bundle.errors import CheckFailed
+from harness import network
 from harness.checks import Outcome
-from harness.lab.aftermath import agents, run, stranger, upkeep
+from harness.kvmagent.patch import Versions
+from harness.lab.aftermath import agents, run, stranger, upkeep, uses
 from harness.lab.aftermath.uses import Use
 from harness.lab.budgets import budget, stretched
 from harness.machine.machine import Turns
+from harness.network.flows import Flow
 from harness.network.model import DeclaredMachine
+from harness.network.transport import bags_of
 
 MACHINE = DeclaredMachine("later", "02:00:26:c3:7f:fe", IPv4Address("10.1.1.253"), "#cloud-config\n", ())
 WELL = {
@@ -131,9 +137,9 @@ def test_logs_that_cannot_be_rotated_are_told_by_the_first_error() -> None:
 
 def test_versions_that_are_not_the_bundles_are_told() -> None:
     guest = Answers(0, "Cloudstack Release 4.22.0&0123\n")
-    assert upkeep.versions(guest, "0123") == ""
-    assert upkeep.versions(guest, "4567") == "it says that it runs 0123…, not 4567…"
-    assert "said 'nothing'" in upkeep.versions(Answers(0, "nothing"), "0123")
+    assert upkeep.versions(guest, "0123") == (Versions("Cloudstack Release 4.22.0", "0123"), "")
+    assert upkeep.versions(guest, "4567")[1] == "it says that it runs 0123…, not 4567…"
+    assert "said 'nothing'" in upkeep.versions(Answers(0, "nothing"), "0123")[1]
 
 
 class Agents:
@@ -214,3 +220,69 @@ def test_a_budget_follows_what_the_probe_saw_before_and_has_an_end() -> None:
     assert budget(2000, 8000, 0) == 2000
     assert budget(2000, 8000, 250) == 4000
     assert budget(2000, 8000, 5000) == 8000
+
+
+def sends(monkeypatch: pytest.MonkeyPatch, broken: str) -> list[tuple[str, list[str]]]:
+    """Let uses of a router send to nobody, and fail what has a file of a stem; returns what is sent, as it is."""
+    sent: list[tuple[str, list[str]]] = []
+
+    def deliver(_guest: object, steps: tuple[object, ...]) -> None:
+        for step in steps:
+            stems = [bag.stem for bag in bags_of([step])]
+            sent.append((type(step).__name__, stems))
+            if broken in stems:
+                raise CheckFailed(f"{broken} is not in force")
+
+    monkeypatch.setattr(uses, "deliver", deliver)
+    monkeypatch.setattr(uses, "attempt", lambda _vm, flows: [""] * len(flows))
+    monkeypatch.setattr(uses.stranger, "visit", lambda *_: {"new machine gets its lease": ""})
+    monkeypatch.setattr(uses.stranger, "new_password", lambda *_: "")
+    monkeypatch.setattr(uses.upkeep, "health", lambda _guest: "")
+    return sent
+
+
+class RouterWithHosts(SimpleNamespace):
+    """A router, as a key of weak references."""
+
+    __hash__ = object.__hash__
+
+
+def later() -> uses.Later:
+    tenants = dict.fromkeys(("vm1", "vm2", "internet"))
+    guest = Answers(0, "Cloudstack Release 4.22.0&0123\n")
+    vm = RouterWithHosts(name="r-10-VM", guest=guest, tenants={**tenants, "vm1": "a host"}, endpoints={})
+    return uses.Later(vm, network.load("router"), "4.22", "0123")
+
+
+def test_short_uses_send_twice_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = sends(monkeypatch, "nothing")
+    found = {use.name: use.problem or use.skipped for use in later().short()}
+    assert set(found.values()) == {""}
+    assert [kind for kind, _stems in sent] == ["Together", "Together", "Direct"]
+    assert {"a forward is changed", "a firewall rule is revoked", "a password is reset"} <= found.keys()
+
+
+def test_what_is_to_blame_is_told_when_not_all_can_be_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = sends(monkeypatch, "load_balancer")
+    wrong = {use.name: use.problem for use in later().short() if use.problem}
+    assert wrong == {"a balancer is changed": "load_balancer is not in force"}
+    assert [kind for kind, _stems in sent] == ["Together", *["Direct"] * 7, "Together", "Direct"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wrong"),
+    [(0.3, set()), (99.0, {"a forward is added", "a balancer is changed", "a forward is changed"})],
+)
+def test_a_connection_that_is_not_at_once_as_declared_is_tried_again_for_some_seconds(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, wrong: set[str]
+) -> None:
+    sends(monkeypatch, "nothing")
+    until = time.monotonic() + seconds
+
+    def attempt(_vm: object, flows: list[Flow]) -> list[str]:
+        return ["an old worker" if flow.allowed and time.monotonic() < until else "" for flow in flows]
+
+    monkeypatch.setattr(uses, "attempt", attempt)
+    monkeypatch.setattr(uses, "_PATIENCE", 1.0)
+    monkeypatch.setattr(uses, "_PAUSE", 0.05)
+    assert {use.name for use in later().short() if use.problem} == wrong

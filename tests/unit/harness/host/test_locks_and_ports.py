@@ -103,6 +103,14 @@ def test_a_deadline_says_what_was_awaited_and_what_was_seen_last():
         wait.until(lambda: next(seen), "the tide", 0)
 
 
+def test_a_deadline_is_later_where_the_host_stretches_everything():
+    times = iter([1000.0, 1000.0])
+    seen = iter([0, 0, 0])
+    with pytest.raises(wait.DeadlineExceeded, match=r"the tide: not within 0.0015 s \(last seen: 0\)"):
+        wait.until(lambda: next(seen), "the tide", 0.001, tick=0.01, stretch=lambda: next(times, 1.5))
+    assert list(seen) == []
+
+
 def test_waiting_returns_the_first_true_value():
     seen = iter([0, 0, "there"])
     assert wait.until(lambda: next(seen), "it", 5, tick=0.001) == "there"

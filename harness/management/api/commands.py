@@ -241,6 +241,10 @@ _PAGE: tuple[Command, ...] = (
     _empty("listVirtualMachines", "machines"),
     _empty("listAnnotations", "comments"),
     Command(
+        "listInfrastructure", "Counts zones, hosts, VMs and alerts.", _R, lists.count_infrastructure, since="4.9.3",
+        object="infrastructure",
+    ),
+    Command(
         "cloudianIsEnabled", "Tells whether Cloudian is connected.", _ALL, lists.no_cloudian,
         answer="cloudianisenabledresponse",
     ),

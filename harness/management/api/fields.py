@@ -129,7 +129,13 @@ _JOB_RESULT: Fields = {
 }
 _NAMED: Fields = {"id": ("string", "its id"), "name": ("string", "its name")}
 
+_COUNTED = (
+    "zones", "pods", "clusters", "hosts", "storagepools", "imagestores", "backuprepositories", "objectstores",
+    "systemvms", "routers", "ilbvms", "cpusockets", "managementservers", "alerts",
+)  # fmt: skip
+
 FIELDS: dict[str, Fields] = {
+    "infrastructure": {name: ("integer", f"how many {name} there are") for name in _COUNTED},
     "systemvm": _SYSTEM_VM,
     "router": _ROUTER,
     "internalloadbalancervm": _ROUTER,

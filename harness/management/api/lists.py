@@ -178,6 +178,27 @@ def list_zones(call: ApiCall) -> Row:
     )
 
 
+def count_infrastructure(call: ApiCall) -> Row:
+    """Return how many there are of each kind; CloudStack's page shows system VMs to whom may ask for this."""
+    vms = call.service.inventory.all_vms()
+
+    def count(family: str) -> int:
+        return sum(_is_of(vm, (family,)) for vm in vms)
+
+    none = ("pods", "clusters", "storagepools", "imagestores", "backuprepositories", "objectstores", "cpusockets")
+    counts = {
+        **dict.fromkeys(none, 0),
+        "zones": len(call.service.zones()),
+        "hosts": len({vm.location.host for vm in vms}),
+        "systemvms": count("agent"),
+        "routers": count("router"),
+        "ilbvms": count("balancer"),
+        "managementservers": 1,
+        "alerts": len(call.service.chronicle.alerts()),
+    }
+    return {"infrastructure": counts}
+
+
 def list_hosts(call: ApiCall) -> Row:
     """Return the hosts that VMs run on."""
     places = {(vm.location.host, vm.zone, vm.location.hypervisor) for vm in call.service.inventory.all_vms()}

@@ -52,7 +52,8 @@ class Sessions:
         """
         if lower["command"] == "logout":
             self.end(request.cookies.get(COOKIE, ""))
-            gone = {COOKIE: "", KEY: ""}
+            # Only what was sent: CloudStack's page signs out and in at once, and the answers may change places.
+            gone = {name: "" for name in (COOKIE, KEY) if name in request.cookies}
             return write("logoutresponse", {"description": "success"}, form, cookies=gone)
         if request.method != "POST":
             raise ApiError(405, "login has to be sent by POST")

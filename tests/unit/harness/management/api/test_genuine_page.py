@@ -10,6 +10,7 @@ import requests
 
 from bundle.errors import UsageError
 from harness.management.api import app, uid
+from harness.management.api.fields import FIELDS
 from harness.management.api.pages import pages
 from harness.management.api.serving import served
 from tests.unit.harness.apiworld import World
@@ -51,6 +52,17 @@ def test_it_survives_what_it_asks_before_anybody_signs_in(url: str) -> None:
         assert "errortext" in next(iter(answer.json().values()))
 
 
+def test_a_logout_before_a_login_takes_nothing_of_that_login_away(world: World, url: str) -> None:
+    """The page sends both at once; a browser may get the answer to the logout last."""
+    early = requests.post(f"{url}/", data={"command": "logout", "response": "json"}, timeout=10)
+    assert "set-cookie" not in early.headers
+    page = PageOfCloudStack(url, world, "admin")
+    assert page.call("listZones")[0] == 200
+    late = page.session.post(f"{url}/", data={"command": "logout", "response": "json"}, timeout=10)
+    assert late.headers["set-cookie"].count("Max-Age=0") == 2
+    assert page.call("listZones")[0] == 401
+
+
 def test_root_signs_in_opens_a_storage_vm_and_patches_it(world: World, url: str) -> None:
     page = PageOfCloudStack(url, world, "admin")
     for command, more in AFTER:
@@ -58,6 +70,11 @@ def test_root_signs_in_opens_a_storage_vm_and_patches_it(world: World, url: str)
     status, users = page.call("listUsers", id=page.user["userid"], showicon="true")
     assert status == 200
     assert {"roletype", "rolename", "account", "domainid"} <= set(users["user"][0])
+    # Its menu has no system VMs for whom may not ask for this.
+    assert "listInfrastructure" in {api["name"] for api in page.call("listApis")[1]["api"]}
+    counts = page.call("listInfrastructure")[1]["infrastructure"]
+    assert (counts["systemvms"], counts["routers"], counts["ilbvms"]) == (2, 4, 1)
+    assert set(counts) == set(FIELDS["infrastructure"])
     rows = page.call("listSystemVms", page="1", pagesize="20")[1]["systemvm"]
     (vm,) = (row for row in rows if row["name"] == "s-2-VM")
     job = page.call("patchSystemVm", "post", id=vm["id"])[1]["jobid"]
@@ -71,7 +88,7 @@ def test_root_signs_in_opens_a_storage_vm_and_patches_it(world: World, url: str)
 def test_a_user_restarts_his_network_with_the_switch(world: World, url: str) -> None:
     page = PageOfCloudStack(url, world, "user")
     menu = {api["name"] for api in page.call("listApis")[1]["api"]}
-    assert "patchSystemVm" not in menu
+    assert menu & {"patchSystemVm", "listInfrastructure"} == set()
     status, job = page.call("restartNetwork", "post", id=uid("network", "web"), livepatch="true")
     assert status == 200
     assert world.service.jobs.find(job["jobid"]) is not None

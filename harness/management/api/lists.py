@@ -185,7 +185,15 @@ def count_infrastructure(call: ApiCall) -> Row:
     def count(family: str) -> int:
         return sum(_is_of(vm, (family,)) for vm in vms)
 
-    none = ("pods", "clusters", "storagepools", "imagestores", "backuprepositories", "objectstores", "cpusockets")
+    none = (
+        "pods",
+        "clusters",
+        "storagepools",
+        "imagestores",
+        "backuprepositories",
+        "objectstores",
+        "cpusockets",
+    )
     counts = {
         **dict.fromkeys(none, 0),
         "zones": len(call.service.zones()),

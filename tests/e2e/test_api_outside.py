@@ -95,7 +95,7 @@ def test_the_python_sdk_patches_a_storage_vm_and_a_network(sysvm, served):
             failed = ended(client, client.call("patchSystemVm", id=vm["id"])["jobid"])
         assert (failed["jobstatus"], failed["jobresultcode"]) == (2, 530)
         assert folder in failed["jobresult"]["errortext"]
-        done = ended(client, client.call("patchSystemVm", ID=vm["id"], Forced="true")["jobid"])
+        done = ended(client, client.call("patchSystemVm", iD=vm["id"], forceD="true")["jobid"])
         assert "Successfully patched" in done["jobresult"]["details"]
         (vm,) = client.call("listSystemVms")["systemvm"]
         assert vm["livepatchavailable"] is False

@@ -224,11 +224,14 @@ def _private_daemon() -> Iterator[str]:
 
 
 def _kept_domains(uri: str) -> bool:
+    """Say whether a domain may be there that outlives us; when the daemon dies of the question, nobody can deny it."""
     connection = _try_open(uri)
     if connection is None:
         return False
     try:
         return any(d.name().startswith(PREFIX) for d in connection.listAllDomains())
+    except libvirt.libvirtError:
+        return True
     finally:
         connection.close()
 

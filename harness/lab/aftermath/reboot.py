@@ -10,12 +10,11 @@ from harness import checks, network
 from harness.checks import Case, Outcome
 from harness.guest.collect import collect
 from harness.kvmagent.patch import ask_versions
+from harness.lab.faults import power
 from harness.lab.management_network import site_of
 from harness.observe import observation, rules
 from harness.vm.system import SystemVm
 
-# Seconds: under emulation a boot takes some twenty, and the scripts wait for a bundle that may be on its way.
-_BOOT_DEADLINE = 300.0
 # Elsewhere than below the folders that a patch may touch, each boot writes files anew.
 _WRITTEN_BY_BOOT = {
     "/var/cache/cloud/boot_up_done": "the time at which the boot ended",
@@ -29,7 +28,7 @@ _LOOKS = (
 def reboot(
     vm: SystemVm, declared: network.Network | None, release: str, before: observation.Observation
 ) -> list[Outcome]:
-    """Let a VM reboot by itself, send it what the server sends one that starts, and compare it with before.
+    """Let a VM reboot, send it what the server sends one that starts, and compare it with before.
 
     Args:
         vm: the VM.
@@ -43,8 +42,7 @@ def reboot(
     """
     guest = vm.guest
     try:
-        guest.reboot(_BOOT_DEADLINE)
-        guest.wait_for_unit("cloud-postinit.service", _BOOT_DEADLINE)
+        power.reboot(vm)
         told = ask_versions(guest)
     except InfrastructureError as error:
         return [Outcome("reboot.comes-up", "failed", str(error))]

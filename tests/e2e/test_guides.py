@@ -26,6 +26,8 @@ SHOWN = {
     "guide-ci": ("ilbvm-from-4.20-live-patch", "ilbvm-from-4.21-live-patch", ": sent", ": fetched"),
     "guide-failed-case": (
         "at the failure, before the rollback of: 'systemctl status haproxy' ended with status",
+        "after the failure of the scenario: a shell in",
+        "the VM is kept: 'sysvm vm restore failed-router-1'",
         "failed in phase restart",
         "a: stopped",
     ),

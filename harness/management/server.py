@@ -248,6 +248,32 @@ class ManagementServer:
             self.events.emit("rules", vm=vm.name, reapplied=own.rule_count)
         return sent
 
+    def check_health(self, vm: Vm, *, fresh: bool) -> tuple[health.HealthCheck, ...]:
+        """Return what a router's health checks say; before fresh ones it is told what they compare it with.
+
+        Its versions are told as the server believes them, so that a router which is not what its patch said finds that
+        out itself. One that does not take what it is told is asked for its last results, as CloudStack does.
+
+        Raises:
+            InfrastructureError: it cannot be asked, or its answer cannot be read.
+        """
+        with self.turn(vm):
+            declared = self._declared(vm) if fresh else None
+            if declared is not None:
+                known = self.inventory.vm(vm.id)
+                told = known.template_version and known.scripts_version
+                versions = Versions(known.template_version, known.scripts_version) if told else None
+                try:
+                    network.deliver(vm.guest, self._orders(declared, versions).health_refreshed())
+                except CheckFailed:
+                    fresh = False
+            return health.monitor(vm.guest, fresh=fresh)
+
+    def _declared(self, vm: Vm) -> Network | None:
+        """Return the network that a router serves, as it sees it."""
+        rows = (self.inventory.vpcs.get(vm.vpc), *map(self.inventory.networks.get, vm.networks))
+        return vm.declared or next((row.declared for row in rows if row and row.declared), None)
+
     def _orders(self, declared: Network, versions: Versions | None = None) -> network.Orders:
         told = (versions.template, versions.scripts) if versions else None
         return network.Orders(declared, self.release, int(time.time() * 1000), told)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bundle.errors import UsageError
-from harness.management import health
 from harness.management.api.accounts import TYPES, Account, uid
 from harness.management.api.answers import date
 from harness.management.api.call import ApiCall
@@ -394,8 +393,7 @@ def list_jobs(call: ApiCall) -> Row:
 def health_checks(call: ApiCall) -> Row:
     """Return what a router's health checks say; fresh ones are made now, others are those of the last time."""
     vm = find_vm(call, "routerid", "router")
-    with call.service.server.turn(vm):
-        checks = health.monitor(vm.guest, fresh=bool(call.get("performfreshchecks")))
+    checks = call.service.server.check_health(vm, fresh=bool(call.get("performfreshchecks")))
     rows = [
         {
             "checkname": check.name,

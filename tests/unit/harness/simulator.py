@@ -114,6 +114,8 @@ class SimulatedVm:
     waits_for: threading.Event | None = None
     vrrp: Vrrp | None = None
     busy: threading.Lock = field(default_factory=threading.Lock)
+    # What its own check compares its versions with, once the server has told it.
+    expected: str = ""
 
     def run(self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True) -> Answer:
         """Do what a guest does on this command."""
@@ -144,14 +146,23 @@ class SimulatedVm:
         if command.startswith("/opt/cloud/bin/vr_cfg.sh -c "):
             self.timeline.append((self.name, "rules"))
             return Answer()
+        if command.startswith(
+            ("/opt/cloud/bin/update_config.py monitor", "/opt/cloud/bin/configure.py monitor")
+        ):
+            return Answer()
         if command.startswith("cd /var/cache/cloud/processed"):
             return Answer("load_balancer.json.7f\n" if self.drops_rules else "")
         raise AssertionError(f"the simulator does not know {command!r}")
 
     def _monitor(self) -> str:
         """Answer a question for the results of the health checks."""
-        check = {"success": self.health, "lastUpdate": "1767225600000", "message": "as told"}
-        results = {"basic": {"dns_check.py": check, "lastRun": {"start": "", "end": ""}}, "advanced": {}}
+        actual = f"templateVersion={self.template},scriptsVersion={self.signature}"
+        version = "SUCCESS" if self.expected in ("", actual) else "FAILED"
+        checks = {
+            name: {"success": word, "lastUpdate": "1767225600000", "message": "as told"}
+            for name, word in {"dns_check.py": self.health, "router_version_check.py": version}.items()
+        }
+        results = {"basic": {**checks, "lastRun": {"start": "", "end": ""}}, "advanced": {}}
         return f"FAILING CHECKS:\nMONITOR RESULTS:\n{json.dumps(results)}\n"
 
     def _collect(self, script: str) -> str:
@@ -175,6 +186,9 @@ class SimulatedVm:
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Take a file."""
+        if Path(path).name.startswith("monitor_service.json"):
+            self.expected = json.loads(data)["health_checks_config"].get("routerVersion", "")
+            return
         self.timeline.append((self.name, f"upload {Path(path).name}"))
 
     def _patch(self) -> Answer:

@@ -80,3 +80,7 @@ def test_a_policy_that_accepts_lets_everybody_in() -> None:
         "ip6tables": RuleSet("ip6tables", None),
     }
     assert "filter: :INPUT ACCEPT" in reboot.let_in(then, now).reason
+
+
+def test_every_row_about_vms_born_new_is_of_a_check_that_is_made() -> None:
+    assert {row.check for row in born.reviewed()} <= set(born._LOOKS)

@@ -204,6 +204,8 @@ def _outward(network: Network) -> Iterator[Flow]:
     for machine in network.machines:
         for outsider in network.outsiders:
             nic = network.nic(outsider.device)
+            if nic.role == "public" and _leaves_elsewhere(network, machine, nic):
+                continue
             seen = _source_of(network, machine, nic) if nic.role == "public" else machine.address
             behind = [route.target for route in network.routes if route.gateway == outsider.address.ip]
             for target in [outsider.address.ip, *behind]:
@@ -320,6 +322,15 @@ def _inside_a_tunnel(
         everybody = IPv4Address("0.0.0.0")  # noqa: S104 - an address that only a rule for all of them names
         if _listed(network, tier, "ingress", source or everybody, port):
             yield Flow(rule, outsider.name, machine.address, port, port, True, (machine.name,), source)
+
+
+def _leaves_elsewhere(network: Network, machine: DeclaredMachine, nic: DeclaredNic) -> bool:
+    """Say whether a machine has an address of its own on another public network than that of a NIC.
+
+    Routers differ in whether it leaves by that network all the same: then it is up to others how to go on from there.
+    """
+    own = [nat.public for nat in network.static_nats if nat.private == machine.address]
+    return bool(own) and own[0] not in nic.address.network
 
 
 def _source_of(network: Network, machine: DeclaredMachine, nic: DeclaredNic) -> IPv4Address | None:

@@ -16,7 +16,7 @@ from harness import network
 from harness.network import Orders, Plug
 from harness.network.model import DeclaredNic
 from harness.vm.around import around
-from tests.guest.rules import far_end
+from tests.guest.rules import far_end, tenants
 from tests.guest.rules.testbed import RouterTestbed, fetch, laboratory
 
 SHIPPED = sorted(file.name[:-5] for file in (files("harness.network") / "shipped").iterdir())
@@ -78,6 +78,8 @@ def test_the_payload_takes_what_a_server_sends_and_again(name):
         assert lab.router.sh(STATE).stdout == before
         if name in far_end.PROOFS:
             far_end.PROOFS[name](lab, orders)
+        elif declared.redundant is None:
+            tenants.require_rules(lab, declared)
 
 
 def test_single_changes_go_and_come_back():

@@ -186,6 +186,8 @@ def test_machines_leave_by_the_first_address_of_the_network_that_they_go_to():
     assert found["vm1", "192.0.2.99", 80].seen_as == IPv4Address("192.0.2.10")
     assert found["vm1", "203.0.113.99", 80].seen_as == IPv4Address("203.0.113.10")
     assert found["vm2", "203.0.113.99", 80].seen_as == IPv4Address("203.0.113.20")
+    # It leaves by the network of its own address, and how it goes on from there is not the router's affair.
+    assert ("vm2", "192.0.2.99", 80) not in found
 
 
 def test_nobody_says_which_address_a_vpc_uses_on_a_further_public_network():

@@ -107,6 +107,13 @@ def rollout(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Run on hosts in network namespaces with real VMs, and lose one: twenty minutes under emulation."""
+    session.env["SYSVM_CLUSTER_VMS"] = "1"
+    session.run("pytest", "-q", "-s", "--timeout", "3600", "tests/e2e/test_cluster.py", *session.posargs, external=True)
+
+
+@nox.session
 def guides(session: nox.Session) -> None:
     """Follow the guides on VMs, every block of theirs as it is written: half an hour under emulation."""
     session.env["SYSVM_GUIDE_VMS"] = "1"

@@ -48,12 +48,14 @@ COMMANDS: dict[str, LazyCommand] = {
         "harness.cli.status", "status", "Say what system VMs run and what a bundle offers them."
     ),
     "vm": LazyCommand("harness.cli.vm", "vm", "Start, enter, snapshot and stop system VMs by hand."),
+    "worker": LazyCommand("harness.cli.worker", "worker", "Lend this machine to runs of other machines."),
 }
 # The modules that not every installation has, and the extra that brings each.
 _EXTRA_MODULES = {
     **dict.fromkeys(("libvirt", "libvirt_qemu", "paramiko", "testinfra", "pytest", "wsproto"), "harness"),
     **dict.fromkeys(("starlette", "uvicorn"), "api"),
     **dict.fromkeys(("cs", "requests"), "rollout"),
+    **dict.fromkeys(("dask", "distributed"), "cluster"),
 }
 
 # What the host refuses, with the file that it is about: nobody's mistake in the program.

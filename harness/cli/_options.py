@@ -28,3 +28,13 @@ def network_backend_option(function: _F) -> _F:
         metavar="|".join(BACKENDS),
         help="Segments between VMs: on loopback (default), or as taps on bridges in network namespaces (root only).",
     )(function)
+
+
+def certificates_option(function: _F) -> _F:
+    """Add ``--certificates``, the folder that :func:`harness.plugin.cluster.address.read_meeting` takes."""
+    return click.option(
+        "--certificates",
+        type=PATH,
+        metavar="DIR",
+        help="Speak TLS with the certificates of 'sysvm worker --init DIR' ($SYSVM_CERTIFICATES without it).",
+    )(function)

@@ -10,10 +10,9 @@ from bundle.errors import Exit, UsageError
 from bundle.sink import tell, tell_json
 from harness.host import cache
 from harness.host.cache import GOLDEN
-from harness.host.hypervisor import Hypervisor, hypervisor
+from harness.host.hypervisor import hypervisor
 from harness.image import images
-from harness.lab.golden_maker import host_parts
-from harness.machine import accel, technique
+from harness.lab.here import Here
 from harness.vm import golden, retention
 from harness.vm.depot import places
 from harness.vm.depot.places import Depot
@@ -82,7 +81,7 @@ def pull(address: str, keys: Sequence[str], *, as_json: bool) -> int:
             receiver = Receiver(depot, (host.uid, host.gid))
             for key in chosen[images.KIND]:
                 told.entry(images.KIND, key, "fetched" if receiver.image(key) else "there already")
-            missed = _pull_snapshots(receiver, chosen[GOLDEN], _Here(host).parts, told)
+            missed = _pull_snapshots(receiver, chosen[GOLDEN], Here(host).parts, told)
         for key in set(keys) - set(known):
             told.entry("?", key, "not in the depot", _why_not(depot, there[GOLDEN], key))
             missed += 1
@@ -102,22 +101,6 @@ def _pull_snapshots(receiver: Receiver, keys: Sequence[str], here: HostParts, to
         else:
             told.entry(GOLDEN, key, "fetched" if receiver.golden(entry) else "there already")
     return missed
-
-
-@dataclass(frozen=True)
-class _Here:
-    """This host, as snapshots depend on it."""
-
-    host: Hypervisor
-
-    def parts(self, image: images.Image | None) -> Mapping[str, str]:
-        """Return its ingredients; without an image those of the accelerator are not known."""
-        host = self.host
-        version = technique.find(host.version())
-        found = accel.of_template(image, host.uid, host.groups).accelerator if image else accel.TCG
-        parts = golden.summary(host_parts(host, found, version))
-        unknown = () if image else ("accelerator", "processor")
-        return {name: value for name, value in parts.items() if name not in unknown}
 
 
 def _why_not(depot: Depot, there: Sequence[str], key: str) -> list[str]:

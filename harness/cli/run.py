@@ -12,7 +12,8 @@ import click
 from bundle.cli._options import PATH, json_option
 from bundle.errors import UsageError
 from harness.cli import _complete
-from harness.cli._options import network_backend_option, results_option
+from harness.cli._hosts import hosts_arguments, require_hosts
+from harness.cli._options import certificates_option, network_backend_option, results_option
 from harness.cli._subject import subject_arguments, subject_options
 
 
@@ -113,6 +114,13 @@ from harness.cli._subject import subject_arguments, subject_options
     help="With --shard, make the parts equally long by what this run took; give the same to all.",
 )
 @click.option(
+    "--on",
+    "scheduler",
+    metavar="ADDRESS",
+    help="Make the scenarios on the hosts that 'sysvm worker' lends, whose scheduler is there: tcp://HOST:8786.",
+)
+@certificates_option
+@click.option(
     "--keep",
     is_flag=True,
     help="Keep the VMs of scenarios that failed, as snapshots for 'sysvm vm restore'; leave a VM running when its boot "
@@ -131,6 +139,8 @@ def run(
     known_failures: Path | None,
     shard: str | None,
     balance: str | None,
+    scheduler: str | None,
+    certificates: Path | None,
     root: Path,
     junit: Path | None,
     only_list: bool,
@@ -153,6 +163,8 @@ def run(
     arguments = [*arguments_for(root, **asked), *_shard(shard, balance, root)]
     if known_failures is not None:
         arguments.append(f"--known-failures={known_failures.absolute()}")
+    looking = {"--shell-on-failure": shell_on_failure, "--stop-before-rollback": stop_before_rollback}
+    arguments += hosts_arguments(scheduler, certificates, {**looking, "--keep": asked["keep"]})
     if only_list or dry_run:
         return tell_plan(arguments, root, workers, cost=dry_run, as_json=as_json)
     results.require_writable(root)
@@ -160,10 +172,12 @@ def run(
         raise UsageError(
             "--shell-on-failure needs a terminal", hint="sysvm repro --command COMMAND looks without one"
         )
-    looking = {"--shell-on-failure": shell_on_failure, "--stop-before-rollback": stop_before_rollback}
     if any(looking.values()):
         workers = 0  # a person looks at one VM at a time
         arguments += [word for word, asked_for in looking.items() if asked_for]
+    if scheduler is not None:
+        require_hosts(scheduler, certificates, arguments)
+        workers = 0
     return judge([*arguments, "-n", str(workers)], as_json, junit, retries=retries)
 
 

@@ -222,6 +222,7 @@ def open_lab(
         with narrator.step("golden snapshot"):
             snapshot = once(parts, maker)
             shutil.copyfile(snapshot.folder / BOOT_LOG, results.log(f"golden/{BOOT_LOG}"))
+        events.emit("golden", key=snapshot.folder.name)
         lab = Lab(
             wish, results, events, narrator, host, engine, old, new, old_bundle, new_bundle, folder, template,
             plan, declared, snapshot,

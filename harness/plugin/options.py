@@ -21,7 +21,7 @@ _ASKED = (
 )  # fmt: skip
 _WORDS = (
     *_ASKED, "hold", "shell-on-failure", "stop-before-rollback", "known-failures", "into", "shard", "balance", "seed",
-    "times", "keep", "results",
+    "times", "keep", "results", "on", "certificates",
 )  # fmt: skip
 _DEFAULTS = {"type": "router", "scenario": ALL, "script": "upstream", "mixed": False}
 
@@ -92,6 +92,12 @@ def _add_manner(group: pytest.OptionGroup) -> None:
     group.addoption("--sysvm-shard", default=None, help="run the cells of one part: I/N")
     group.addoption(
         "--sysvm-balance", type=Path, default=None, help="event log by which parts are made equal"
+    )
+    group.addoption(
+        "--sysvm-on", default=None, help="scheduler of the hosts that make the scenarios: tcp://HOST:PORT"
+    )
+    group.addoption(
+        "--sysvm-certificates", type=Path, default=None, help="certificates for --sysvm-on beyond loopback"
     )
     group.addoption("--sysvm-into", type=Path, default=None, help="folder of a run that goes on")
     _add_drawn(group)
@@ -227,6 +233,25 @@ def templates_of(config: pytest.Config) -> dict[str, str]:
             release, name = releases[0], value
         found[catalogue.load().release(release).name] = name
     return found
+
+
+def for_seat(config: pytest.Config, vm_type: str, release: str) -> tuple[str, ...]:
+    """Return the options by which another host makes scenarios of one cell as this session would.
+
+    Args:
+        config: of this session.
+        vm_type: of the cell.
+        release: of the cell, before the patch.
+    """
+    words = [word for word in (*_ASKED, "times") if word not in ("type", "from")]
+    told = {word: option(config, word) for word in words}
+    values = [
+        f"{PREFIX}{word}={value}"
+        for word, value in told.items()
+        if value is not None and not isinstance(value, bool)
+    ]
+    flags = [f"{PREFIX}{word}" for word, value in told.items() if value is True]
+    return (f"{PREFIX}type={vm_type}", f"{PREFIX}from={release}", *values, *flags)
 
 
 _REPEATED = (

@@ -44,6 +44,10 @@ def check(config: pytest.Config) -> None:
     backends.find(option(config, "network-backend"))
     if option(config, "known-failures") is not None:
         known.read(option(config, "known-failures"))
+    if option(config, "on") is not None:
+        from harness.plugin.cluster.address import read_meeting
+
+        read_meeting(option(config, "on"), option(config, "certificates"))
     _check_bundles(config)
     _check_templates(config)
     _check_networks(config)

@@ -50,6 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Workers(), "sysvm-workers")
     if option(config, "shard") is not None:
         config.pluginmanager.register(ShardPlugin(), "sysvm-shard")
+    if option(config, "on") is not None and not hasattr(config, "workerinput"):
+        from harness.plugin.cluster.coordinator import ClusterPlugin
+
+        config.pluginmanager.register(ClusterPlugin(), "sysvm-cluster")
     config.addinivalue_line(
         "markers",
         "scenario(name, default=False, types=None, why='', companions=0, tags=(), needs=(), untouched=False): a "

@@ -103,10 +103,20 @@ class EventLog:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._lock:
             event = Event(round(self.elapsed, 6), at, kind, plain)
-            line = json.dumps({"t": event.t, "at": at, "kind": kind, **plain}, ensure_ascii=True)
-            os.write(self._file, line.encode() + b"\n")
-            os.fsync(self._file)
+            self._write(event)
         return event
+
+    def copy(self, event: Event) -> None:
+        """Write an event of another log, on this one's clock; it is on the disk when this returns."""
+        with self._lock:
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
+        line = json.dumps(
+            {"t": event.t, "at": event.at, "kind": event.kind, **event.fields}, ensure_ascii=True
+        )
+        os.write(self._file, line.encode() + b"\n")
+        os.fsync(self._file)
 
     @contextmanager
     def about(self, **fields: Json) -> Iterator[None]:
@@ -175,7 +185,7 @@ def read_with_gaps(path: Path) -> tuple[list[Event], list[int]]:
     _start_of(path)
     found, skipped = [], []
     for number, line in enumerate(lines, 1):
-        event = _parse(line, f"{path}:{number}") if line else None
+        event = parse_line(line, f"{path}:{number}") if line else None
         if event is not None:
             found.append(event)
         elif line:
@@ -183,8 +193,16 @@ def read_with_gaps(path: Path) -> tuple[list[Event], list[int]]:
     return found, skipped
 
 
-def _parse(line: str, where: str) -> Event | None:
-    """Return the event of a line, or None for a line that is not finished."""
+def parse_line(line: str, where: str) -> Event | None:
+    """Return the event of a line of a log, or None for a line that is not finished.
+
+    Args:
+        line: without its end.
+        where: it stands, for the error.
+
+    Raises:
+        UsageError: it is finished, and no event.
+    """
     try:
         fields = json.loads(line)
     except RecursionError:
@@ -203,7 +221,7 @@ def _parse(line: str, where: str) -> Event | None:
 
 def _start_of(path: Path) -> float:
     with path.open(encoding="utf-8", errors="replace") as file:
-        first = _parse(file.readline(), f"{path}:1")
+        first = parse_line(file.readline(), f"{path}:1")
     if first is not None and first.kind == RUN_STARTED:
         started = first.get("monotonic")
         if isinstance(started, (int, float)) and math.isfinite(started):

@@ -6,17 +6,16 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 
 from bundle.errors import CheckFailed, UsageError
+from harness.record.clocks import moved
 from harness.record.events import RUN_STARTED, Event, Json, read_with_gaps
 from harness.record.results import ResultsFolder
 from harness.record.shards import digest_of
 
-# Fields of events that are times of the run's clock, beside ``t``.
-_TIMES = ("started", "ended", "first_loss", "last_loss")
 _WORST_FIRST = ("error", "failed", "passed")
 
 
@@ -164,15 +163,11 @@ def _moved(part: _Part, by: float) -> Iterator[Event]:
     for event in part.events:
         if event.kind in {RUN_STARTED, "run_finished"}:
             continue
-        fields = dict(event.fields)
-        if event.kind == "probe":
-            fields |= {name: fields[name] + by for name in _TIMES if fields.get(name) is not None}
-            fields["gaps"] = [[start + by, end + by] for start, end in fields.get("gaps", ())]
+        here = moved(event, by)
+        fields = {**here.fields, "shard": str(part.planned["shard"])}
         if event.kind == "logs":
             fields["files"] = [_place(part, file) for file in fields["files"]]
-        yield Event(
-            round(event.t + by, 6), event.at, event.kind, {**fields, "shard": str(part.planned["shard"])}
-        )
+        yield replace(here, fields=fields)
 
 
 def _folder(part: _Part) -> str:

@@ -1,4 +1,4 @@
-"""Run benchmarks: ``python -m tests.bench bundle|engine|livepatch|all``.
+"""Run benchmarks: ``python -m tests.bench bundle|cluster|engine|livepatch|scale|all``.
 
 A benchmark is a module of this folder with ``main() -> None``; it prints what it measured, and the ratios to
 its rivals.

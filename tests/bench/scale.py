@@ -1,8 +1,8 @@
 """How far a run scales over hosts: simulated, with durations that were recorded.
 
 A matrix of 8 releases by 7 VM types, each cell of 60 scenarios, on 10, 100 and 1,000 hosts. Two ways are played: shards
-of whole cells as ``sysvm run --shard`` deals them out (its own code does so here), and a queue of single scenarios,
-whose hosts fetch golden snapshots from a depot. No command does the second yet: it tells what would be gained.
+of whole cells as ``sysvm run --shard`` deals them out, and hosts of a cluster as ``sysvm run --on`` does, who fetch
+golden snapshots from each other. The code that deals is that of these commands.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import heapq
 import itertools
 import random
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.plugin.cluster.dealing import Dealer, Piece, Seat
 from harness.plugin.shards import assign
 
 DATA = Path(__file__).parents[1] / "data"
@@ -26,8 +27,10 @@ SLOTS = 2
 GOLDEN_SECONDS, START_SECONDS = 30.0, 10.0
 # One of a router as a depot keeps it, in megabytes, and the seconds to unpack it: measured.
 PACKED_MB, UNPACK_SECONDS = 105.0, 1.5
-# Megabytes a second that a depot gives in all and to one host: assumed, ten gigabits and one.
-DEPOT_MB_S, HOST_MB_S = 1000.0, 100.0
+# Megabytes a second that a host gives to others: assumed, a gigabit.
+HOST_MB_S = 100.0
+# Seconds until a seat begins its first scenario, beside those for the snapshot: measured.
+SEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -67,58 +70,78 @@ def _packed(seconds: Sequence[float], slots: int) -> float:
 
 
 @dataclass
-class _Queue:
-    """A queue of scenarios, and which host has which snapshot; times are seconds since the begin."""
+class _Hosts:
+    """Hosts of a cluster as time goes by: what is under way, and when; the dealing is the run's own code.
 
-    left: dict[str, list[float]]
-    ready: dict[str, float] = field(default_factory=dict)  # when the first host has made it
-    held: dict[tuple[int, str], float] = field(default_factory=dict)  # when a host has it
-    depot_free: float = 0.0
+    Attributes:
+        left: seconds of each scenario by its id.
+        now: seconds since the begin.
+        lines: when each host's line is free again, of those that give snapshots to others.
+    """
+
+    left: dict[str, float]
+    dealer: Dealer = field(default_factory=Dealer)
+    now: float = START_SECONDS
     made: int = 0
     sent: int = 0
+    held: set[tuple[str, str]] = field(default_factory=set)
+    lines: dict[str, float] = field(default_factory=dict)
+    _events: list[tuple[float, int, Seat, bool]] = field(default_factory=list)
+    _order: Iterator[int] = field(default_factory=itertools.count)
 
-    def choose(self, host: int) -> str | None:
-        """Return the cell that a host takes a scenario from: one that it has, one that nobody has, or the longest."""
-        there = [cell for cell, rest in self.left.items() if rest]
-        if not there:
-            return None
-        own = [cell for cell in there if (host, cell) in self.held]
-        new = [cell for cell in there if cell not in self.ready]
-        return max(own or new or there, key=lambda cell: (sum(self.left[cell]), cell))
+    def play(self) -> None:
+        """Let time go by until everything is done."""
+        self._open()
+        while self._events:
+            self.now, _, seat, began = heapq.heappop(self._events)
+            if began:
+                self.held.add((seat.host, seat.cell))
+                self.dealer.has_golden(seat)
+            else:
+                self.dealer.done(seat, seat.hand[0].id)
+            self.dealer.give(seat)
+            if seat.hand:
+                self._at(self.now + self.left[seat.hand[0].id], seat, began=False)
+            else:
+                self.dealer.close(seat, lost=False)
+            self._open()
 
-    def obtain(self, host: int, cell: str, now: float) -> float:
-        """Return when a host has the snapshot of a cell."""
-        if (host, cell) in self.held:
-            return max(now, self.held[host, cell])
-        if cell not in self.ready:
+    def _open(self) -> None:
+        while (seat := self.dealer.open()) is not None:
+            self.dealer.give(seat)
+            self._at(self._obtain(seat), seat, began=True)
+
+    def _at(self, when: float, seat: Seat, *, began: bool) -> None:
+        heapq.heappush(self._events, (when, next(self._order), seat, began))
+
+    def _obtain(self, seat: Seat) -> float:
+        """Return when a seat begins its first scenario."""
+        ready = self.now + SEAT_SECONDS
+        if (seat.host, seat.cell) in self.held:
+            return ready
+        if not seat.holders:
             self.made += 1
-            self.ready[cell] = self.held[host, cell] = now + GOLDEN_SECONDS
-            return self.held[host, cell]
-        # One after the other through the depot's line, and no faster than the host's own.
-        begin = max(now, self.ready[cell], self.depot_free)
-        self.depot_free = begin + PACKED_MB / DEPOT_MB_S
+            return ready + GOLDEN_SECONDS
+        # One after the other through the line of the host that gives it.
+        begin = max(self.now, self.lines.get(seat.holders[0], 0.0))
         self.sent += 1
-        self.held[host, cell] = begin + PACKED_MB / HOST_MB_S + UNPACK_SECONDS
-        return self.held[host, cell]
+        self.lines[seat.holders[0]] = begin + PACKED_MB / HOST_MB_S
+        return begin + PACKED_MB / HOST_MB_S + UNPACK_SECONDS + SEAT_SECONDS
 
 
-def queue(cells: dict[str, list[float]], hosts: int) -> Outcome:
-    """Return what a run takes whose hosts take scenarios one by one, those of snapshots that they have first."""
-    state = _Queue({cell: sorted(seconds) for cell, seconds in cells.items()})
-    order = itertools.count()
-    idle = [(START_SECONDS, next(order), host) for _ in range(SLOTS) for host in range(hosts)]
-    heapq.heapify(idle)
-    last = START_SECONDS
-    while idle:
-        now, _, host = heapq.heappop(idle)
-        cell = state.choose(host)
-        if cell is None:
-            continue
-        seconds = state.left[cell].pop()
-        end = state.obtain(host, cell, now) + seconds
-        last = max(last, end)
-        heapq.heappush(idle, (end, next(order), host))
-    return Outcome(last, state.made, state.sent)
+def cluster(cells: dict[str, list[float]], hosts: int) -> Outcome:
+    """Return what a run takes on the hosts of a cluster, as ``sysvm run --on`` deals it out."""
+    pieces = [
+        Piece(f"{cell}-{number}", cell, seconds)
+        for cell, all_seconds in cells.items()
+        for number, seconds in enumerate(all_seconds)
+    ]
+    state = _Hosts({piece.id: piece.seconds for piece in pieces})
+    state.dealer.add(pieces)
+    for number in range(hosts):
+        state.dealer.join(f"host{number:04}", SLOTS)
+    state.play()
+    return Outcome(state.now, state.made, state.sent)
 
 
 def ideal(cells: dict[str, list[float]], hosts: int) -> float:
@@ -140,11 +163,11 @@ def main() -> None:
         f"{len(cells)} cells, {count} scenarios, {ideal(cells, 1) / 3600:.1f} h on one host of {SLOTS} slots"
     )
     print(
-        f"{'hosts':>6} {'ideal s':>9} {'shards s':>9} {'of ideal':>8} {'queue s':>9} {'of ideal':>8} {'sent':>6}"
+        f"{'hosts':>6} {'ideal s':>9} {'shards s':>9} {'of ideal':>8} {'cluster s':>9} {'of ideal':>8} {'sent':>6}"
     )
     rows = []
     for hosts in HOSTS:
-        best, parts, single = ideal(cells, hosts), shards(cells, hosts), queue(cells, hosts)
+        best, parts, single = ideal(cells, hosts), shards(cells, hosts), cluster(cells, hosts)
         rows.append((hosts, best, parts.makespan, single.makespan))
         print(
             f"{hosts:6} {best:9.0f} {parts.makespan:9.0f} {best / parts.makespan:8.2f} {single.makespan:9.0f} "
@@ -153,4 +176,4 @@ def main() -> None:
     print(
         f"half the hosts' time is used up to {knee([(h, b, s) for h, b, s, _ in rows])} hosts in shards, and"
     )
-    print(f"up to {knee([(h, b, q) for h, b, _, q in rows])} with a queue")
+    print(f"up to {knee([(h, b, q) for h, b, _, q in rows])} in a cluster")

@@ -13,7 +13,17 @@ from click.testing import CliRunner
 
 from harness.cli import COMMANDS, sysvm
 
-HEAVY = ("libvirt", "paramiko", "pytest", "jinja2", "rich", "cryptography", "cyclonedx")
+HEAVY = (
+    "libvirt",
+    "paramiko",
+    "pytest",
+    "jinja2",
+    "rich",
+    "cryptography",
+    "cyclonedx",
+    "distributed",
+    "dask",
+)
 
 
 def run(*arguments):
@@ -24,7 +34,9 @@ def run(*arguments):
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["bundle", "--help"], ["run", "--help"], ["vm", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["bundle", "--help"], ["run", "--help"], ["vm", "--help"], ["worker", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     done = run(*arguments)
     assert done.returncode == 0

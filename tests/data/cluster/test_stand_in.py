@@ -1,0 +1,52 @@
+"""Scenarios that only take time: they stand in for work on VMs where hosts and their scheduler are what is tried."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness.plugin.session import run_of
+
+SECONDS = float(os.environ.get("STAND_IN_SECONDS", "0.2"))
+NOTES = Path(os.environ.get("STAND_IN_NOTES", os.devnull))
+
+
+@pytest.fixture(scope="session")
+def golden(request, system_vm_cell):
+    """What takes the place of the golden snapshot: its event, on which other hosts wait."""
+    run_of(request.config).events.emit("golden", key="")
+    return system_vm_cell
+
+
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.scenario("sleep")
+def test_takes_its_time(golden, number, request):
+    """It takes its time."""
+    with NOTES.open("a") as file:
+        file.write(f"{golden} {number} {os.getpid()}\n")
+    run = run_of(request.config)
+    log = run.results.log(f"{golden}-sleep-{number}/console.log")
+    log.write_text("slept\n")
+    time.sleep(SECONDS)
+
+
+@pytest.mark.scenario("finding")
+def test_is_found_wrong(golden):
+    """It fails by itself, wherever it is made."""
+    pytest.fail("1 is not 2", pytrace=False)
+
+
+@pytest.mark.scenario("poor-host")
+def test_needs_a_good_host(golden):
+    """It fails on a host that has too little for it."""
+    if os.environ.get("STAND_IN_POOR"):
+        raise InfrastructureError("too little of everything")
+
+
+@pytest.mark.scenario("elsewhere", types=("vpcrouter",), why="it is about VPCs")
+def test_is_about_another_type(golden):
+    """It is skipped."""

@@ -59,7 +59,5 @@ def require_hosts(scheduler: str, certificates: Path | None, arguments: Sequence
     from harness.plugin.cluster import hosts
     from harness.plugin.cluster.address import read_meeting
 
-    values = (word.partition("=")[2] for word in arguments if not word.startswith(_OWN_FILES))
-    named = [part.rpartition("=")[2] for value in values for part in value.split(",")]
-    files = [path for path in named if path.startswith("/") and Path(path).exists()]
+    files = hosts.files_in([word for word in arguments if not word.startswith(_OWN_FILES)])
     hosts.require_hosts(read_meeting(scheduler, certificates), files)

@@ -19,7 +19,7 @@ from harness.plugin.cells import Cell
 from harness.plugin.choosing import cell_of, scenario_id, why_not
 from harness.plugin.cluster.address import read_meeting
 from harness.plugin.cluster.dealing import Dealer, Piece, Seat
-from harness.plugin.cluster.hosts import Cluster, cluster_at
+from harness.plugin.cluster.hosts import Cluster, cluster_at, files_in
 from harness.plugin.cluster.orders import News, Order
 from harness.plugin.cluster.record import Record, unpack
 from harness.plugin.mark import scenario_of
@@ -33,6 +33,8 @@ from harness.report.history import cost_of, durations
 _UNKNOWN = 60.0
 # Seconds between two looks at who is there, when there is no news.
 _TICK = 0.5
+# Seconds that a run without any host waits for one.
+_ALONE = 30.0
 # Seconds that hosts have to end their seats, once a person has ended the run.
 _END_DEADLINE = 100.0
 
@@ -73,7 +75,9 @@ class _Play:
     dealer: Dealer = field(default_factory=Dealer)
     names: dict[str, str] = field(default_factory=dict)
     golden: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     _looked: float = 0.0
+    _alone_since: float | None = None
 
     def __post_init__(self) -> None:
         """Take what is to be made, and what it took before."""
@@ -117,18 +121,37 @@ class _Play:
             progress.plain(f"{self.names[address]} is gone")
             for seat in self.dealer.leave(address):
                 self._lose(seat, f"{self.names[address]} is gone")
-        new = [address for address in present if address not in self.dealer.hosts]
-        for address, facts in (self.cluster.facts(new) if new else {}).items():
-            self.names[address] = facts.name
-            self.dealer.join(address, facts.places, facts.cells)
-            progress.plain(f"{facts.name} takes part, with {facts.places} slots")
-        if not self.dealer.hosts:
-            self._give_up(self.dealer.stranded(), "no host is left")
+        for address in set(present) - self.dealer.hosts - self.refused:
+            self._join(address)
+        self._wait_for_hosts()
         for seat in list(self.dealer.seats.values()):
             end = self.cluster.ended(seat.name)
             # What it has told before arrives before this is seen; a bad end tells nothing by itself.
             if isinstance(end, str) and self.cluster.news.empty():
                 self._lose(seat, f"{self.names[seat.host]}: {end}")
+
+    def _join(self, address: str) -> None:
+        """Let a host take part, unless it could not do as the others do."""
+        try:
+            found = self.cluster.facts([address], files_in(for_seat(self.config, "", "")))
+        except SysvmError as error:
+            progress.plain(f"a host takes no part: {error.diagnostics()}")
+            self.refused.add(address)
+            return
+        for facts in found.values():
+            self.names[address] = facts.name
+            self.dealer.join(address, facts.places, facts.cells)
+            progress.plain(f"{facts.name} takes part, with {facts.places} slots")
+
+    def _wait_for_hosts(self) -> None:
+        """Wait a while when nobody is there: a host that is started again comes soon. Then what waits has an end."""
+        if self.dealer.hosts:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+            progress.plain(f"no host is left: waiting {_ALONE:.0f} s for one")
+        elif time.monotonic() - self._alone_since > _ALONE:
+            self._give_up(self.dealer.stranded(), "no host is left")
 
     def _deal(self) -> None:
         """Let hosts take seats, and hand on what those need that are taken; one for which there is nothing may go."""

@@ -5,6 +5,7 @@ Nothing here knows a network: what happened is told, and what is to be done is r
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -69,10 +70,17 @@ class _Host:
 
 @dataclass
 class Dealer:
-    """The state of a run's work: what waits, who is there, and who has what."""
+    """The state of a run's work: what waits, who is there, and who has what.
+
+    Attributes:
+        waiting: scenarios that nobody has in hand, by cell.
+        seats: those that are taken, or are to be, by name.
+    """
 
     waiting: dict[str, list[Piece]] = field(default_factory=dict)
     seats: dict[str, Seat] = field(default_factory=dict)
+    # Of seats: a run that is played again has others.
+    _prefix: str = field(default_factory=lambda: secrets.token_hex(2))
     _hosts: dict[str, _Host] = field(default_factory=dict)
     _ready: set[str] = field(default_factory=set)
     _at: Counter[str] = field(default_factory=Counter)
@@ -150,7 +158,7 @@ class Dealer:
     def _take(self, host: str, cell: str) -> Seat:
         self._count += 1
         there = self.holders(cell)
-        seat = Seat(f"{self._count}", host, cell, () if host in there else tuple(there))
+        seat = Seat(f"{self._prefix}-{self._count}", host, cell, () if host in there else tuple(there))
         self.seats[seat.name] = seat
         self._at[cell] += 1
         self._hosts[host].free -= 1

@@ -66,14 +66,19 @@ def places() -> int:
     return max(1, min(cores, there["memory"] // group["memory"]))
 
 
-def facts() -> dict[str, Any]:
+async def tell_facts() -> dict[str, Any]:
     """Return what a run must know of this host: its program, and what its golden snapshots are of."""
-    return {"program": program(), "golden": _golden_cells()}
+    return {"program": program(), "golden": await asyncio.to_thread(_golden_cells)}
+
+
+async def tell_digests(paths: Sequence[str]) -> dict[str, str]:
+    """Return what :func:`digests` says, while the host goes on answering."""
+    return await asyncio.to_thread(digests, paths)
 
 
 @functools.cache
 def program() -> str:
-    """Return a digest of this program's code: hosts of one run have the same."""
+    """Return a digest of this program's code, as it was at the first call: hosts of one run have the same."""
     total = hashlib.sha256(__version__.encode())
     package = Path(__file__).parents[2]
     for root in (package, package.parent / "bundle", payload_root()):
@@ -135,9 +140,11 @@ def sit(order: Order) -> bytes:
             seat.give(order.first, last=False)
             if order.golden and order.holders:
                 tell("said", _obtain(worker, order))
-            return seat.play(is_wanted)
+            logs, words = seat.play(is_wanted)
         finally:
             del member.seats[order.seat]
+    tell("ended", words)  # nothing of it is left
+    return logs
 
 
 def _obtain(worker: Worker, order: Order) -> str:

@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import InfrastructureError, UsageError
@@ -68,9 +69,9 @@ class Cluster:
             UsageError: a host has another file at a path, or none.
         """
         there = self.present()
-        told = self._ask(host.facts, wanted)
+        told = self._ask(host.tell_facts, wanted)
         own = host.digests(files)
-        theirs = self._ask(host.digests, wanted, files) if files else {}
+        theirs = self._ask(host.tell_digests, wanted, files) if files else {}
         found = {}
         for address, row in told.items():
             name, places = there.get(address, (address, 0))
@@ -138,6 +139,13 @@ class Cluster:
         if task is not None:
             with contextlib.suppress(Exception):  # nobody may be there any more
                 task.cancel(force=True)
+
+
+def files_in(arguments: Sequence[str]) -> list[str]:
+    """Return the files and folders of this host that the values of options name, also among several with commas."""
+    values = [part for word in arguments for part in word.partition("=")[2].split(",")]
+    named = [value.rpartition("=")[2] for value in values]
+    return [path for path in named if path.startswith("/") and Path(path).exists()]
 
 
 def _require_same(name: str, own: Mapping[str, str], theirs: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import runtime
 from harness.machine.disks import scratch
-from harness.plugin.cluster import peers
+from harness.plugin.cluster import host, peers
 from harness.plugin.cluster.address import Meeting
 from harness.plugin.cluster.engine import LOCAL_PAGE, SLOT, engine
 from harness.plugin.cluster.host import Membership, membership
@@ -76,6 +76,7 @@ def serve_host(meeting: Meeting, name: str, places: int, ready: Callable[[Ready]
         InfrastructureError: the scheduler does not answer, or goes.
         UsageError: it has a host of that name.
     """
+    host.program()  # what runs from here on, also when the files are exchanged meanwhile
     with runtime.open_run() as run, scratch(run.id) as folder, membership(folder) as member:
         asyncio.run(_serve_host(meeting, name, places, member, ready))
 

@@ -79,8 +79,8 @@ class Sitting:
                     path.unlink()
         return packed.getvalue()
 
-    def play(self, is_wanted: Callable[[], bool]) -> bytes:
-        """Run the seat to its end, telling its news; returns the rest of its logs.
+    def play(self, is_wanted: Callable[[], bool]) -> tuple[bytes, str]:
+        """Run the seat to its end; returns the rest of its logs, and its last words if it ended badly.
 
         Args:
             is_wanted: asked all the time; a seat that nobody wants any more is interrupted as by Ctrl-C.
@@ -96,10 +96,10 @@ class Sitting:
                     process.kill()
         self._pass_on(0.0)
         status = process.returncode
-        self.tell("ended", "" if status in (0, 1) or deadline is not None else self._last_words(status))
         if status < 0:
             _clear_up()
-        return self.take_logs()
+        good = status in (0, 1) or deadline is not None
+        return self.take_logs(), "" if good else self._last_words(status)
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[subprocess.Popen[str]]:

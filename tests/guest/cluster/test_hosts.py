@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -145,3 +146,32 @@ for place in {sorted(places)}:
     _, output, errors = outcome(cluster.middle.popen(ask))
     assert len(output.splitlines()) == 4, errors
     assert all(line.startswith(("refused", "closed")) for line in output.splitlines())
+
+
+def test_a_worker_that_is_killed_takes_its_seats_along(cluster, results):
+    run = cluster.run("--scenario=sleep", results=results)
+    wait_until("the host is at work", lambda: "h1" in {event["host"] for event in finished(results)})
+    host = cluster.hosts["h1"]
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in host.pids()}
+    (worker,) = (pid for pid, line in lines.items() if b"--name" in line)
+    os.kill(worker, signal.SIGKILL)
+    cluster.started.pop("h1").communicate()
+    wait_until("its seat has ended", lambda: not host.pids())
+    assert outcome(run)[0] == 0
+    assert {row.verdict for row in report_of(results).scenarios} == {"passed"}
+
+
+@pytest.mark.skipif(
+    "SYSVM_CLUSTER_VMS" not in os.environ, reason="nox -s cluster runs it: a minute and a half"
+)
+def test_a_host_that_cannot_be_reached_is_given_up_and_gives_up_itself(cluster, results):
+    run = cluster.run("--scenario=sleep", results=results)
+    wait_until("the host is at work", lambda: "h2" in {event["host"] for event in finished(results)})
+    subprocess.run(["ip", "-n", cluster.middle.namespace, "link", "set", "h2", "down"], check=True)
+    status, _, errors = outcome(run, 200)
+    assert status == 0, errors
+    assert {row.verdict for row in report_of(results).scenarios} == {"passed"}
+    output, _ = cluster.started.pop("h2").communicate(timeout=200)
+    assert "is gone" in output
+    assert nothing_is_left(cluster, ["h2"])
+    assert cluster.hosts["h2"].pids() == []

@@ -29,7 +29,7 @@ GOLDEN_SECONDS, START_SECONDS = 30.0, 10.0
 PACKED_MB, UNPACK_SECONDS = 105.0, 1.5
 # Megabytes a second that a host gives to others: assumed, a gigabit.
 HOST_MB_S = 100.0
-# Seconds until a seat begins its first scenario, beside those for the snapshot: measured.
+# Seconds until a seat begins its first scenario, beside those for the snapshot: assumed.
 SEAT_SECONDS = 5.0
 
 

@@ -152,8 +152,8 @@ def _obtain(worker: Worker, order: Order) -> str:
     for holder in order.holders:
         try:
             return peers.fetch(worker, holder, order.golden)
-        except SysvmError as error:
-            reason = error.diagnostics()
+        except (SysvmError, OSError) as error:
+            reason = error.diagnostics() if isinstance(error, SysvmError) else str(error)
     return f"golden snapshot {order.golden[:12]} is not fetched: {reason}"
 
 

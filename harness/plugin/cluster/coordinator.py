@@ -35,6 +35,8 @@ _UNKNOWN = 60.0
 _TICK = 0.5
 # Seconds that a run without any host waits for one.
 _ALONE = 30.0
+# Seconds in which a seat begins that a host has room for.
+_BEGIN_DEADLINE = 10.0
 # Seconds that hosts have to end their seats, once a person has ended the run.
 _END_DEADLINE = 100.0
 
@@ -78,6 +80,7 @@ class _Play:
     refused: set[str] = field(default_factory=set)
     _looked: float = 0.0
     _alone_since: float | None = None
+    _lingering: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take what is to be made, and what it took before."""
@@ -104,10 +107,7 @@ class _Play:
                 self._look()
                 self._deal()
                 self._take(_TICK)
-        except BaseException:
-            self._end_all()
-            raise
-        if self.session.shouldfail:
+        finally:
             self._end_all()
 
     def _look(self) -> None:
@@ -119,7 +119,7 @@ class _Play:
         self._take(0.0)  # what those have told who are gone
         for address in self.dealer.hosts - set(present):
             progress.plain(f"{self.names[address]} is gone")
-            for seat in self.dealer.leave(address):
+            for seat in self._leave(address):
                 self._lose(seat, f"{self.names[address]} is gone")
         for address in set(present) - self.dealer.hosts - self.refused:
             self._join(address)
@@ -184,8 +184,10 @@ class _Play:
 
     def _hear(self, news: News) -> None:
         seat = self.dealer.seats.get(news.seat)
-        if seat is None:
-            return  # of a seat that was taken for lost: what it did is made again
+        if seat is None:  # it was taken for lost: what it did is made again
+            if news.kind == "ended":
+                self._lingering.pop(news.seat, None)
+            return
         if news.kind == "taken":
             seat.taken = True
         elif news.kind == "events":
@@ -199,6 +201,7 @@ class _Play:
             self._done(seat, news.content)
         elif news.content or seat.hand:
             self._lose(seat, f"{self.names[seat.host]}: {news.content or 'the seat ended'}")
+            self._lingering.pop(seat.name, None)
         else:
             self._close(seat)
 
@@ -236,6 +239,8 @@ class _Play:
         self.cluster.forget(seat.name)
         for piece in seat.hand:
             self.record.lose(scenario_id(self.by_id[piece.id]) or "", self.names[seat.host], reason)
+        if seat.taken and seat.host in self.dealer.hosts:
+            self._lingering[seat.name] = seat.host  # its end is waited for before the run's
         self._give_up(self.dealer.close(seat, lost=True), reason)
 
     def _give_up(self, pieces: Sequence[Piece], reason: str) -> None:
@@ -255,26 +260,37 @@ class _Play:
         """End all seats, and record what they tell until they have ended, or their hosts are gone."""
         for seat in self.dealer.seats.values():
             self.cluster.forget(seat.name)
-        end = time.monotonic() + _END_DEADLINE
-        while self.dealer.seats and time.monotonic() < end:
+        begun = time.monotonic()
+        while (self.dealer.seats or self._lingering) and time.monotonic() < begun + _END_DEADLINE:
             try:
                 present = self.cluster.present()
             except SysvmError:
                 return  # without a scheduler each host ends its seats itself, and tells nobody
             for address in self.dealer.hosts - set(present):
-                for seat in self.dealer.leave(address):
-                    self.dealer.close(seat, lost=False)
+                self._end_seats(self._leave(address))
+            if time.monotonic() > begun + _BEGIN_DEADLINE:  # what no host has begun with, none will
+                self._end_seats([seat for seat in self.dealer.seats.values() if not seat.taken])
             with contextlib.suppress(queue.Empty):
                 self._hear_last(self.cluster.news.get(timeout=_TICK))
 
+    def _end_seats(self, seats: Sequence[Seat]) -> None:
+        for seat in seats:
+            self.dealer.close(seat, lost=False)
+
     def _hear_last(self, news: News) -> None:
         seat = self.dealer.seats.get(news.seat)
-        if seat is None:
-            return
-        if news.kind == "events":
+        if news.kind == "ended":
+            self._lingering.pop(news.seat, None)
+            self._end_seats([seat] if seat is not None else [])
+        elif news.kind == "taken" and seat is not None:
+            seat.taken = True
+        elif news.kind == "events" and seat is not None:
             self.record.take(seat.name, self.names[seat.host], news.content)
-        elif news.kind == "ended":
-            self.dealer.close(seat, lost=False)
+
+    def _leave(self, address: str) -> list[Seat]:
+        """Forget a host; returns the seats that it had."""
+        self._lingering = {name: host for name, host in self._lingering.items() if host != address}
+        return self.dealer.leave(address)
 
 
 def _group(cell: Cell) -> str:

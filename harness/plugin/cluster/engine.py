@@ -27,7 +27,7 @@ _SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
-    "distributed.comm.timeouts.connect": "10s",
+    "distributed.comm.timeouts.connect": "30s",
     "distributed.comm.timeouts.tcp": "30s",
 }
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
+from harness.plugin.options import seed_of
 from harness.plugin.session import run_of
 
+# So many processes have to be at work before a scenario ends, so that none is too quick for the others to begin.
+SEATS = int(os.environ.get("STAND_IN_SEATS", "1"))
+PATIENCE = 60.0
 SECONDS = float(os.environ.get("STAND_IN_SECONDS", "0.2"))
 NOTES = Path(os.environ.get("STAND_IN_NOTES", os.devnull))
 
@@ -26,12 +30,23 @@ def golden(request, system_vm_cell):
 @pytest.mark.scenario("sleep")
 def test_takes_its_time(golden, number, request):
     """It takes its time."""
-    with NOTES.open("a") as file:
-        file.write(f"{golden} {number} {os.getpid()}\n")
     run = run_of(request.config)
     log = run.results.log(f"{golden}-sleep-{number}/console.log")
     log.write_text("slept\n")
+    meet(f"{seed_of(request.config)} {os.getpid()}")
     time.sleep(SECONDS)
+
+
+def meet(name):
+    """Note that this process is at work, and wait for the others of the run."""
+    with NOTES.open("a") as file:
+        file.write(f"{name}\n")
+    run, end = name.split()[0], time.monotonic() + PATIENCE
+    while (
+        SEATS > 1 and len({line for line in NOTES.read_text().splitlines() if line.startswith(run)}) < SEATS
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.scenario("finding")

@@ -27,7 +27,11 @@ def cluster(tmp_path_factory):
     notes = tmp_path_factory.mktemp("notes") / "notes"
     with Cluster(folder, ["h1", "h2", "h3"]) as made:
         for host in (made.middle, *made.hosts.values()):
-            host.environment |= {"STAND_IN_NOTES": str(notes), "STAND_IN_SECONDS": "0.3"}
+            host.environment |= {
+                "STAND_IN_NOTES": str(notes),
+                "STAND_IN_SECONDS": "0.3",
+                "STAND_IN_SEATS": "3",
+            }
         made.hosts["h2"].environment["STAND_IN_POOR"] = "1"
         made.start("h1", "h2", "h3")
         yield made
@@ -47,8 +51,8 @@ def finished(results):
     return [event for event in read(log) if event.kind == "scenario_finished"] if log.exists() else []
 
 
-def nothing_is_left(cluster, names):
-    return not [left for name in names for left in cluster.hosts[name].leftovers()]
+def leftovers(cluster, *names):
+    return [left for name in names for left in cluster.hosts[name].leftovers()]
 
 
 def process_of(cluster):
@@ -82,10 +86,10 @@ def test_a_run_ends_as_on_one_machine_although_a_host_dies(cluster, results):
     logs = {path.parent.name for path in (results / "latest/logs").glob("*/console.log")}
     assert logs <= {f"router-from-4.21-{name}" for name in sleeps}
     assert len(logs) >= 11
-    wait_until("nothing is left", lambda: nothing_is_left(cluster, ["h1", "h2"]))
+    wait_until("nothing is left", lambda: not leftovers(cluster, "h1", "h2"))
     # The next command of the host that died clears up after it.
     cluster.start("h3")
-    assert nothing_is_left(cluster, ["h3"])
+    assert leftovers(cluster, "h3") == []
 
 
 def test_ctrl_c_ends_everything_everywhere(cluster, results):
@@ -96,15 +100,7 @@ def test_ctrl_c_ends_everything_everywhere(cluster, results):
     assert status == 130, errors
     report = report_of(results)
     assert "interrupted" in report.reason
-    assert nothing_is_left(cluster, cluster.hosts)
-
-
-def test_a_run_that_is_killed_leaves_nothing_on_any_host(cluster, results):
-    run = cluster.run("--scenario=sleep", results=results)
-    wait_until("a scenario has ended", lambda: finished(results))
-    os.kill(process_of(cluster), signal.SIGKILL)
-    run.communicate()
-    wait_until("nothing is left", lambda: nothing_is_left(cluster, cluster.hosts))
+    assert leftovers(cluster, *cluster.hosts) == []
 
 
 LISTENING = r"""
@@ -148,7 +144,7 @@ for place in {sorted(places)}:
     assert all(line.startswith(("refused", "closed")) for line in output.splitlines())
 
 
-def test_a_worker_that_is_killed_takes_its_seats_along(cluster, results):
+def test_workers_and_runs_that_are_killed_leave_nothing(cluster, results):
     run = cluster.run("--scenario=sleep", results=results)
     wait_until("the host is at work", lambda: "h1" in {event["host"] for event in finished(results)})
     host = cluster.hosts["h1"]
@@ -156,9 +152,10 @@ def test_a_worker_that_is_killed_takes_its_seats_along(cluster, results):
     (worker,) = (pid for pid, line in lines.items() if b"--name" in line)
     os.kill(worker, signal.SIGKILL)
     cluster.started.pop("h1").communicate()
-    wait_until("its seat has ended", lambda: not host.pids())
-    assert outcome(run)[0] == 0
-    assert {row.verdict for row in report_of(results).scenarios} == {"passed"}
+    os.kill(process_of(cluster), signal.SIGKILL)
+    run.communicate()
+    wait_until("the seat of the worker has ended", lambda: not host.pids())
+    wait_until("nothing is left", lambda: not leftovers(cluster, "h2", "h3"))
 
 
 @pytest.mark.skipif(
@@ -173,5 +170,5 @@ def test_a_host_that_cannot_be_reached_is_given_up_and_gives_up_itself(cluster, 
     assert {row.verdict for row in report_of(results).scenarios} == {"passed"}
     output, _ = cluster.started.pop("h2").communicate(timeout=200)
     assert "is gone" in output
-    assert nothing_is_left(cluster, ["h2"])
+    assert leftovers(cluster, "h2") == []
     assert cluster.hosts["h2"].pids() == []

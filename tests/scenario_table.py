@@ -110,7 +110,7 @@ def measure(run: Path) -> None:
             fresh[next(name for name in names if f"-{name}" in row.id)] += row.seconds
     took.update({name: round(value, 1) for name, value in fresh.items()})
     body = "".join(f'"{name}" = {value}\n' for name, value in sorted(took.items()))
-    head = "# Seconds that the cases of a scenario took together: emulated, two or three at a time on two cores.\n"
+    head = "# Seconds that the cases of a scenario took together: emulated, one to three at a time on two cores.\n"
     SECONDS.write_text(f"{head}[seconds]\n{body}")
 
 

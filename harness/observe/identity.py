@@ -19,7 +19,7 @@ KEYSTORE = f"{AGENT}/conf/cloud.jks"
 TRUSTSTORE = f"{AGENT}/certs/realhostip.keystore"
 PROPERTIES = f"{AGENT}/conf/agent.properties"
 # CloudStack's fixed password of the trust store; it protects nothing, the entries are public certificates.
-_TRUSTSTORE_PASSWORD = "vmops.com"  # noqa: S105
+TRUSTSTORE_PASSWORD = "vmops.com"  # noqa: S105
 _JKS = 0xFEEDFEED
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
@@ -55,7 +55,7 @@ def parse(sections: Mapping[str, Section]) -> Identity:
     host_keys = (line.split(None, 1) for line in sections["identity.host-keys"].text.splitlines())
     return Identity(
         keystore=_store(sections["identity.keystore"], password),
-        truststore=_store(sections["identity.truststore"], _TRUSTSTORE_PASSWORD),
+        truststore=_store(sections["identity.truststore"], TRUSTSTORE_PASSWORD),
         properties=known,
         host_keys={name: digest for digest, name in host_keys},
     )

@@ -213,12 +213,12 @@ def test_a_clock_that_steps_has_no_effect(
 ) -> None:
     """The clock steps in the middle of the patch, and is set right again after it: the patch succeeds all the same."""
     files, seconds = live_patch.files(lab.new_bundle), _STEPS[step]
-    command = f'date -u -s "@$(( $(date +%s) + {seconds} ))" >/dev/null'
+    moment = nth_process(draw.randrange(10, 60))
     answer, stepped = PatchAnswer(False, "the patch was not run"), False
 
     def act() -> PatchAnswer:
         nonlocal answer, stepped
-        with fault("operator.acts", command=command, moment=nth_process(draw.randrange(10, 60))) as beside:
+        with fault("operator.acts", command=clock.stepping(seconds), moment=moment) as beside:
             answer = patch.patch(live_patch.vm.guest, files)
         stepped = beside.ran
         if stepped:

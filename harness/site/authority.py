@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from bundle.errors import CheckFailed
@@ -56,6 +57,12 @@ class Authority:
         """Write key and certificate to a file that only its owner can read."""
         path.touch(mode=0o600)
         path.write_text(self.identity.pem + _private(self.identity.key))
+
+    def trust_store(self, password: str) -> bytes:
+        """Return a trust store (PKCS #12) that holds this authority's certificate, as Java programs read it."""
+        entry = pkcs12.PKCS12Certificate(self.identity.certificate, b"cloud root ca")
+        secret = serialization.BestAvailableEncryption(password.encode())
+        return pkcs12.serialize_java_truststore([entry], secret)
 
     @classmethod
     def load(cls, path: Path) -> Authority:

@@ -290,3 +290,9 @@ def receive(tls: ssl.SSLSocket) -> dict[str, object]:
     except OSError:
         return {}
     return dict(json.loads(data[4:]))
+
+
+def test_a_trust_store_holds_the_authority_alone():
+    authority = Authority()
+    entries = identity.store_entries(authority.trust_store("vmops.com"), "vmops.com")
+    assert entries == {"cloud root ca": authority.identity.fingerprint}

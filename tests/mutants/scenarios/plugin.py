@@ -17,6 +17,7 @@ from zlib import crc32
 
 import pytest
 
+from bundle.errors import InfrastructureError
 from bundle.seal import script
 from harness.lab.bundles import build_bundle
 
@@ -114,19 +115,35 @@ def lab(lab, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return made
 
 
+def verdict(when: str, reason: BaseException | None, text: str, check: str) -> str:
+    """Return what became of a mutant: killed, survived, otherwise (by another check), or error (it was not judged).
+
+    Args:
+        when: the part of the scenario that ended: setup, call or teardown.
+        reason: what it ended with, or None.
+        text: that in words.
+        check: the check that has to say so.
+    """
+    if reason is None:
+        return "survived"
+    if when != "call" or isinstance(reason, InfrastructureError):
+        return "error"
+    return "killed" if f"{check}:" in text else "otherwise"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     report = yield
     mutant = item.callspec.params["mutant"]
     if report.when == "call" or not report.passed:
         text = str(report.longrepr or "")
-        killed = report.when == "call" and report.failed and f"{mutant.check}:" in text
+        reason = call.excinfo.value if call.excinfo else None
         row = {
             **dataclasses.asdict(mutant),
-            "verdict": "killed" if killed else "survived",
+            "verdict": verdict(report.when, reason, text, mutant.check),
             "seconds": report.duration,
         }
-        if not killed:
+        if row["verdict"] != "killed":
             row["said"] = text[-600:]
         with Path(os.environ[TOLD]).open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.plugin.planning import SHIPPED, command_line
 from tests.mutants.scenarios.plugin import TOLD, load
 
+WORDS = {"survived": "SURVIVED", "otherwise": "FAILED OTHERWISE", "error": "NOT JUDGED"}
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -43,7 +44,9 @@ def _tell(count: int, seen: list[dict[str, object]]) -> int:
         print(f"{scenario:<42} {len(killed)} of {len(rows)} killed  by {checks or 'nothing'}")
         for row in rows:
             if row not in killed:
-                print(f"    SURVIVED {row['file']}: {row['new']!r}: {row.get('said') or 'it passed'}")
-    survived = sum(row["verdict"] != "killed" for row in seen)
-    print(f"{count} mutants on virtual machines, {len(seen)} run, {survived} survived")
-    return 1 if survived or len(seen) < count else 0
+                word = WORDS[str(row["verdict"])]
+                print(f"    {word} {row['file']}: {row['new']!r}: {row.get('said') or 'it passed'}")
+    not_killed = [str(row["verdict"]) for row in seen if row["verdict"] != "killed"]
+    counts = ", ".join(f"{not_killed.count(verdict)} {WORDS[verdict].lower()}" for verdict in WORDS)
+    print(f"{count} mutants on virtual machines, {len(seen)} run, {counts}")
+    return 1 if not_killed or len(seen) < count else 0

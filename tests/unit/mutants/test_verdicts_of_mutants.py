@@ -1,0 +1,32 @@
+"""What is told of a mutant on a virtual machine: a machine that did not work has judged nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle.errors import InfrastructureError
+from tests.mutants.scenarios.plugin import verdict
+from tests.mutants.scenarios.run import _tell
+
+
+@pytest.mark.parametrize(
+    ("when", "reason", "text", "expected"),
+    [
+        ("call", None, "", "survived"),
+        ("call", AssertionError("x"), "files.kept: 3 paths differ", "killed"),
+        ("call", AssertionError("x"), "ports.open: 80 is shut", "otherwise"),
+        ("call", InfrastructureError("x"), "files.kept: the boot timed out", "error"),
+        ("setup", AssertionError("x"), "files.kept: nobody looked", "error"),
+    ],
+)
+def test_mutant_is_killed_by_the_words_of_its_check_alone(when, reason, text, expected):
+    assert verdict(when, reason, text, "files.kept") == expected
+
+
+@pytest.mark.parametrize("word", ["survived", "otherwise", "error"])
+def test_only_mutants_that_were_all_killed_are_a_success(word, capsys):
+    killed = {"scenario": "S01", "verdict": "killed", "check": "files.kept", "file": "a", "new": "b"}
+    assert _tell(1, [killed]) == 0
+    assert _tell(2, [killed, killed | {"verdict": word}]) == 1
+    assert _tell(2, [killed]) == 1  # one was not run
+    assert "SURVIVED" not in capsys.readouterr().out or word == "survived"

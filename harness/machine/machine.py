@@ -106,7 +106,7 @@ class Machine:
             raise InfrastructureError(f"{self.name}: QEMU refuses {command}: {answer['error']['desc']}")
         return answer.get("return")
 
-    def agent(self, command: str, **arguments: object) -> Any:
+    def guest_agent(self, command: str, **arguments: object) -> Any:
         """Run a command of QEMU's guest agent and return what it returns; None while that does not answer."""
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
         try:

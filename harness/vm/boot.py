@@ -32,18 +32,18 @@ class Deadlines:
     that: a fast host does not wait for minutes for a guest that hangs, nor a slow one give up on a guest that boots.
 
     Attributes:
-        agent: until the guest agent answers.
+        guest_agent: until the guest agent answers.
         least: what each step after it may take at least.
         times: what it may take, in times of what the guest agent took. A genuine router of 4.20 took 4 times as long.
     """
 
-    agent: float = 600.0
+    guest_agent: float = 600.0
     least: float = 120.0
     times: float = 20.0
 
-    def after(self, agent: float) -> float:
+    def after(self, seconds: float) -> float:
         """Return what each later step may take, once the guest agent answered after so many seconds."""
-        return max(self.least, self.times * agent)
+        return max(self.least, self.times * seconds)
 
 
 def normalise(cmdline: str) -> str:
@@ -81,12 +81,12 @@ def boot(
     log = machine.folder / "console.log"
     started = time.monotonic()
     try:
-        wait_for_agent(machine, deadlines.agent)
+        wait_for_guest_agent(machine, deadlines.guest_agent)
         progress("guest agent answers")
         patience = deadlines.after(time.monotonic() - started)
-        write_through_agent(machine, CMDLINE_FILE, normalise(cmdline).encode())
+        write_through_guest_agent(machine, CMDLINE_FILE, normalise(cmdline).encode())
         if release.ssh_key == "agent":
-            write_through_agent(machine, "/root/.ssh/authorized_keys", public_key.encode() + b"\n")
+            write_through_guest_agent(machine, "/root/.ssh/authorized_keys", public_key.encode() + b"\n")
         guest.connect(patience)
         progress("SSH answers")
         if release.transport == "upload":
@@ -110,24 +110,26 @@ def _last_lines(log: Path, count: int = 5) -> str:
     return "".join(["; the console said last:", *(f"\n    {line[:160]}" for line in lines)]) if lines else ""
 
 
-def wait_for_agent(machine: Machine, deadline: float) -> None:
+def wait_for_guest_agent(machine: Machine, deadline: float) -> None:
     """Ping the guest agent until it answers, then synchronise with it."""
 
     def answers() -> bool:
         if not machine.alive():
             raise InfrastructureError(f"{machine.name} ended while it booted")
-        return machine.agent("guest-ping") is not None
+        return machine.guest_agent("guest-ping") is not None
 
     wait.until(answers, "guest agent to answer", deadline, tick=0.05)
-    answer = machine.agent("guest-sync", id=_SYNC_ID)
+    answer = machine.guest_agent("guest-sync", id=_SYNC_ID)
     if answer != _SYNC_ID:
         raise InfrastructureError(f"{machine.name}: the guest agent is out of step (answered {answer!r})")
 
 
-def write_through_agent(machine: Machine, path: str, content: bytes) -> None:
+def write_through_guest_agent(machine: Machine, path: str, content: bytes) -> None:
     """Write a file by the guest agent's three calls; an existing file keeps its mode."""
-    handle = machine.agent("guest-file-open", path=path, mode="w+")
+    handle = machine.guest_agent("guest-file-open", path=path, mode="w+")
     if handle is None:
         raise InfrastructureError(f"{machine.name}: the guest agent fell silent while {path} was written")
-    machine.agent("guest-file-write", **{"handle": handle, "buf-b64": base64.b64encode(content).decode()})
-    machine.agent("guest-file-close", handle=handle)
+    machine.guest_agent(
+        "guest-file-write", **{"handle": handle, "buf-b64": base64.b64encode(content).decode()}
+    )
+    machine.guest_agent("guest-file-close", handle=handle)

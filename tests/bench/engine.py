@@ -196,8 +196,8 @@ def boots(lab: Lab) -> tuple[list[float], list[float], list[float]]:
             vm = lab.engine.start(
                 f"cold{number}", alone, lab.image, lab.golden.ssh_key, freeze_to=Path(folder)
             )
-            boot.wait_for_agent(vm.machine, BOOT_DEADLINE)
-            boot.write_through_agent(vm.machine, boot.CMDLINE_FILE, cmdline)
+            boot.wait_for_guest_agent(vm.machine, BOOT_DEADLINE)
+            boot.write_through_guest_agent(vm.machine, boot.CMDLINE_FILE, cmdline)
             console = vm.console_log
             wait.until(partial(prompts, console), "the login prompt", BOOT_DEADLINE)
             ours.append(time.monotonic() - started)

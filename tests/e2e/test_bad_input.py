@@ -70,7 +70,7 @@ def test_a_silent_guest_agent_is_reported_with_the_console_log(lab):
             with pytest.raises(InfrastructureError) as caught:
                 boot.boot(
                     vm.machine, vm.guest, cmdline="type=router", release=lab.old, bundle=lab.old_bundle,
-                    public_key="", progress=progress.say, deadlines=boot.Deadlines(agent=0.2),
+                    public_key="", progress=progress.say, deadlines=boot.Deadlines(guest_agent=0.2),
                 )  # fmt: skip
         finally:
             vm.stop()

@@ -109,7 +109,7 @@ def _start(vm: SystemVm, document: ET.Element, connection: libvirt.virConnect) -
     except libvirt.libvirtError as error:
         raise InfrastructureError(f"{vm.name}: libvirt cannot start it again: {error}") from None
     vm.machine = replace(vm.machine, handle=handle)
-    boot.wait_for_agent(vm.machine, _BOOT_DEADLINE)
+    boot.wait_for_guest_agent(vm.machine, _BOOT_DEADLINE)
     vm.guest.connect(_BOOT_DEADLINE)
     vm.guest.wait_for_unit("cloud-postinit.service", _BOOT_DEADLINE)
 

@@ -30,10 +30,10 @@ class _Guest:
 def test_the_steps_of_a_boot_get_what_was_measured_in_it(tmp_path, monkeypatch):
     clock = iter([100.0, 150.0])
     monkeypatch.setattr(boot.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(boot, "wait_for_agent", lambda *_: None)
+    monkeypatch.setattr(boot, "wait_for_guest_agent", lambda *_: None)
     for name in layout.PAYLOAD:
         (tmp_path / name).write_bytes(b"x")
-    machine = SimpleNamespace(folder=tmp_path, name="vm", agent=lambda *_, **__: 1)
+    machine = SimpleNamespace(folder=tmp_path, name="vm", guest_agent=lambda *_, **__: 1)
     guest = _Guest()
     boot.boot(
         machine, guest, cmdline="type=router", release=catalogue.load().release("4.22"), bundle=tmp_path,

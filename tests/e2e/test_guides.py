@@ -28,7 +28,7 @@ SHOWN = {
         "at the failure, before the rollback of: 'systemctl status haproxy' ended with status",
         "after the failure of the scenario: a shell in",
         "the VM is kept: 'sysvm vm restore failed-router-1'",
-        "failed in phase restart",
+        "the live patch failed: patch failed and was rolled back, cannot bring service haproxy up",
         "a: stopped",
     ),
 }

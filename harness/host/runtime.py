@@ -15,6 +15,9 @@ from bundle import files
 from bundle.errors import UsageError
 from harness.host import locks, private
 
+# In the folder of a run that could not see whether everything of it has ended.
+_LEFT = "left"
+
 
 def state_root() -> Path:
     """Return the folder of everything that must not outlive a reboot.
@@ -89,9 +92,14 @@ def open_run() -> Iterator[RuntimeFolder]:
     try:
         yield RuntimeFolder(run_id, path)
     finally:
-        if not kept(path):
+        if not kept(path) and not (path / _LEFT).exists():
             shutil.rmtree(path, ignore_errors=True)
         os.close(handle)
+
+
+def leave(path: Path) -> None:
+    """Leave a run folder to the next command, as a killed run does: not all that was started may have been ended."""
+    (path / _LEFT).touch()
 
 
 def keep(path: Path, facts: dict[str, object]) -> None:

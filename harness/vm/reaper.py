@@ -10,6 +10,7 @@ from typing import Any
 
 import libvirt
 
+from bundle.errors import InfrastructureError
 from harness.host import locks, runtime, strays
 from harness.host.cache import SNAPSHOTS, collect_partials
 from harness.host.hypervisor import PREFIX, Hypervisor
@@ -44,20 +45,25 @@ def reap(hypervisor: Hypervisor) -> list[str]:
 def close_run(hypervisor: Hypervisor, run: runtime.RuntimeFolder) -> None:
     """End what is left of a run at its end, unless a person keeps it."""
     if not runtime.kept(run.path):
-        end_run(hypervisor, run.id)
+        if not end_run(hypervisor, run.id):
+            # A killed daemon may have been about to become QEMU, which nobody sees yet.
+            runtime.leave(run.path)
         remove_work(run.id)
 
 
-def end_run(hypervisor: Hypervisor, run_id: str) -> None:
-    """End all machines of a run, and remove the segments that they had."""
+def end_run(hypervisor: Hypervisor, run_id: str) -> bool:
+    """End all machines of a run and remove their segments; False when libvirt does not say which machines these are."""
+    answered = False
     # A domain may be gone by now, and so may the daemon: then its machines are among the strays.
-    with contextlib.suppress(libvirt.libvirtError):
+    with contextlib.suppress(InfrastructureError):
         theirs = [d for d in hypervisor.domains() if d.name().startswith(f"{PREFIX}{run_id}-")]
         if theirs:  # libvirt takes 0.2 s for each
             with ThreadPoolExecutor(len(theirs)) as pool:
                 list(pool.map(_destroy, theirs))
+        answered = True
     strays.end(f"{PREFIX}{run_id}-")
     backends.remove_all(f"{PREFIX}{run_id}-*")
+    return answered
 
 
 def _destroy(domain: Any) -> None:

@@ -259,12 +259,14 @@ class Trial(Verdicts):
         with Traffic(self.probes()) as traffic:
             traffic.settle(FIRST_ANSWERS)
             limits = self._limits(traffic.calm(), floors=RULES_FLOORS_MS)
+            took = self.vm.machine.stretch()
             self.send_rules()
+            stretch = took()
         traffic.call(" while rules were sent")
-        limits = {f"{name} while rules were sent": most for name, most in limits.items()}
+        limits = {f"{name} while rules were sent": most for name, most in stretched(limits, stretch).items()}
         with self.lab.events.about(occasion=self.occasion):
             traffic.record(self.lab.events, self.scenario, limits)
-        return traffic.budgets(limits)
+        return traffic.budgets(limits, stretch)
 
     def send_rules(self) -> bool:
         """Send the rules again, as a server of the new release does after a patch; says whether there are any."""

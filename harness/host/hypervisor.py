@@ -264,17 +264,17 @@ def _start(folder: Path, uri: str) -> None:
             for process in started:  # a daemon may not have written down its process id yet
                 process.terminate()
             raise InfrastructureError(
-                f"libvirtd ended with status {status}: {_last_error(log_path)} ({log_path})"
+                f"libvirtd ended with status {status}: {_first_error(log_path)} ({log_path})"
             )
         return _logs(seen) and _answers(_socket()) and _try_open(uri) is not None
 
     wait.until(answers, f"libvirtd to answer (log: {log_path})", START_DEADLINE)
 
 
-def _last_error(log_path: Path) -> str:
-    """Return what libvirtd said last, without date and process."""
-    lines = log_path.read_text(errors="replace").splitlines()
-    return lines[-1].rpartition(" error : ")[2][:300] if lines else "it said nothing"
+def _first_error(log_path: Path) -> str:
+    """Return the first error that libvirtd told, without date and process: those after it follow from it."""
+    errors = [line.rpartition(" error : ") for line in log_path.read_text(errors="replace").splitlines()]
+    return next((said[:300] for _, mark, said in errors if mark), "it names no error")
 
 
 def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

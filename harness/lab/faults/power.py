@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import libvirt
 
-from bundle.errors import InfrastructureError
 from harness.guest.connection import ConnectionLost
 from harness.host import wait
+from harness.host.hypervisor import asking
 from harness.lab.faults.moments import PATIENCE, Moment, Watched, watch
 from harness.lab.faults.outside import outside
 from harness.vm import boot
@@ -102,12 +102,10 @@ def _there(handle: libvirt.virDomain) -> bool:
 
 def _start(vm: SystemVm, document: ET.Element, connection: libvirt.virConnect) -> None:
     vm.guest.close()
-    try:
+    with asking(f"{vm.name}: libvirt cannot start it again"):
         handle = connection.createXML(
             ET.tostring(document, encoding="unicode"), libvirt.VIR_DOMAIN_START_AUTODESTROY
         )
-    except libvirt.libvirtError as error:
-        raise InfrastructureError(f"{vm.name}: libvirt cannot start it again: {error}") from None
     vm.machine = replace(vm.machine, handle=handle)
     boot.wait_for_guest_agent(vm.machine, _BOOT_DEADLINE)
     vm.guest.connect(_BOOT_DEADLINE)

@@ -25,11 +25,11 @@ from harness.plugin.session import RESULTS_KEY, RUN
 
 
 class _Later(pytest.Item):
-    """The unknown scenario that comes next: it needs what belongs to the session, and promises nothing."""
+    """The unknown scenario that comes next: pytest is told of it, so that it keeps what belongs to the session."""
 
     def runtest(self) -> None:
-        """Refuse: it stands for another."""
-        raise NotImplementedError(self.name)
+        """Refuse: it is told of as the next one and never run."""
+        raise AssertionError(f"{self.name} stands for a scenario that is not known yet")
 
 
 class SeatPlugin:

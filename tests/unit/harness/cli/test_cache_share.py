@@ -12,7 +12,7 @@ from bundle.errors import CheckFailed, UsageError
 from harness.cli.cache import cache as command
 from harness.lab.golden_maker import host_parts
 from harness.machine import accel
-from tests.unit.harness.vm.depot.samples import IMAGE, SNAPSHOT, flip, make_golden, make_image
+from tests.unit.harness.vm.depot.samples import IMAGE, SNAPSHOT, be_a_host, flip, make_golden, make_image
 
 OTHER = "e" * 24
 
@@ -20,11 +20,7 @@ OTHER = "e" * 24
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     """Return what calls a command on one of two hosts; the second can use one snapshot of the first."""
-    monkeypatch.setenv("SYSVM_LIBVIRT_URI", "test:///default")
-    monkeypatch.setenv("SYSVM_SNAPSHOTS", "shared-ram")
-    monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(accel, "of_template", lambda *_: accel.Answer(accel.TCG, "", {}, 0.0))
-    monkeypatch.setattr("harness.host.hypervisor.Hypervisor.version", lambda _: "7002000")
+    be_a_host(monkeypatch, tmp_path / "state")
     monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / "one"))
     here = host_parts(SimpleNamespace(version=lambda: "7002000"), accel.TCG, "shared-ram")
     image = make_image(mib=0)

@@ -60,7 +60,13 @@ def test_daemons_of_two_run_folders_live_side_by_side_and_do_not_see_each_other(
 def test_daemon_that_ends_at_once_is_told_with_its_own_words(tmp_path, monkeypatch):
     program = tmp_path / "bin" / "libvirtd"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '12:00:00+0000: 7: error : start:1 : the lock is held'\nexit 6\n")
+    lines = [
+        "info : libvirt version: 9.0.0",
+        "error : start:1 : the lock is held",
+        "error : run:2 : it failed",
+    ]
+    told = "".join(f"echo '12:00:00+0000: 7: {line}'\n" for line in lines)
+    program.write_text(f"#!/bin/sh\n{told}exit 6\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))

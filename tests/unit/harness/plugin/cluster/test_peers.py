@@ -14,7 +14,7 @@ from harness.host.cache import GOLDEN
 from harness.lab.golden_maker import host_parts
 from harness.machine import accel
 from harness.plugin.cluster.peers import READ, OwnDepot, fetch
-from tests.unit.harness.vm.depot.samples import SNAPSHOT, contents, flip, make_golden, make_image
+from tests.unit.harness.vm.depot.samples import SNAPSHOT, be_a_host, contents, flip, make_golden, make_image
 
 OTHER = "e" * 24
 
@@ -30,11 +30,7 @@ def loop():
 @pytest.fixture
 def go_to(tmp_path, monkeypatch):
     """Return what changes to another host: its cache is another one."""
-    monkeypatch.setenv("SYSVM_LIBVIRT_URI", "test:///default")
-    monkeypatch.setenv("SYSVM_SNAPSHOTS", "shared-ram")
-    monkeypatch.setenv("SYSVM_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(accel, "of_template", lambda *_: accel.Answer(accel.TCG, "", {}, 0.0))
-    monkeypatch.setattr("harness.host.hypervisor.Hypervisor.version", lambda _: "7002000")
+    be_a_host(monkeypatch, tmp_path / "state")
 
     def go(name):
         monkeypatch.setenv("SYSVM_CACHE", str(tmp_path / name))

@@ -7,8 +7,12 @@ import json
 import os
 import random
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from harness.host import cache
+from harness.machine import accel
 from harness.vm import golden
 
 IMAGE, SNAPSHOT = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba98"
@@ -90,3 +94,12 @@ def flip(path, offset, *, keep_time=True):
         file.write(bytes([byte[0] ^ 4]))
     if keep_time:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def be_a_host(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    """Be a host with an emulator that can use the sample's snapshot; libvirt's own driver for tests stands for its."""
+    monkeypatch.setenv("SYSVM_LIBVIRT_URI", "test:///default")
+    monkeypatch.setenv("SYSVM_SNAPSHOTS", "shared-ram")
+    monkeypatch.setenv("SYSVM_STATE", str(state))
+    monkeypatch.setattr(accel, "of_template", lambda *_: accel.Answer(accel.TCG, "", {}, 0.0))
+    monkeypatch.setattr("harness.host.hypervisor.Hypervisor.version", lambda _: "7002000")

@@ -117,6 +117,29 @@ class Machine:
             raise InfrastructureError(f"{self.name}: guest agent refuses {command}: {error}") from None
         return json.loads(answer)["return"]
 
+    def silence(self) -> str:
+        """Return what libvirt and QEMU say of a guest agent that does not answer; for a message."""
+        request = json.dumps({"execute": "guest-ping"})
+        try:
+            libvirt_qemu.qemuAgentCommand(self.handle, request, AGENT_TIMEOUT, 0)
+            said = "it answers again"
+        except libvirt.libvirtError as error:
+            said = str(error)
+        try:
+            state = self.monitor("query-status")["status"]
+        except InfrastructureError as error:
+            return f"{said}; {error}"
+        return f"{said}; QEMU says that the machine is {state}"
+
+    def reset(self) -> None:
+        """Press the reset button; not for a restored machine, whose QEMU 7.2 dies of it under emulation.
+
+        Raises:
+            InfrastructureError: the machine is gone.
+        """
+        with asking(f"{self.name}: cannot reset it"):
+            self.handle.reset()
+
     def pause(self) -> None:
         """Stop the virtual CPUs.
 

@@ -33,11 +33,14 @@ class Deadlines:
 
     Attributes:
         guest_agent: until the guest agent answers.
+        stalled: without an answer on a host that is not busy, until the machine is reset, which is done once. An
+            emulated guest was seen to stand still for ten minutes, in one of some hundreds of boots.
         least: what each step after it may take at least.
         times: what it may take, in times of what the guest agent took. A genuine router of 4.20 took 4 times as long.
     """
 
     guest_agent: float = 600.0
+    stalled: float = 150.0
     least: float = 120.0
     times: float = 20.0
 
@@ -81,7 +84,7 @@ def boot(
     log = machine.folder / "console.log"
     started = time.monotonic()
     try:
-        wait_for_guest_agent(machine, deadlines.guest_agent)
+        first_answer(machine, deadlines, progress)
         progress("guest agent answers")
         patience = deadlines.after(time.monotonic() - started)
         write_through_guest_agent(machine, CMDLINE_FILE, normalise(cmdline).encode())
@@ -100,6 +103,27 @@ def boot(
         ) from error
 
 
+def first_answer(machine: Machine, deadlines: Deadlines, progress: Callable[[str], None]) -> None:
+    """Wait for the guest agent of a machine that boots from cold; one whose boot stands still is reset, once.
+
+    Raises:
+        InfrastructureError: it does not answer in time.
+    """
+    first = min(deadlines.stalled, deadlines.guest_agent)
+    try:
+        wait_for_guest_agent(machine, first, machine.stretch())
+    except wait.DeadlineExceeded:
+        if first == deadlines.guest_agent:
+            raise
+        silence = f"{machine.silence()}{_last_lines(machine.folder / 'console.log')}"
+        progress(f"the boot stands still, the machine is reset: {silence}")
+        machine.reset()
+        try:
+            wait_for_guest_agent(machine, deadlines.guest_agent - first)
+        except wait.DeadlineExceeded as error:
+            raise InfrastructureError(f"{error}, also after a reset: {machine.silence()}") from error
+
+
 def _last_lines(log: Path, count: int = 5) -> str:
     """Return what the console said last, for a message; nothing where it said nothing."""
     try:
@@ -110,15 +134,27 @@ def _last_lines(log: Path, count: int = 5) -> str:
     return "".join(["; the console said last:", *(f"\n    {line[:160]}" for line in lines)]) if lines else ""
 
 
-def wait_for_guest_agent(machine: Machine, deadline: float) -> None:
-    """Ping the guest agent until it answers, then synchronise with it."""
+def wait_for_guest_agent(
+    machine: Machine, deadline: float, stretch: Callable[[], float] = wait.as_long
+) -> None:
+    """Ping the guest agent until it answers, then synchronise with it.
+
+    Args:
+        machine: whose agent.
+        deadline: seconds.
+        stretch: as in :func:`wait.until`.
+
+    Raises:
+        DeadlineExceeded: it does not answer.
+        InfrastructureError: the machine ended, or the agent is out of step.
+    """
 
     def answers() -> bool:
         if not machine.alive():
             raise InfrastructureError(f"{machine.name} ended while it booted")
         return machine.guest_agent("guest-ping") is not None
 
-    wait.until(answers, "guest agent to answer", deadline, tick=0.05)
+    wait.until(answers, "guest agent to answer", deadline, tick=0.05, stretch=stretch)
     answer = machine.guest_agent("guest-sync", id=_SYNC_ID)
     if answer != _SYNC_ID:
         raise InfrastructureError(f"{machine.name}: the guest agent is out of step (answered {answer!r})")

@@ -18,7 +18,7 @@ MASKED = {"nfs-common"}
 @pytest.mark.parametrize("vm_type", tuple(catalogue.load().types))
 def test_type_boots_and_serves(sysvm, nothing_left, vm_type):
     started = sysvm("vm", "start", "--type", vm_type, "--name", f"e2e-{vm_type}", "--json")
-    assert started.returncode == 0, started.stderr
+    assert started.returncode == 0, started.stderr + started.stdout
     try:
         kept = find(f"e2e-{vm_type}")
         assert json.loads(started.stdout)["vm_type"] == vm_type

@@ -1,4 +1,7 @@
-"""The words of a VM: rules are stored as they were sent, one that fails is told, and so is a boot without end."""
+"""The words of a VM: rules are stored as they were sent, one that fails is told, and so is a boot without end.
+
+And the word that it gives after a start by the next release: which scripts it runs.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from dataclasses import replace
 import pytest
 
 from bundle import catalogue
-from harness import network
+from harness import checks, network
+from harness.kvmagent import patch
+from harness.lab.faults import power
 from harness.network.transport import Aggregate, Databag, aggregate, bags_of
+from harness.observe import observation
 from harness.scenario import Lab, SshCommandResult, SshGuest, Trial
 
 _ARCHIVE = "/var/cache/cloud/processed"
@@ -59,6 +65,29 @@ def test_a_vm_whose_boot_does_not_end_names_no_version(live_patch: Trial) -> Non
         f"the boot has not ended, and the VM answers {told[:60]!r}, which a server takes for the truth"
         if answered
         else "",
+    )
+
+
+@pytest.mark.scenario("S62-started-by-the-next-release")
+def test_a_vm_that_the_next_release_starts_runs_its_scripts(lab: Lab, live_patch: Trial) -> None:
+    """Stopped, and started by a server of the next release, which hands it its files: it runs them, and says so."""
+    if (lab.old.transport, lab.new.transport) != ("upload", "upload"):
+        pytest.skip(f"the files of {lab.new.name} come on a CD, which this VM does not have")
+    files, guest, printed = live_patch.files(lab.new_bundle), live_patch.vm.guest, live_patch.printed()
+    power.reboot(live_patch.vm, lambda: patch.upload(guest, files.contents))
+    told = patch.ask_versions(guest).scripts
+    live_patch.require(
+        "start.new-scripts",
+        ""
+        if told == files.signature
+        else f"started with the files of {lab.new.name}, it says that it runs {told[:16]}…, as before",
+    )
+    if told != files.signature:
+        return
+    seen = observation.observe(guest)
+    case = live_patch.case_of(files, "patched", (seen, seen, seen), printed)
+    live_patch.note(
+        [replace(row, name=f"start.{row.name}") for row in checks.judge(case, only=("files.installed",))]
     )
 
 

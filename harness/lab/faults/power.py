@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import libvirt
@@ -70,10 +70,14 @@ def boot_again(vm: SystemVm) -> None:
     _start(vm, document, connection)
 
 
-def reboot(vm: SystemVm) -> None:
+def reboot(vm: SystemVm, at_login: Callable[[], None] = lambda: None) -> None:
     """Shut a VM down in an orderly way, and start it from its disk: what a host does to reboot a VM.
 
     A reset within a machine that was restored ends QEMU 7.2 by a segmentation fault under emulation.
+
+    Args:
+        vm: the VM.
+        at_login: called when it lets somebody in; its boot may wait for what is done there.
 
     Raises:
         InfrastructureError: it does not shut down, or does not boot.
@@ -84,7 +88,7 @@ def reboot(vm: SystemVm) -> None:
         vm.guest.run("systemctl poweroff", check=False)
     wait.until(lambda: not _there(handle), f"{vm.name}: the end of its shutdown", _DOWN_DEADLINE)
     vm.machine.destroy()
-    _start(vm, document, connection)
+    _start(vm, document, connection, at_login)
 
 
 def _definition(vm: SystemVm) -> ET.Element:
@@ -100,7 +104,12 @@ def _there(handle: libvirt.virDomain) -> bool:
         return False
 
 
-def _start(vm: SystemVm, document: ET.Element, connection: libvirt.virConnect) -> None:
+def _start(
+    vm: SystemVm,
+    document: ET.Element,
+    connection: libvirt.virConnect,
+    at_login: Callable[[], None] = lambda: None,
+) -> None:
     vm.guest.close()
     with asking(f"{vm.name}: libvirt cannot start it again"):
         handle = connection.createXML(
@@ -109,6 +118,7 @@ def _start(vm: SystemVm, document: ET.Element, connection: libvirt.virConnect) -
     vm.machine = replace(vm.machine, handle=handle)
     boot.wait_for_guest_agent(vm.machine, _BOOT_DEADLINE)
     vm.guest.connect(_BOOT_DEADLINE)
+    at_login()
     vm.guest.wait_for_unit("cloud-postinit.service", _BOOT_DEADLINE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import libvirt
@@ -45,7 +46,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, looks: float) -> tuple[SimpleNamesp
         told.append(command)
         raise ConnectionLost("the guest is gone")
 
-    def start(_vm: object, document: power.ET.Element, connection: str) -> None:
+    def start(_vm: object, document: power.ET.Element, connection: str, at_login: Callable[[], None]) -> None:
+        at_login()
         told.append(f"start by {connection}, {len(list(document.iter(f'{power._QEMU}arg')))} arguments")
 
     monkeypatch.setattr(power, "_start", start)
@@ -59,8 +61,8 @@ def test_a_reboot_shuts_down_in_an_orderly_way_and_starts_the_same_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vm, told = machine(monkeypatch, looks=3)
-    power.reboot(vm)
-    assert told == ["systemctl poweroff", "destroy", "start by libvirt, 0 arguments"]
+    power.reboot(vm, lambda: told.append("somebody logs in"))
+    assert told == ["systemctl poweroff", "destroy", "somebody logs in", "start by libvirt, 0 arguments"]
 
 
 def test_a_vm_that_does_not_shut_down_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from harness.vm import taps
 from tests.other_host import OtherHost
 from tests.processes import command_lines
 
+_RUN_LOCK = re.compile(r"/runs/([0-9a-f]{6})/lock$")
 pytest_plugins = ["harness.plugin"]
 
 
@@ -77,16 +79,15 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def _strangers() -> set[str]:
-    """Return the ids of runs that other processes are at: what they hold now is not ours to judge."""
-    ours = {os.getpid()}
-    holders = {}
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if "FLOCK" in words and "->" not in words:
-            place = words.index("FLOCK")
-            holders[int(words[place + 4].rsplit(":", 1)[1])] = int(words[place + 3])
-    locks = runtime.runs_folder().glob("*/lock")
-    return {path.parent.name for path in locks if holders.get(path.stat().st_ino, os.getpid()) not in ours}
+    """Return the ids of runs that other processes are at, whatever their state folder: what they hold is not ours."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        if descriptor.parts[2] == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            if open_lock := _RUN_LOCK.search(str(descriptor.readlink())):
+                found.add(open_lock[1])
+    return found
 
 
 @pytest.fixture

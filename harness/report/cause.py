@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def telling(lines: Sequence[str]) -> tuple[str, ...]:
     bad = [place for place, line in enumerate(lines) if _TROUBLE.search(line) and not line.startswith("@")]
     chosen: list[int] = []
     # The last question is the loudest one: the check of the configuration.
-    for begin, end in reversed(list(zip(asked, [*asked[1:], len(lines)], strict=True))):
+    for begin, end in reversed(list(itertools.pairwise([*asked, len(lines)]))):
         answer = [place for place in bad if begin < place < end]
         chosen += [begin, *answer] if answer else []
     chosen += bad

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from harness.cli import sysvm
 from harness.report import compare, render_junit
-from harness.report.cause import first_cause
+from harness.report.cause import first_cause, telling
 from harness.report.markdown import render_markdown
 from harness.report.timeline import drawings
 from tests.unit.harness.report.recorded import DATA, recorded
@@ -62,6 +62,13 @@ def test_the_first_cause_is_the_failed_patch_in_the_words_of_the_service() -> No
     assert (cause.check, cause.occasion) == ("answer.outcome", "first patch")
     assert cause.lines[0].startswith("haproxy says, asked by haproxy -c")
     assert ALERT in cause.lines[1]
+
+
+def test_what_tells_of_a_patch_that_asked_no_service_is_its_own_trouble_or_all_that_it_logged() -> None:
+    refused = ("@7.10 none put the archives aside", "[12] refused, nothing changed: the VM type x is unknown")
+    assert telling(refused) == refused[1:]
+    assert telling(refused[:1]) == refused[:1]
+    assert telling(()) == ()
 
 
 def test_a_run_that_passed_has_no_cause() -> None:

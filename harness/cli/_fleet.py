@@ -41,6 +41,8 @@ class ServedFleet:
         # A second connection to each, for looks while a job uses the first.
         self._eyes: dict[str, SshGuest] = {}
         self._types: dict[str, str | None] = {}
+        # Those that our own libvirt runs.
+        self._started: dict[str, KeptVm] = {}
 
     def rows(self) -> Sequence[Vm | NetworkRow | VpcRow]:
         """Return the VMs, and the networks and VPCs that they serve."""
@@ -48,21 +50,30 @@ class ServedFleet:
         running = _running()
         for kept in all_kept():
             if not self._names or kept.name in self._names:
-                found += self._kept(kept, "Running" if kept.run in running else "Stopped")
+                found += self._kept(kept, "Running" if kept.domain() in running else "Stopped")
         for target in self._remote:
             found += self._foreign(target)
         return found
 
     def reboot(self, vm: Vm) -> None:
-        """Reboot a VM and wait until it answers.
+        """Reboot a VM and wait until it answers: a kept one as its host does, another by its own command.
 
         Raises:
             InfrastructureError: it does not come back.
         """
-        self._guests[vm.id].reboot()
+        guest, kept = self._guests[vm.id], self._started.get(vm.id)
+        self._eyes[vm.id].close()
+        # One that stayed from a snapshot that could not be made has no disk under its name any more.
+        if kept is None or not kept.source:
+            guest.reboot()
+            return
+        from harness.kept.reboot import reboot
+
+        reboot(kept, guest)
 
     def _kept(self, kept: KeptVm, state: str) -> list[Vm | NetworkRow | VpcRow]:
         own = f"{kept.run}/{kept.name}"
+        self._started[own] = kept
         guest = self._guests.setdefault(own, kept.guest())
         name = kept.network or catalogue.vm_type(kept.vm_type).network
         declared = network.load(name) if name else None
@@ -124,11 +135,11 @@ def _location(declared: Network | None, label: str, created: str) -> Location:
 
 
 def _running() -> frozenset[str]:
-    """Return the runs that have a running machine."""
+    """Return the names of the domains that run."""
     from harness.kept.stop import alive
 
-    with alive() as (_host, runs):
-        return frozenset(runs)
+    with alive() as (_host, domains):
+        return frozenset(domains)
 
 
 def _type_of(guest: SshGuest) -> str | None:

@@ -150,15 +150,15 @@ def list_(as_json: bool) -> int:
     rows = all_kept()
     running: set[str] = set()
     if rows:
-        with alive() as (_host, runs):
-            running = runs
+        with alive() as (_host, domains):
+            running = domains
     if as_json:
-        found = [{"kind": "vm", **asdict(row), "running": row.run in running} for row in rows]
+        found = [{"kind": "vm", **asdict(row), "running": row.domain() in running} for row in rows]
         taken = [{"kind": "snapshot", **asdict(one)} for one in snapshots.every()]
         tell_json(found + taken)
         return Exit.OK
     for row in rows:
-        state = "running" if row.run in running else "gone"
+        state = "running" if row.domain() in running else "gone"
         tell(
             f"{row.name:16} {row.vm_type:14} {row.release:6} {state:8} ssh 127.0.0.1:{row.ssh_port}  {row.label}"
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.host import runtime
-from harness.host.hypervisor import PREFIX, Hypervisor, hypervisor
+from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.kept.listing import KeptVm
 from harness.vm import reaper
 
@@ -24,6 +24,6 @@ def stop(kept: KeptVm) -> None:
 
 @contextmanager
 def alive() -> Iterator[tuple[Hypervisor, set[str]]]:
-    """Yield libvirt and the run ids that have a running domain."""
+    """Yield libvirt and the names of the domains that run."""
     with hypervisor() as host:
-        yield host, {domain.name().removeprefix(PREFIX).split("-", 1)[0] for domain in host.domains()}
+        yield host, {domain.name() for domain in host.domains()}

@@ -27,6 +27,8 @@ IDLE_DEADLINE = 3.0
 # A guest is idle when it takes less than this part of a core for that many ticks (an idle one was seen at 0.02).
 _IDLE_SHARE, _IDLE_TICK, _CALM_TICKS = 0.15, 0.05, 3
 _BANDWIDTH = 8 << 30
+# What a kernel prints last when it switches its machine off; and how long, in seconds, the log may lag behind.
+_POWER_DOWN, _TAIL, _LAST_WORDS = b"reboot: Power down", 200, 2.0
 _CPU_TIME = 4  # its place in what libvirt's domain info returns; nanoseconds
 
 
@@ -53,6 +55,7 @@ class Machine:
         folder: its sockets and logs.
         ram_in_file: states leave out what lies in a shared RAM file.
         ram: that file, while it is to become a snapshot's.
+        printed_before: bytes of its console's log that are of an earlier machine of the same name.
     """
 
     name: str
@@ -60,6 +63,19 @@ class Machine:
     folder: Path
     ram_in_file: bool = False
     ram: Ram | None = None
+    printed_before: int = 0
+
+    @property
+    def console_log(self) -> Path:
+        """Everything that the serial console printed."""
+        return self.folder / "console.log"
+
+    def printed(self) -> int:
+        """Return how many bytes the serial console has printed so far."""
+        try:
+            return self.console_log.stat().st_size
+        except OSError:
+            return 0
 
     def alive(self) -> bool:
         """Say whether libvirt still runs it."""
@@ -77,6 +93,24 @@ class Machine:
         if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
             return ""
         return "QEMU has stopped the VM, for whose disk the host has no room left or cannot write"
+
+    def host_fault(self) -> str:
+        """Return why the host does not run it; nothing while it does, or when its guest has switched it off itself."""
+        if self.alive():
+            return self.halted()
+        with contextlib.suppress(wait.DeadlineExceeded):  # libvirt's log daemon may be a moment behind
+            wait.until(self._switched_off, f"{self.name}: its last words", _LAST_WORDS)
+            return ""
+        return "QEMU has ended without a word of the guest's, or libvirt does not answer"
+
+    def _switched_off(self) -> bool:
+        try:
+            with self.console_log.open("rb") as log:
+                log.seek(self.printed_before)
+                said = log.read().rstrip()
+        except OSError:
+            return False
+        return _POWER_DOWN in said[-_TAIL:]
 
     def monitor(self, command: str, **arguments: object) -> Any:
         """Run a QMP command and return what it returns.

@@ -58,6 +58,13 @@ class NetworkBackend(Protocol):
             InfrastructureError: the host or QEMU refuses.
         """
 
+    def rejoin(self, machine: Machine) -> None:
+        """Join the machine of an owner, started again as it was, to its segments; not one of another's segments.
+
+        Raises:
+            InfrastructureError: the host or QEMU refuses.
+        """
+
     def remove(self, owners: str) -> None:
         """Remove what was laid for an owner, or for all that a pattern such as ``sysvm-98cc3a-*`` means.
 
@@ -89,6 +96,16 @@ def find(word: str | None = None) -> NetworkBackend:
             f"network backend {name!r} {reason}", hint=f"{Loopback.name!r} needs nothing of that"
         )
     return backend
+
+
+def rejoin(machine: Machine) -> None:
+    """Join a machine that was started again to the segments that were laid for it, by whichever backend.
+
+    Raises:
+        InfrastructureError: the host or QEMU refuses.
+    """
+    for backend in BACKENDS.values():
+        backend.rejoin(machine)
 
 
 def remove_all(owners: str) -> None:

@@ -99,7 +99,7 @@ def boot(
         progress("boot_up_done")
     except InfrastructureError as error:
         raise InfrastructureError(
-            f"boot of {machine.name}: {error}{_last_lines(log)}", hint=f"console log: {log}"
+            f"boot of {machine.name}: {error}{last_lines(log)}", hint=f"console log: {log}"
         ) from error
 
 
@@ -115,7 +115,7 @@ def first_answer(machine: Machine, deadlines: Deadlines, progress: Callable[[str
     except wait.DeadlineExceeded:
         if first == deadlines.guest_agent:
             raise
-        silence = f"{machine.silence()}{_last_lines(machine.folder / 'console.log')}"
+        silence = f"{machine.silence()}{last_lines(machine.folder / 'console.log')}"
         progress(f"the boot stands still, the machine is reset: {silence}")
         machine.reset()
         try:
@@ -124,8 +124,8 @@ def first_answer(machine: Machine, deadlines: Deadlines, progress: Callable[[str
             raise InfrastructureError(f"{error}, also after a reset: {machine.silence()}") from error
 
 
-def _last_lines(log: Path, count: int = 5) -> str:
-    """Return what the console said last, for a message; nothing where it said nothing."""
+def last_lines(log: Path, count: int = 5) -> str:
+    """Return what a console said last, for a message; nothing where it said nothing."""
     try:
         text = log.read_bytes()[-4096:].decode("utf-8", "replace")
     except OSError:

@@ -57,6 +57,9 @@ class Loopback:
     def plug(self, machine: Machine, nics: Iterable[Nic]) -> None:
         """Do nothing: QEMU has plugged its own ends."""
 
+    def rejoin(self, machine: Machine) -> None:
+        """Do nothing: QEMU has plugged its own ends again."""
+
     def remove(self, owners: str) -> None:
         """Do nothing: cables go with their machines."""
 

@@ -49,7 +49,7 @@ class SystemVm:
     @property
     def console_log(self) -> Path:
         """Everything that the serial console printed."""
-        return self.machine.folder / "console.log"
+        return self.machine.console_log
 
     @property
     def namespace(self) -> str | None:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 # Where ip(8) keeps named namespaces.
 NAMESPACES = Path("/run/netns")
 _TUN = Path("/dev/net/tun")
+_BRIDGE = "br-"
 # From <linux/sched.h> and <linux/if_tun.h>.
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
@@ -65,7 +66,7 @@ class BridgeCable:
     @property
     def name(self) -> str:
         """The bridge."""
-        return f"br-{self.device}"
+        return f"{_BRIDGE}{self.device}"
 
     @property
     def tap(self) -> str:
@@ -136,6 +137,19 @@ class Taps:
         """
         for bridge in _bridges(nic.backend for nic in nics):
             _plug(machine, bridge)
+
+    def rejoin(self, machine: Machine) -> None:
+        """Lead a new tap from each bridge of the machine's own namespace to it: the old ones went with its QEMU.
+
+        Raises:
+            InfrastructureError: kernel, libvirt or QEMU refuses.
+        """
+        if self.describe(machine.name) is None:
+            return
+        there = [name for _, name in _inside(machine.name, socket.if_nameindex)]
+        for name in there:
+            if name.startswith(_BRIDGE):
+                _plug(machine, BridgeCable(machine.name, name.removeprefix(_BRIDGE)))
 
     def remove(self, owners: str) -> None:
         """Remove the namespaces of owners with their bridges; a tap that a QEMU still holds goes with that QEMU."""

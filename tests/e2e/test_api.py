@@ -45,8 +45,31 @@ def test_clients_patch_a_storage_vm_and_a_user_his_network(sysvm, vms, tmp_path,
         cs_reads_every_page(served)
         cs_posts_a_restart_without_a_patch_in_mixed_case(served, network)
         the_generator_understands_the_server(served, tmp_path, monkeypatch)
+        cs_reboots_a_router_that_another_process_started(sysvm, served, router)
     said = (state / "journal.jsonl").read_text()
     assert not [secret for secret in secrets_of(state) if secret in said]
+
+
+def cs_reboots_a_router_that_another_process_started(sysvm, served, router):
+    """Its host stops and starts it: reset, QEMU would die of the snapshot that the router was restored from."""
+    asked = (
+        "vm",
+        "exec",
+        ROUTER,
+        "cat /proc/sys/kernel/random/boot_id /var/cache/cloud/cloud-scripts-signature",
+    )
+    before = sysvm(*asked).stdout.split()
+    served.cs("admin").rebootRouter(id=router["id"], fetch_result=True)
+    (row,) = served.cs("admin").listRouters(id=router["id"])["router"]
+    assert (row["state"], row["scriptsversion"]) == ("Running", router["scriptsversion"])
+    after = sysvm(*asked).stdout.split()
+    assert before[0] != after[0]
+    assert before[1:] == after[1:] == [router["scriptsversion"]]
+    listed = json.loads(sysvm("vm", "list", "--json").stdout)
+    kept = {row["name"]: row["running"] for row in listed if row["kind"] == "vm"}
+    assert kept == {STORAGE: True, ROUTER: True}
+    stopped = sysvm("vm", "stop", ROUTER)
+    assert (stopped.returncode, stopped.stdout) == (0, f"{ROUTER}: stopped\n")
 
 
 def refused(call, status, **parameters):

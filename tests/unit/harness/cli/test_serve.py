@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,9 @@ from cs import CloudStack
 from bundle.errors import SysvmError, UsageError
 from harness.cli import _fleet, sysvm
 from harness.cli._fleet import ServedFleet
-from harness.management import NetworkRow, Vm, VpcRow
+from harness.guest.guest import SshGuest
+from harness.kept import reboot as kept_reboot
+from harness.management import NetworkRow, Target, Vm, VpcRow
 from harness.management.api import history
 from harness.management.api.jobs import Job
 from tests.unit.harness.simulator import Cloud
@@ -177,17 +178,27 @@ def kept(tmp_path: Path, name: str, vm_type: str) -> Any:
     folder.mkdir(parents=True)
     (tmp_path / "run" / "kept.json").write_text("{}")
     return SimpleNamespace(
-        name=name, run="r1", vm_type=vm_type, network=None, label="a template", folder=str(folder),
-        guest=lambda: SimpleNamespace(name=name, reboot=rebooted.set),
+        name=name, run="r1", vm_type=vm_type, network=None, label="a template", folder=str(folder), source="a snapshot",
+        domain=lambda: f"sysvm-r1-{name}", guest=lambda: Connected(name),
     )  # fmt: skip
 
 
-rebooted = threading.Event()
+class Connected:
+    """A connection to a kept VM that notes what is asked of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.told = name, list[str]()
+
+    def reboot(self) -> None:
+        self.told.append("reboot")
+
+    def close(self) -> None:
+        self.told.append("close")
 
 
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vm_type: str) -> list[Vm | NetworkRow | VpcRow]:
     monkeypatch.setattr(_fleet, "all_kept", lambda: [kept(tmp_path, "mine", vm_type)])
-    monkeypatch.setattr(_fleet, "_running", lambda: frozenset({"r1"}))
+    monkeypatch.setattr(_fleet, "_running", lambda: frozenset({"sysvm-r1-mine"}))
     return list(ServedFleet((), ()).rows())
 
 
@@ -213,17 +224,50 @@ def test_a_kept_vpc_router_serves_a_vpc_with_its_tiers(
     assert len({row.id for row in (vm, vpc, *tiers)}) == 2 + len(tiers)
 
 
-def test_a_kept_storage_vm_serves_no_network_and_may_be_rebooted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_fleet, "all_kept", lambda: [kept(tmp_path, "mine", "secstorage")])
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **facts: object) -> tuple[ServedFleet, Any]:
+    """Return a fleet of one storage VM that is off, and its row."""
+    made = SimpleNamespace(**{**vars(kept(tmp_path, "mine", "secstorage")), **facts})
+    monkeypatch.setattr(_fleet, "all_kept", lambda: [made])
     monkeypatch.setattr(_fleet, "_running", frozenset)
     fleet = ServedFleet((), ())
     (vm,) = fleet.rows()
+    return fleet, vm
+
+
+def test_a_kept_storage_vm_serves_no_network_and_is_rebooted_by_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebooted: list[Any] = []
+    monkeypatch.setattr(kept_reboot, "reboot", lambda kept, guest: rebooted.append((kept.name, guest)))
+    fleet, vm = served(tmp_path, monkeypatch)
     assert isinstance(vm, Vm)
     assert vm.state == "Stopped"
     fleet.reboot(vm)
-    assert rebooted.is_set()
+    assert rebooted == [("mine", vm.guest)]
+    assert vm.guest.told == []
+    assert vm.eyes.told == ["close"]
+
+
+def test_a_kept_vm_whose_disk_has_no_name_any_more_reboots_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet, vm = served(tmp_path, monkeypatch, source="")
+    fleet.reboot(vm)
+    assert vm.guest.told == ["reboot"]
+
+
+def test_a_vm_of_somebody_else_reboots_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(SshGuest, "reboot", lambda guest: told.append(guest.name))
+    monkeypatch.setattr(_fleet, "_type_of", lambda _guest: "secstorage")
+    monkeypatch.setattr(_fleet, "all_kept", list)
+    monkeypatch.setattr(_fleet, "_running", frozenset)
+    theirs = SshGuest("theirs", "192.0.2.1", 3922, Path("key"))
+    fleet = ServedFleet((), (Target("theirs", theirs),))
+    (vm,) = fleet.rows()
+    assert isinstance(vm, Vm)
+    fleet.reboot(vm)
+    assert told == ["theirs"]
 
 
 def test_only_the_vms_that_are_named_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

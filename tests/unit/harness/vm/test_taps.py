@@ -130,8 +130,8 @@ def test_a_run_is_refused_before_it_begins(monkeypatch, tmp_path):
 class Played:
     """A machine whose QEMU is this test: keeps the taps that it is given, and what its monitor was told."""
 
-    def __init__(self):
-        self.told, self.tap = [], -1
+    def __init__(self, name="sysvm-played"):
+        self.name, self.told, self.tap = name, [], -1
 
     def hand_over(self, descriptor, name):
         self.told.append(("getfd", name))
@@ -199,6 +199,28 @@ def test_qemu_is_given_one_tap_a_segment_and_joins_it_to_the_hub(namespaces, plu
         ("netdev_add", {"type": "tap", "id": "eth3-vm", "fd": "eth3-vm"}),
         ("netdev_add", {"type": "hubport", "id": "eth3-vm-port", "hubid": 3, "netdev": "eth3-vm"}),
     ]
+
+
+def test_a_machine_that_was_started_again_is_joined_to_its_own_bridges(namespaces, plugged):
+    tenants = plugged(BridgeCable(namespaces[0], "eth0").other_end)
+    again = Played(namespaces[0])
+    backends.rejoin(again)
+    try:
+        assert again.told == [
+            ("getfd", "eth0-vm"),
+            ("netdev_add", {"type": "tap", "id": "eth0-vm", "fd": "eth0-vm"}),
+            ("netdev_add", {"type": "hubport", "id": "eth0-vm-port", "hubid": 0, "netdev": "eth0-vm"}),
+        ]
+        os.write(again.tap, FRAME)
+        assert arrived(tenants, 5.0)
+    finally:
+        os.close(again.tap)
+
+
+def test_a_machine_without_segments_of_its_own_is_joined_to_none(namespaces):
+    machine = Played(f"{namespaces[0]}-tenants")
+    backends.rejoin(machine)
+    assert machine.told == []
 
 
 def test_what_the_kernel_refuses_is_told(namespaces, plugged):

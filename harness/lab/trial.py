@@ -431,7 +431,15 @@ class Trial(Verdicts):
         self.note(checks.judge(case))
 
     def note(self, outcomes: Sequence[Outcome]) -> None:
-        """Record outcomes of checks, such as those of a comparison of the scenario's own."""
+        """Record outcomes of checks, such as those of a comparison of the scenario's own.
+
+        Raises:
+            InfrastructureError: one has failed, and a machine or the network behind it has ended: that is why.
+        """
+        if checks.failed(outcomes):
+            self.vm.require_run()
+            if (site := site_of(self.vm)) is not None:
+                site.require()
         for outcome in checks.record(self.lab.events, self.scenario, outcomes, self.occasion):
             lines = "".join(f"\n    {line}" for line in outcome.details[:12])
             self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")

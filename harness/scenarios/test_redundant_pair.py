@@ -110,8 +110,8 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
         late = [row for row in traffic.budgets(limits) if row.sure_ms > row.budget_ms]
         worst = ", ".join(f"{row.name}: no answer for {row.longest_gap_ms:.0f} ms" for row in late)
         trial.require("pair.within-budget", worst)
-        trial.require("pair.settles", _problem_of(pair.settle))
-        trial.require("pair.rules", _problem_of(pair.prove))
+        trial.require("pair.settles", _problem_of(pair, pair.settle))
+        trial.require("pair.rules", _problem_of(pair, pair.prove))
         for vm in pair.routers:
             known = patch.ask_versions(vm.guest).scripts == server.bundle.signature
             trial.require(f"pair.patched-{vm.topology.vm_name}", "" if known else "it runs other scripts")
@@ -143,10 +143,16 @@ def _call(server: ManagementServer) -> str:
     return ""
 
 
-def _problem_of(act: Callable[[], None]) -> str:
-    """Return why an act fails, or nothing."""
+def _problem_of(pair: RouterPair, act: Callable[[], None]) -> str:
+    """Return why an act fails, or nothing.
+
+    Raises:
+        InfrastructureError: it fails because a machine of the pair has ended.
+    """
     try:
         act()
     except (CheckFailed, InfrastructureError) as error:
+        for vm in pair.routers:
+            vm.require_run()
         return str(error)
     return ""

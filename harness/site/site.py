@@ -80,6 +80,15 @@ class Site:
         """Stop all of them."""
         self._open.close()
 
+    def require(self) -> None:
+        """Make sure that the network runs: a VM agent that does not answer otherwise is at fault itself.
+
+        Raises:
+            InfrastructureError: it has ended.
+        """
+        if self._relay is not None:
+            self._relay.require()
+
     def connected(self, deadline: float = CONNECT_DEADLINE) -> VmAgentSession:
         """Return the VM agent's connection, waiting for it.
 
@@ -88,8 +97,7 @@ class Site:
         """
 
         def look() -> VmAgentSession | None:
-            if self._relay is not None:
-                self._relay.require()
+            self.require()
             return self.agents.latest
 
         return wait.until(look, "the agent's connection to the management server", deadline)

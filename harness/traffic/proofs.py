@@ -54,12 +54,18 @@ def prove(vm: SystemVm, network: Network, *, deadline: float = DEADLINE) -> list
 
     They are seconds of a host on which the VM never waits for a core: on a busy one the deadline is later. What far
     ends have to make first is waited for, so that the flows through it have their time for themselves.
+
+    Raises:
+        InfrastructureError: something is not answered, and a machine has ended: that is why.
     """
     limit = _Limit(deadline, vm.machine.stretch)
     found = [_attempt(name, request, limit) for name, request in _requests(vm, network)]
     later = _Limit(deadline * _BY_BOTH_ENDS, vm.machine.stretch, _SLOW_TICK)
     found += [_attempt(name, request, later) for name, request in _of_far_ends(vm, network)]
-    return found + _prove_flows(vm, [flow for flow in flows(network) if _can_try(vm, flow)], limit)
+    found += _prove_flows(vm, [flow for flow in flows(network) if _can_try(vm, flow)], limit)
+    if any(proof.reason for proof in found):
+        vm.require_run()
+    return found
 
 
 def _can_try(vm: SystemVm, flow: Flow) -> bool:

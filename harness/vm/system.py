@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundle.errors import InfrastructureError
 from harness.guest.guest import SshGuest
 from harness.host import peaks, slots
 from harness.host.ports import PortReservations
@@ -59,6 +60,18 @@ class SystemVm:
     def machines(self) -> list[Machine]:
         """Return the system VM's machine and those of its tenants."""
         return [self.machine, *self.tenant_machines.values()]
+
+    def require_run(self) -> None:
+        """Make sure that the host runs all its machines: what does not answer otherwise is at fault itself.
+
+        Raises:
+            InfrastructureError: QEMU has ended or stopped one; a guest that has switched its own off is at fault.
+        """
+        for machine in self.machines():
+            if reason := machine.host_fault():
+                raise InfrastructureError(
+                    f"{machine.name}: {reason}", hint=f"console log: {machine.console_log}"
+                )
 
     def memory_mib(self) -> int:
         """Return the MiB that all its machines take of their own now."""

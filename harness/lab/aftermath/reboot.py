@@ -13,12 +13,14 @@ from harness.kvmagent.patch import ask_versions
 from harness.lab.faults import power
 from harness.lab.management_network import site_of
 from harness.observe import observation, rules
+from harness.vm.restart import RebootFailed
 from harness.vm.system import SystemVm
 
 # Elsewhere than below the folders that a patch may touch, each boot writes files anew.
 _WRITTEN_BY_BOOT = {
     "/var/cache/cloud/boot_up_done": "the time at which the boot ended",
 }
+_COMES_UP = "reboot.comes-up"
 _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
     "units", "processes.on-disk", "sockets", "ports", "sshd", "identity",
@@ -37,20 +39,24 @@ def reboot(
         before: what was seen of it.
 
     Raises:
-        InfrastructureError: it cannot be observed.
+        InfrastructureError: its host does not start it again, or it cannot be observed.
         CheckFailed: a rule was not applied.
     """
     guest = vm.guest
     try:
         power.reboot(vm)
+    except RebootFailed as error:
+        return [Outcome(_COMES_UP, "failed", str(error))]
+    try:
         told = ask_versions(guest)
     except InfrastructureError as error:
-        return [Outcome("reboot.comes-up", "failed", str(error))]
+        vm.require_run()
+        return [Outcome(_COMES_UP, "failed", str(error))]
     wrong = "" if told.scripts == before.scripts.signature else (
         f"it runs {told.scripts[:16]}… since the reboot, {before.scripts.signature[:16]}… before"
     )  # fmt: skip
     found = [
-        Outcome("reboot.comes-up", "passed"),
+        Outcome(_COMES_UP, "passed"),
         Outcome("reboot.same-scripts", "failed" if wrong else "passed", wrong),
         let_in(before, rules.parse(collect(guest, rules.commands()))),
     ]

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from bundle.errors import InfrastructureError
 from harness.checks import Outcome
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.lab import trial as trials
 from harness.lab import verdicts
 from harness.lab.boots import lasting
 from harness.lab.trial import Trial
@@ -19,8 +21,9 @@ FILES = BundleFiles(None, {"cloud-scripts.tgz": b""}, "a" * 128)  # type: ignore
 
 
 @pytest.fixture
-def trial() -> Trial:
-    vm: Any = SimpleNamespace(guest=SimpleNamespace(name="vm"))
+def trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
+    vm: Any = SimpleNamespace(guest=SimpleNamespace(name="vm"), require_run=lambda: None)
+    monkeypatch.setattr(trials, "site_of", lambda _vm: None)
     lab: Any = SimpleNamespace(events=Nowhere(), between={})
     made = Trial(lab, vm, "S")
     lab.between = _Between(vm)
@@ -35,6 +38,29 @@ class _Between(dict[Any, Any]):
 
     def pop(self, key: Any, default: Any = None) -> Any:
         return super().pop(id(key), default)
+
+
+def test_a_check_that_fails_with_its_machine_is_no_failure_of_the_vm(trial: Trial) -> None:
+    def gone() -> None:
+        raise InfrastructureError("vm: QEMU has ended")
+
+    trial.vm.require_run = gone  # type: ignore[method-assign]
+    trial.note([Outcome("files.kept", "passed")])
+    with pytest.raises(InfrastructureError, match="QEMU has ended"):
+        trial.note([Outcome("files.kept", "failed", "the guest does not answer")])
+    assert trial.failures == []
+
+
+def test_a_check_that_fails_with_the_management_network_is_no_failure_of_the_vm(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise InfrastructureError("the management network's QEMU has ended")
+
+    monkeypatch.setattr(trials, "site_of", lambda _vm: SimpleNamespace(require=gone))
+    with pytest.raises(InfrastructureError, match="management network"):
+        trial.note([Outcome("later.the agent is well", "failed", "no agent is connected")])
+    assert trial.failures == []
 
 
 def test_what_was_to_be_found_is_no_failure_any_more(trial: Trial) -> None:

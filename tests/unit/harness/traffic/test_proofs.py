@@ -9,13 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from bundle.errors import InfrastructureError
 from harness import network
 from harness.network.flows import LOOPBACK, Flow
 from harness.traffic import plan, proofs
 
 # How many times longer all takes on the host of the VM.
 BUSY = {"times": 1.0}
-VM = SimpleNamespace(tenants={}, machine=SimpleNamespace(stretch=lambda: lambda: BUSY["times"]))
+VM = SimpleNamespace(
+    tenants={}, machine=SimpleNamespace(stretch=lambda: lambda: BUSY["times"]), require_run=lambda: None
+)  # fmt: skip
 NETWORK = SimpleNamespace(machines=(), vpn=None, bgp_peers=(), site_to_site=())
 ONE, TWO = (Flow(f"rule {port}", LOOPBACK, IPv4Address("192.0.2.10"), port, 80, True) for port in (80, 81))
 
@@ -141,3 +144,13 @@ def test_a_probe_of_what_is_untranslated_asks_whom_it_is_seen_as() -> None:
     assert set(commands) == {f"IPv6 in [{own}]:80 from internet", f"IPv6 out [{far}]:80 from vm1"}
     assert commands[f"IPv6 in [{own}]:80 from internet"].endswith(f"grep -qxF {far}")
     assert commands[f"IPv6 out [{far}]:80 from vm1"].endswith(f"grep -qxF {own}")
+
+
+def test_what_fails_because_a_machine_has_ended_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise InfrastructureError("the tenants' QEMU has ended")
+
+    monkeypatch.setattr(VM, "require_run", gone)
+    assert [proof.reason for proof in prove(monkeypatch, Attempts({ONE: 0, TWO: 0}), 1)] == ["", ""]
+    with pytest.raises(InfrastructureError, match="the tenants' QEMU has ended"):
+        prove(monkeypatch, Attempts({ONE: float("inf"), TWO: 0}), 0.01)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from harness.checks.case import Case, Expectation
-from harness.checks.registry import Check, Outcome, checks, failed, judge, record
+from harness.checks.registry import Check, Outcome, checks, excused, failed, judge, record
 
-__all__ = ["Case", "Check", "Expectation", "Outcome", "checks", "failed", "judge", "record"]
+__all__ = ["Case", "Check", "Expectation", "Outcome", "checks", "excused", "failed", "judge", "record"]

@@ -63,10 +63,8 @@ def attributes(case: Case) -> Result:
         return _NO_FILES
     if not (case.before.state.with_xattrs and case.patched.state.with_xattrs):
         return Skip("the VM has neither getfattr nor Python: it cannot list attributes")
-    lines = [
-        str(row) for row in files.diff(case.before.state, case.patched.state) if row.change == "attributes"
-    ]
-    return _finding(lines, "attributes differ from before")
+    differences = files.diff(case.before.state, case.patched.state, lambda row: row.change == "attributes")
+    return _finding(list(map(str, differences)), "attributes differ from before")
 
 
 @check("files.installed", "a patch that leaves an old file is half a patch", ("patched",))
@@ -107,7 +105,7 @@ def explained(case: Case) -> Result:
     """Every path that differs is one that the bundles, or the patch itself, account for."""
     if not case.new:
         return Skip("the content of the bundle is not known")
-    strange = [d for d in files.diff(case.before.state, case.patched.state) if not _is_explained(case, d)]
+    strange = files.diff(case.before.state, case.patched.state, lambda row: not _is_explained(case, row))
     return _finding(files.readable(strange), "changes that the bundle does not explain")
 
 
@@ -119,13 +117,10 @@ def live(case: Case) -> Result:
     """Live configuration is as it was before rules were sent again."""
     if not any(case.is_live(path) for path in case.before.state.entries):
         return Skip("the VM had no live configuration")
-    touched = [
-        difference
-        for difference in files.diff(case.before.state, case.patched.state)
-        if case.is_live(difference.path)
-        and difference.path in case.before.state
-        and not _was_shipped(case, difference)
-    ]
+    touched = files.diff(
+        case.before.state, case.patched.state,
+        lambda row: case.is_live(row.path) and row.path in case.before.state and not _was_shipped(case, row),
+    )  # fmt: skip
     return _finding(files.readable(touched), "live configuration was changed by the patch")
 
 

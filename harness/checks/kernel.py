@@ -29,7 +29,7 @@ def settings(case: Case) -> Result:
 
 def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name) and not reviewed.may_differ("sysctl", name):
+        if before.get(name) != after.get(name) and not reviewed.excuses("sysctl", name):
             called = _CALLED.get(name, f"the kernel's setting {name.replace('/', '.')}")
             yield f"{called} was {before.get(name, 'absent')} and is {after.get(name, 'absent')}"
 
@@ -50,7 +50,7 @@ def modules(case: Case) -> Result:
 
 
 def _new(one: frozenset[str], other: frozenset[str]) -> list[str]:
-    return sorted(name for name in other - one if not reviewed.may_differ("module", name))
+    return sorted(name for name in other - one if not reviewed.excuses("module", name))
 
 
 @check("kernel.mounts", "a file system over another hides it; one that is gone takes its files along")
@@ -68,7 +68,7 @@ def mounts(case: Case) -> Result:
 def _mounts(before: Mapping[str, tuple[Mount, ...]], after: Mapping[str, tuple[Mount, ...]]) -> Iterator[str]:
     for point in sorted(before.keys() | after.keys()):
         old, new = before.get(point, ()), after.get(point, ())
-        if old == new or reviewed.may_differ("mount", point):
+        if old == new or reviewed.excuses("mount", point):
             continue
         if not old or not new:
             yield f"{point}: {new[-1]} was mounted" if new else f"{point}: {old[-1]} is not mounted any more"

@@ -47,7 +47,7 @@ def other_sockets(case: Case) -> Result:
             raise CannotLook("the VM did not say which UNIX, raw and packet sockets it has")
         wrong += [f"{name} was not there before ({when})" for name in sorted(after - before)]
         wrong += [f"{name} is gone ({when})" for name in sorted(before - after)]
-    wrong = [line for line in wrong if not reviewed.may_differ("socket", line.rpartition(" (")[0])]
+    wrong = [line for line in wrong if not reviewed.excuses("socket", line.rpartition(" (")[0])]
     return Finding(wrong[0], tuple(wrong)) if wrong else None
 
 
@@ -83,7 +83,7 @@ def _lasting(moment: Observation) -> list[Listener]:
 def _is_drawn(listener: Listener) -> bool:
     """True if its programs are known to take whatever port the kernel gives them."""
     programs = listener.programs or ("the kernel",)
-    return all(reviewed.may_differ("socket", f"{listener.protocol} {name}") for name in programs)
+    return all(reviewed.excuses("socket", f"{listener.protocol} {name}") for name in programs)
 
 
 def _is_sshd(case: Case, listener: Listener) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal, TypeAlias
 
 from harness.checks.case import Case, Expectation
+from harness.observe import tally
+from harness.observe.tally import Excused
 from harness.record.events import Emitter
 
 # The modules that define checks, in the order in which people read them.
@@ -70,13 +73,24 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one check; ``seconds`` is how long it took to make."""
+    """The end of one check.
+
+    Attributes:
+        seconds: how long it took to make.
+        excused: what reviewed rows let pass in it: row and what differed.
+    """
 
     name: str
     verdict: Literal["passed", "failed", "error", "skipped"]
     reason: str = ""
     details: tuple[str, ...] = ()
     seconds: float = 0.0
+    excused: frozenset[tuple[str, str]] = field(default=frozenset(), compare=False, repr=False)
+
+    def excusing(self, excused: Excused) -> Outcome:
+        """Return the outcome with what further rows let pass."""
+        more = {(row, what) for row, seen in excused.items() for what in seen}
+        return replace(self, excused=self.excused | more)
 
 
 _REGISTERED: list[Check] = []
@@ -120,7 +134,8 @@ def judge(case: Case, only: Iterable[str] | None = None) -> tuple[Outcome, ...]:
 
 def _timed(known: Check, case: Case) -> Outcome:
     started = time.perf_counter()
-    made = _outcome(known, case)
+    with tally.opened() as excused:
+        made = _outcome(known, case).excusing(excused)
     return replace(made, seconds=round(time.perf_counter() - started, 6))
 
 
@@ -143,10 +158,18 @@ def failed(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     return tuple(outcome for outcome in outcomes if outcome.verdict in {"failed", "error"})
 
 
+def excused(outcomes: Iterable[Outcome]) -> Excused:
+    """Return what reviewed rows let pass in some checks, by row; what several of them saw counts once."""
+    found: Excused = {}
+    for row, what in itertools.chain.from_iterable(outcome.excused for outcome in outcomes):
+        found.setdefault(row, set()).add(what)
+    return found
+
+
 def record(
     log: Emitter, scenario: str, outcomes: Sequence[Outcome], occasion: str = ""
 ) -> tuple[Outcome, ...]:
-    """Write one event a check and return those that mean that something is wrong.
+    """Write one event a check, and one of what reviewed rows excused; return those that mean that something is wrong.
 
     Args:
         log: takes the events.
@@ -159,4 +182,6 @@ def record(
             "check", scenario=scenario, name=outcome.name, verdict=outcome.verdict, occasion=occasion,
             reason=outcome.reason, details=list(outcome.details), seconds=outcome.seconds,
         )  # fmt: skip
+    if counts := {row: len(seen) for row, seen in sorted(excused(outcomes).items())}:
+        log.emit("excused", scenario=scenario, occasion=occasion, rows=counts)
     return failed(outcomes)

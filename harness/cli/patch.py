@@ -74,7 +74,8 @@ class _Judge:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return the outcomes of a VM's checks, for a machine."""
         verdict = self.verdicts.get(name)
-        return [asdict(outcome) for outcome in verdict.outcomes] if verdict else []
+        found = [asdict(outcome) for outcome in verdict.outcomes] if verdict else []
+        return [{key: value for key, value in row.items() if key != "excused"} for row in found]
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each check that did not hold, the gravest of a VM first."""

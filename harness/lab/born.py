@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.resources import files as resources
+from dataclasses import replace
 
 from harness import checks
 from harness.checks import Case, Outcome
+from harness.lab import reviewed
 from harness.lab.golden_maker import GoldenMaker, ingredients, once
 from harness.lab.lab import Lab
 from harness.lab.management_network import MANAGEMENT_LOG, management_of
@@ -22,21 +20,6 @@ _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
     "units", "processes.none-new", "sockets", "ports", "sshd",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class BornDifferently:
-    """A reviewed difference: the check that sees it, an expression on its line, and why a patch cannot change it."""
-
-    check: str
-    line: str
-    reason: str
-
-
-def reviewed() -> tuple[BornDifferently, ...]:
-    """Return the reviewed differences of ``born.toml``."""
-    text = (resources("harness.lab") / "born.toml").read_text(encoding="utf-8")
-    return tuple(BornDifferently(**row) for row in tomllib.loads(text).get("difference", ()))
 
 
 @contextmanager
@@ -76,22 +59,13 @@ def compare(vm_type: str, born: Observation, patched: Observation, control_addre
         vm_type=vm_type, expected="kept", before=born, patched=patched, after=patched, signature="",
         control_address=control_address,
     )  # fmt: skip
-    return [_without_reviewed(row) for row in checks.judge(case, only=_LOOKS)]
+    return [_told(row) for row in checks.judge(case, only=_LOOKS)]
 
 
-def _without_reviewed(row: Outcome) -> Outcome:
-    """Return an outcome without the lines that a person has reviewed; one of which nothing is left has passed."""
-    name = f"born.{row.name}"
+def _told(row: Outcome) -> Outcome:
+    """Return an outcome in the words of this comparison, without what a person has reviewed."""
+    row = replace(reviewed.without("born", row), name=f"born.{row.name}")
     if row.verdict != "failed":
-        return replace(row, name=name)
-    rows = [known for known in reviewed() if known.check == row.name]
-    lines = [
-        line
-        for line in row.details or (row.reason,)
-        if not any(re.search(known.line, line) for known in rows)
-    ]
-    if not lines:
-        return Outcome(name, "passed")
-    told = lines[0].replace("right after the patch", "patched")
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return Outcome(name, "failed", f"not so in a VM that is born new: {told}{more}", tuple(lines))
+        return row
+    reason = row.reason.replace("right after the patch", "patched")
+    return replace(row, reason=f"not so in a VM that is born new: {reason}")

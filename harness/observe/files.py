@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import re
 import shlex
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -124,18 +124,13 @@ class DiskState:
     def __contains__(self, path: str) -> bool:
         return path in self.entries
 
-    def only_known(self, without: Container[str] = ()) -> DiskState:
-        """Return the snapshot of what is below its folders, whose content is known, without some paths."""
+    def only_known(self) -> DiskState:
+        """Return the snapshot of what is below its folders, whose content is known."""
         kept = {
             path: entry
             for path, entry in self.entries.items()
-            if path not in without and any(path.startswith(f"{folder}/") for folder in self.folders)
+            if any(path.startswith(f"{folder}/") for folder in self.folders)
         }
-        return replace(self, entries=kept)
-
-    def without_volatile(self) -> DiskState:
-        """Return the snapshot without the paths that may differ."""
-        kept = {p: entry for p, entry in self.entries.items() if not reviewed.may_differ("path", p)}
         return replace(self, entries=kept)
 
 
@@ -334,24 +329,39 @@ def _unescape(text: str) -> str:
     return plain.decode("utf-8", "surrogateescape")
 
 
-def diff(before: DiskState, after: DiskState) -> tuple[PathDifference, ...]:
+def diff(
+    before: DiskState, after: DiskState, wanted: Callable[[PathDifference], bool] = lambda _difference: True
+) -> tuple[PathDifference, ...]:
     """Return every difference between two snapshots, sorted by path, volatile paths left out.
 
     Attributes and flags are compared only when both guests could list them.
+
+    Args:
+        before: the earlier snapshot.
+        after: the later one.
+        wanted: says whether a difference matters: the reviewed list excuses no others.
     """
+    return tuple(
+        difference
+        for difference in _differences(before, after)
+        if wanted(difference) and not reviewed.excuses("path", difference.path)
+    )
+
+
+def _differences(before: DiskState, after: DiskState) -> Iterator[PathDifference]:
     with_xattrs = before.with_xattrs and after.with_xattrs
     with_flags = before.with_flags and after.with_flags
-    old, new = before.without_volatile().entries, after.without_volatile().entries
-    found: list[PathDifference] = []
+    old, new = before.entries, after.entries
     for path in sorted(old.keys() | new.keys()):
         one, other = old.get(path), new.get(path)
-        found += _presence(one, other) if one is None or other is None else _compare(one, other)
-        if one is not None and other is not None:
-            if with_flags and one.flags != other.flags:
-                found.append(PathDifference(path, "flags", _flag_words(one), _flag_words(other)))
-            if with_xattrs and one.xattrs != other.xattrs:
-                found.append(PathDifference(path, "attributes", _attributes(one), _attributes(other)))
-    return tuple(found)
+        if one is None or other is None:
+            yield from _presence(one, other)
+            continue
+        yield from _compare(one, other)
+        if with_flags and one.flags != other.flags:
+            yield PathDifference(path, "flags", _flag_words(one), _flag_words(other))
+        if with_xattrs and one.xattrs != other.xattrs:
+            yield PathDifference(path, "attributes", _attributes(one), _attributes(other))
 
 
 def _presence(old: PathState | None, new: PathState | None) -> Iterator[PathDifference]:

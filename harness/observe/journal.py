@@ -13,6 +13,7 @@ from importlib.resources import files
 from bundle.errors import InfrastructureError
 from harness.guest import documents
 from harness.guest.collect import Section
+from harness.observe import tally
 
 _WARNING = 4
 # What the kernel and systemd say of a program that ended by a fault of its own.
@@ -49,6 +50,11 @@ class Allowed:
     source: re.Pattern[str]
     message: re.Pattern[str]
     reason: str = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """Its name in the notes of what excused something."""
+        return f"journal {self.source.pattern} {self.message.pattern}"
 
 
 def commands(since: str = "") -> dict[str, str]:
@@ -119,11 +125,14 @@ def allowed() -> tuple[Allowed, ...]:
 
 def unexpected(lines: tuple[JournalLine, ...]) -> tuple[JournalLine, ...]:
     """Return the lines that no row of the reviewed list allows."""
-    return tuple(
-        line
-        for line in lines
-        if line.priority <= _WARNING
-        and not any(
-            row.source.fullmatch(line.source) and row.message.search(line.message) for row in allowed()
-        )
-    )
+    return tuple(line for line in lines if line.priority <= _WARNING and not _is_allowed(line))
+
+
+def _is_allowed(line: JournalLine) -> bool:
+    """Return whether a row allows a line, and note which ones do."""
+    found = [
+        row for row in allowed() if row.source.fullmatch(line.source) and row.message.search(line.message)
+    ]
+    for row in found:
+        tally.note(row.name, f"{line.source}: {line.message}")
+    return bool(found)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import fnmatch
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Literal, TypeAlias, get_args
 
 from bundle import layout
+from harness.observe import tally
 
 VolatileKind: TypeAlias = Literal["path", "sysctl", "module", "mount", "unit", "process", "socket"]
 Owner: TypeAlias = Literal["kernel", "systemd", "CloudStack", "our script", "a service", "the harness"]
@@ -25,11 +25,20 @@ OWNERS: tuple[Owner, ...] = get_args(Owner)
 
 @dataclass(frozen=True)
 class VolatileRow:
-    """A row: shell patterns on the whole name (``*`` also matches ``/``), why it may differ, who makes it differ."""
+    """A row: shell patterns on the whole name (``*`` also matches ``/``), why it may differ, who makes it differ.
 
-    patterns: tuple[str, ...]
+    Attributes:
+        written: the patterns as they stand in the file, each with what it means where names were filled in.
+    """
+
+    written: dict[str, tuple[str, ...]]
     reason: str
     owner: Owner
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All its patterns."""
+        return tuple(pattern for meant in self.written.values() for pattern in meant)
 
 
 @cache
@@ -41,15 +50,14 @@ def rows(kind: VolatileKind) -> tuple[VolatileRow, ...]:
     """
     document = tomllib.loads((files("harness.observe") / "volatile.toml").read_text(encoding="utf-8"))
     return tuple(
-        VolatileRow(tuple(_each(row["patterns"])), row["reason"], row["owner"])
+        VolatileRow({word: _meant(word) for word in row["patterns"]}, row["reason"], row["owner"])
         for row in document.get(kind, ())
     )
 
 
-def _each(patterns: Iterable[str]) -> Iterator[str]:
-    """Yield patterns, one that is about an uploaded file once for each file."""
-    for pattern in patterns:
-        yield from dict.fromkeys(pattern.replace(_UPLOADED, name) for name in layout.PAYLOAD)
+def _meant(pattern: str) -> tuple[str, ...]:
+    """Return what a pattern means; one that is about an uploaded file means one for each file."""
+    return tuple(dict.fromkeys(pattern.replace(_UPLOADED, name) for name in layout.PAYLOAD))
 
 
 def patterns(kind: VolatileKind) -> tuple[str, ...]:
@@ -66,6 +74,22 @@ def _any(kind: VolatileKind) -> re.Pattern[str]:
 def may_differ(kind: VolatileKind, name: str) -> bool:
     """Return whether something may differ."""
     return _any(kind).match(name) is not None
+
+
+def excuses(kind: VolatileKind, name: str) -> bool:
+    """Return whether something that differs may differ, and note which pattern of the list says so."""
+    if not may_differ(kind, name):
+        return False
+    for row in rows(kind):
+        for word, meant in row.written.items():
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in meant):
+                tally.note(named(kind, word), name)
+    return True
+
+
+def named(kind: VolatileKind, pattern: str) -> str:
+    """Return what a pattern of the file is called where it is noted that it excused something."""
+    return f"volatile {kind} {pattern}"
 
 
 def reason(kind: VolatileKind, name: str) -> str | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from harness import checks
 from harness.checks import Outcome
-from harness.lab import between, born
+from harness.lab import between, born, reviewed
 from harness.lab.aftermath import reboot
 from harness.observe.rules import RuleSet
 from tests.unit.harness.simulated_patch import File, before, patched
@@ -57,9 +62,27 @@ def test_what_a_person_has_reviewed_is_no_difference() -> None:
     assert found["born.files.kept"].verdict == "passed"
 
 
-def test_each_reviewed_difference_has_a_reason_and_a_check() -> None:
-    assert born.reviewed()
-    assert all(row.reason and row.check and row.line for row in born.reviewed())
+@pytest.mark.parametrize("comparison", reviewed.COMPARISONS)
+def test_each_reviewed_difference_has_a_reason_and_a_check(comparison: reviewed.Comparison) -> None:
+    rows = reviewed.rows(comparison)
+    assert rows
+    assert all(row.reason and row.check and row.line for row in rows)
+
+
+def test_what_is_reviewed_of_a_reboot_is_taken_out_of_a_check_and_noted() -> None:
+    key, other = (
+        "the kernel's setting net.ipv4.tcp_fastopen_key was a and is b",
+        "the host name was r and is s",
+    )
+    seen = Outcome("kernel.settings", "failed", f"{key} (and 1 more)", (key, other))
+    left = reviewed.without("reboot", seen)
+    assert left == Outcome("kernel.settings", "failed", other, (other,))
+    assert checks.excused([left]) == {"reboot kernel.settings  net\\.ipv4\\.tcp_fastopen_key was ": {key}}
+    alone = reviewed.without("reboot", replace(seen, details=(key,)))
+    assert (alone.verdict, alone.reason, alone.details) == ("passed", "", ())
+    assert reviewed.without("born", seen) == Outcome(
+        "kernel.settings", "failed", f"{key} (and 1 more)", (key, other)
+    )
 
 
 def test_a_boot_that_lets_somebody_in_is_told() -> None:
@@ -82,5 +105,6 @@ def test_a_policy_that_accepts_lets_everybody_in() -> None:
     assert "filter: :INPUT ACCEPT" in reboot.let_in(then, now).reason
 
 
-def test_every_row_about_vms_born_new_is_of_a_check_that_is_made() -> None:
-    assert {row.check for row in born.reviewed()} <= set(born._LOOKS)
+def test_every_row_of_a_comparison_is_of_a_check_that_is_made() -> None:
+    assert {row.check for row in reviewed.rows("born")} <= set(born._LOOKS)
+    assert {row.check for row in reviewed.rows("reboot")} <= set(reboot._LOOKS)

@@ -1,0 +1,66 @@
+"""Lists of differences that a person has reviewed, for comparisons other than that of one patch.
+
+``born.toml`` is about a patched VM beside one that was born new, ``reboot.toml`` about a VM before and after a reboot.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Literal, TypeAlias, get_args
+
+from harness.checks import Outcome
+from harness.observe import tally
+
+Comparison: TypeAlias = Literal["born", "reboot"]
+COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
+
+
+@dataclass(frozen=True)
+class ReviewedDifference:
+    """A row: the check that sees the difference, an expression that is found in its line, and why it is no damage."""
+
+    comparison: Comparison
+    check: str
+    line: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Its name in the notes of what excused something."""
+        return f"{self.comparison} {self.check} {self.line}"
+
+
+@cache
+def rows(comparison: Comparison) -> tuple[ReviewedDifference, ...]:
+    """Return the rows of a comparison."""
+    text = (files("harness.lab") / f"{comparison}.toml").read_text(encoding="utf-8")
+    return tuple(ReviewedDifference(comparison, **row) for row in tomllib.loads(text)["difference"])
+
+
+def without(comparison: Comparison, outcome: Outcome) -> Outcome:
+    """Return an outcome without the lines that a person has reviewed; one of which nothing is left has passed."""
+    if outcome.verdict != "failed":
+        return outcome
+    with tally.opened() as excused:
+        lines = [
+            line
+            for line in outcome.details or (outcome.reason,)
+            if not _is_known(comparison, outcome.name, line)
+        ]
+    outcome = outcome.excusing(excused)
+    if not lines:
+        return replace(outcome, verdict="passed", reason="", details=())
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return replace(outcome, reason=f"{lines[0]}{more}", details=tuple(lines))
+
+
+def _is_known(comparison: Comparison, check: str, line: str) -> bool:
+    """Return whether a person has reviewed a line of a check, and note in which rows."""
+    found = [row for row in rows(comparison) if row.check == check and re.search(row.line, line)]
+    for row in found:
+        tally.note(row.name, line)
+    return bool(found)

@@ -1,0 +1,76 @@
+"""The record of what reviewed rows excused in real runs: ``tests/data/needed-rows.json``.
+
+``python -m tests.needed_rows RESULTS...`` adds runs to it: each RESULTS is the folder of a run of ``sysvm run``, or one
+of several. A row is needed where it let something pass; of each, the record has how many differences at most in one
+comparison, by VM type and scenario. Rows that are no longer in the lists leave the record.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.lab import reviewed as comparisons
+from harness.observe import journal, reviewed
+from harness.record.events import Event, read
+
+RECORD = Path(__file__).parent / "data" / "needed-rows.json"
+MADE_BY = "python -m tests.needed_rows RESULTS..."
+
+
+def rows() -> list[str]:
+    """Return every row of every list, and of the volatile ones each pattern, as runs name them."""
+    volatile = [
+        reviewed.named(kind, pattern)
+        for kind in reviewed.KINDS
+        for row in reviewed.rows(kind)
+        for pattern in row.written
+    ]
+    known = [row.name for comparison in comparisons.COMPARISONS for row in comparisons.rows(comparison)]
+    return [*volatile, *known, *(row.name for row in journal.allowed())]
+
+
+def load() -> dict[str, Any]:
+    """Return the record: ``seen``, row to type to scenario to count; ``unseen``, row to why no run can show it."""
+    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+    return record
+
+
+def merged(record: dict[str, Any], events: list[Event]) -> dict[str, Any]:
+    """Return a record with what the events of a run say."""
+    there = set(rows())
+    seen = {row: where for row, where in record["seen"].items() if row in there}
+    types = {event["scenario"]: event["type"] for event in events if event.kind == "scenario_started"}
+    for event in events:
+        if event.kind == "excused":
+            scenario, vm_type = event["scenario"], types[event["scenario"]]
+            plain = scenario.removeprefix(f"{event.get('cell')}-")
+            for row, count in event["rows"].items():
+                if row in there:
+                    of_type = seen.setdefault(row, {}).setdefault(vm_type, {})
+                    of_type[plain] = max(count, of_type.get(plain, 0))
+    return {"made_by": MADE_BY, "seen": seen, "unseen": record["unseen"]}
+
+
+def logs(folder: Path) -> Iterator[Path]:
+    """Yield the event logs of a run's folder, or of all runs in a folder of several."""
+    own = folder / "events.jsonl"
+    yield from [own] if own.exists() else sorted(folder.glob("*/events.jsonl"))
+
+
+def main(arguments: list[str]) -> None:
+    """Add the runs of some folders to the record."""
+    record = load()
+    for folder in arguments:
+        for log in logs(Path(folder)):
+            record = merged(record, read(log))
+    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    missing = [row for row in rows() if row not in record["seen"] and row not in record["unseen"]]
+    print("\n".join(f"not seen: {row}" for row in missing))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,114 @@
+"""Every row of the reviewed lists is needed: some run had a difference that it let pass, or it says why none can."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import checks
+from harness.checks import Case
+from harness.lab import between
+from harness.observe import reviewed, tally
+from harness.record.events import Event, EventLog, read
+from tests import needed_rows
+from tests.unit.harness.simulated_patch import File, before
+
+
+def test_every_row_has_excused_something_in_a_recorded_run() -> None:
+    record = needed_rows.load()
+    idle = [row for row in needed_rows.rows() if row not in record["seen"] and row not in record["unseen"]]
+    assert idle == [], (
+        "either no row of the list is needed for these, or 'unseen' has to say why no run here shows it"
+    )
+
+
+def test_no_row_says_that_it_cannot_be_seen_although_it_was() -> None:
+    record = needed_rows.load()
+    assert record["unseen"].keys() & record["seen"].keys() == set()
+    assert all(reason.strip() for reason in record["unseen"].values())
+
+
+def test_the_record_is_of_rows_that_are_there() -> None:
+    record = needed_rows.load()
+    assert {*record["seen"], *record["unseen"]} - set(needed_rows.rows()) == set()
+
+
+def test_rows_are_called_each_by_a_name_of_its_own() -> None:
+    names = needed_rows.rows()
+    assert len(set(names)) == len(names)
+
+
+def looked_at(path: str) -> Case:
+    """Return the case of a VM that is to be as before, and has one path more."""
+    later = before()
+    later.files[path] = File("more")
+    seen = later.observation()
+    return Case(
+        vm_type="router",
+        expected="kept",
+        before=before().observation(),
+        patched=seen,
+        after=seen,
+        signature="",
+    )
+
+
+def test_a_check_notes_which_pattern_excused_what() -> None:
+    found = {row.name: row.excused for row in checks.judge(looked_at("/run/made-up.pid"), only=["files"])}
+    assert found["files.kept"] == {("volatile path /run/*.pid", "/run/made-up.pid")}
+    assert found["files.setuid"] == frozenset()
+
+
+def test_what_is_no_difference_needs_no_row() -> None:
+    made = checks.judge(looked_at("/etc/made-up"), only=["files.kept"])
+    assert checks.excused(made) == {}
+    assert [row.verdict for row in made] == ["failed"]
+
+
+def test_what_several_checks_see_counts_once_and_is_an_event(tmp_path: object) -> None:
+    assert isinstance(tmp_path, needed_rows.Path)
+    case = looked_at("/run/made-up.pid")
+    with EventLog(tmp_path / "events.jsonl") as log:
+        scenario = "router-from-4.21-S01-rollback"
+        with log.about(cell="router-from-4.21"):
+            log.emit("scenario_started", scenario=scenario, type="router")
+            made = checks.judge(case, only=["files.kept", "files.attributes"])
+            checks.record(log, scenario, [*made, *made], "first patch")
+            checks.record(log, scenario, checks.judge(case, only=["files.setuid"]))
+    events = read(tmp_path / "events.jsonl")
+    (event,) = [event for event in events if event.kind == "excused"]
+    assert (event["occasion"], event["rows"]) == ("first patch", {"volatile path /run/*.pid": 1})
+    record = needed_rows.merged({"seen": {"volatile path /no/longer": {}}, "unseen": {}}, events)
+    assert record["seen"] == {"volatile path /run/*.pid": {"router": {"S01-rollback": 1}}}
+    assert needed_rows.merged(record, events) == record
+
+
+def test_what_was_excused_between_two_patches_is_noted_though_all_is_well() -> None:
+    later = before()
+    later.files["/run/made-up.pid"] = File("more")
+    (told,) = between.outcomes("router", before().observation(), later.observation())
+    assert told.verdict == "passed"
+    assert told.excused == {("volatile path /run/*.pid", "/run/made-up.pid")}
+
+
+def test_nobody_who_does_not_ask_is_told() -> None:
+    with tally.opened() as outer:
+        with tally.opened() as inner:
+            assert reviewed.excuses("mount", "/run/user/0")
+        assert not reviewed.excuses("mount", "/srv")
+    assert (inner, outer) == ({"volatile mount /run/user/*": {"/run/user/0"}}, {})
+    assert reviewed.excuses("mount", "/run/user/0")
+
+
+@pytest.mark.parametrize("name", ["cloud-scripts.tgz", "agent.zip"])
+def test_a_pattern_about_uploaded_files_is_one_row(name: str) -> None:
+    with tally.opened() as seen:
+        assert reviewed.excuses("path", f"/var/cache/cloud/{name}")
+    assert seen == {"volatile path /var/cache/cloud/{uploaded}": {f"/var/cache/cloud/{name}"}}
+
+
+def test_an_event_of_a_row_that_is_gone_is_left_out() -> None:
+    events = [
+        Event(0, "", "scenario_started", {"scenario": "own", "type": "router"}),
+        Event(0, "", "excused", {"scenario": "own", "rows": {"volatile path /no/longer": 1}}),
+    ]
+    assert needed_rows.merged({"seen": {}, "unseen": {}}, events)["seen"] == {}

@@ -29,7 +29,7 @@ def rows() -> list[str]:
         for row in reviewed.rows(kind)
         for pattern in row.written
     ]
-    known = [row.name for comparison in comparisons.COMPARISONS for row in comparisons.rows(comparison)]
+    known = [row.name for comparison in comparisons.REVIEWED_LISTS for row in comparisons.rows(comparison)]
     return [*volatile, *known, *(row.name for row in journal.allowed())]
 
 

@@ -15,15 +15,15 @@ from typing import Literal, TypeAlias, get_args
 from harness.checks import Outcome
 from harness.observe import tally
 
-Comparison: TypeAlias = Literal["born", "reboot"]
-COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
+ReviewedList: TypeAlias = Literal["born", "reboot"]
+REVIEWED_LISTS: tuple[ReviewedList, ...] = get_args(ReviewedList)
 
 
 @dataclass(frozen=True)
 class ReviewedDifference:
     """A row: the check that sees the difference, an expression that is found in its line, and why it is no damage."""
 
-    comparison: Comparison
+    comparison: ReviewedList
     check: str
     line: str
     reason: str
@@ -35,13 +35,13 @@ class ReviewedDifference:
 
 
 @cache
-def rows(comparison: Comparison) -> tuple[ReviewedDifference, ...]:
+def rows(comparison: ReviewedList) -> tuple[ReviewedDifference, ...]:
     """Return the rows of a comparison."""
     text = (files("harness.lab") / f"{comparison}.toml").read_text(encoding="utf-8")
     return tuple(ReviewedDifference(comparison, **row) for row in tomllib.loads(text)["difference"])
 
 
-def without(comparison: Comparison, outcome: Outcome) -> Outcome:
+def without(comparison: ReviewedList, outcome: Outcome) -> Outcome:
     """Return an outcome without the lines that a person has reviewed; one of which nothing is left has passed."""
     if outcome.verdict != "failed":
         return outcome
@@ -58,7 +58,7 @@ def without(comparison: Comparison, outcome: Outcome) -> Outcome:
     return replace(outcome, reason=f"{lines[0]}{more}", details=tuple(lines))
 
 
-def _is_known(comparison: Comparison, check: str, line: str) -> bool:
+def _is_known(comparison: ReviewedList, check: str, line: str) -> bool:
     """Return whether a person has reviewed a line of a check, and note in which rows."""
     found = [row for row in rows(comparison) if row.check == check and re.search(row.line, line)]
     for row in found:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from bundle.errors import InfrastructureError
 from harness import checks, network
 from harness.checks import Case, Outcome
 from harness.guest.collect import collect
+from harness.host import wait
 from harness.kvmagent.patch import ask_versions
 from harness.lab import reviewed
 from harness.lab.faults import power
 from harness.lab.management_network import site_of
 from harness.observe import observation, rules
+from harness.site.site import Site
 from harness.vm.restart import RebootFailed
 from harness.vm.system import SystemVm
 
@@ -39,13 +41,12 @@ def reboot(
         InfrastructureError: its host does not start it again, or it cannot be observed.
         CheckFailed: a rule was not applied.
     """
-    guest = vm.guest
     try:
         power.reboot(vm)
     except RebootFailed as error:
         return [Outcome(_COMES_UP, "failed", str(error))]
     try:
-        told = ask_versions(guest)
+        told = ask_versions(vm.guest)
     except InfrastructureError as error:
         vm.require_run()
         return [Outcome(_COMES_UP, "failed", str(error))]
@@ -55,26 +56,40 @@ def reboot(
     found = [
         Outcome(_COMES_UP, "passed"),
         Outcome("reboot.same-scripts", "failed" if wrong else "passed", wrong),
-        let_in(before, rules.parse(collect(guest, rules.commands()))),
+        let_in(before, rules.parse(collect(vm.guest, rules.commands()))),
     ]
     if (site := site_of(vm)) is not None:
-        site.connected()
+        found.append(_agent_connects(site))
     if declared is not None:
         orders = network.Orders(declared, release, 0, (told.template, told.scripts))
-        network.deliver(guest, orders.start(), lambda _step: None)  # its NICs are there since its first boot
+        # Its NICs are there since its first boot.
+        network.deliver(vm.guest, orders.start(), lambda _step: None)
+    return [*found, *_compared(vm, before, told.scripts)]
+
+
+def _agent_connects(site: Site) -> Outcome:
+    name = "reboot.agent-connects"
+    try:
+        site.connected()
+    except wait.DeadlineExceeded as error:
+        return Outcome(name, "failed", str(error))
+    return Outcome(name, "passed")
+
+
+def _compared(vm: SystemVm, before: observation.Observation, signature: str) -> Iterator[Outcome]:
+    """Yield what differs since before the reboot."""
     # Elsewhere than below the folders that a patch may touch, each boot writes files anew.
     before, after = (
-        replace(seen, state=seen.state.only_known()) for seen in (before, observation.observe(guest))
+        replace(seen, state=seen.state.only_known()) for seen in (before, observation.observe(vm.guest))
     )
     case = Case(
         vm_type=vm.topology.vm_type, expected="kept", before=before, patched=after, after=after,
-        signature=told.scripts, control_address=vm.topology.control.address,
+        signature=signature, control_address=vm.topology.control.address,
     )  # fmt: skip
     for row in checks.judge(case, only=_LOOKS):
-        row = reviewed.without("reboot", row)
-        reason = row.reason.replace("right after the patch", "after the reboot")
-        found.append(replace(row, name=f"reboot.{row.name}", reason=reason))
-    return found
+        left = reviewed.without("reboot", row)
+        reason = left.reason.replace("right after the patch", "after the reboot")
+        yield replace(left, name=f"reboot.{row.name}", reason=reason)
 
 
 def let_in(before: observation.Observation, now: Mapping[str, rules.RuleSet]) -> Outcome:

@@ -62,8 +62,8 @@ def test_what_a_person_has_reviewed_is_no_difference() -> None:
     assert found["born.files.kept"].verdict == "passed"
 
 
-@pytest.mark.parametrize("comparison", reviewed.COMPARISONS)
-def test_each_reviewed_difference_has_a_reason_and_a_check(comparison: reviewed.Comparison) -> None:
+@pytest.mark.parametrize("comparison", reviewed.REVIEWED_LISTS)
+def test_each_reviewed_difference_has_a_reason_and_a_check(comparison: reviewed.ReviewedList) -> None:
     rows = reviewed.rows(comparison)
     assert rows
     assert all(row.reason and row.check and row.line for row in rows)

@@ -9,6 +9,7 @@ import pytest
 
 from bundle.errors import InfrastructureError
 from harness.checks import Outcome
+from harness.host import wait
 from harness.lab.aftermath import reboot
 from harness.lab.faults import power
 from harness.machine.machine import Machine
@@ -75,3 +76,18 @@ def test_a_machine_whose_guest_switched_it_off_is_no_fault_of_the_host(tmp_path:
     assert "QEMU has ended" in machine.host_fault()
     (tmp_path / "console.log").write_text("reboot: Power down\nLinux version 6\n[ 9.0] reboot: Power down\n")
     assert machine.host_fault() == ""
+
+
+def test_an_agent_that_does_not_come_back_has_failed_unless_its_network_has() -> None:
+    def never(error: Exception) -> Any:
+        def connected() -> None:
+            raise error
+
+        return SimpleNamespace(connected=connected)
+
+    found = reboot._agent_connects(never(wait.DeadlineExceeded("the agent's connection: not within 150 s")))
+    assert (found.name, found.verdict) == ("reboot.agent-connects", "failed")
+    with pytest.raises(InfrastructureError, match="QEMU has ended"):
+        reboot._agent_connects(never(InfrastructureError("the management network's QEMU has ended")))
+    there: Any = SimpleNamespace(connected=lambda: None)
+    assert reboot._agent_connects(there).verdict == "passed"

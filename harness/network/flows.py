@@ -215,7 +215,7 @@ def _outward(network: Network) -> Iterator[Flow]:
                     yield Flow(rule, machine.name, target, port, port, allowed, (outsider.name,), seen)
             if nic.role == "private":
                 for port in served_ports(network, machine.address):
-                    allowed = _listed(network, nic, "ingress", outsider.address.ip, port) and _listed(
+                    allowed = _listed(network, nic, "egress", machine.address, port) and _listed(
                         network, network.inside_of(machine.address), "ingress", outsider.address.ip, port
                     )
                     yield Flow(
@@ -371,7 +371,7 @@ def _let_out(
     if network.is_vpc:
         tier = network.inside_of(machine.address)
         out = _listed(network, tier, "egress", target, port)
-        return out and (nic.role == "public" or _listed(network, nic, "egress", target, port))
+        return out and (nic.role == "public" or _listed(network, nic, "ingress", machine.address, port))
     named = any(_egress(rule, machine.address, target, port) for rule in network.egress)
     return named != (network.egress_default == "allow")
 
@@ -389,12 +389,16 @@ def _listed(
     port: int | None,
     wanted: RuleProtocol = "tcp",
 ) -> bool:  # fmt: skip
-    """Say what the access list of a NIC says: the first line that matches; what none names is dropped."""
+    """Say what the access list of a NIC says: the first line that matches.
+
+    What none names is dropped; only what leaves by IPv4 passes, where the router translates. A private gateway is a
+    tier in this: its ingress list is about what is sent out to it.
+    """
     for acl in network.acls:
         here = acl.device == nic.device and acl.direction == direction
         if here and _matches(acl.protocol, acl.ports, port, wanted) and acl.names(other):
             return acl.allowed
-    return False
+    return direction == "egress" and other.version == 4 and not network.routed
 
 
 def _matches(

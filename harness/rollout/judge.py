@@ -30,7 +30,8 @@ class UnitJudgement:
         standing: ``patch``; ``current`` when nothing is to do; ``blocked`` when it cannot be done.
         needs: why it needs a patch, a line a VM.
         blocks: why it cannot be done.
-        warnings: what a person should know before it is done.
+        warnings: what a person should know before it is done; of one that is current also what would block it, such as
+            two primaries.
         verdicts: of the catalogue, by template.
     """
 
@@ -65,7 +66,7 @@ class UnitJudge:
         warnings = tuple(self._warnings(unit, verdicts))
         words = {name: self._word(unit, verdict)[0] for name, verdict in verdicts.items()}
         if not needs and unit.reached:
-            return UnitJudgement("current", (), (), warnings, words)
+            return UnitJudgement("current", (), (), tuple(dict.fromkeys((*blocks, *warnings))), words)
         return UnitJudgement(
             "blocked" if blocks else "patch", needs, tuple(dict.fromkeys(blocks)), warnings, words
         )

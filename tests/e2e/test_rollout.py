@@ -30,8 +30,8 @@ pytestmark = [
     pytest.mark.skipif("SYSVM_ROLLOUT_VMS" not in os.environ, reason="nox -s rollout runs it: ten minutes"),
 ]
 KINDS = {"roll-c": "consoleproxy", "roll-s": "secstorage", "roll-r": "router", "roll-v": "vpcrouter"}
-# A patch of its own kind is refused by the script while something is mounted in the tree that it renames.
-HELD = "/opt/cloud/bin/held"
+# The script refuses to run beside another one, which holds this lock.
+HOLD = "systemd-run --quiet --unit another-patch flock /run/cloud-livepatch.lock sleep 3600"
 # The script stands still as soon as it runs, wherever it is at that moment.
 SCRIPT = '"^[^ ]*bash /var/cache/cloud/patch-sysvms.sh"'
 STAND_STILL = (
@@ -121,11 +121,11 @@ def test_every_kind_of_vm_is_planned_patched_verified_and_reported(sysvm, vms, t
         find_a_job_that_does_not_end(sysvm, served, bundle, tmp_path)
         assert summary(served, tmp_path, bundle) == {"patch": 3, "current": 1, "blocked": 0, "left out": 0}
         # The router's patch will fail, and a faithful server's restart succeeds all the same.
-        sysvm("vm", "exec", "roll-r", f"mkdir {HELD} && mount -t tmpfs none {HELD}")
+        assert sysvm("vm", "exec", "roll-r", HOLD).returncode == 0
         words = ("--bundle", str(bundle), "--settle", "45s", "--yes", "--max-failures", "2")
         (failed,) = failures(rollout(served, tmp_path, "run", *words))
         assert "rollout.scripts: roll-r: scripts still" in failed
-        sysvm("vm", "exec", "roll-r", f"umount {HELD} && rmdir {HELD}")
+        assert sysvm("vm", "exec", "roll-r", "systemctl stop another-patch").returncode == 0
         done = rollout(served, tmp_path, "resume", "--retry", "vm=roll-r")
         assert done.returncode == 0, done.stderr
         assert summary(served, tmp_path, bundle) == {"patch": 0, "current": 4, "blocked": 0, "left out": 0}
@@ -182,7 +182,12 @@ def test_a_pair_with_two_primaries_is_found_and_is_not_patched_again_when_it_is_
             (failed,) = failures(done)
             assert "rollout.roles: not one PRIMARY and one BACKUP" in failed
             assert failed.count("PRIMARY") == 3
-            assert summary(served, tmp_path, lab.new_bundle)["blocked"] == 1
+            # Both have the scripts: nothing is to be patched, and a person is told what is wrong all the same.
+            made = json.loads(rollout(served, tmp_path, "plan", "--json", *words[:2]).stdout)
+            assert made["summary"]["current"] == 1
+            told = made["units"][0]["warnings"][0]
+            assert told.startswith("not one PRIMARY and one BACKUP: ")
+            assert told.count("PRIMARY") == 3
             for vm in pair.routers:
                 vm.guest.run("pkill -CONT -x keepalived")
             pair.settle()

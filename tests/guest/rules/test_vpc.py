@@ -1,6 +1,17 @@
 """The router of a VPC: interfaces that are plugged in after the boot, access lists, private gateways, static routes."""
 
-from tests.guest.rules.tiers import ANY, GATEWAY_MAC, acl, add_tier, allow, tier, tier_mac, vm_in
+from tests.guest.rules.tiers import (
+    ABOUT_GATEWAY,
+    ANY,
+    DENY,
+    GATEWAY_MAC,
+    acl,
+    add_tier,
+    allow,
+    tier,
+    tier_mac,
+    vm_in,
+)
 
 
 def forward(make, port):
@@ -39,8 +50,10 @@ def test_tiers_reach_each_other_as_both_lists_allow(vpc, get):
     add_tier(vpc, 2)
     vpc.site(vm_in(vpc, 1), "tier one")
     client = vm_in(vpc, 2)
+    assert get(client, "http://10.20.1.50/") == "tier one"
+    vpc.send("networkacl", **acl(2, egress=[DENY]))
     assert get(client, "http://10.20.1.50/") is None
-    vpc.send("networkacl", **acl(2, egress=[allow("10.20.1.0/24", port=80)]))
+    vpc.send("networkacl", **acl(2, egress=[allow("10.20.1.0/24", port=80), DENY]))
     assert get(client, "http://10.20.1.50/") == "tier one"
     vpc.send("networkacl", **acl(1, ingress=[allow("10.20.3.0/24", port=80)]))
     assert get(client, "http://10.20.1.50/") is None
@@ -64,8 +77,10 @@ def test_a_tier_reaches_the_outside_as_its_list_allows(vpc, get):
     add_tier(vpc, 1)
     vpc.site(vpc.outside, "world", port=8000)
     vm = vm_in(vpc, 1)
+    assert get(vm, "http://192.0.2.1:8000/") == "world"
+    vpc.send("networkacl", **acl(1, egress=[allow(port=80), DENY]))
     assert get(vm, "http://192.0.2.1:8000/") is None
-    vpc.send("networkacl", **acl(1, egress=[allow()]))
+    vpc.send("networkacl", **acl(1, egress=[allow(port=8000), DENY]))
     assert get(vm, "http://192.0.2.1:8000/") == "world"
 
 
@@ -102,6 +117,8 @@ def test_a_static_route_through_a_private_gateway_carries_traffic(vpc, make, get
     )
     vpc.site(partner, "partner", port=8000, address="172.30.0.9")
     vm = vm_in(vpc, 1)
+    assert get(vm, "http://172.30.0.9:8000/") is None
+    vpc.send("networkacl", **ABOUT_GATEWAY, ingress_rules=[allow()], egress_rules=[])
     assert get(vm, "http://172.30.0.9:8000/") == "partner"
     vpc.send("staticroutes", routes=[{**route, "revoke": True}])
     assert "172.30.0.0/16" not in vpc.router.sh("ip route").stdout
@@ -118,7 +135,7 @@ def test_eleven_tiers_fit(vpc):
     assert vpc.router.sh("iptables-save | grep -c '^:ACL_INBOUND_eth'").stdout.strip() == "11"
 
 
-def test_the_list_of_a_private_gateway_speaks_from_the_view_of_the_vpc(vpc, make, get):
+def test_the_list_of_a_private_gateway_speaks_from_its_own_view(vpc, make, get):
     add_tier(vpc, 1, ingress=[allow()], egress=[allow()])
     partner = vpc.new_space()
     vpc.cable(partner, "eth0", "eth3", GATEWAY_MAC)
@@ -135,12 +152,11 @@ def test_the_list_of_a_private_gateway_speaks_from_the_view_of_the_vpc(vpc, make
     vm = vm_in(vpc, 1)
     vpc.site(vm, "tier one")
     vpc.site(partner, "partner", port=8000)
-    rules = {"ingress_rules": [allow(port=80)], "egress_rules": []}
-    about = {"device": "eth3", "mac_address": GATEWAY_MAC, "private_gateway_acl": True}
-    vpc.send("networkacl", **about, nic_ip="172.31.0.1", nic_netmask="24", **rules)
-    assert get(partner, "http://10.20.1.50/") == "tier one"
-    assert get(vm, "http://172.31.0.2:8000/") is None
-    rules = {"ingress_rules": [], "egress_rules": [allow(port=8000)]}
-    vpc.send("networkacl", **about, nic_ip="172.31.0.1", nic_netmask="24", **rules)
-    assert get(partner, "http://10.20.1.50/") is None
+    rules = {"ingress_rules": [allow(port=8000)], "egress_rules": [DENY]}
+    vpc.send("networkacl", **ABOUT_GATEWAY, **rules)
     assert get(vm, "http://172.31.0.2:8000/") == "partner"
+    assert get(partner, "http://10.20.1.50/") is None
+    rules = {"ingress_rules": [], "egress_rules": [allow(port=80), DENY]}
+    vpc.send("networkacl", **ABOUT_GATEWAY, **rules)
+    assert get(vm, "http://172.31.0.2:8000/") is None
+    assert get(partner, "http://10.20.1.50/") == "tier one"

@@ -14,6 +14,14 @@ VPC = {
 }
 ANY = "0.0.0.0/0"
 PUBLIC_MAC, GATEWAY_MAC = "1e:00:00:00:00:02", "1e:00:00:00:00:09"
+DENY = {"type": "all", "cidr": ANY, "allowed": False}
+ABOUT_GATEWAY = {
+    "device": "eth3",
+    "mac_address": GATEWAY_MAC,
+    "private_gateway_acl": True,
+    "nic_ip": "172.31.0.1",
+    "nic_netmask": "24",
+}
 
 
 def tier_mac(number):

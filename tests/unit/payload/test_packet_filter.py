@@ -224,17 +224,34 @@ def test_the_first_rule_of_an_access_list_that_fits_decides_and_the_rest_is_drop
 
 
 def test_what_leaves_a_tier_goes_through_its_list_and_gets_the_source_nat_address():
-    assert end(LEAVING, vpc(), TIERS) is None
-    assert end(LEAVING, vpc(egress=[tcp("198.51.100.0/24", 443)]), TIERS) == ("198.51.100.10", OUT, 443)
-    assert end(LEAVING, vpc(egress=[tcp("203.0.113.0/24", 443)]), TIERS) is None
-    assert end(INTO, vpc([EVERYTHING], second=[]), TIERS) is None
+    nothing = {**EVERYTHING, "allowed": False}
+    allowed = tcp("198.51.100.0/24", 443)
+    assert end(LEAVING, vpc(egress=[allowed, nothing]), TIERS) == ("198.51.100.10", OUT, 443)
+    assert end(replace(LEAVING, port=444), vpc(egress=[allowed, nothing]), TIERS) is None
+    assert end(LEAVING, vpc(egress=[tcp("198.51.100.0/24", 443, allowed=False)]), TIERS) is None
+    assert end(INTO, vpc([EVERYTHING], second=[nothing]), TIERS) is None
+
+
+def test_what_leaves_a_tier_passes_unless_denied_and_is_closed_where_nothing_is_translated():
+    assert end(LEAVING, vpc(), TIERS) == ("198.51.100.10", OUT, 443)
+    assert end(LEAVING, vpc(egress=[tcp("203.0.113.0/24", 443)]), TIERS) == ("198.51.100.10", OUT, 443)
+    routed = guest.command_line(**guest.VPC["cmd_line"], is_routed="true")
+
+    def rendered(*egress_rules):
+        listed = {**guest.ACL, "ingress_rules": [], "egress_rules": list(egress_rules)}
+        return packet_filter(routed, guest.VPC_PUBLIC, guest.TIER, listed)
+
+    assert end(LEAVING, rendered(), TIERS) is None
+    assert end(LEAVING, rendered(tcp("203.0.113.0/24", 443)), TIERS) is None
+    assert end(LEAVING, rendered(tcp("198.51.100.0/24", 443)), TIERS) == ("10.20.1.50", OUT, 443)
 
 
 def test_a_machine_of_a_tier_speaks_with_its_gateway_whatever_the_list_says():
-    assert vpc().arrives(Packet("10.20.1.50", "10.20.1.1", "udp", 53, "eth2"))
+    closed = vpc(egress=[{**EVERYTHING, "allowed": False}])
+    assert closed.arrives(Packet("10.20.1.50", "10.20.1.1", "udp", 53, "eth2"))
     for group, protocol in (("224.0.0.18", "112"), ("225.0.0.50", "udp")):
-        assert vpc().arrives(Packet("10.20.1.2", group, protocol, 3780, "eth2"))
-    assert vpc().arrives(Packet("10.20.1.50", "10.20.2.1", "udp", 53, "eth2")) is None
+        assert closed.arrives(Packet("10.20.1.2", group, protocol, 3780, "eth2"))
+    assert closed.arrives(Packet("10.20.1.50", "10.20.2.1", "udp", 53, "eth2")) is None
 
 
 def test_a_kind_of_an_access_list_rule_is_that_kind_alone():
@@ -259,8 +276,8 @@ def test_a_forwarding_of_a_vpc_is_for_the_sources_that_it_names_and_needs_the_li
 
 def test_the_list_of_a_private_gateway_filters_both_ways_and_nothing_is_translated_there():
     partner = {"type": "ips", "ip_address": [GATEWAY]}
-    acl = {**guest.ACL, **ABOUT_GATEWAY, "ingress_rules": [tcp("172.31.0.0/24", 22)],
-           "egress_rules": [tcp("172.31.0.0/24", 443)]}  # fmt: skip
+    acl = {**guest.ACL, **ABOUT_GATEWAY, "ingress_rules": [tcp("10.20.1.0/24", 443)],
+           "egress_rules": [tcp("10.20.1.0/24", 23, allowed=False)]}  # fmt: skip
     state = guest.module("merge").merge
     bags = guest.merged(guest.VPC, guest.VPC_PUBLIC, guest.TIER, {**guest.ACL, "ingress_rules": [EVERYTHING]})
     for document in (partner, acl):

@@ -150,7 +150,8 @@ def test_tunnels_carry_what_the_lists_allow():
     assert (out.rule, out.reaches, str(out.seen_as)) == ("site to site", ("internet",), "10.40.1.50")
     assert {port for source, target, port in found if (source, target) == ("caller", "10.40.1.50")} == {22}
     assert found["internet", "10.40.1.50", 22].rule == "from the other site"
-    closed = table({**shipped("vpn"), "acl": []})
+    nothing = {"device": "eth2", "direction": "egress", "protocol": "all", "allowed": False}
+    closed = table({**shipped("vpn"), "acl": [nothing]})
     assert not any(flow.rule in ("site to site", "remote access") for flow in closed.values())
 
 

@@ -144,6 +144,16 @@ def test_a_pair_that_is_not_well_is_blocked(cloud, role):
     assert "not one PRIMARY and one BACKUP" in block_of(playing.plan(cloud), ids["pair"])
 
 
+def test_of_a_patched_pair_with_two_primaries_a_person_is_warned(cloud):
+    ids = small(cloud)
+    for row in cloud.vms.values():
+        if row.get("guestnetworkid") == ids["pair"]:
+            row.update(scriptsversion=NEW, redundantstate="PRIMARY")
+    judged = playing.plan(cloud).row(ids["pair"]).judged
+    assert judged.standing == "current"
+    assert judged.warnings[0].startswith("not one PRIMARY and one BACKUP: ")
+
+
 def test_a_network_that_is_not_implemented_is_blocked(cloud):
     ids = small(cloud)
     cloud.networks[ids["web"]]["state"] = "Allocated"

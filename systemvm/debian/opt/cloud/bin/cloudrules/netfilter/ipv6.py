@@ -34,7 +34,7 @@ def render(topology: Topology, bags: Bags) -> str:
 
 
 def _tiers(rules: RuleSet, topology: Topology, acls: Bag) -> None:
-    """Add the lists of the tiers; they are closed both ways as for IPv4 (``vpc.add``)."""
+    """Add the lists of the tiers; what no rule of theirs names is dropped, both ways."""
     rules.add("filter", "FORWARD", ESTABLISHED + " -j ACCEPT")
     tiers = [guest for guest in topology.guests if guest.cidr6]
     for guest in tiers:

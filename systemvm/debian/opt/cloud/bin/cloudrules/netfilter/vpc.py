@@ -14,19 +14,20 @@ def add(rules: RuleSet, topology: Topology, acls: Bag) -> None:
     """Add forwarding between tiers, public network and private gateways.
 
     A tier's ingress list filters what is forwarded into it, its egress list (in mangle) what its VMs send through the
-    router. A tier without a list is closed both ways until its list arrives.
+    router. What no ingress rule names is dropped, so a tier without a list lets nobody in. What no egress rule names
+    passes, as CloudStack has it; where the router translates nothing, it is dropped.
     """
     rules.add("filter", "FORWARD", ESTABLISHED + " -j ACCEPT")
     for guest in topology.guests:
         acl = acls.get(guest.device, {})
         inbound, outbound = "ACL_INBOUND_" + guest.device, "ACL_OUTBOUND_" + guest.device
-        _closed_list(rules, "filter", inbound, acl.get("ingress_rules", []), "-s")
+        _list(rules, "filter", inbound, acl.get("ingress_rules", []), "-s")
+        rules.add("filter", inbound, "-j DROP")
         rules.add("filter", "FORWARD", f"-d {guest.cidr} -o {guest.device} -j {inbound}")
         rules.chain("mangle", outbound)
         for group in (VRRP_GROUP, CONNTRACK_GROUP):
             rules.add("mangle", outbound, f"-d {group} -j ACCEPT")
-        _list(rules, "mangle", outbound, acl.get("egress_rules", []), "-d")
-        rules.add("mangle", outbound, "-j DROP")
+        _outbound(rules, topology, outbound, acl)
         rules.add(
             "mangle",
             "PREROUTING",
@@ -38,27 +39,29 @@ def add(rules: RuleSet, topology: Topology, acls: Bag) -> None:
 
 
 def _private_gateways(rules: RuleSet, topology: Topology, acls: Bag) -> None:
-    """The lists of a private gateway speak from the view of the VPC: ingress is what comes in from the gateway."""
+    """The lists of a private gateway speak from its own view, as those of a tier: ingress is what is sent out to it."""
     for public in topology.publics:
-        acl = acls.get(public.device)
-        if not public.private_gateway or acl is None:
+        if not public.private_gateway:
             continue
+        acl = acls.get(public.device, {})
         inbound, outbound = "ACL_INBOUND_" + public.device, "ACL_OUTBOUND_" + public.device
-        _closed_list(rules, "mangle", inbound, acl.get("ingress_rules", []), "-s")
-        _closed_list(rules, "mangle", outbound, acl.get("egress_rules", []), "-d")
-        rules.add("mangle", "FORWARD", f"-i {public.device} {NEW} -j {inbound}")
-        rules.add("mangle", "FORWARD", f"-o {public.device} {NEW} -j {outbound}")
+        _list(rules, "mangle", inbound, acl.get("ingress_rules", []), "-s")
+        rules.add("mangle", inbound, "-j DROP")
+        _outbound(rules, topology, outbound, acl)
+        rules.add("mangle", "FORWARD", f"-o {public.device} {NEW} -j {inbound}")
+        rules.add("mangle", "FORWARD", f"-i {public.device} {NEW} -j {outbound}")
 
 
-def _closed_list(rules: RuleSet, table: str, chain: str, found: List[Dict[str, Any]], side: str) -> None:
-    """Make a chain of a list; what no rule of it names is dropped."""
-    rules.chain(table, chain)
-    _list(rules, table, chain, found, side)
-    rules.add(table, chain, "-j DROP")
+def _outbound(rules: RuleSet, topology: Topology, chain: str, acl: Dict[str, Any]) -> None:
+    """Make a chain of an egress list."""
+    _list(rules, "mangle", chain, acl.get("egress_rules", []), "-d")
+    if topology.routed:
+        rules.add("mangle", chain, "-j DROP")
 
 
 def _list(rules: RuleSet, table: str, chain: str, found: List[Dict[str, Any]], side: str) -> None:
-    """Add the rules in their order; one without an IPv4 network is a matter of IPv6 alone."""
+    """Make a chain of the rules in their order; one without an IPv4 network is a matter of IPv6 alone."""
+    rules.chain(table, chain)
     for rule in found:
         verdict = "ACCEPT" if rule["allowed"] else "DROP"
         for cidr in members(rule, 4):

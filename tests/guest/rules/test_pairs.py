@@ -17,7 +17,7 @@ from tests.guest.rules.bags import balancer, firewall_rule, forward_rule, public
 from tests.guest.rules.test_field import REMOTE, SITE, with_vpn_programs
 from tests.guest.rules.test_traffic import EGRESS_ALLOWED, seen_from_outside
 from tests.guest.rules.testbed import RouterTestbed, Space, eventually, fetch
-from tests.guest.rules.tiers import GATEWAY_MAC, acl, allow, tier, tier_mac, vm_in
+from tests.guest.rules.tiers import ABOUT_GATEWAY, GATEWAY_MAC, acl, allow, tier, tier_mac, vm_in
 
 VM, SECOND = "02:00:26:c3:00:02", "02:00:26:c3:00:03"
 
@@ -210,6 +210,10 @@ TIERS = {
     "private-gateway": Feature(
         [
             ("ips", {"ip_address": [public_ip("172.31.0.1", **GATEWAY)]}),
+            (
+                "networkacl",
+                {**ABOUT_GATEWAY, "device": "eth5", "ingress_rules": [allow()], "egress_rules": []},
+            ),
             ("staticroutes", {"routes": [ROUTE]}),
         ],
         partner_answers,

@@ -1,6 +1,7 @@
 """A pytest plugin that runs each scenario with its mutants: the bundle under test is rendered from changed templates.
 
 The VM boots with the sound payload, so all mutants share one golden snapshot; only what it is patched with is changed.
+Of a scenario that is not about the patch script, what it asks of the VM is broken there, before the scenario begins.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -24,31 +24,44 @@ from harness.lab.bundles import build_bundle
 HERE = Path(__file__).resolve().parent
 # Where each worker tells what became of its mutants, one line of JSON each.
 TOLD = "SYSVM_MUTANTS_TOLD"
+# Seconds for the command that changes a VM.
+_DEADLINE = 120.0
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of the patch script.
+    """One change of the patch script, or of the VM.
 
     Attributes:
         scenario: the name that has to fail, with the values of its parameters behind dashes where one of them is meant.
-        file: template, without ``.sh.j2``.
+        check: name of the check that has to say so.
+        file: template, without ``.sh.j2``; empty when the VM is changed.
         old: part of the template, found exactly once.
         new: what stands there in the mutant.
-        check: name of the check that has to say so.
+        guest: shell command that changes the VM before the scenario begins; empty when the script is changed.
         type: the VM type that it is run on.
     """
 
     scenario: str
-    file: str
-    old: str
-    new: str
     check: str
+    file: str = ""
+    old: str = ""
+    new: str = ""
+    guest: str = ""
     type: str = "router"
+
+    def __post_init__(self) -> None:
+        """Refuse a row that changes nothing, or both.
+
+        Raises:
+            ValueError: it does.
+        """
+        if bool(self.guest) == bool(self.file):
+            raise ValueError(f"{self.scenario}: a mutant changes a template or the VM")
 
     def __str__(self) -> str:
         """Return a word for ids and names of folders."""
-        return f"{self.file}-{crc32((self.old + self.new).encode()):08x}"
+        return f"{self.file or 'guest'}-{crc32((self.old + self.new + self.guest).encode()):08x}"
 
 
 def load() -> list[Mutant]:
@@ -70,6 +83,8 @@ def apply(mutant: Mutant, folder: Path) -> None:
     path.write_text(text.replace(mutant.old, mutant.new))
 
 
+# Last, so that a row's name, with the values of its scenario's parameters, is a part of the id.
+@pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("scenario")
     if mark is None:
@@ -103,16 +118,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def lab(lab, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def lab(lab, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The lab of the run, with a mutant to patch with; whatever is derived from it is rendered from its templates."""
+    if mutant.guest:
+        return lab
     templates = tmp_path / "templates"
     shutil.copytree(script._TEMPLATES, templates)
     apply(mutant, templates)
     monkeypatch.setattr(script, "_TEMPLATES", templates)
-    bundle = build_bundle(lab.new.name, tmp_path / "bundle-new")
-    made = dataclasses.replace(lab, new_bundle=bundle, folder=tmp_path)
+    # The older release has that script, too, for scenarios that patch with it.
+    bundles = [
+        build_bundle(release.name, tmp_path / f"bundle-{release.name}") for release in (lab.old, lab.new)
+    ]
+    made = dataclasses.replace(lab, old_bundle=bundles[0], new_bundle=bundles[1], folder=tmp_path)
     made.__dict__.update(spares=lab.spares, shared=lab.shared, between=lab.between)
     return made
+
+
+@pytest.fixture
+def system_vm(system_vm, mutant: Mutant):
+    """The VM of the scenario, changed if the mutant is one of the VM."""
+    if mutant.guest:
+        system_vm.guest.run(mutant.guest, deadline=_DEADLINE)
+    return system_vm
 
 
 def verdict(when: str, reason: BaseException | None, text: str, check: str) -> str:

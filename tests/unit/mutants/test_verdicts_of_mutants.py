@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 from bundle.errors import InfrastructureError
-from tests.mutants.scenarios.plugin import verdict
-from tests.mutants.scenarios.run import _tell
+from tests.mutants.scenarios.plugin import TOLD, Mutant, load, verdict
+from tests.mutants.scenarios.run import ROOT, _tell, command
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,26 @@ def test_only_mutants_that_were_all_killed_are_a_success(word, capsys):
     assert _tell(2, [killed, killed | {"verdict": word}]) == 1
     assert _tell(2, [killed]) == 1  # one was not run
     assert "SURVIVED" not in capsys.readouterr().out or word == "survived"
+
+
+@pytest.mark.parametrize("words", [{}, {"file": "main", "old": "a", "new": "b", "guest": "true"}])
+def test_mutant_changes_either_the_script_or_the_vm(words):
+    with pytest.raises(ValueError, match="S01: a mutant changes a template or the VM"):
+        Mutant("S01", "files.kept", **words)
+
+
+def test_every_row_is_run(tmp_path):
+    rows = load()
+    environment = os.environ | {TOLD: str(tmp_path / "told.jsonl"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command(rows, str(tmp_path), "--collect-only"),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    ids = [line for line in done.stdout.splitlines() if "::" in line]
+    for row in rows:
+        expected = sum(other.scenario == row.scenario for other in rows)
+        found = [line for line in ids if f"-{row.scenario}-mutant" in line]
+        assert len(found) == expected, (row.scenario, found)

@@ -26,6 +26,7 @@ from harness.management.inventory import Location
 from tests.served_vms import Served, serving, started
 
 pytestmark = [
+    pytest.mark.timeout(3600),
     pytest.mark.usefixtures("nothing_left"),
     pytest.mark.skipif("SYSVM_ROLLOUT_VMS" not in os.environ, reason="nox -s rollout runs it: ten minutes"),
 ]

@@ -40,7 +40,8 @@ def born_new(lab: Lab) -> Iterator[SystemVm]:
         made = once(parts, maker)
     vm = lab.engine.restore("born-new", lab.plan, lab.image, made.ssh_key, made.folder, reserved=True)
     try:
-        with management_of(vm, made.folder, lab.results.log(f"born-new/{MANAGEMENT_LOG}")):
+        log = lab.results.log(f"born-new/{MANAGEMENT_LOG}")
+        with management_of(vm, made.folder, log, agent=lab.has_agent):
             yield vm
     finally:
         try:

@@ -47,7 +47,8 @@ def _control(lab: Lab, *, whole: bool) -> dict[str, str]:
     except (InfrastructureError, wait.DeadlineExceeded):
         return {}
     try:
-        with management_of(twin, lab.golden.folder, lab.results.log(f"twin/{MANAGEMENT_LOG}")):
+        log = lab.results.log(f"twin/{MANAGEMENT_LOG}")
+        with management_of(twin, lab.golden.folder, log, agent=lab.has_agent):
             if (site := site_of(twin)) is not None:
                 site.connected()
             uses = _make(lab, twin, lab.old.name, None, whole=whole)

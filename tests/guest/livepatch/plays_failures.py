@@ -159,6 +159,32 @@ def a_service_that_restarts_itself_fails_the_patch(world: VmFactory) -> None:
         expect("cloud" in run.output, f"the reason {run.output!r} does not name the service")
 
 
+@scenario("S37", own="not every script looks what was restless before")
+def what_was_started_again_and_again_before_is_not_blamed(world: VmFactory) -> None:
+    """An agent that cannot run, and is started anew every few seconds, is as it was, and gets the new files."""
+    for before in ({"restarts": "7\n", "age": "5\n"}, {"between": ""}):
+        with world.vm("secstorage") as lab:
+            for name, text in {**before, "loops": "", "fails": "1\n"}.items():
+                _write(lab, f"run/lab/units/cloud.service/{name}", text)
+            run = lab.patch(world.new(), LIVEPATCH_SOAK="1")
+            expect_patched(run, world.new(), lab)
+            expect(
+                "cloud was started again and again before the patch"
+                in lab.read("var/log/livepatchsystemvm.log"),
+                "nobody is told",
+            )
+    # What was restless an hour ago, or once, is judged.
+    for before in ({"restarts": "7\n"}, {"restarts": "1\n", "age": "5\n"}):
+        with world.vm("secstorage") as lab:
+            for name, text in {**before, "loops": ""}.items():
+                _write(lab, f"run/lab/units/cloud.service/{name}", text)
+            run = lab.patch(world.new(), LIVEPATCH_SOAK="1")
+            expect_same(1, run.status, "the exit status")
+            expect(
+                "service cloud was started again by itself" in run.output, f"not the reason: {run.output!r}"
+            )
+
+
 @scenario("S15", own="not every script reloads")
 def a_reload_under_way_is_waited_for(world: VmFactory) -> None:
     """A real haproxy is in state reloading for a moment: that is no failure, and no reason to look away."""

@@ -55,9 +55,10 @@ def test_a_restart_that_did_nothing_is_found(lab: Lab, live_patch: Trial, fault:
             success = patch.patch(live_patch.vm.guest, files).success
 
     case = live_patch.interrupted(files, act)
-    if case.expected == "patched":
+    new = case.expected == "patched"
+    if new:
         live_patch.require_found("services.renewed")
-    else:
-        live_patch.require(
-            "restart.told", "the patch claims success, and the VM is the old one" if success else ""
-        )
+    said, side = "claims success" if success else "says that it failed", "new" if new else "old"
+    live_patch.require(
+        "restart.told", "" if success == new else f"the patch {said}, and the VM is the {side} one"
+    )

@@ -43,7 +43,7 @@ def merged(record: dict[str, Any], events: list[Event]) -> dict[str, Any]:
     """Return a record with what the events of a run say."""
     there = set(rows())
     seen = {row: where for row, where in record["seen"].items() if row in there}
-    types = {event["scenario"]: event["type"] for event in events if event.kind == "scenario_started"}
+    types = _types(events)
     for event in events:
         if event.kind == "excused":
             scenario, vm_type = event["scenario"], types[event["scenario"]]
@@ -53,6 +53,15 @@ def merged(record: dict[str, Any], events: list[Event]) -> dict[str, Any]:
                     of_type = seen.setdefault(row, {}).setdefault(vm_type, {})
                     of_type[plain] = max(count, of_type.get(plain, 0))
     return {"made_by": MADE_BY, "seen": seen, "unseen": record["unseen"]}
+
+
+def _types(events: list[Event]) -> dict[str, str]:
+    """Return the VM type of each scenario, with a word where it ran CloudStack's own scripts."""
+    options = next((event["options"] for event in events if event.kind == "options"), {})
+    own = " with CloudStack's own scripts" if options.get("--from-source") else ""
+    return {
+        event["scenario"]: f"{event['type']}{own}" for event in events if event.kind == "scenario_started"
+    }
 
 
 def logs(folder: Path) -> Iterator[Path]:

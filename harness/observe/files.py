@@ -27,9 +27,10 @@ FOLDERS = (
     "/etc", "/opt", "/root", "/usr/local/cloud", "/var/cache/cloud", "/usr/share/cloud", "/var/www/html",
 )  # fmt: skip
 EVERYWHERE = ("/",)
-# File systems that are no disk: views of the kernel, and what other machines keep.
+# File systems that are no disk: views of the kernel, and what other machines keep. The one of devices is looked at:
+# anybody with root's rights may plant a file there, and below it is the memory that programs share.
 _VIEWS = (
-    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "securityfs", "debugfs", "tracefs", "configfs",
+    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "securityfs", "debugfs", "tracefs", "configfs",
     "pstore", "bpf", "mqueue", "hugetlbfs", "fusectl", "fuse", "binfmt_misc", "autofs", "rpc_pipefs", "nfsd",
     "efivarfs", "ramfs", "nfs", "nfs4", "cifs", "ceph",
 )  # fmt: skip

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -267,3 +268,14 @@ def test_attributes_are_listed_without_getfattr(tmp_path):
         [sys.executable, "-S", "-E", "-c", files._ATTRIBUTES, str(tmp_path)], capture_output=True, check=True
     )
     assert files.parse_xattrs(done.stdout.decode()) == {str(odd): (("user.note", "0x610062"),)}
+
+
+@pytest.mark.skipif(
+    not os.access("/dev/shm", os.W_OK), reason="this machine has no memory that programs share"
+)
+def test_what_is_planted_among_devices_and_in_shared_memory_is_seen(local_guest: Guest) -> None:
+    command = files.commands([], ["/dev"])["state.paths"]
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as planted:
+        listing = collect(local_guest, {"state.paths": command})["state.paths"].text
+    assert f"\0{planted.name}\0" in listing
+    assert "\0/dev/null\0" in listing

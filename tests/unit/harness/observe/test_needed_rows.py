@@ -98,6 +98,16 @@ def test_a_pattern_about_uploaded_files_is_one_row(name: str) -> None:
     assert seen == {"volatile path /var/cache/cloud/{uploaded}": {f"/var/cache/cloud/{name}"}}
 
 
+def test_what_cloudstacks_own_scripts_need_is_told_apart() -> None:
+    events = [
+        Event(0, "", "options", {"options": {"--from-source": "cloudstack"}}),
+        Event(0, "", "scenario_started", {"scenario": "own", "type": "router"}),
+        Event(0, "", "excused", {"scenario": "own", "rows": {"volatile path /run/*.pid": 2}}),
+    ]
+    seen = needed_rows.merged({"seen": {}, "unseen": {}}, events)["seen"]
+    assert seen == {"volatile path /run/*.pid": {"router with CloudStack's own scripts": {"own": 2}}}
+
+
 def test_an_event_of_a_row_that_is_gone_is_left_out() -> None:
     events = [
         Event(0, "", "scenario_started", {"scenario": "own", "type": "router"}),

@@ -21,16 +21,27 @@ RECORD = Path(__file__).parent / "data" / "needed-rows.json"
 MADE_BY = "python -m tests.needed_rows RESULTS..."
 
 
-def rows() -> list[str]:
-    """Return every row of every list, and of the volatile ones each pattern, as runs name them."""
-    volatile = [
-        reviewed.named(kind, pattern)
+def rows() -> dict[str, tuple[str, ...]]:
+    """Return every row of every list, by its first name: the names that runs have for it, one a pattern."""
+    found = [
+        tuple(reviewed.named(kind, pattern) for pattern in row.written)
         for kind in reviewed.KINDS
         for row in reviewed.rows(kind)
-        for pattern in row.written
     ]
-    known = [row.name for comparison in comparisons.REVIEWED_LISTS for row in comparisons.rows(comparison)]
-    return [*volatile, *known, *(row.name for row in journal.allowed())]
+    found += [
+        (row.name,) for comparison in comparisons.REVIEWED_LISTS for row in comparisons.rows(comparison)
+    ]
+    found += [(row.name,) for row in journal.allowed()]
+    return {names[0]: names for names in found}
+
+
+def idle(record: dict[str, Any]) -> list[str]:
+    """Return the rows that have let nothing pass, by their first names, and that do not say why."""
+    return [
+        row
+        for row, names in rows().items()
+        if not any(name in record["seen"] for name in names) and row not in record["unseen"]
+    ]
 
 
 def load() -> dict[str, Any]:
@@ -41,7 +52,7 @@ def load() -> dict[str, Any]:
 
 def merged(record: dict[str, Any], events: list[Event]) -> dict[str, Any]:
     """Return a record with what the events of a run say."""
-    there = set(rows())
+    there = {name for names in rows().values() for name in names}
     seen = {row: where for row, where in record["seen"].items() if row in there}
     types = _types(events)
     for event in events:
@@ -77,8 +88,7 @@ def main(arguments: list[str]) -> None:
         for log in logs(Path(folder)):
             record = merged(record, read(log))
     RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    missing = [row for row in rows() if row not in record["seen"] and row not in record["unseen"]]
-    print("\n".join(f"not seen: {row}" for row in missing))
+    print("\n".join(f"not needed so far: {row}" for row in idle(record)))
 
 
 if __name__ == "__main__":

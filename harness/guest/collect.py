@@ -44,6 +44,7 @@ def script(commands: Mapping[str, str]) -> str:
     lines = [
         "export LC_ALL=C",
         "set -o pipefail",
+        "umask 077",  # among the outputs are files with keys
         "folder=$(mktemp -d /dev/shm/observe.XXXXXX) || exit",
         """trap 'rm -rf "$folder"' EXIT""",
         "collect() {",

@@ -279,3 +279,10 @@ def test_what_is_planted_among_devices_and_in_shared_memory_is_seen(local_guest:
         listing = collect(local_guest, {"state.paths": command})["state.paths"].text
     assert f"\0{planted.name}\0" in listing
     assert "\0/dev/null\0" in listing
+
+
+def test_what_an_observation_keeps_for_a_moment_is_closed_to_others(local_guest: Guest) -> None:
+    command = 'stat -c "%a %n" "$folder" "$folder"/*'
+    told = collect(local_guest, {"one.first": "echo secret", "one.modes": command})["one.modes"].text
+    modes = {line.partition(" ")[0] for line in told.splitlines()}
+    assert modes == {"700", "600"}

@@ -87,7 +87,9 @@ def main(arguments: list[str]) -> None:
     for folder in arguments:
         for log in logs(Path(folder)):
             record = merged(record, read(log))
-    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    RECORD.write_text(
+        json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     print("\n".join(f"not needed so far: {row}" for row in idle(record)))
 
 

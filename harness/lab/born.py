@@ -15,6 +15,8 @@ from harness.lab.management_network import MANAGEMENT_LOG, management_of
 from harness.observe.observation import Observation
 from harness.vm.system import SystemVm
 
+# What the VM is called on the host, where the one that it is compared with has the scenario's name.
+NAME = "newborn"
 # What a patched VM must share with one that was born new; what services did and printed since is their own.
 _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
@@ -38,7 +40,7 @@ def born_new(lab: Lab) -> Iterator[SystemVm]:
     )
     with lab.narrator.step("golden snapshot of a VM that is born new"):
         made = once(parts, maker)
-    vm = lab.engine.restore("born-new", lab.plan, lab.image, made.ssh_key, made.folder, reserved=True)
+    vm = lab.engine.restore(NAME, lab.plan, lab.image, made.ssh_key, made.folder, reserved=True)
     try:
         log = lab.results.log(f"born-new/{MANAGEMENT_LOG}")
         with management_of(vm, made.folder, log, agent=lab.has_agent):

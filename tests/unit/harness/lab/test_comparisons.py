@@ -11,6 +11,7 @@ from harness.checks import Outcome
 from harness.lab import between, born, reviewed
 from harness.lab.aftermath import reboot
 from harness.observe.rules import RuleSet
+from harness.plugin.planning import plan
 from tests.unit.harness.simulated_patch import File, before, patched
 
 FILTER = RuleSet("iptables", ("filter: :INPUT DROP", "filter: -A INPUT -p icmp -j ACCEPT"))
@@ -108,3 +109,9 @@ def test_a_policy_that_accepts_lets_everybody_in() -> None:
 def test_every_row_of_a_comparison_is_of_a_check_that_is_made() -> None:
     assert {row.check for row in reviewed.rows("born")} <= set(born._LOOKS)
     assert {row.check for row in reviewed.rows("reboot")} <= set(reboot._LOOKS)
+
+
+def test_the_vm_that_is_born_new_has_a_name_of_its_own_beside_that_of_any_scenario() -> None:
+    names = {row.id.removeprefix("router-from-4.21-") for row in plan(["--scenario=all"])}
+    assert "born-new" in names
+    assert born.NAME not in names

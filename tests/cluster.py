@@ -29,7 +29,7 @@ sys.exit(judge(sys.argv[2:], False, folder=Path(sys.argv[1])))
 _OWN_LIBVIRT = 'mkdir -p /run/libvirt && mount -t tmpfs -o mode=0755 none /run/libvirt && exec "$@"'
 
 
-def wait_until(what: str, holds, seconds: float = 60.0):
+def wait_until(what: str, holds, seconds: float = 180.0):
     """Return what a question answers as soon as that is true; fails after so many seconds."""
     end = time.monotonic() + seconds
     while not (answer := holds()):

@@ -42,14 +42,15 @@ def read_only(vm: SystemVm) -> Iterator[None]:
     """Make all file systems of disks read-only, and writable again at the end."""
     allowed = vm.guest.run("cat /proc/sys/kernel/sysrq").stdout.strip()
     vm.guest.run(
-        f"echo 1 >/proc/sys/kernel/sysrq; sync; echo u >/proc/sysrq-trigger; {_UNTIL_READ_ONLY}", deadline=120
+        f"echo 1 >/proc/sys/kernel/sysrq; sync; echo u >/proc/sysrq-trigger; "
+        f"echo {allowed} >/proc/sys/kernel/sysrq; {_UNTIL_READ_ONLY}",
+        deadline=120,
     )
     try:
         yield
     finally:
         each = 'case $kind in ext*) mount -o remount,rw "$where" || exit 1;; esac'
-        again = f"while read -r _ where kind _; do {each}; done </proc/mounts"
-        vm.guest.run(f"{again}; echo {allowed} >/proc/sys/kernel/sysrq", deadline=120)
+        vm.guest.run(f"while read -r _ where kind _; do {each}; done </proc/mounts", deadline=120)
 
 
 @outside("disk.slow", "the disk moves so many bytes a second and no more")

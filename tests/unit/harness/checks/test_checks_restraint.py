@@ -25,6 +25,7 @@ from tests.unit.harness.simulated_patch import (
     IPTABLES,
     OLD_PAYLOAD,
     STAT,
+    File,
     Moment,
     SimulatedPatch,
     Unit,
@@ -317,3 +318,22 @@ def test_a_healthy_patch_leaves_few_checks_out() -> None:
     absent |= {"metadata-access", "vpn"}
     others = {"identity.agent-connected", "traffic.within-budget", "traffic.streams", "traffic.probed"}
     assert skipped == {f"rules.{name}" for name in absent} | others
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("imported into", "imported into", False),
+        ("the old release's", "the old release's", True),
+        ("imported into", "damaged", True),
+    ],
+)
+def test_a_keystore_into_which_a_vm_imported_stays_and_one_of_the_release_does_not(before, after, told):
+    path = "/usr/local/cloud/systemvm/certs/realhostip.keystore"
+    made = world()
+    made.fields["old"] = {**OLD_PAYLOAD, **shipped((path, "the old release's", 0o644))}
+    made.fields["new"] = {**made.fields["new"], **shipped((path, "the new release's", 0o644))}
+    for moment, content in ((made.before, before), (made.patched, after), (made.after, after)):
+        moment.files[path] = File(content)
+    (found,) = judge(made.case(), only=["files.installed"])
+    assert (found.verdict == "failed") == told, found.reason

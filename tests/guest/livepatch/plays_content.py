@@ -138,11 +138,12 @@ def patching_again_and_again_is_a_fixed_point(world: VmFactory) -> None:
 @scenario("S16", legacy_fails=True)
 def the_console_port_is_open_exactly_once(world: VmFactory) -> None:
     rule = "-A INPUT -i eth2 -p tcp -m tcp --dport 8443 -m state --state NEW -j ACCEPT"
-    for count in (0, 1, 3):
+    at_boot = "-A INPUT -i eth2 -p tcp -m state --state NEW -m tcp --dport 8443 -j ACCEPT"
+    for count, there in ((0, rule), (1, rule), (3, rule), (1, at_boot), (2, at_boot)):
         with world.vm("consoleproxy") as lab:
-            (lab.root / "run/lab/filter").write_text("-A INPUT -i lo -j ACCEPT\n" + f"{rule}\n" * count)
+            (lab.root / "run/lab/filter").write_text("-A INPUT -i lo -j ACCEPT\n" + f"{there}\n" * count)
             expect_patched(lab.patch(world.new()), world.new(), lab)
-            expect_same(["-A INPUT -i lo -j ACCEPT", rule], lab.filter_rules(), "the packet filter")
+            expect_same(["-A INPUT -i lo -j ACCEPT", there], lab.filter_rules(), "the packet filter")
 
 
 @scenario("S16")

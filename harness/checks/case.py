@@ -24,6 +24,10 @@ def _graceful() -> frozenset[str]:
     return frozenset(reloaded(catalogue.load().service_rows))
 
 
+# A host that stands still for so long lets connections time out, and clocks of its guests fall behind, by itself.
+LONG_STALL_MS = 1000.0
+
+
 @dataclass(frozen=True)
 class Case:
     """One live patch as the checks see it.
@@ -72,6 +76,11 @@ class Case:
     graceful: frozenset[str] = field(default_factory=_graceful)
     absent: frozenset[str] = frozenset()
     policy: str = ""
+
+    @property
+    def stalled_ms(self) -> float:
+        """For how long the host itself stood still at most while somebody asked; 0 where nobody did."""
+        return max((row.longest_gap_ms - row.sure_ms for row in self.budgets), default=0.0)
 
     def moments(self) -> list[tuple[str, Observation]]:
         """Return the observations after the patch, each with when it was made."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from harness.checks.case import Case
+from harness.checks.case import LONG_STALL_MS, Case
 from harness.checks.registry import CannotLook, Finding, Result, Skip, check
 from harness.traffic.measurement import Budget
 
 # From which stretch on it is worth a word.
 _TOLD = 1.1
-# A host that stands still for so long lets connections time out by itself.
-_LONG_STALL_MS = 1000.0
 
 
 @check("traffic.within-budget", "a gap longer than the budget is an outage that users see")
@@ -50,9 +48,10 @@ def streams(case: Case) -> Result:
         for row in case.budgets
         if row.broken_streams > row.allowed_broken_streams
     )
-    stalled = max(row.longest_gap_ms - row.sure_ms for row in case.budgets)
-    if wrong and stalled > _LONG_STALL_MS:
-        raise CannotLook(f"{'; '.join(wrong)}; this host itself stood still for {stalled:.0f} ms meanwhile")
+    if wrong and case.stalled_ms > LONG_STALL_MS:
+        raise CannotLook(
+            f"{'; '.join(wrong)}; this host itself stood still for {case.stalled_ms:.0f} ms meanwhile"
+        )
     return Finding("; ".join(wrong), wrong) if wrong else None
 
 

@@ -301,6 +301,23 @@ def test_what_the_host_may_have_done_itself_is_nobodys_failure_and_no_pass(
     assert words in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("clock", "row", "verdict"),
+    [
+        ("1960.5\n", gap(30000.0, 3000.0), "error"),
+        ("1960.5\n", gap(3000.0, 2900.0), "failed"),
+        ("2060.5\n", gap(30000.0, 3000.0), "failed"),
+    ],
+)
+def test_a_clock_that_fell_behind_while_the_host_stood_still_is_nobodys_failure(
+    clock: str, row: Budget, verdict: str
+) -> None:
+    made = world()
+    change_text("kernel.clock", clock)(made)
+    (outcome,) = judge(replace(made.case(), budgets=(row,)), only=["kernel.clock"])
+    assert (outcome.verdict, "the clock was set" in outcome.reason) == (verdict, True)
+
+
 def test_a_healthy_patch_leaves_few_checks_out() -> None:
     skipped = {row.name for row in judge(world().case()) if row.verdict == "skipped"}
     absent = {

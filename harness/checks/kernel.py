@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.checks.case import LONG_STALL_MS, Case
-from harness.checks.registry import CannotLook, Finding, Result, check, found
+from harness.checks.registry import CannotLook, Finding, HostStoodStill, Result, check, found
 from harness.observe import reviewed
 from harness.observe.kernel import Mount
 
@@ -102,7 +102,7 @@ def clock(case: Case) -> Result:
             told = f"the clock was set {way} by {abs(moved):.0f} s ({when})"
             # The clock of a machine that was not run stands still, too.
             if moved < 0 and case.stalled_ms > LONG_STALL_MS:
-                raise CannotLook(
+                raise HostStoodStill(
                     f"{told}; this host itself stood still for {case.stalled_ms:.0f} ms meanwhile"
                 )
             return Finding(told)

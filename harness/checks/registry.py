@@ -50,6 +50,10 @@ class CannotLook(Exception):
     """The guest did not say what a check has to look at: that is an error, never a pass."""
 
 
+class HostStoodStill(CannotLook):
+    """The host itself may have made what was seen: nobody can be judged by it."""
+
+
 Result: TypeAlias = Finding | Skip | None
 Judge: TypeAlias = Callable[[Case], Result]
 
@@ -77,6 +81,7 @@ class Outcome:
 
     Attributes:
         seconds: how long it took to make.
+        by_host: of an error, whether the host itself made it.
         excused: what reviewed rows let pass in it: row and what differed.
     """
 
@@ -85,6 +90,7 @@ class Outcome:
     reason: str = ""
     details: tuple[str, ...] = ()
     seconds: float = 0.0
+    by_host: bool = False
     excused: frozenset[tuple[str, str]] = field(default=frozenset(), compare=False, repr=False)
 
     def excusing(self, excused: Excused) -> Outcome:
@@ -143,7 +149,7 @@ def _outcome(known: Check, case: Case) -> Outcome:
     try:
         result = known.judge(case)
     except CannotLook as error:
-        return Outcome(known.name, "error", str(error))
+        return Outcome(known.name, "error", str(error), by_host=isinstance(error, HostStoodStill))
     except Exception as error:  # one that breaks must not hide what the others found
         return Outcome(known.name, "error", f"the check itself broke: {type(error).__name__}: {error}")
     if isinstance(result, Finding):

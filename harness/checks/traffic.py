@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.case import LONG_STALL_MS, Case
-from harness.checks.registry import CannotLook, Finding, Result, Skip, check
+from harness.checks.registry import Finding, HostStoodStill, Result, Skip, check
 from harness.traffic.measurement import Budget
 
 # From which stretch on it is worth a word.
@@ -30,7 +30,7 @@ def within_budget(case: Case) -> Result:
             f" {row.longest_gap_ms - row.sure_ms:.0f} ms; the budget is {row.budget_ms:.0f} ms"
             for row in unsure
         )
-        raise CannotLook(told)
+        raise HostStoodStill(told)
     return None
 
 
@@ -49,7 +49,7 @@ def streams(case: Case) -> Result:
         if row.broken_streams > row.allowed_broken_streams
     )
     if wrong and case.stalled_ms > LONG_STALL_MS:
-        raise CannotLook(
+        raise HostStoodStill(
             f"{'; '.join(wrong)}; this host itself stood still for {case.stalled_ms:.0f} ms meanwhile"
         )
     return Finding("; ".join(wrong), wrong) if wrong else None

@@ -80,6 +80,7 @@ class Trial(Verdicts):
     Attributes:
         scenario: id under which events are recorded.
         failures: checks that did not hold, for people; a scenario with any of them fails at its end.
+        by_host: those of them by which nobody can be judged, because the host itself made them.
         cases: what was seen of each patch, for checks of the scenario's own.
         probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
@@ -92,6 +93,7 @@ class Trial(Verdicts):
     vm: SystemVm
     scenario: str
     failures: list[str] = field(default_factory=list)
+    by_host: set[str] = field(default_factory=set)
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
     brief: bool = False
@@ -443,3 +445,5 @@ class Trial(Verdicts):
         for outcome in checks.record(self.lab.events, self.scenario, outcomes, self.occasion):
             lines = "".join(f"\n    {line}" for line in outcome.details[:12])
             self.failures.append(f"{outcome.name}: {outcome.reason}{lines}")
+            if outcome.by_host:
+                self.by_host.add(self.failures[-1])

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from bundle.errors import InfrastructureError
+from harness.plugin import recording
 from harness.record import progress
 from harness.record.events import EventLog, read
 from harness.record.progress import Narrator
@@ -23,3 +28,22 @@ def test_steps_carry_scenario_cell_and_vm(tmp_path: Path, capsys) -> None:
     assert check["scenario"] == "another"
     assert end.get("scenario") is None
     assert capsys.readouterr().err.startswith("[S] r-10-VM: boot: ")
+
+
+def ended(failures, by_host):
+    """Return what the end of a scenario raises, with such a trial."""
+    trial = SimpleNamespace(failures=failures, by_host=set(by_host))
+    item = SimpleNamespace(funcargs={"live_patch": trial}, stash=pytest.Stash())
+    hook = recording.pytest_pyfunc_call(item)
+    next(hook)
+    with pytest.raises((InfrastructureError, pytest.fail.Exception)) as raised:
+        hook.send(True)
+    return raised.type, str(raised.value), item.stash.get(recording._BY_CHECKS, False)
+
+
+def test_what_the_host_itself_made_fails_nobody():
+    clock, rules = "kernel.clock: fell behind", "rules.iptables: 1 gone"
+    assert ended([clock], [clock]) == (InfrastructureError, clock, False)
+    kind, told, by_checks = ended([clock, rules], [clock])
+    assert (kind, by_checks) == (pytest.fail.Exception, True)
+    assert {clock, rules} == set(told.splitlines())

@@ -32,7 +32,12 @@ class RebootFailed(InfrastructureError):
 
 
 def reboot(
-    machine: Machine, guest: SshGuest, *, owned: bool = True, at_login: Callable[[], None] = lambda: None
+    machine: Machine,
+    guest: SshGuest,
+    *,
+    owned: bool = True,
+    cmdline: str = "",
+    at_login: Callable[[], None] = lambda: None,
 ) -> Machine:
     """Shut a guest down in an orderly way, and start it from its disk: what a host does to reboot a VM.
 
@@ -40,6 +45,7 @@ def reboot(
         machine: its machine; the domain ends.
         guest: its connection, which leads to the new machine afterwards.
         owned: as in :func:`harness.machine.machine.start`.
+        cmdline: boot parameters that it is handed, as a system VM is by a server that starts it; none by a mere reboot.
         at_login: called when the guest lets somebody in again; its boot may wait for what is done there.
 
     Returns:
@@ -57,7 +63,7 @@ def reboot(
     except (GuestError, wait.DeadlineExceeded) as error:
         raise _judged(machine, error) from error
     machine.destroy()
-    return _start(machine, guest, document, connection, owned=owned, at_login=at_login)
+    return _start(machine, guest, document, connection, owned=owned, cmdline=cmdline, at_login=at_login)
 
 
 def cut_off(machine: Machine, guest: SshGuest) -> Machine:
@@ -73,7 +79,7 @@ def cut_off(machine: Machine, guest: SshGuest) -> Machine:
 
 def _start(
     machine: Machine, guest: SshGuest, document: ET.Element, connection: libvirt.virConnect, *,
-    owned: bool = True, at_login: Callable[[], None] = lambda: None,
+    owned: bool = True, cmdline: str = "", at_login: Callable[[], None] = lambda: None,
 ) -> Machine:  # fmt: skip
     guest.close()
     flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if owned else 0
@@ -86,6 +92,8 @@ def _start(
     try:
         backends.rejoin(started)
         boot.wait_for_guest_agent(started, BOOT_DEADLINE, started.stretch())
+        if cmdline:
+            boot.write_through_guest_agent(started, boot.CMDLINE_FILE, cmdline.encode())
         guest.connect(BOOT_DEADLINE)
         at_login()
         guest.wait_for_unit(_LAST_STEP, BOOT_DEADLINE)

@@ -56,15 +56,16 @@ def boot_again(vm: SystemVm) -> None:
     vm.machine = restart.cut_off(vm.machine, vm.guest)
 
 
-def reboot(vm: SystemVm, at_login: Callable[[], None] = lambda: None) -> None:
+def reboot(vm: SystemVm, cmdline: str = "", at_login: Callable[[], None] = lambda: None) -> None:
     """Shut a VM down in an orderly way, and start it from its disk.
 
     Args:
         vm: the VM.
+        cmdline: boot parameters that it is handed, by a server that starts it.
         at_login: called when it lets somebody in; its boot may wait for what is done there.
 
     Raises:
         RebootFailed: the guest does not shut down, or does not boot.
         InfrastructureError: libvirt or QEMU does not do its part.
     """
-    vm.machine = restart.reboot(vm.machine, vm.guest, at_login=at_login)
+    vm.machine = restart.reboot(vm.machine, vm.guest, cmdline=cmdline, at_login=at_login)

@@ -109,17 +109,17 @@ def first_answer(machine: Machine, deadlines: Deadlines, progress: Callable[[str
     Raises:
         InfrastructureError: it does not answer in time.
     """
-    first = min(deadlines.stalled, deadlines.guest_agent)
+    if deadlines.guest_agent <= deadlines.stalled:
+        wait_for_guest_agent(machine, deadlines.guest_agent)
+        return
     try:
-        wait_for_guest_agent(machine, first, machine.stretch())
+        wait_for_guest_agent(machine, deadlines.stalled, machine.stretch())
     except wait.DeadlineExceeded:
-        if first == deadlines.guest_agent:
-            raise
         silence = f"{machine.silence()}{last_lines(machine.folder / 'console.log')}"
         progress(f"the boot stands still, the machine is reset: {silence}")
         machine.reset()
         try:
-            wait_for_guest_agent(machine, deadlines.guest_agent - first)
+            wait_for_guest_agent(machine, deadlines.guest_agent - deadlines.stalled)
         except wait.DeadlineExceeded as error:
             raise InfrastructureError(f"{error}, also after a reset: {machine.silence()}") from error
 

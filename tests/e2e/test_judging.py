@@ -213,11 +213,13 @@ def test_a_service_that_is_frozen_for_two_seconds_is_measured(lab, system_vm):
     )
 
     with Traffic([HttpProbe("load balancer", "127.0.0.1", port, expect=b"tenant", rate=20.0)]) as traffic:
+        took = system_vm.machine.stretch()
         system_vm.guest.run("sleep 1")
         began, ended = map(float, system_vm.guest.run(freeze).stdout.split())
         system_vm.guest.run("sleep 1")
+        stretch = took()  # on a host that has other work, everything is less exact
 
     (seen,) = traffic.results
-    assert ended - began == pytest.approx(2.0, abs=0.25)
-    tolerance = 0.1 if lab.engine.accelerator.domain_type == "kvm" else 0.3
+    assert ended - began == pytest.approx(2.0, abs=0.25 * stretch)
+    tolerance = (0.1 if lab.engine.accelerator.domain_type == "kvm" else 0.3) * stretch
     assert seen.longest_gap_ms / 1000 == pytest.approx(ended - began, abs=tolerance)

@@ -216,7 +216,14 @@ def test_a_vm_of_somebody_else_is_judged_on_request_only(
     told = json.loads(call("patch", *vms(2), *options, "--judge", "--json").stdout)
     assert names == ["r-2-VM"]
     assert told["vms"][0]["checks"] == [
-        {"name": "answer.protocol", "verdict": "passed", "reason": "", "details": [], "seconds": 0.0}
+        {
+            "name": "answer.protocol",
+            "verdict": "passed",
+            "reason": "",
+            "details": [],
+            "seconds": 0.0,
+            "by_host": False,
+        }
     ]
 
 

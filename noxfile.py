@@ -158,6 +158,16 @@ def ansible(session: nox.Session) -> None:
 
 
 @nox.session
+def cloudmonkey(session: nox.Session) -> None:
+    """Have CloudMonkey patch VMs; the argument is its program, which is written in Go."""
+    if not session.posargs:
+        session.skip("name CloudMonkey's program: nox -s cloudmonkey -- FILE")
+    session.env["SYSVM_CLOUDMONKEY"] = str(Path(session.posargs[0]).absolute())
+    paths = ["tests/clients/test_cloudmonkey.py", "tests/e2e/test_api_cloudmonkey.py"]
+    session.run("pytest", "-q", *paths, *session.posargs[1:], external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks named in the arguments (all without one); prints ratios against rivals."""
     names = session.posargs or ["all"]

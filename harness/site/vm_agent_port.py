@@ -173,7 +173,9 @@ class VmAgentPort:
             if task is not None:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            await self._serve(reader, writer)
+            # At the end it is cancelled; what asyncio calls after a connection takes that for a fault of its own.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._serve(reader, writer)
 
         server = await asyncio.start_server(serve, *self._where, ssl=self._context)
         self.port = server.sockets[0].getsockname()[1]

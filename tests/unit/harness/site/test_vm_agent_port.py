@@ -107,6 +107,20 @@ def test_an_agent_registers_and_is_seen_until_it_leaves(
     assert port.sessions[0].ended is not None
 
 
+def test_a_port_that_closes_on_an_agent_has_nothing_to_complain_of(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = client_context(tmp_path, authority, authority.issue("s-1-VM"))
+    frame = b'{"command":"startup","guid":"s-1-VM","resource":"Nfs","id":1}'
+    context = authority.server_context(tmp_path)
+    with contextlib.ExitStack() as client, VmAgentPort(context, ping_interval=0.05) as made:
+        plain = client.enter_context(socket.create_connection(("127.0.0.1", made.port), timeout=10))
+        tls = client.enter_context(own.wrap_socket(plain))
+        tls.sendall(len(frame).to_bytes(4, "big") + frame)
+        made.wait_for("s-1-VM", deadline=10)
+    assert caplog.records == []
+
+
 def test_a_reconnection_is_told_from_the_connection_before(
     port: VmAgentPort, authority: Authority, tmp_path: Path
 ) -> None:

@@ -139,16 +139,31 @@ def _verdict(report: pytest.TestReport, error: BaseException | None) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Fail a scenario in which a check did not hold; with nothing but what the host made, nobody has failed."""
-    outcome = yield
+    """Fail a scenario in which a check did not hold; with nothing but what the host made, nobody has failed.
+
+    What a check has found stands whatever the scenario ends with: an error that comes later is told behind it. A check
+    is recorded as failed only while the host does its part.
+    """
+    outcome: object = None
+    later: Exception | None = None
+    try:
+        outcome = yield
+    except Exception as error:  # what pytest ends a test with, such as a skip, is none
+        later = error
     trial: Any = pyfuncitem.funcargs.get("live_patch")
     # Another project's fixture may have this name, too.
-    if failures := getattr(trial, "failures", None):
-        told = "\n".join(gravest_first(failures))
+    failures = getattr(trial, "failures", None) or []
+    told = gravest_first(failures)
+    if later is not None and set(failures) <= getattr(trial, "by_host", set()):
+        raise later
+    if later is not None:
+        words = later.diagnostics() if isinstance(later, SysvmError) else f"{type(later).__name__}: {later}"
+        pytest.fail("\n".join([*told, f"after that the scenario broke off: {words}"]), pytrace=False)
+    if failures:
         if set(failures) <= getattr(trial, "by_host", set()):
-            raise InfrastructureError(told, hint="make it again while the host has less to do")
+            raise InfrastructureError("\n".join(told), hint="make it again while the host has less to do")
         pyfuncitem.stash[_BY_CHECKS] = True
-        pytest.fail(told, pytrace=False)
+        pytest.fail("\n".join(told), pytrace=False)
     return outcome
 
 

@@ -30,14 +30,16 @@ def test_steps_carry_scenario_cell_and_vm(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().err.startswith("[S] r-10-VM: boot: ")
 
 
-def ended(failures, by_host):
-    """Return what the end of a scenario raises, with such a trial."""
+def ended(failures, by_host, broken_off=None):
+    """Return what the end of a scenario raises, with such a trial, whatever broke it off."""
     trial = SimpleNamespace(failures=failures, by_host=set(by_host))
     item = SimpleNamespace(funcargs={"live_patch": trial}, stash=pytest.Stash())
     hook = recording.pytest_pyfunc_call(item)
     next(hook)
-    with pytest.raises((InfrastructureError, pytest.fail.Exception)) as raised:
-        hook.send(True)
+    with pytest.raises(
+        (InfrastructureError, OSError, pytest.fail.Exception, pytest.skip.Exception)
+    ) as raised:
+        hook.throw(broken_off) if broken_off else hook.send(True)
     return raised.type, str(raised.value), item.stash.get(recording._BY_CHECKS, False)
 
 
@@ -47,3 +49,24 @@ def test_what_the_host_itself_made_fails_nobody():
     kind, told, by_checks = ended([clock, rules], [clock])
     assert (kind, by_checks) == (pytest.fail.Exception, True)
     assert {clock, rules} == set(told.splitlines())
+
+
+@pytest.mark.parametrize("error", [InfrastructureError("no umount"), OSError("no umount")])
+def test_an_error_hides_no_check_that_had_failed_before(error):
+    rules = "rules.iptables: 1 gone"
+    kind, told, by_checks = ended([rules], [], error)
+    assert (kind, by_checks) == (pytest.fail.Exception, False)
+    assert told.splitlines()[0] == rules
+    assert "broke off" in told.splitlines()[1] and "no umount" in told.splitlines()[1]
+
+
+@pytest.mark.parametrize("failures", [[], ["kernel.clock: fell behind"]])
+def test_an_error_stays_one_where_no_check_had_failed(failures):
+    error = InfrastructureError("no umount")
+    assert ended(failures, failures, error) == (InfrastructureError, str(error), False)
+
+
+def test_a_skip_stays_one():
+    assert (
+        ended(["rules.iptables: 1 gone"], [], pytest.skip.Exception("no rules"))[0] is pytest.skip.Exception
+    )

@@ -78,7 +78,10 @@ class ServiceLists:
 
 @dataclass(frozen=True)
 class Release:
-    """One CloudStack release as its system VMs see it. ``name`` is ``"major.minor"``, ``points`` its point releases."""
+    """One CloudStack release as its system VMs see it. ``name`` is ``"major.minor"``, ``points`` its point releases.
+
+    ``unsent`` are the parameters of the command line that servers of later releases send, and those of this one do not.
+    """
 
     name: str
     template: str
@@ -89,11 +92,11 @@ class Release:
     ssh_key: Literal["agent", "cmdline"]
     guest_python: Literal["2", "3"]
     agent_on_routers: Literal["never", "removed", "kept"]
-    vnc_port: bool
     disk_mib: int
     var_mib: int = 0
     remark: str = ""
     points: tuple[str, ...] = ()
+    unsent: frozenset[str] = frozenset()
 
     @property
     def number(self) -> tuple[int, int]:
@@ -279,6 +282,20 @@ def _matrix_row(row: dict[str, Any], types: dict[str, VmType]) -> MatrixRow:
     )
 
 
+def _debians(document: dict[str, Any]) -> dict[int, Debian]:
+    return {int(number): Debian(number=int(number), **row) for number, row in document["debian"].items()}
+
+
+def _releases(document: dict[str, Any]) -> dict[str, Release]:
+    debians, since = _debians(document), document["parameters_since"]
+    rows = {}
+    for name, row in document["release"].items():
+        later = (key for key, first in since.items() if number_of(name) < number_of(first))
+        facts = {**row, "debian": debians[row["debian"]], "points": tuple(row.get("points", ()))}
+        rows[name] = Release(name=name, unsent=frozenset(later), **facts)
+    return rows
+
+
 def parse(document: dict[str, Any]) -> Catalogue:
     """Turn the parsed TOML document into a catalogue.
 
@@ -286,13 +303,6 @@ def parse(document: dict[str, Any]) -> Catalogue:
         UsageError: its tables speak of different VM types, or a type has a word that means nothing.
     """
     types = vm_types.parse(document["type"])
-    debians = {int(number): Debian(number=int(number), **row) for number, row in document["debian"].items()}
-    releases = {
-        name: Release(
-            name=name, **{**row, "debian": debians[row["debian"]], "points": tuple(row.get("points", ()))}
-        )
-        for name, row in document["release"].items()
-    }
     services = {
         name: ServiceLists(tuple(row["enabled"]), tuple(row["disabled"]))
         for name, row in document["services"].items()
@@ -312,8 +322,8 @@ def parse(document: dict[str, Any]) -> Catalogue:
     return Catalogue(
         default=document["default"],
         default_from=document["default_from"],
-        releases=releases,
-        debians=debians,
+        releases=_releases(document),
+        debians=_debians(document),
         types=types,
         services=services,
         service_rows=service_rows,

@@ -119,7 +119,7 @@ class GoldenMaker:
         try:
             with self.narrator.step("boot", self.plan.vm_name):
                 boot.boot(
-                    vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key), release=self.release,
+                    vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key, self.release), release=self.release,
                     bundle=self.bundle, public_key=public_key, progress=progress.say,
                 )  # fmt: skip
                 for tenant in vm.tenants.values():

@@ -254,7 +254,7 @@ class _PairMaker:
 
     def _boot(self, vm: SystemVm, public_key: str) -> None:
         boot.boot(
-            vm.machine, vm.guest, cmdline=vm.topology.cmdline(public_key), release=self.lab.old,
+            vm.machine, vm.guest, cmdline=vm.topology.cmdline(public_key, self.lab.old), release=self.lab.old,
             bundle=self.lab.old_bundle, public_key=public_key, progress=lambda done: progress.say(f"{vm.name}: {done}"),
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bundle.catalogue import Release
 from harness.machine.domain import NicBackend
 from harness.vm.cables import Cable, HostForward, Star, UserNet
 from harness.vm.loopback import UdpCable
@@ -98,13 +99,14 @@ class Topology:
             nics += [(near, side(uplink.device)), (far, user)]
         return tuple(nics)
 
-    def cmdline(self, public_key: str) -> str:
-        """Return the boot parameters, with the key that logs in."""
+    def cmdline(self, public_key: str, release: Release) -> str:
+        """Return the boot parameters that a server of a release sends, with the key that logs in."""
         words = ["template=domP", f"name={self.vm_name}"]
         for index, nic in enumerate(self.nics[: self.present_at_boot]):
             words += [f"eth{index}ip={nic.address}", f"eth{index}mask={nic.mask}"]
         key = base64.b64encode(public_key.encode()).decode()
-        return " ".join([*words, f"authorized_key={key}", *self.parameters])
+        sent = [word for word in self.parameters if word.partition("=")[0] not in release.unsent]
+        return " ".join([*words, f"authorized_key={key}", *sent])
 
     def backend(
         self,

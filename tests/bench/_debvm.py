@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bundle import catalogue
 from bundle.errors import InfrastructureError
 from harness.guest.connection import SSH_PORT
 from harness.guest.guest import SshGuest
@@ -70,7 +71,11 @@ def first_answer(root: Path, image: Image, plan: Topology, key: Path) -> float:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 env={**os.environ, "TMPDIR": scratch}, start_new_session=True,
             )  # fmt: skip
-            agent.deliver(boot.CMDLINE_FILE, boot.normalise(plan.cmdline(public)).encode(), DEADLINE)
+            agent.deliver(
+                boot.CMDLINE_FILE,
+                boot.normalise(plan.cmdline(public, catalogue.load().release("4.22"))).encode(),
+                DEADLINE,
+            )
             guest.connect(DEADLINE)
             guest.run("true")
             return time.monotonic() - started

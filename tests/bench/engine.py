@@ -186,7 +186,7 @@ def boots(lab: Lab) -> tuple[list[float], list[float], list[float]]:
     """Return the seconds to the prompt of our cold boots, of bare QEMU's on the same image, and to freeze ours."""
     public = lab.golden.ssh_key.with_suffix(".pub").read_text().strip()
     alone = replace(lab.plan, tenants=())  # bare QEMU has no tenants, either
-    cmdline = boot.normalise(alone.cmdline(public)).encode()
+    cmdline = boot.normalise(alone.cmdline(public, lab.old)).encode()
     ours, bare, frozen = [], [], []
     for number in range(RUNS):
         with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
@@ -220,7 +220,7 @@ def libvirt_restores(lab: Lab) -> list[float]:
     seconds = []
     try:
         boot.boot(
-            vm.machine, vm.guest, cmdline=lab.plan.cmdline(public), release=lab.old, bundle=lab.old_bundle,
+            vm.machine, vm.guest, cmdline=lab.plan.cmdline(public, lab.old), release=lab.old, bundle=lab.old_bundle,
             public_key=public, progress=lambda _step: None,
         )  # fmt: skip
         for _ in range(RUNS):

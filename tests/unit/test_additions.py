@@ -44,7 +44,6 @@ RELEASE = Addition(
             ssh_key = "cmdline"
             guest_python = "3"
             agent_on_routers = "removed"
-            vnc_port = true
             disk_mib = 5000
         """
     },

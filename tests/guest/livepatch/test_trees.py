@@ -113,7 +113,6 @@ def test_any_tree_goes_through_patch_and_rollback(stage, tally, request, chunk):
     @seed(request.config.getoption("--walk-seed") + chunk)
     @settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,

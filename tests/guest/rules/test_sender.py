@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bundle import catalogue
 from harness import network
 from harness.network import Orders, Plug
 from harness.network.model import DeclaredNic
@@ -52,7 +53,10 @@ def started(name: str) -> Iterator[tuple[RouterTestbed, Orders]]:
         for nic in declared.nics:
             if nic != declared.control and nic.device not in late:
                 lab.plug_guest(nic.device, nic.mac, bridge=f"br-{nic.device}")
-        words = [word.partition("=") for word in shlex.split(plan.cmdline("ssh-ed25519 AAAA"))]
+        words = [
+            word.partition("=")
+            for word in shlex.split(plan.cmdline("ssh-ed25519 AAAA", catalogue.load().release("4.22")))
+        ]
         services = ("haproxy",) if declared.is_balancer else ("haproxy", "dnsmasq", "apache2")
         lab.boot({key: value for key, _, value in words}, services=services)
 

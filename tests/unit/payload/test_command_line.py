@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bundle import catalogue
 from tests.unit.payload import guest
 
 DOCUMENT = guest.SYSTEMVM.parent / "docs" / "payload.md"
@@ -112,3 +113,14 @@ def test_the_numbers_of_a_real_password_of_a_pair_are_kept():
         guest.module("commandline").check({"type": "vpcrouter", "router_password": digits})["router_password"]
         == digits
     )
+
+
+def test_catalogue_and_guest_agree_since_when_a_parameter_is_sent():
+    releases = catalogue.load().releases.values()
+    names = {name for release in releases for name in release.unsent}
+    assert names
+    for name in names:
+        first = tuple(map(int, guest.module("commandline").find(name).since.split(".")[:2]))
+        assert {one.name for one in releases if name in one.unsent} == {
+            one.name for one in releases if one.number < first
+        }, name

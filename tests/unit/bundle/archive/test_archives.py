@@ -131,7 +131,7 @@ def archive_bytes(root: Path, workers: int, target: Path) -> tuple[bytes, bytes]
     return target.read_bytes(), tgz
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.sampled_from([0, 1, 511, 70_000, CHUNK, 3 * CHUNK + 5, (1 << 20) + 1]), max_size=6))
 def test_any_number_of_workers_gives_the_same_bytes(
     sizes: list[int], tmp_path_factory: pytest.TempPathFactory

@@ -54,7 +54,7 @@ def test_a_resealed_bundle_still_verifies(bundle_dir: Path) -> None:
     verify(bundle_dir)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_of_any_file_is_caught(data: st.DataObject, signed: tuple[Path, Path]) -> None:
     folder, public = signed

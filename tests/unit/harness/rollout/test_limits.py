@@ -43,7 +43,7 @@ MOMENTS = st.datetimes(datetime(2026, 3, 1), datetime(2026, 11, 30)).map(lambda 
     start=MOMENTS,
     moving=st.booleans(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_limit_is_ever_broken(tmp_path, routers, hosts, seed, at_once, pause, window, start, moving):
     cloud = large(Cloud(), routers, hosts, seed)
     cloud.clock.time = start
@@ -69,7 +69,7 @@ def test_no_limit_is_ever_broken(tmp_path, routers, hosts, seed, at_once, pause,
 
 
 @given(window=windows(), at=MOMENTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_window_closes_and_opens_when_it_says(window, at):
     if window.is_open(at):
         left = window.left(at)

@@ -7,9 +7,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from bundle import catalogue
 from bundle.errors import UsageError
 from harness import network
 from harness.lab.wish import Wish
+from harness.vm import types
 from harness.vm.around import around, pair_around
 from harness.vm.cables import Star, UserNet
 from harness.vm.loopback import UdpCable
@@ -21,7 +23,7 @@ def test_a_vpc_router_boots_with_its_control_nic_alone():
     plan = around(network.load("vpc"))
     assert [nic.role for nic in plan.nics] == ["control", "public", "private", "tier", "tier"]
     assert plan.present_at_boot == 1
-    words = plan.cmdline("ssh-ed25519 AAAA").split()
+    words = plan.cmdline("ssh-ed25519 AAAA", catalogue.load().release("4.22")).split()
     assert "eth0ip=169.254.20.5" in words
     assert not any(word.startswith("eth1") for word in words)
 
@@ -128,7 +130,7 @@ def test_the_routers_of_a_pair_differ_in_their_own_addresses_only(release, begin
     octets = "".join(f":{int(part):02x}" for part in second.control.address.split("."))
     assert second.control.mac == f"0e:00{octets}"
     for plan, state in ((first, begins), (second, "BACKUP")):
-        words = plan.cmdline("ssh-ed25519 AAAA").split()
+        words = plan.cmdline("ssh-ed25519 AAAA", catalogue.load().release("4.22")).split()
         assert {
             "redundant_router=1",
             f"redundant_state={state}",
@@ -194,7 +196,7 @@ def test_machines_of_a_shared_network_have_another_gateway_than_their_name_serve
     ],
 )  # fmt: skip
 def test_the_cmdline_has_the_words_of_what_a_network_declares(name, expected):
-    words = around(network.load(name)).cmdline("ssh-ed25519 AAAA").split()
+    words = around(network.load(name)).cmdline("ssh-ed25519 AAAA", catalogue.load().release("4.22")).split()
     own = {word for word in words if word.startswith(("vpccidr", "source_nat", "is_routed")) or "ip6" in word}
     assert own == expected
     assert len({word.partition("=")[0] for word in words}) == len(words)
@@ -203,7 +205,10 @@ def test_the_cmdline_has_the_words_of_what_a_network_declares(name, expected):
 def test_a_second_public_nic_comes_after_the_boot_and_loopback_is_not_on_it():
     plan = around(network.load("two-public"))
     assert [nic.later for nic in plan.nics] == [False, False, False, True]
-    assert "eth3ip=203.0.113.10" not in plan.cmdline("ssh-ed25519 AAAA").split()
+    assert (
+        "eth3ip=203.0.113.10"
+        not in plan.cmdline("ssh-ed25519 AAAA", catalogue.load().release("4.22")).split()
+    )
     assert {address for address, _port in plan.exposed} == {"192.0.2.10"}
     assert plan.segments == ("eth0", "eth2", "eth3")
 
@@ -232,3 +237,26 @@ def test_machines_of_a_further_subnet_are_behind_the_same_nic():
     assert str(declared.gateway_of(declared.machines[1].address)) == "10.1.2.5"
     assert str(declared.way_out_of(declared.machines[1].address)) == "10.1.2.5"
     assert str(declared.way_out_of(declared.machines[0].address)) == "10.1.1.1"
+
+
+@pytest.mark.parametrize(
+    ("vm_type", "release", "unsent"),
+    [
+        ("consoleproxy", "4.17", {"vncport"}),
+        ("consoleproxy", "4.18", set()),
+        ("consoleproxy", "4.16", {"vncport", "keystore_password"}),
+        ("secstorage", "4.17", {"useHttpsToUpload"}),
+        ("vpcrouter", "4.20", {"has_public_network"}),
+        ("router", "4.17", {"privateMtu", "publicMtu", "logrotatefrequency"}),
+    ],
+)
+def test_a_server_sends_no_parameter_that_later_ones_send_first(vm_type, release, unsent):
+    rows, plan = catalogue.load(), types.of_type(vm_type)
+
+    def sent(name):
+        return {
+            word.partition("=")[0] for word in plan.cmdline("ssh-ed25519 AAAA", rows.release(name)).split()
+        }
+
+    assert sent("4.22") - sent(release) == unsent
+    assert sent(release) <= sent("4.22")

@@ -1,0 +1,70 @@
+"""VMs that reboot without a server: nobody hands them a command line, files, or rules.
+
+To the host a guest that reboots itself never stopped, so that no server learns of it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bundle import catalogue
+from harness.lab.faults import power
+from harness.observe import observation
+from harness.scenario import Lab, Trial
+from harness.traffic import proofs
+from harness.vm.boot import CMDLINE_FILE
+
+# Seconds for the first answers after the boot; what is not in force then stays so until somebody sends it.
+_PATIENCE = 30.0
+
+
+@pytest.mark.scenario(
+    "S63-reboots-by-itself",
+    types=catalogue.load().types_that(have="machines"),
+    why="only routers are sent rules of machines",
+)
+def test_a_router_that_reboots_by_itself_serves_its_network(lab: Lab, live_patch: Trial) -> None:
+    """Patched, then rebooted from within: its rules are in force again, although nobody sends them."""
+    assert lab.network is not None  # noqa: S101 - a type with machines has a network
+    answer = live_patch.patch(lab.new_bundle)
+    live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
+    live_patch.send_rules()
+    live_patch.prove_rules()
+    power.reboot(live_patch.vm)
+    answers = proofs.prove(live_patch.vm, lab.network, deadline=_PATIENCE)
+    lost = [one for one in answers if one.reason]
+    live_patch.require(
+        "reboot.in-force",
+        f"{len(lost)} of {len(answers)} requests through its rules fail, and no server sends them again: "
+        f"{lost[0].name}: {lost[0].reason}"
+        if lost
+        else "",
+    )
+
+
+@pytest.mark.scenario(
+    "S64-old-command-line",
+    types=catalogue.load().types_that(have="console"),
+    why="only console proxies are handed the port of their console",
+)
+def test_a_console_proxy_of_an_old_server_reboots_after_its_patch(lab: Lab, live_patch: Trial) -> None:
+    """Started by a server before 4.18, which named no console port; patched and rebooted from within: it is shut."""
+    if "vncport" in lab.new.unsent:
+        pytest.skip(f"{lab.new.name} does not know of the port of the console")
+    guest = live_patch.vm.guest
+    answer = live_patch.patch(lab.new_bundle)
+    live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
+    before = observation.observe(guest)
+    cmdline = re.sub(r" vncport=\d+", "", guest.run(f"cat {CMDLINE_FILE}").stdout)
+    guest.put(cmdline.encode(), CMDLINE_FILE, mode=0o600)
+    power.reboot(live_patch.vm)
+    old, new = (seen.rules["iptables"].lines or () for seen in (before, observation.observe(guest)))
+    lost = [line for line in old if line not in new]
+    live_patch.require(
+        "reboot.packet-filter",
+        f"{len(lost)} of {len(old)} lines of the packet filter are not there after the boot: {lost[0]}"
+        if lost
+        else "",
+    )

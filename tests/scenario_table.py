@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "judging.md"
 SECONDS = ROOT / "tests" / "data" / "scenario-seconds.toml"
 BEGIN, END = "<!-- scenarios: python -m tests.scenario_table -->\n", "<!-- end of scenarios -->\n"
 FAULTS_BEGIN, FAULTS_END = "<!-- faults: python -m tests.scenario_table -->\n", "<!-- end of faults -->\n"
-ROWS = [f"S{number:02}" for number in range(1, 63)]
+ROWS = [f"S{number:02}" for number in range(1, 65)]
 # Rows that no VM plays by a scenario of their own, and why.
 ELSEWHERE = {
     "S21": "every scenario in the cells of `--from 4.15..4.20`",

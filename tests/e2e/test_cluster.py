@@ -60,6 +60,12 @@ def verdicts(results):
     return {row.id: row.verdict for row in report_of(results).scenarios}
 
 
+def planned(results):
+    """Return the scenarios that a run has named before it began."""
+    events = read(results / "latest/events.jsonl")
+    return {name for event in events if event.kind == "planned" for name in event["scenarios"]}
+
+
 def emulators(host):
     """Return the machines that run in a host's namespace."""
     lines = []
@@ -74,14 +80,16 @@ def emulators(host):
 def test_hosts_come_to_the_same_verdicts_as_one_machine(cluster, tmp_path):
     cluster.start("h1", "h2")
     there, here = tmp_path / "there", tmp_path / "here"
-    status, _, errors = outcome(run(cluster, there, "--on", cluster.address), 1200)
+    status, _, told = outcome(run(cluster, there, "--on", cluster.address), 1200)
+    assert status == 0, told
+    status, _, errors = outcome(run(cluster, here, "--workers", "2"), 1200)
     assert status == 0, errors
-    assert status == outcome(run(cluster, here, "--workers", "2"), 1200)[0]
     assert verdicts(there) == verdicts(here)
-    assert len(verdicts(there)) == 6
+    assert verdicts(there).keys() == planned(there)
+    assert len(planned(there)) >= len(SCENARIOS.split(","))
     print(f"\nhosts {report_of(there).seconds:.1f} s, one machine {report_of(here).seconds:.1f} s")
     # One host has made the golden snapshot, the other one has fetched it.
-    assert "is fetched from" in errors
+    assert "is fetched from" in told
     made = [event for event in read(there / "latest/events.jsonl") if event.get("name") == "freeze"]
     assert len([event for event in made if event.kind == "step_finished"]) == 1
     logs = [path for row in report_of(there).scenarios for path in row.logs]
@@ -109,7 +117,8 @@ def test_a_host_that_dies_with_its_vm_costs_one_scenario(cluster, tmp_path):
     status, _, errors = outcome(running, 1200)
     assert status == 0, errors
     rows = report_of(results).scenarios
-    assert len(rows) == len({row.id for row in rows}) == 6
+    assert len(rows) == len({row.id for row in rows})
+    assert {row.id for row in rows} == planned(results)
     assert {row.verdict for row in rows} == {"passed"}
     assert {row.id for row in rows if row.retried} == {lost}
     for name in ("h1", "h2"):

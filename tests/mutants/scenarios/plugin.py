@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -19,11 +20,14 @@ import pytest
 
 from bundle.errors import InfrastructureError
 from bundle.seal import script
+from harness.checks import Outcome
 from harness.lab.bundles import build_bundle
 
 HERE = Path(__file__).resolve().parent
 # Where each worker tells what became of its mutants, one line of JSON each.
 TOLD = "SYSVM_MUTANTS_TOLD"
+# The scenario that patches with the bundle of the older release, too.
+PATCHES_WITH_BOTH = "S27-older-release-refused"
 # Seconds for the command that changes a VM.
 _DEADLINE = 120.0
 
@@ -126,11 +130,10 @@ def lab(lab, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(script._TEMPLATES, templates)
     apply(mutant, templates)
     monkeypatch.setattr(script, "_TEMPLATES", templates)
-    # The older release has that script, too, for scenarios that patch with it.
-    bundles = [
-        build_bundle(release.name, tmp_path / f"bundle-{release.name}") for release in (lab.old, lab.new)
-    ]
-    made = dataclasses.replace(lab, old_bundle=bundles[0], new_bundle=bundles[1], folder=tmp_path)
+    made = dataclasses.replace(lab, new_bundle=build_bundle(lab.new.name, tmp_path / "new"), folder=tmp_path)
+    # For any other scenario the older bundle is what golden snapshots are made from.
+    if mutant.scenario == PATCHES_WITH_BOTH:
+        made = dataclasses.replace(made, old_bundle=build_bundle(lab.old.name, tmp_path / "old"))
     made.__dict__.update(spares=lab.spares, shared=lab.shared, between=lab.between)
     return made
 
@@ -141,6 +144,25 @@ def system_vm(system_vm, mutant: Mutant):
     if mutant.guest:
         system_vm.guest.run(mutant.guest, deadline=_DEADLINE)
     return system_vm
+
+
+@pytest.fixture
+def live_patch(live_patch, mutant: Mutant):
+    """The trial of the scenario, which ends when its mutant is killed."""
+    return ending(live_patch, mutant.check)
+
+
+def ending(trial, check: str):
+    """Return a trial that ends its scenario when a check fails, for nothing else is to be seen of a mutant then."""
+    note = trial.note
+
+    def noted(outcomes: Sequence[Outcome]) -> None:
+        note(outcomes)
+        if any(line.startswith(f"{check}:") and line not in trial.by_host for line in trial.failures):
+            pytest.fail("\n".join(trial.failures), pytrace=False)
+
+    trial.note = noted
+    return trial
 
 
 def verdict(when: str, reason: BaseException | None, text: str, check: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 from bundle.errors import InfrastructureError
-from tests.mutants.scenarios.plugin import TOLD, Mutant, load, verdict
+from tests.mutants.scenarios.plugin import TOLD, Mutant, ending, load, verdict
 from tests.mutants.scenarios.run import ROOT, _tell, command
 
 
@@ -39,6 +40,15 @@ def test_only_mutants_that_were_all_killed_are_a_success(word, capsys):
 def test_mutant_changes_either_the_script_or_the_vm(words):
     with pytest.raises(ValueError, match="S01: a mutant changes a template or the VM"):
         Mutant("S01", "files.kept", **words)
+
+
+def test_a_scenario_ends_when_its_mutant_is_killed_and_not_before():
+    trial = SimpleNamespace(failures=[], by_host={"files.kept: the host stood still"})
+    trial.note = trial.failures.extend
+    trial = ending(trial, "files.kept")
+    trial.note(["ports.open: 80 is shut", "files.kept: the host stood still"])
+    with pytest.raises(pytest.fail.Exception, match="3 paths differ"):
+        trial.note(["files.kept: 3 paths differ"])
 
 
 def test_every_row_is_run(tmp_path):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -24,6 +25,7 @@ from harness.scenario import (
     NetworkRow,
     RouterPair,
     SshGuest,
+    SystemVm,
     Traffic,
     Trial,
     Vm,
@@ -113,8 +115,8 @@ def test_of_a_pair_the_backup_is_patched_first(lab: Lab, request: pytest.Fixture
         trial.require("pair.settles", _problem_of(pair, pair.settle))
         trial.require("pair.rules", _problem_of(pair, pair.prove))
         for vm in pair.routers:
-            known = patch.ask_versions(vm.guest).scripts == server.bundle.signature
-            trial.require(f"pair.patched-{vm.topology.vm_name}", "" if known else "it runs other scripts")
+            problem = _problem_of(pair, partial(_require_patched, vm, server.bundle.signature))
+            trial.require(f"pair.patched-{vm.topology.vm_name}", problem)
     if trial.failures:
         pytest.fail("\n".join(gravest_first(trial.failures)), pytrace=False)
 
@@ -141,6 +143,17 @@ def _call(server: ManagementServer) -> str:
     except CheckFailed as error:
         return error.diagnostics()
     return ""
+
+
+def _require_patched(vm: SystemVm, signature: str) -> None:
+    """Require that a router runs the scripts of the bundle.
+
+    Raises:
+        CheckFailed: it runs others.
+        InfrastructureError: it does not say.
+    """
+    if patch.ask_versions(vm.guest).scripts != signature:
+        raise CheckFailed("it runs other scripts")
 
 
 def _problem_of(pair: RouterPair, act: Callable[[], None]) -> str:

@@ -89,6 +89,7 @@ class GoldenMaker:
 
     Attributes:
         leaving: how a VM stays that failed on the way; without it, it ends.
+        keys: folder of the snapshot whose key pair logs in to this one, too; without it a pair is made.
     """
 
     engine: Engine
@@ -100,6 +101,7 @@ class GoldenMaker:
     narrator: Narrator
     results: ResultsFolder
     leaving: Leaving | None = None
+    keys: Path | None = None
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Boot, configure, prove and freeze a system VM; returns what is kept beside the snapshot about it.
@@ -108,7 +110,7 @@ class GoldenMaker:
             InfrastructureError: a step fails; the console's log is among the results.
             CheckFailed: a rule of the network is not answered.
         """
-        public_key = golden.make_key(folder)
+        public_key = golden.copy_key(self.keys, folder) if self.keys else golden.make_key(folder)
         key = folder / golden.KEY_NAME
         if self.release.transport == "iso":
             make_iso(self.bundle, folder / CD)

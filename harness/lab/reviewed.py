@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 from harness.checks import Outcome
 from harness.observe import tally
+from harness.observe.reviewed import Owner
 
 ReviewedList: TypeAlias = Literal["born", "reboot"]
 REVIEWED_LISTS: tuple[ReviewedList, ...] = get_args(ReviewedList)
@@ -21,12 +22,13 @@ REVIEWED_LISTS: tuple[ReviewedList, ...] = get_args(ReviewedList)
 
 @dataclass(frozen=True)
 class ReviewedDifference:
-    """A row: the check that sees the difference, an expression that is found in its line, and why it is no damage."""
+    """A row: the check that sees a difference, an expression found in its line, why it is no damage, and whose it is."""
 
     comparison: ReviewedList
     check: str
     line: str
     reason: str
+    owner: Owner
 
     @property
     def name(self) -> str:

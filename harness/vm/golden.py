@@ -103,7 +103,19 @@ def make_key(folder: Path) -> str:
         "ssh-keygen", "-q", "-t", KEY_TYPE, "-b", KEY_BITS, "-N", "", "-C", "sysvm-livepatch", "-f", str(path),
     ]  # fmt: skip
     programs.run(command, what="make the snapshot's SSH key")
-    return path.with_suffix(".pub").read_text().strip()
+    return public_key(folder)
+
+
+def copy_key(source: Path, folder: Path) -> str:
+    """Give a snapshot the SSH key pair of another one, which is in the folder ``source``; returns the public line."""
+    for name in (KEY_NAME, f"{KEY_NAME}.pub"):
+        shutil.copy2(source / name, folder / name)
+    return public_key(folder)
+
+
+def public_key(folder: Path) -> str:
+    """Return the public line of the SSH key pair of a snapshot."""
+    return (folder / f"{KEY_NAME}.pub").read_text().strip()
 
 
 def summary(ingredients: Mapping[str, object]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Run benchmarks: ``python -m tests.bench bundle|cluster|engine|livepatch|scale|all``.
+"""Run benchmarks: ``python -m tests.bench NAME...|all``.
 
 A benchmark is a module of this folder with ``main() -> None``; it prints what it measured, and the ratios to
 its rivals.

@@ -22,7 +22,7 @@ REVIEWED_LISTS: tuple[ReviewedList, ...] = get_args(ReviewedList)
 
 @dataclass(frozen=True)
 class ReviewedDifference:
-    """A row: the check that sees a difference, an expression found in its line, why it is no damage, and whose it is."""
+    """A row: the check that sees a difference, an expression found in its line, why it is no damage, and whose."""
 
     comparison: ReviewedList
     check: str

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bundle.errors import UsageError
 from harness.lab import reviewed as comparisons
 from harness.observe import journal, reviewed
 from harness.record.events import Event, read
@@ -51,13 +52,19 @@ def load() -> dict[str, Any]:
 
 
 def merged(record: dict[str, Any], events: list[Event]) -> dict[str, Any]:
-    """Return a record with what the events of a run say."""
+    """Return a record with what the events of a run say.
+
+    Raises:
+        UsageError: they are no scenario's: tests do damage on purpose, which no row is for.
+    """
     there = {name for names in rows().values() for name in names}
     seen = {row: where for row, where in record["seen"].items() if row in there}
     types = _types(events)
     for event in events:
         if event.kind == "excused":
-            scenario, vm_type = event["scenario"], types[event["scenario"]]
+            scenario, vm_type = event["scenario"], types.get(event["scenario"])
+            if vm_type is None:
+                raise UsageError(f"{scenario}: no scenario of 'sysvm run'; name results of healthy runs")
             plain = scenario.removeprefix(f"{event.get('cell')}-")
             for row, count in event["rows"].items():
                 if row in there:

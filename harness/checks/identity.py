@@ -47,7 +47,7 @@ def agent_properties(case: Case) -> Result:
         if key in before and before[key] != after.get(key)
     ]
     wrong += [f"{key} is lost" for key in before if key not in after and key not in _WHO]
-    return Finding("; ".join(wrong)) if wrong else None
+    return Finding("; ".join(wrong), tuple(wrong)) if wrong else None
 
 
 @check("identity.agent-connected", "an agent that does not come back is a VM that serves nobody")

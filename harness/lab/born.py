@@ -24,7 +24,7 @@ NAME = "newborn"
 # What a patched VM must share with one that was born new; what services did and printed since is their own.
 _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
-    "units", "processes.none-new", "sockets", "ports", "sshd",
+    "units", "processes.none-new", "sockets", "ports", "sshd", "identity.agent-properties",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bundle.errors import UsageError
 from harness import checks
 from harness.checks import Case
 from harness.lab import between
@@ -125,6 +126,12 @@ def test_what_cloudstacks_own_scripts_need_is_told_apart() -> None:
     ]
     seen = needed_rows.merged({"seen": {}, "unseen": {}}, events)["seen"]
     assert seen == {"volatile path /run/*.pid": {"router with CloudStack's own scripts": {"own": 2}}}
+
+
+def test_what_a_test_damaged_is_no_run() -> None:
+    events = [Event(0, "", "excused", {"scenario": "test_a_damage", "rows": {"volatile path /run/*.pid": 2}})]
+    with pytest.raises(UsageError, match="test_a_damage: no scenario of 'sysvm run'"):
+        needed_rows.merged({"seen": {}, "unseen": {}}, events)
 
 
 def test_an_event_of_a_row_that_is_gone_is_left_out() -> None:

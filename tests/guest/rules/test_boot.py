@@ -91,7 +91,8 @@ def boot(machine, kind, bundle=None, steps=STEPS):
     for step in steps:
         machine.router.run(f"/opt/cloud/bin/setup/{step}")
         if step == "init.sh" and bundle:
-            machine.router.run("cp", str(bundle), "/var/cache/cloud/cloud-scripts.tgz")
+            # Management uploads with the mode of programs.
+            machine.router.run("install", "-m755", str(bundle), "/var/cache/cloud/cloud-scripts.tgz")
             machine.router.run("cp", str(agent_zip(bundle)), "/var/cache/cloud/agent.zip")
 
 
@@ -146,8 +147,9 @@ def test_every_type_boots(machine, bundle, kind):
     assert "ListenAddress 169.254.1.9" in router.read("/etc/ssh/sshd_config").splitlines()
     assert f"-A INPUT -i {device} -p tcp -m tcp --dport 3922" in router.run("iptables-save").stdout
     assert router.read("/etc/ssh/sshd_config").count("PubkeyAcceptedAlgorithms=+ssh-rsa") == 1
-    modes = "stat --format=%a /var/cache/cloud/cmdline /root/.ssh/authorized_keys"
-    assert router.sh(modes).stdout == "600\n600\n"
+    kept = "/usr/share/cloud/cloud-scripts.tgz"
+    modes = f"stat --format=%a /var/cache/cloud/cmdline /root/.ssh/authorized_keys {kept}"
+    assert router.sh(modes).stdout == "600\n600\n644\n"
     if kind in FORWARDS:
         assert router.read("/proc/sys/net/ipv4/ip_forward") == FORWARDS[kind]
     assert router.read("/root/.ssh/authorized_keys") == "ssh-rsa AAAA test\n"

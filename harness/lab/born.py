@@ -63,7 +63,7 @@ def born_new(lab: Lab) -> Iterator[SystemVm]:
 
 
 def send_alike(lab: Lab, born: SystemVm, patched: SystemVm) -> None:
-    """Send two VMs the same rules as of one moment: what names the moment, or the first rules of all, is then the same.
+    """Send two VMs what the new release's server sends one that starts, as of one moment; their NICs are there.
 
     Raises:
         CheckFailed: a rule was not applied.
@@ -74,9 +74,9 @@ def send_alike(lab: Lab, born: SystemVm, patched: SystemVm) -> None:
         told = ask_versions(born.guest)
         orders = Orders(
             lab.network, lab.new.name, int(time.time() * 1000), (told.template, told.scripts)
-        ).reapply()
+        ).start()
         for vm in (born, patched):
-            deliver(vm.guest, orders)
+            deliver(vm.guest, orders, lambda _step: None)
 
 
 def left_over(lab: Lab) -> frozenset[str]:

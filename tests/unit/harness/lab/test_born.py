@@ -80,10 +80,8 @@ def test_a_snapshot_takes_the_key_pair_of_another(tmp_path: Path) -> None:
 def test_both_get_the_same_rules_of_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, object]] = []
     monkeypatch.setattr(born, "ask_versions", lambda _: Versions("4.20.2", "signature"))
-    monkeypatch.setattr(born, "deliver", lambda guest, steps: sent.append((guest, steps)))
-    monkeypatch.setattr(
-        born, "Orders", lambda *row: SimpleNamespace(reapply=lambda: (row[0], row[1], row[3]))
-    )
+    monkeypatch.setattr(born, "deliver", lambda guest, steps, _plug: sent.append((guest, steps)))
+    monkeypatch.setattr(born, "Orders", lambda *row: SimpleNamespace(start=lambda: (row[0], row[1], row[3])))
     new, other = SimpleNamespace(guest="new"), SimpleNamespace(guest="patched")
     born.send_alike(lab_of(tmp_path), new, other)
     assert sent == []

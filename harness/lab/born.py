@@ -46,10 +46,11 @@ def born_new(lab: Lab) -> Iterator[SystemVm]:
     )
     maker = GoldenMaker(
         lab.engine, lab.plan, template, lab.new, lab.new_bundle, lab.network, lab.narrator, lab.results,
-        keys=lab.golden.folder,
+        keys=lab.golden.folder, sender=lab.old,
     )  # fmt: skip
     with lab.narrator.step("golden snapshot of a VM that is born new"):
-        made = once({**parts, "public key": golden.public_key(lab.golden.folder)}, maker)
+        also = {"public key": golden.public_key(lab.golden.folder), "command line": lab.old.name}
+        made = once({**parts, **also}, maker)
     vm = lab.engine.restore(NAME, lab.plan, template, made.ssh_key, made.folder, reserved=True)
     try:
         log = lab.results.log(f"born-new/{MANAGEMENT_LOG}")

@@ -90,6 +90,7 @@ class GoldenMaker:
     Attributes:
         leaving: how a VM stays that failed on the way; without it, it ends.
         keys: folder of the snapshot whose key pair logs in to this one, too; without it a pair is made.
+        sender: whose server's command line it gets, where that is another release.
     """
 
     engine: Engine
@@ -102,6 +103,7 @@ class GoldenMaker:
     results: ResultsFolder
     leaving: Leaving | None = None
     keys: Path | None = None
+    sender: Release | None = None
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Boot, configure, prove and freeze a system VM; returns what is kept beside the snapshot about it.
@@ -121,8 +123,8 @@ class GoldenMaker:
         try:
             with self.narrator.step("boot", self.plan.vm_name):
                 boot.boot(
-                    vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key, self.release), release=self.release,
-                    bundle=self.bundle, public_key=public_key, progress=progress.say,
+                    vm.machine, vm.guest, cmdline=self.plan.cmdline(public_key, self.sender or self.release),
+                    release=self.release, bundle=self.bundle, public_key=public_key, progress=progress.say,
                 )  # fmt: skip
                 for tenant in vm.tenants.values():
                     tenant.wait_ready()

@@ -38,8 +38,9 @@ def lab_of(tmp_path: Path, template: str | None = None, network: object = None) 
     return SimpleNamespace(
         wish=_Wish(template), image="the old template", new_bundle=Path("new"), old_bundle=Path("old"), host=None,
         engine=SimpleNamespace(restore=lambda *row, **_: restored.append(row) or vm), plan=None, network=network,
-        new=SimpleNamespace(name="4.22"), narrator=_Narrator(), golden=golden.Golden(tmp_path, {}),
-        results=SimpleNamespace(log=Path), has_agent=False, keep_logs=lambda *_: None,
+        new=SimpleNamespace(name="4.22"), old=SimpleNamespace(name="4.20"), narrator=_Narrator(),
+        golden=golden.Golden(tmp_path, {}), results=SimpleNamespace(log=Path), has_agent=False,
+        keep_logs=lambda *_: None,
     )  # fmt: skip
 
 
@@ -61,8 +62,9 @@ def test_it_boots_the_template_that_never_had_the_old_scripts_with_the_key_of_th
         pass
     ((parts, maker),) = made
     public = (tmp_path / "id_ecdsa.pub").read_text().strip()
-    assert parts == {"image": image, "public key": public}
+    assert parts == {"image": image, "public key": public, "command line": "4.20"}
     assert (maker.image, maker.keys, maker.bundle) == (image, tmp_path, lab.new_bundle)
+    assert (maker.release.name, maker.sender.name) == ("4.22", "4.20")
     name, _, of_image, key, _ = restored.pop()
     assert (name, of_image, key) == (born.NAME, image, tmp_path / "id_ecdsa")
 

@@ -50,7 +50,15 @@ def _make(tmp_path, leaving):
     engine = _Engine(_Vm())
     release = SimpleNamespace(transport="upload", name="4.22")
     maker = golden_maker.GoldenMaker(
-        engine, SimpleNamespace(vm_name="r-1-VM"), None, release, tmp_path, None, _Narrator(), None, leaving
+        engine,
+        SimpleNamespace(vm_name="r-1-VM", cmdline=lambda *_: ""),
+        None,
+        release,
+        tmp_path,
+        None,
+        _Narrator(),
+        None,
+        leaving,
     )
     with pytest.raises(InfrastructureError, match="it hangs"):
         maker.make(tmp_path)

@@ -30,8 +30,6 @@ def test_a_router_that_reboots_by_itself_serves_its_network(lab: Lab, live_patch
     assert lab.network is not None  # noqa: S101 - a type with machines has a network
     answer = live_patch.patch(lab.new_bundle)
     live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
-    live_patch.send_rules()
-    live_patch.prove_rules()
     power.reboot(live_patch.vm)
     answers = proofs.prove(live_patch.vm, lab.network, deadline=_PATIENCE)
     lost = [one for one in answers if one.reason]

@@ -48,10 +48,10 @@ def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: 
         pytest.skip(NO_AGENT)
     guest = live_patch.vm.guest
     folder = _mounted(lab, live_patch, share)
-    # Writes ten lines a second, each with its time; says when a write fails.
-    writer = (
-        f"while :; do date +%s.%N >>{folder}/written || echo failed >>/run/writer-failed; sleep 0.1; done"
-    )
+    # Writes ten lines a second, each with its time; says when a write fails. It keeps the folder open: else the kernel
+    # could give the number of this mount to the next one.
+    write = f"date +%s.%N >>{folder}/written || echo failed >>/run/writer-failed"
+    writer = f"exec 5<{folder}; while :; do {write}; sleep 0.1; done"
     guest.run(f"nohup sh -c '{writer}' >/dev/null 2>&1 </dev/null & echo $! >/run/writer.pid")
     # The number that the kernel gives a mount: another one means that it was mounted anew.
     number = f"awk '$5 == \"{folder}\" {{ print $1 }}' /proc/self/mountinfo"
@@ -74,9 +74,8 @@ def test_storage_stays_mounted_and_writable(lab: Lab, live_patch: Trial, share: 
     live_patch.require("storage.gap", "" if longest <= _LONGEST_GAP else f"no write for {longest:.1f} s")
     _require_known(live_patch, share)
     # Nothing may hang on the share when its server goes.
-    guest.run(
-        f"kill $(cat /run/writer.pid); until umount {folder}; do sleep 0.1; done 2>/dev/null", deadline=30
-    )
+    again = f"while mountpoint -q {folder} && ! umount {folder}; do sleep 0.1; done 2>/dev/null"
+    guest.run(f"kill $(cat /run/writer.pid); {again}", deadline=30)
 
 
 def _mounted(lab: Lab, trial: Trial, share: int | None) -> str:

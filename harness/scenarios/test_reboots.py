@@ -15,6 +15,7 @@ from harness.observe import observation
 from harness.scenario import Lab, Trial
 from harness.traffic import proofs
 from harness.vm.boot import CMDLINE_FILE
+from harness.vm.restart import RebootFailed
 
 # Seconds for the first answers after the boot; what is not in force then stays so until somebody sends it.
 _PATIENCE = 30.0
@@ -30,7 +31,8 @@ def test_a_router_that_reboots_by_itself_serves_its_network(lab: Lab, live_patch
     assert lab.network is not None  # noqa: S101 - a type with machines has a network
     answer = live_patch.patch(lab.new_bundle)
     live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
-    power.reboot(live_patch.vm)
+    if not _comes_up(live_patch):
+        return
     answers = proofs.prove(live_patch.vm, lab.network, deadline=_PATIENCE)
     lost = [one for one in answers if one.reason]
     live_patch.require(
@@ -57,7 +59,8 @@ def test_a_console_proxy_of_an_old_server_reboots_after_its_patch(lab: Lab, live
     before = observation.observe(guest)
     cmdline = re.sub(r" vncport=\d+", "", guest.run(f"cat {CMDLINE_FILE}").stdout)
     guest.put(cmdline.encode(), CMDLINE_FILE, mode=0o600)
-    power.reboot(live_patch.vm)
+    if not _comes_up(live_patch):
+        return
     old, new = (seen.rules["iptables"].lines or () for seen in (before, observation.observe(guest)))
     lost = [line for line in old if line not in new]
     live_patch.require(
@@ -66,3 +69,14 @@ def test_a_console_proxy_of_an_old_server_reboots_after_its_patch(lab: Lab, live
         if lost
         else "",
     )
+
+
+def _comes_up(live_patch: Trial) -> bool:
+    """Let a VM reboot by itself; return whether it came up, which is a check."""
+    try:
+        power.reboot(live_patch.vm)
+    except RebootFailed as error:
+        live_patch.require("reboot.comes-up", str(error))
+        return False
+    live_patch.require("reboot.comes-up", "")
+    return True

@@ -18,7 +18,7 @@ from harness.vm.boot import CMDLINE_FILE
 from harness.vm.restart import RebootFailed
 
 # Seconds for the first answers after the boot; what is not in force then stays so until somebody sends it.
-_PATIENCE = 30.0
+_PATIENCE = 10.0
 
 
 @pytest.mark.scenario(

@@ -60,8 +60,9 @@ class PatchAnswer:
         patched: whether the script ran to a successful end; False for "no change" and for failures.
         ran: whether the script was started at all.
         output: standard output, then standard error of the script.
-        fault: what is wrong with that output, or an empty string.
+        fault: what keeps that output from being one version line, or an empty string.
         seconds: wall time of the script.
+        legible: whether it was accepted although it is not one version line, for CloudStack's own agent reads it.
     """
 
     success: bool
@@ -73,6 +74,7 @@ class PatchAnswer:
     output: str = ""
     fault: str = ""
     seconds: float = 0.0
+    legible: bool = False
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -216,7 +218,7 @@ def _run(guest: Guest, versions: Versions, dialect: Dialect) -> PatchAnswer:
         )  # fmt: skip
     return PatchAnswer(
         True, f"Successfully patched systemVM {guest.name}", versions.template, read or old,
-        patched=True, ran=True, output=output, fault=fault, seconds=done.seconds,
+        patched=True, ran=True, output=output, fault=fault, seconds=done.seconds, legible=read is not None,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from bundle import layout
 from bundle.errors import UsageError
+from harness.kvmagent.patch import Dialect
 
 ScriptChoice: TypeAlias = Literal["upstream", "ours"]
 Origin: TypeAlias = Literal["reference", "checkout", "foreign"]
@@ -44,6 +45,11 @@ class Subject:
     def named(self) -> bool:
         """True if the bundle to patch with is a person's own."""
         return self.bundle is not None or self.source is not None
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the answer of the script is read: that of a checkout as CloudStack's own agent reads it."""
+        return "upstream" if self.source is not None and self.script == "upstream" else "strict"
 
     def check(self, *, template: bool = False) -> None:
         """Refuse what cannot be meant, before any work starts.

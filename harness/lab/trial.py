@@ -14,7 +14,7 @@ from harness import checks, network
 from harness.checks import Case, Expectation, Outcome, shipped
 from harness.checks.services import renewed
 from harness.kvmagent import patch
-from harness.kvmagent.patch import BundleFiles, PatchAnswer
+from harness.kvmagent.patch import BundleFiles, Dialect, PatchAnswer
 from harness.lab import between, standstill
 from harness.lab.aftermath import run as aftermath
 from harness.lab.aftermath.reboot import reboot
@@ -137,7 +137,7 @@ class Trial(Verdicts):
 
         def act() -> PatchAnswer:
             nonlocal answer
-            answer = patch.patch(self.vm.guest, files, forced=forced)
+            answer = patch.patch(self.vm.guest, files, forced=forced, dialect=self._dialect)
             return answer
 
         self.watch(files, act, expected=expected, trouble=trouble, fault=fault)
@@ -155,7 +155,18 @@ class Trial(Verdicts):
             Vm("vm", topology.vm_name, topology.vm_type, self.vm.guest, networks=("net",)),
             NetworkRow("net", declared=self.lab.network),
         )
-        return ManagementServer(inventory, self.files(bundle), release=self.lab.new.name, events=_Seen(self))
+        return ManagementServer(
+            inventory,
+            self.files(bundle),
+            release=self.lab.new.name,
+            events=_Seen(self),
+            dialect=self._dialect,
+        )
+
+    @property
+    def _dialect(self) -> Dialect:
+        """How the script's answer is read."""
+        return self.lab.wish.subject.dialect
 
     def watch(
         self,

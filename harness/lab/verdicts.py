@@ -120,7 +120,7 @@ class Verdicts(ABC):
         def act() -> PatchAnswer:
             nonlocal answer
             with around or nullcontext():
-                answer = patch.patch(guest or self.vm.guest, files)
+                answer = patch.patch(guest or self.vm.guest, files, dialect=self.lab.wish.subject.dialect)
             return answer
 
         brief, self.brief = self.brief, True

@@ -357,3 +357,15 @@ def test_a_keystore_into_which_a_vm_imported_stays_and_one_of_the_release_does_n
         moment.files[path] = File(content)
     (found,) = judge(made.case(), only=["files.installed"])
     assert (found.verdict == "failed") == told, found.reason
+
+
+@pytest.mark.parametrize(("legible", "verdict"), [(True, "skipped"), (False, "failed")])
+def test_a_further_line_is_no_fault_where_the_agent_of_the_script_reads_the_version(
+    legible: bool, verdict: str
+) -> None:
+    case = world().case()
+    assert case.answer is not None
+    said = replace(case.answer, fault="a line on standard output that is no version line", legible=legible)
+    (outcome,) = [row for row in judge(replace(case, answer=said)) if row.name == "answer.protocol"]
+    assert outcome.verdict == verdict
+    assert "no version line" in outcome.reason

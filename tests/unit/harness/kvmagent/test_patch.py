@@ -128,6 +128,8 @@ def test_one_extra_line_fails_the_strict_dialect_only() -> None:
     assert "a line on standard output that is no version line: '/var/cache/cloud'" in strict.details
     assert (upstream.success, upstream.scripts_version) == (True, NEW)
     assert upstream.fault
+    assert upstream.legible
+    assert not strict.legible
 
 
 def test_a_second_colon_makes_the_upstream_agent_keep_the_old_version() -> None:
@@ -135,6 +137,7 @@ def test_a_second_colon_makes_the_upstream_agent_keep_the_old_version() -> None:
     answer = patch(Machine(noisy), BUNDLE, dialect="upstream")
     assert (answer.success, answer.scripts_version) == (True, OLD)
     assert "2 colons" in answer.fault
+    assert not answer.legible
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,9 @@ def test_a_tree_without_a_patch_script_says_what_to_do(tmp_path, tree):
     (tree / UPSTREAM_SCRIPT).unlink()
     assert "--script ours" in refused(Subject(source=tree, from_source=tree))
     Subject(source=tree, from_source=tree, script="ours").check()
+
+
+def test_the_answer_of_a_checkouts_own_script_is_read_as_cloudstacks_agent_reads_it(tree):
+    assert Subject(source=tree, from_source=tree).dialect == "upstream"
+    assert Subject(source=tree, from_source=tree, script="ours").dialect == "strict"
+    assert Subject().dialect == "strict"

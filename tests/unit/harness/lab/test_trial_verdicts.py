@@ -14,6 +14,7 @@ from harness.lab import trial as trials
 from harness.lab import verdicts
 from harness.lab.boots import lasting
 from harness.lab.trial import Trial
+from harness.lab.wish import Wish
 from harness.record.events import Nowhere
 from tests.unit.harness.simulated_patch import File, world
 
@@ -24,7 +25,7 @@ FILES = BundleFiles(None, {"cloud-scripts.tgz": b""}, "a" * 128)  # type: ignore
 def trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
     vm: Any = SimpleNamespace(guest=SimpleNamespace(name="vm"), require_run=lambda: None)
     monkeypatch.setattr(trials, "site_of", lambda _vm: None)
-    lab: Any = SimpleNamespace(events=Nowhere(), between={})
+    lab: Any = SimpleNamespace(events=Nowhere(), between={}, wish=Wish("router", "4.21", "4.22"))
     made = Trial(lab, vm, "S")
     lab.between = _Between(vm)
     return made
@@ -96,7 +97,7 @@ def test_a_refusal_needs_a_failure_and_its_reason(
         seen.append((self.brief, expected, act(), trouble))
 
     monkeypatch.setattr(Trial, "watch", watch)
-    monkeypatch.setattr(verdicts.patch, "patch", lambda *_: answer)
+    monkeypatch.setattr(verdicts.patch, "patch", lambda *_, **_options: answer)
     assert trial.refused(FILES, "SPACE", trouble=("its word",)) == answer
     assert seen == [(True, "kept", answer, ("its word",))]
     assert not trial.brief

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import libvirt
 
-from harness.guest.connection import GuestError
 from harness.host.hypervisor import asking
 from harness.lab.faults.outside import outside
 from harness.vm.system import SystemVm
@@ -75,20 +73,20 @@ def errors(vm: SystemVm) -> Iterator[None]:
     """Put a filter in front of the disk that lets writes fail with EIO.
 
     The guest's file systems go read-only by themselves; so the fault's end leaves them, and the caller boots again.
+
+    Raises:
+        InfrastructureError: QEMU does not put it there.
     """
     drive = next(row for row in vm.machine.monitor("query-block") if row.get("inserted"))
-    node = drive["inserted"]["node-name"]
-    info = next(row for row in vm.machine.monitor("query-named-block-nodes") if row["node-name"] == node)
-    storage = next(
-        row["node-name"] for row in vm.machine.monitor("query-named-block-nodes")
-        if row["drv"] == "file" and row["file"] == info["image"]["filename"]
-    )  # fmt: skip
+    node, image = drive["inserted"]["node-name"], drive["inserted"]["image"]
+    rows = vm.machine.monitor("query-named-block-nodes")
+    storage = {row["file"]: row["node-name"] for row in rows if row["drv"] == "file"}
+    formats = {row["file"]: row["node-name"] for row in rows if row["drv"] != "file"}
     rules = [{"event": "none", "iotype": kind, "errno": 5, "once": False} for kind in ("write", "flush")]
-    vm.machine.monitor(
-        "blockdev-add",
-        **{"driver": "blkdebug", "node-name": "sysvm-errors", "image": storage, "inject-error": rules},
-    )
+    below = {"image": storage[image["filename"]], "inject-error": rules}
+    vm.machine.monitor("blockdev-add", **{"driver": "blkdebug", "node-name": "sysvm-errors", **below})
     options = {"driver": "qcow2", "node-name": node, "file": "sysvm-errors", "discard": "unmap"}
+    if "backing-image" in image:  # QEMU wants to be told that it stays
+        options["backing"] = formats[image["backing-image"]["filename"]]
     vm.machine.monitor("blockdev-reopen", options=[options])
-    with contextlib.suppress(GuestError):
-        yield
+    yield

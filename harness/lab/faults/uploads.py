@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from bundle import layout
+from bundle.errors import Exit, InfrastructureError, SysvmError
 from harness.guest.connection import SshCommandResult
 from harness.guest.guest import SshGuest
 from harness.guest.transfer import CLEAR, LineConditions
 from harness.lab.faults.outside import outside
 from harness.vm.system import SystemVm
+
+
+class FaultFailed(SysvmError):
+    """A fault did not begin, or not end: the machine is to blame, and the patch has answered nothing."""
+
+    exit_status = Exit.INFRASTRUCTURE
 
 
 class OverLines:
@@ -55,11 +62,35 @@ class Landed:
     def run(
         self, command: str, *, deadline: float = 60.0, stdin: bytes = b"", check: bool = True
     ) -> SshCommandResult:
-        """Run a command; the patch script runs within the fault."""
-        if not command.endswith(layout.SCRIPT):
+        """Run a command; the patch script runs within the fault.
+
+        Raises:
+            GuestError: the guest does not do its part: for who patches that is an answer.
+            FaultFailed: the fault did not begin, or not end, which is none.
+        """
+        with ExitStack() as stack:
+            if command.endswith(layout.SCRIPT):
+                stack.enter_context(self._within())
             return self._guest.run(command, deadline=deadline, stdin=stdin, check=check)
-        with self._begun:
-            return self._guest.run(command, deadline=deadline, stdin=stdin, check=check)
+
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            with _failing(self.name, "begin"):
+                stack.enter_context(self._begun)
+            try:
+                yield
+            finally:
+                with _failing(self.name, "end"):
+                    stack.close()
+
+
+@contextmanager
+def _failing(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except InfrastructureError as error:
+        raise FaultFailed(f"{name}: the fault does not {what}: {error}", hint=error.hint) from error
 
 
 @outside("upload.lines", "files of the bundle come over lines that are slow, are cut, or end early unnoticed")

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import pytest
 
-from bundle.errors import InfrastructureError
+from bundle.errors import Exit
 from bundle.seal import script
 from harness.checks import Outcome
 from harness.lab.bundles import build_bundle
@@ -176,7 +176,7 @@ def verdict(when: str, reason: BaseException | None, text: str, check: str) -> s
     """
     if reason is None:
         return "survived"
-    if when != "call" or isinstance(reason, InfrastructureError):
+    if when != "call" or getattr(reason, "exit_status", None) == Exit.INFRASTRUCTURE:
         return "error"
     return "killed" if f"{check}:" in text else "otherwise"
 

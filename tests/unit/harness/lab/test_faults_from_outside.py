@@ -7,17 +7,22 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bundle.errors import UsageError
+from bundle.errors import Exit, InfrastructureError, UsageError
 from harness.guest.connection import ConnectionLost, SshCommandResult
 from harness.guest.transfer import LineConditions
+from harness.kvmagent import patch
+from harness.kvmagent.patch import BundleFiles
 from harness.lab import faults
-from harness.lab.faults import network, programs, uploads
+from harness.lab.faults import disk, network, programs, uploads
 from harness.lab.faults.guest import watch
 
 
@@ -220,3 +225,53 @@ def test_a_fault_lasts_as_long_as_the_script_runs() -> None:
     assert seen == []
     guest.run("/var/cache/cloud/patch-sysvms.sh")
     assert seen == ["begun", "ended"]
+
+
+@pytest.mark.parametrize("when", ["begin", "end"])
+def test_a_fault_that_does_not_begin_or_end_is_no_answer_of_the_patch(when: str) -> None:
+    @contextmanager
+    def begun() -> Iterator[None]:
+        if when == "begin":
+            raise InfrastructureError("QEMU refuses it")
+        yield
+        raise InfrastructureError("QEMU refuses it")
+
+    guest: Any = uploads.Landed(Vm(), begun())  # type: ignore[arg-type]
+    files = BundleFiles(Path("b"), dict.fromkeys(patch.FILES, b"x"), "a" * 128)
+    guest.put, run = (lambda *_: None), guest.run
+    told = SshCommandResult("", 0, f"Release 4.21.0&{'0' * 32}\n", "", 0.1)
+    guest.run = lambda command, **more: told if command.endswith("version.sh") else run(command, **more)
+    with pytest.raises(uploads.FaultFailed, match=f"does not {when}: QEMU refuses it") as raised:
+        patch.patch(guest, files)
+    assert raised.value.exit_status == Exit.INFRASTRUCTURE
+
+
+def test_what_the_guest_does_wrong_within_a_fault_is_an_answer() -> None:
+    class Gone(Vm):
+        def run(self, command: str, **_options: object) -> SshCommandResult:
+            raise ConnectionLost("cut")
+
+    with pytest.raises(ConnectionLost):
+        uploads.Landed(Gone(), nullcontext()).run("/var/cache/cloud/patch-sysvms.sh")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backed", [True, False])
+def test_a_disk_that_fails_keeps_what_lies_behind_it(backed: bool) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    image = {"filename": "/run/o", **({"backing-image": {"filename": "/golden/d"}} if backed else {})}
+    nodes = [("o-format", "qcow2", "/run/o"), ("o-file", "file", "/run/o"), ("d-format", "qcow2", "/golden/d"),
+             ("d-file", "file", "/golden/d")]  # fmt: skip
+
+    def monitor(command: str, **arguments: Any) -> Any:
+        told.append((command, arguments))
+        if command == "query-block":
+            return [{"device": "cd"}, {"inserted": {"node-name": "o-format", "image": image}}]
+        return [{"node-name": name, "drv": kind, "file": file} for name, kind, file in nodes]
+
+    vm: Any = SimpleNamespace(machine=SimpleNamespace(monitor=monitor))
+    with disk.errors(vm):
+        added, reopened = (arguments for command, arguments in told if command.startswith("blockdev"))
+    assert (added["driver"], added["image"]) == ("blkdebug", "o-file")
+    (options,) = reopened["options"]
+    assert (options["node-name"], options["file"]) == ("o-format", "sysvm-errors")
+    assert options.get("backing") == ("d-format" if backed else None)

@@ -32,6 +32,16 @@ ROWS = [f"S{number:02}" for number in range(1, 65)]
 ELSEWHERE = {
     "S21": "every scenario in the cells of `--from 4.15..4.20`",
 }
+# Scenarios that have not been seen to kill a mutant yet; every other one has.
+KILLED_NONE = {
+    "aftermath-patched",
+    "aftermath-rolled-back",
+    "born-new",
+    "S19-vpc-patched-once",
+    "S20-pair-backup-first",
+    "S32-one-hangs-one-fails",
+    "S47-child-hangs",
+}
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)
 
 

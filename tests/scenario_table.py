@@ -37,7 +37,6 @@ KILLED_NONE = {
     "aftermath-patched",
     "aftermath-rolled-back",
     "born-new",
-    "S19-vpc-patched-once",
     "S20-pair-backup-first",
     "S32-one-hangs-one-fails",
     "S47-child-hangs",

@@ -48,7 +48,7 @@ class Subject:
 
     @property
     def dialect(self) -> Dialect:
-        """How the answer of the script is read: that of a checkout as CloudStack's own agent reads it."""
+        """The dialect of the script's answer: that of a checkout is what CloudStack's own agent reads."""
         return "upstream" if self.source is not None and self.script == "upstream" else "strict"
 
     def check(self, *, template: bool = False) -> None:

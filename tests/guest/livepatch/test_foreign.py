@@ -278,6 +278,7 @@ def test_who_has_the_number_of_a_dead_run_by_now_is_left_alone(lab):
     command = (
         "setsid sleep 60 & other=$!;"
         "until read -ra words </proc/$other/stat && [[ ${words[4]} == $other ]]; do :; done;"
+        "until mapfile -d '' -t words </proc/$other/cmdline && [[ ${words[0]} == sleep ]]; do :; done;"
         "exec 8>>/run/cloud-livepatch.lock; flock 8; echo $other >&8;"
         "bash /var/cache/cloud/patch-sysvms.sh 8>&-; echo $?; kill -0 $other && echo alive"
     )

@@ -255,7 +255,7 @@ def fetch(client: Space, url: str, *options: str) -> str | None:
     return done.stdout.strip() if done.status == 0 else None
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
     """Ask until the condition holds or the time is over."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -73,3 +73,45 @@ def test_every_check_that_we_ship_is_spared_an_interpreter():
     checks = sorted((ROOT / "health_checks").glob("*.py"))
     assert checks
     assert [path.name for path in checks if not path.read_text().startswith(OURS)] == []
+
+
+# Arguments: the folder of the monitor, its configuration.
+WATCH = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import monitorServices as monitor
+monitor.CONFIG, monitor.LOG = Path(sys.argv[2]), Path(sys.argv[2]).with_name("log")
+print(json.dumps({name: row["message"] for name, row in monitor.watch_services().items()}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("active", "appears", "asked", "message"),
+    [
+        (False, False, ["start"], "dnsmasq.service did not run; starting it succeeded"),
+        (True, False, ["restart"], "dnsmasq.service did not run; starting it succeeded"),
+        (True, True, [], "service is running"),
+    ],
+)
+def test_a_start_that_is_under_way_is_joined_and_not_ended(tmp_path, active, appears, asked, message):
+    """As when a live patch restarts the service that is looked at."""
+    pid, log = tmp_path / "dnsmasq.pid", tmp_path / "asked"
+    log.touch()
+    (tmp_path / "monitor.conf").write_text(
+        f"[dnsmasq]\nprocessname=dnsmasq\nservicename=dnsmasq\npidfile={pid}\n"
+    )
+    up = f"echo 7 >{pid};" if appears else ""
+    programs = {
+        "systemctl": f"if [ $1 = is-active ]; then {up} exit {0 if active else 3}; fi; echo $1 >>{log}",
+        "pidof": "echo 7",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-ES", "-c", WATCH, str(ROOT), str(tmp_path / "monitor.conf")],
+        capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"dnsmasq.service": message}
+    assert log.read_text().split() == asked

@@ -32,7 +32,7 @@ ROWS = [f"S{number:02}" for number in range(1, 65)]
 ELSEWHERE = {
     "S21": "every scenario in the cells of `--from 4.15..4.20`",
 }
-# Scenarios that have not been seen to kill a mutant yet; every other one has.
+# Scenarios that have no mutant yet; every other one has.
 KILLED_NONE = {
     "aftermath-patched",
     "aftermath-rolled-back",

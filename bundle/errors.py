@@ -46,6 +46,11 @@ class UsageError(SysvmError):
 
 
 class InfrastructureError(SysvmError):
-    """The machine is at fault: libvirt does not answer, an image cannot be built, SSH is refused."""
+    """The machine is at fault: libvirt does not answer, an image cannot be built, SSH is refused.
+
+    Attributes:
+        once_more: whether a scenario that it ended is made once more without anybody asking for it.
+    """
 
     exit_status = Exit.INFRASTRUCTURE
+    once_more = False

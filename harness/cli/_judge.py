@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -41,7 +42,8 @@ def judge(
         as_json: print the report as JSON.
         junit: where the JUnit file is to be, too.
         folder: where the scenarios are.
-        retries: how often scenarios are made again that failed because the machine did.
+        retries: how often scenarios are made again that failed because the machine did; those whose guest's kernel
+            stood still are made once more without it, for emulation is known for that.
 
     Returns:
         The exit status of the command.
@@ -53,11 +55,12 @@ def judge(
         raise UsageError(f"--junit {junit}: no folder {junit.absolute().parent}")
     planned = plan(arguments, folder)
     ran, status = _play(folder, arguments, len(planned))
-    for attempt in range(1, retries + 1):
-        again = _machine_failed(ran)
+    rounds = max(1, retries)
+    for attempt in range(1, rounds + 1):
+        again = _machine_failed(ran, "exit_status" if retries else "once_more")
         if not again or ran.interrupted:
             break
-        progress.plain(f"repeating {len(again)} scenarios that the machine failed ({attempt} of {retries})")
+        progress.plain(f"repeating {len(again)} scenarios that the machine failed ({attempt} of {rounds})")
         words = [word for word in arguments if not word.startswith(("--scenario=", "--known-failures="))]
         chosen = [f"--scenario={','.join(again)}", f"--into={ran.results.folder}"]
         ran, status = _play(folder, [*words, *chosen], len(again))
@@ -92,14 +95,18 @@ def _play(folder: Path, arguments: Sequence[str], count: int) -> tuple[RunSessio
     return ran.run, status
 
 
-def _machine_failed(run: RunSession) -> list[str]:
-    """Return the ids of the scenarios whose last attempt failed because the machine did, and of nothing else."""
+def _machine_failed(run: RunSession, field: Literal["exit_status", "once_more"]) -> list[str]:
+    """Return the ids of the scenarios whose last attempt failed because the machine did, and of nothing else.
+
+    ``once_more`` are those alone that are worth another attempt without anybody asking for it.
+    """
+    wanted = {"exit_status": int(Exit.INFRASTRUCTURE), "once_more": True}[field]
     ends = {
-        event["scenario"]: event.get("exit_status")
+        event["scenario"]: event.get(field)
         for event in read(run.results.events)
         if event.kind == "scenario_finished"
     }
-    return [name for name, status in ends.items() if status == Exit.INFRASTRUCTURE]
+    return [name for name, value in ends.items() if value == wanted]
 
 
 def _status(run: RunSession, report: RunReport, status: int) -> int:

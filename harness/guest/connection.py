@@ -45,6 +45,12 @@ class GuestStopped(GuestError):
     """A guest was stopped by its host and cannot answer: that is no fault of anything in it."""
 
 
+class GuestLockedUp(GuestStopped):
+    """The kernel of a guest stands still: its console says so, and nothing else of it answers."""
+
+    once_more = True
+
+
 class AnswerTooLong(GuestError):
     """A command wrote more than is taken from a guest; it may still be running."""
 
@@ -85,6 +91,7 @@ class Connection:
         host_keys: who may answer there; None for a VM that this process has started itself.
         stopped_by: returns why the host has stopped the guest, or nothing; None where nobody can say. It is asked when
             the guest is silent.
+        locked_up: returns how long the guest's kernel has stood still, or nothing; asked as ``stopped_by`` is.
         limits: the most that is taken from the guest as the answer to one command.
         grace: seconds that every command's deadline is later by, while a person may let the guest stand still.
     """
@@ -101,6 +108,7 @@ class Connection:
         self.host_keys: HostKeyCheck | None = None
         self.grace = 0.0
         self.stopped_by: Callable[[], str] | None = None
+        self.locked_up: Callable[[], str] | None = None
         self._prelude: Callable[[], str] | None = None
         self._transport: paramiko.Transport | None = None
 
@@ -197,6 +205,8 @@ class Connection:
     def _require_running(self) -> None:
         if self.stopped_by is not None and (reason := self.stopped_by()):
             raise GuestStopped(f"{self.name}: {reason}")
+        if self.locked_up is not None and (reason := self.locked_up()):
+            raise GuestLockedUp(f"{self.name}: {reason}", hint="read its console log")
 
     def _preceded(self, command: str) -> str:
         prelude, self._prelude = self._prelude, None
@@ -218,7 +228,7 @@ class Connection:
             ConnectionLost: the connection ended first.
             CommandFailed: ``check`` is set and the status is not 0.
             AnswerTooLong: it wrote more than the connection's limits allow.
-            GuestStopped: the host has stopped the guest.
+            GuestStopped: the host has stopped the guest, or its kernel stands still (``GuestLockedUp``).
         """
         started = time.monotonic()
         deadline += self.grace

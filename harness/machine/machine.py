@@ -18,6 +18,7 @@ from bundle.errors import InfrastructureError
 from harness.host import wait
 from harness.host.hypervisor import Hypervisor, asking
 from harness.machine import domain as domains
+from harness.machine import lockup
 from harness.machine.ram import Ram
 from harness.machine.technique import CAPABILITY
 
@@ -93,6 +94,10 @@ class Machine:
         if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
             return ""
         return "QEMU has stopped the VM, for whose disk the host has no room left or cannot write"
+
+    def locked_up(self) -> str:
+        """Return how long the kernel of its guest has stood still, by its console; nothing while it does not."""
+        return lockup.locked_up(self.console_log, self.printed_before)
 
     def host_fault(self) -> str:
         """Return why the host does not run it; nothing while it does, or when its guest has switched it off itself."""

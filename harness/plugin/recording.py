@@ -121,6 +121,7 @@ def pytest_runtest_makereport(
             seconds=item.stash[_SPENT],
             by_checks=item.stash.get(_BY_CHECKS, False),
             exit_status=int(error.exit_status) if isinstance(error, SysvmError) else None,
+            once_more=isinstance(error, InfrastructureError) and error.once_more,
         )
     return report
 

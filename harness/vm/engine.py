@@ -226,7 +226,7 @@ class Engine:
     def _launch_system(self, name: str, spec: DomainSpec, frozen: Path | None, guest: SshGuest) -> Machine:
         state = self._frozen(frozen, SYSTEM).state if frozen else None
         machine = self.launcher.launch(name, spec, AGENT_CHANNEL, state)
-        guest.stopped_by = machine.halted
+        guest.stopped_by, guest.locked_up = machine.halted, machine.locked_up
         if spec.incoming:  # the login need not wait for the tenants
             try:
                 guest.connect()

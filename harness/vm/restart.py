@@ -88,7 +88,7 @@ def _start(
     started = replace(machine, handle=handle, ram=None)
     started = replace(started, printed_before=started.printed())
     if guest.stopped_by is not None:
-        guest.stopped_by = started.halted
+        guest.stopped_by, guest.locked_up = started.halted, started.locked_up
     try:
         backends.rejoin(started)
         boot.wait_for_guest_agent(started, BOOT_DEADLINE, started.stretch())

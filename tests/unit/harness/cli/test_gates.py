@@ -20,6 +20,7 @@ SCENARIOS = '''
 from pathlib import Path
 import pytest
 from bundle.errors import InfrastructureError
+from harness.guest.connection import GuestLockedUp
 from harness.plugin.choosing import scenario_id
 from harness.plugin.session import run_of
 
@@ -55,6 +56,18 @@ def test_hopeless():
     """The machine always fails."""
     count("hopeless")
     raise InfrastructureError("libvirt went away")
+
+@pytest.mark.scenario("frozen")
+def test_frozen():
+    """The guest's kernel stands still the first time."""
+    if count("frozen") == 1:
+        raise GuestLockedUp("r-1-VM: the kernel of the guest has stood still for 100 s")
+
+@pytest.mark.scenario("for-ever")
+def test_frozen_for_ever():
+    """It stands still each time."""
+    count("for-ever")
+    raise GuestLockedUp("r-1-VM: the kernel of the guest has stood still for 100 s")
 
 @pytest.mark.scenario("wrong")
 def test_wrong():
@@ -112,6 +125,25 @@ def test_without_the_option_the_machines_failure_is_an_error_and_ends_with_3(fol
     assert ": error in " in said
     (row,) = document(run)["scenarios"]
     assert (row["verdict"], document(run)["verdict"]) == ("error", "error")
+
+
+def test_a_guest_whose_kernel_stood_still_gets_another_attempt_unasked_and_the_report_says_so(
+    folder: Path,
+) -> None:
+    status, said, run = play(folder, "--scenario", "frozen")
+    assert status == 0, said
+    (row,) = document(run)["scenarios"]
+    assert row["verdict"] == "passed"
+    assert row["retried"] == ["r-1-VM: the kernel of the guest has stood still for 100 s"]
+
+
+def test_a_kernel_that_stands_still_again_is_an_error_and_nothing_else_is_repeated_with_it(
+    folder: Path,
+) -> None:
+    status, said, _ = play(folder, "--scenario", "for-ever,flaky")
+    assert status == 3, said
+    assert (folder / "for-ever").read_text() == "xx"
+    assert (folder / "flaky").read_text() == "x"
 
 
 def test_a_machine_that_fails_again_and_again_ends_with_3(folder: Path) -> None:

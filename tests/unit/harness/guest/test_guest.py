@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.connection import CommandDeadline, GuestStopped
+from harness.guest.connection import CommandDeadline, GuestLockedUp, GuestStopped
 from harness.guest.guest import SshGuest, UnitFailed
 from harness.host import wait
 from tests.serving import listening
@@ -53,6 +53,15 @@ def test_a_guest_that_its_host_has_stopped_is_not_waited_for(monkeypatch: pytest
     assert time.monotonic() - began < 5
     with pytest.raises(GuestStopped):  # and what comes next does not even begin
         SshGuest.channel(guest, "look", 60)
+
+
+def test_a_guest_whose_kernel_stands_still_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = SshGuest("r-1-VM", "127.0.0.1", 1, Path("no-key"))
+    monkeypatch.setattr(guest, "channel", lambda *_: SilentChannel())
+    guest.stopped_by, guest.locked_up = (lambda: ""), (lambda: "its kernel has stood still for 97 s")
+    with pytest.raises(GuestLockedUp, match="r-1-VM: its kernel has stood still for 97 s") as refused:
+        guest.run("patch", deadline=60)
+    assert refused.value.once_more
 
 
 def test_a_silent_guest_that_runs_has_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,10 +342,8 @@ def _source_of(network: Network, machine: DeclaredMachine, nic: DeclaredNic) -> 
             return nat.public
     if network.is_vpc and nic != network.public:
         return None
-    # On a further public network it is the first address there, as the server marks it for each VLAN.
-    own = [row for row in network.public_addresses if row.address in nic.address.network]
-    first = sorted(own, key=lambda row: not row.source_nat)
-    return first[0].address if first else None
+    # It is the same on a further public network, although the server marks the first address of each VLAN.
+    return network.source_nat
 
 
 def _let_in(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
+from itertools import islice
 
 from harness.network import Network, far_ends
 from harness.network.flows import HTTP_PORT, served_ports
 from harness.network.model import DeclaredMachine, DeclaredNic, Outsider
 from harness.network.wire import first_word
-from harness.vm.tenant.tenant import TenantHost, TenantSpec, Uplink
+from harness.vm.tenant.tenant import TenantHost, TenantSpec, Transit, Uplink
 from harness.vm.topology import NicPlan, Topology
 from harness.vm.types import TENANTS, of_type
 
@@ -31,7 +32,7 @@ def around(network: Network) -> Topology:
         *map(partial(_machine_host, network), network.machines),
         *map(partial(_outsider_host, network), network.outsiders),
     ]
-    uplinks = _uplinks(network)
+    uplinks, transits = _uplinks(network), _transits(network)
     return replace(
         of_type(network.type),
         nics=tuple(
@@ -40,7 +41,7 @@ def around(network: Network) -> Topology:
             )
             for nic in network.nics
         ),
-        tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks, far_ends.has_far_ends(network)),)
+        tenants=(TenantSpec(TENANTS, tuple(hosts), uplinks, far_ends.has_far_ends(network), transits),)
         if hosts or uplinks
         else (),
         # Loopback is on the first public network only.
@@ -126,9 +127,10 @@ def _machine_host(network: Network, machine: DeclaredMachine) -> TenantHost:
 
 
 def _outsider_host(network: Network, outsider: Outsider) -> TenantHost:
+    gateway = outsider.gateway or _transit_gateway(network, outsider)
     return TenantHost(
         outsider.name, outsider.mac, outsider.device, str(outsider.address),
-        gateway=str(outsider.gateway or ""), ports=_echo_ports(network, outsider.address.ip),
+        gateway=str(gateway or ""), ports=_echo_ports(network, outsider.address.ip),
         extra=_behind(network, outsider.address.ip),
         address6=str(outsider.address6 or ""), gateway6=_gateway6(network, outsider),
     )  # fmt: skip
@@ -147,6 +149,42 @@ def _uplinks(network: Network) -> tuple[Uplink, ...]:
     addresses = network.public.address.network
     macs = ("1e:00:00:00:ff:01", "1e:00:00:00:ff:02")
     return (Uplink("uplink", network.public.device, addresses, addresses[1], macs),)
+
+
+def _transit_gateway(network: Network, outsider: Outsider) -> IPv4Address | None:
+    """Return who knows the way from a further public network to the first one; None for hosts of other segments."""
+    nic = network.nic(outsider.device)
+    return (nic.gateway or _free(network, nic)) if nic in network.publics[1:] else None
+
+
+def _transits(network: Network) -> tuple[Transit, ...]:
+    """Return what joins each further public network with the first one.
+
+    A router gives what leaves by any of them the address of the first one, so answers come back by another way.
+    """
+    first, *others = network.publics or (None,)
+    if first is None:
+        return ()
+    return tuple(
+        Transit(
+            f"transit{number}", (first.device, nic.device),
+            (_in(first, _free(network, first, number)), _in(nic, nic.gateway or _free(network, nic))),
+            (f"1e:00:00:00:fe:{2 * number + 1:02x}", f"1e:00:00:00:fe:{2 * number + 2:02x}"),
+        )
+        for number, nic in enumerate(others)
+    )  # fmt: skip
+
+
+def _in(nic: DeclaredNic, address: IPv4Address) -> IPv4Interface:
+    return IPv4Interface(f"{address}/{nic.address.network.prefixlen}")
+
+
+def _free(network: Network, nic: DeclaredNic, number: int = 0) -> IPv4Address:
+    """Return the last address of a NIC's network that nobody has, or the one so many before it."""
+    taken = {row.address for row in network.public_addresses} | {row.address.ip for row in network.outsiders}
+    taken |= {row.address.ip for row in network.nics} | {row.gateway for row in network.nics if row.gateway}
+    free = (address for address in reversed(list(nic.address.network.hosts())) if address not in taken)
+    return next(islice(free, number, None))
 
 
 def _behind(network: Network, address: IPv4Address) -> tuple[str, ...]:

@@ -77,7 +77,10 @@ class Topology:
         """The NICs, such as ``eth0``, that a cable leads from to a tenant guest."""
         hosts = [host.device for spec in self.tenants for host in spec.hosts]
         uplinks = [uplink.device for spec in self.tenants for uplink in spec.uplinks]
-        return tuple(sorted({*hosts, *uplinks}))
+        transits = [
+            device for spec in self.tenants for transit in spec.transits for device in transit.devices
+        ]
+        return tuple(sorted({*hosts, *uplinks, *transits}))
 
     def tenant_nics(
         self, spec: TenantSpec, links: Mapping[str, Cable], host_port: Callable[[str, int], int]
@@ -97,6 +100,8 @@ class Topology:
             near, far = uplink.macs
             user = UserNet(str(uplink.network), str(uplink.gateway), forwards)
             nics += [(near, side(uplink.device)), (far, user)]
+        for transit in spec.transits:
+            nics += [(mac, side(device)) for mac, device in zip(transit.macs, transit.devices, strict=True)]
         return tuple(nics)
 
     def cmdline(self, public_key: str, release: Release) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import count
 from pathlib import Path
 
 from harness.guest.connection import GuestError, SshCommandResult
@@ -32,6 +33,7 @@ _PROGRAMS = {
     "bin/load-module": "load-module.sh",
     "bin/peer": "peer.sh",
     "bin/uplink": "uplink.sh",
+    "bin/transit": "transit.sh",
     "bin/udhcpc.script": "udhcpc.sh",
 }
 
@@ -102,8 +104,29 @@ class Uplink:
 
 
 @dataclass(frozen=True)
+class Transit:
+    """The provider's router between two public networks: answers find their way to an address of the other one.
+
+    Attributes:
+        name: of the namespace in the guest.
+        devices: the system VM's NICs whose segments it joins.
+        addresses: its own in each, with netmasks.
+        macs: of its NICs.
+    """
+
+    name: str
+    devices: tuple[str, str]
+    addresses: tuple[IPv4Interface, IPv4Interface]
+    macs: tuple[str, str]
+
+    def line(self, one: str, other: str) -> str:
+        """Return the transit's line for the guest, where its NICs are called ``one`` and ``other``."""
+        return f"{self.name} {one} {other} {self.addresses[0]} {self.addresses[1]}"
+
+
+@dataclass(frozen=True)
 class TenantSpec:
-    """A tenant guest: its name, its hosts and then its uplinks, in the order of its NICs.
+    """A tenant guest: its name, its hosts, then its uplinks and its transits, in the order of its NICs.
 
     Attributes:
         programs: its hosts can run the programs of the template, whose disk it has, too.
@@ -113,6 +136,7 @@ class TenantSpec:
     hosts: tuple[TenantHost, ...]
     uplinks: tuple[Uplink, ...] = ()
     programs: bool = False
+    transits: tuple[Transit, ...] = ()
 
     @property
     def memory_mib(self) -> int:
@@ -130,12 +154,14 @@ def write_initrd(path: Path, spec: TenantSpec, modules: dict[str, bytes], root_d
         root_device: where the template's file system is, for hosts that run its programs.
     """
     hosts = [host.line(f"eth{number}") for number, host in enumerate(spec.hosts)]
-    pairs = [(uplink, len(hosts) + 2 * number) for number, uplink in enumerate(spec.uplinks)]
-    uplinks = [uplink.line(f"eth{near}", f"eth{near + 1}") for uplink, near in pairs]
+    devices = (f"eth{number}" for number in count(len(hosts)))
+    uplinks = [uplink.line(next(devices), next(devices)) for uplink in spec.uplinks]
+    transits = [transit.line(next(devices), next(devices)) for transit in spec.transits]
     files = {
         **{name: (_HERE / source).read_bytes() for name, source in _PROGRAMS.items()},
         "hosts": "".join(f"{line}\n" for line in hosts).encode(),
         "uplinks": "".join(f"{line}\n" for line in uplinks).encode(),
+        "transits": "".join(f"{line}\n" for line in transits).encode(),
         "template-device": (root_device if spec.programs else "").encode(),
         "modules/order": "".join(f"{name}\n" for name in modules).encode(),
     }

@@ -373,6 +373,16 @@ def test_further_public_addresses_of_a_vpc_leave_with_the_address_that_managemen
     assert packet_filter(guest.VPC, guest.VPC_PUBLIC, guest.PUBLIC_IP).translated(left).source == "10.20.1.50"
 
 
+def test_an_isolated_network_leaves_by_each_of_its_public_networks_with_its_one_address():
+    (row,) = guest.PUBLIC_IP["ip_address"]
+    mac = "1e:00:aa:00:00:05"
+    place = {"public_ip": "203.0.113.10", "gateway": "203.0.113.1", "nic_dev_id": 3, "vif_mac_address": mac}
+    second = {"type": "ips", "ip_address": [{**row, **place, "source_nat": True, "first_i_p": True}]}
+    found = packet_filter(guest.ROUTER, guest.PUBLIC_IP, second)
+    for device in ("eth2", "eth3"):
+        assert found.translated(Packet(IN, OUT, "udp", 53, leaves_by=device)).source == "192.0.2.10"
+
+
 def test_a_rule_of_a_public_address_opens_no_machine_of_a_routed_network():
     config = guest.command_line(**guest.ROUTER["cmd_line"], is_routed="true")
     found = packet_filter(config, rules(opened(1, 22), egress(2, default_egress_policy=True)))

@@ -25,6 +25,9 @@ done </hosts
 while read -r name near far _; do
     start-host "$name" uplink "$near" "$far"
 done </uplinks
+while read -r name one other _; do
+    start-host "$name" transit "$one" "$other"
+done </transits
 
 # The control port: one request a line, "ID HOST BASE64-OF-A-SHELL-SCRIPT", answered by "ID STATUS BASE64-OF-ITS-OUTPUT".
 # A script may write lines of its own to descriptor 3. Each line is one write, so lines of several writers stay whole.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_vpc_router_boots_with_its_control_nic_alone():
     assert not any(word.startswith("eth1") for word in words)
 
 
-@pytest.mark.parametrize("name", ["router", "vpc"])
+@pytest.mark.parametrize("name", ["router", "vpc", "two-public"])
 def test_every_segment_has_one_cable_and_every_host_a_nic(name):
     plan = around(network.load(name))
     (tenants,) = plan.tenants
@@ -37,7 +37,8 @@ def test_every_segment_has_one_cable_and_every_host_a_nic(name):
     stars = [end for _mac, end in nics if isinstance(end, Star)]
     cables = [cable for star in stars for cable in star.links]
     assert sorted(cables, key=lambda cable: cable.remote_port) == [link.other_end for link in links.values()]
-    assert len(nics) == len(tenants.hosts) + 2 * len(tenants.uplinks)
+    assert len(nics) == len(tenants.hosts) + 2 * len((*tenants.uplinks, *tenants.transits))
+    assert len({mac for mac, _end in nics}) == len(nics)
     for host, (mac, star) in zip(tenants.hosts, nics, strict=False):
         assert (mac, star.hub_id) == (host.mac, int(host.device[3:]))
 
@@ -211,6 +212,29 @@ def test_a_second_public_nic_comes_after_the_boot_and_loopback_is_not_on_it():
     )
     assert {address for address, _port in plan.exposed} == {"192.0.2.10"}
     assert plan.segments == ("eth0", "eth2", "eth3")
+
+
+def test_what_a_host_of_a_second_public_network_answers_finds_its_way_to_an_address_of_the_first_one():
+    (tenants,) = around(network.load("two-public")).tenants
+    gateways = {host.name: host.gateway for host in tenants.hosts if host.device in ("eth2", "eth3")}
+    assert gateways == {"internet": "", "provider": "203.0.113.1"}
+    (transit,) = tenants.transits
+    assert transit.devices == ("eth2", "eth3")
+    assert transit.line("eth6", "eth7") == "transit0 eth6 eth7 192.0.2.254/24 203.0.113.1/24"
+    assert [spec.transits for spec in around(network.load("router")).tenants] == [()]
+
+
+def test_two_further_public_networks_have_a_way_each_and_no_address_twice():
+    declared = network.load("two-public")
+    further = replace(
+        declared.publics[1], device="eth4", address=IPv4Interface("198.51.100.10/24"), gateway=None
+    )
+    (tenants,) = around(replace(declared, nics=(*declared.nics, further))).tenants
+    assert [transit.line("a", "b") for transit in tenants.transits] == [
+        "transit0 a b 192.0.2.254/24 203.0.113.1/24",
+        "transit1 a b 192.0.2.253/24 198.51.100.254/24",
+    ]
+    assert len({mac for transit in tenants.transits for mac in transit.macs}) == 4
 
 
 def test_an_outsider_reaches_machines_by_ipv6_through_the_router():

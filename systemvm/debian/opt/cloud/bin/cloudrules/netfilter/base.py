@@ -24,16 +24,24 @@ def add(rules: RuleSet, topology: Topology) -> None:
     if topology.routes and not topology.routed:
         _marks(rules, topology)
         for public in topology.publics:
-            source = public.source_nat or _shared_source(topology, public)
+            source = _source(topology, public)
             if source:
                 rules.add("nat", "POSTROUTING", f"-o {public.device} -j SNAT --to-source {source}")
     # Clients without checksum offload drop DHCP answers whose checksum a virtual NIC was to fill in.
     rules.add("mangle", "POSTROUTING", "-p udp -m udp --dport 68 -j CHECKSUM --checksum-fill")
 
 
-def _shared_source(topology: Topology, public: PublicDevice) -> Optional[str]:
-    """Return what packets get on a further public interface of a VPC: management names the VPC's address."""
-    return None if public.private_gateway else topology.config.get("source_nat_ip")
+def _source(topology: Topology, public: PublicDevice) -> Optional[str]:
+    """Return the address that packets get which leave by a public interface: the network's one, whichever it is.
+
+    An isolated network has it on the command line. A VPC has it among its addresses, and what management names on the
+    command line for its further interfaces; a private gateway has one of its own, or none.
+    """
+    if not topology.is_vpc:
+        named = topology.config.get("eth2ip", "0.0.0.0")
+        return public.source_nat if named == "0.0.0.0" else named
+    shared = None if public.private_gateway else topology.config.get("source_nat_ip")
+    return public.source_nat or shared
 
 
 def mark(public: PublicDevice) -> str:

@@ -286,6 +286,44 @@ def test_who_has_the_number_of_a_dead_run_by_now_is_left_alone(lab):
     assert stdout == b"2\nalive\n" and b"is still held" in stderr, (stdout, stderr)
 
 
+def _beside_a_process_without_words(lab, feed):
+    """Patch while the lock is held, and its number is that of a process without words, which reads a feed."""
+    lab.land(bundles.new())
+    command = (
+        f"setsid bash -c \"exec -a '' bash\" < <({feed}) & other=$!;"
+        "until [[ $(</proc/$other/comm) == bash && $(tr -d '\\0' </proc/$other/cmdline) == '' ]]"
+        " && read -ra words </proc/$other/stat && [[ ${words[4]} == $other ]]; do :; done;"
+        "exec 8>>/run/cloud-livepatch.lock; flock 8; echo $other >&8;"
+        "bash /var/cache/cloud/patch-sysvms.sh 8>&-; echo $?; kill -0 $other && echo alive; kill -KILL -- -$other"
+    )
+    return lab.start("-c", command).communicate(timeout=60)
+
+
+def test_a_process_in_exec_is_asked_again_before_it_counts_as_gone(lab):
+    """For a moment it has no words: it may be a run, or somebody who has a dead run's number by now."""
+    became_a_run = "sleep 0.5; echo 'exec bash -c \"sleep 60; :\" x --worker'; sleep 60"
+    stdout, stderr = _beside_a_process_without_words(lab, became_a_run)
+    assert stdout == b"2\nalive\n" and b"another run is active" in stderr, (stdout, stderr)
+
+
+def test_a_process_that_has_no_words_at_all_is_left_alone(lab):
+    stdout, stderr = _beside_a_process_without_words(lab, "sleep 60")
+    assert stdout == b"2\nalive\n" and b"is still held" in stderr, (stdout, stderr)
+
+
+def test_the_lock_of_a_run_that_is_dead_and_not_yet_buried_is_taken_over(lab):
+    """Its child holds the lock yet, and whoever started it does not wait for it."""
+    lab.land(bundles.new())
+    holder = "exec 8>>/run/cloud-livepatch.lock; flock 8; echo $$ >&8; sleep 60 & exit"
+    command = (
+        f"(setsid bash -c '{holder}' & exec sleep 60) & "
+        "until read -r dead </run/cloud-livepatch.lock && [[ $dead && $(</proc/$dead/stat) == *') Z '* ]]; do :; done;"
+        "bash /var/cache/cloud/patch-sysvms.sh; echo $?; kill $!"
+    )
+    stdout, stderr = lab.start("-c", command).communicate(timeout=60)
+    assert stdout.decode() == f"version:{bundles.new().signature} \n0\n", (stdout, stderr)
+
+
 def test_a_posixly_correct_environment_changes_nothing(lab):
     run = lab.patch(bundles.new(), POSIXLY_CORRECT="1")
     assert run.output == f"version:{bundles.new().signature} \n", run

@@ -46,7 +46,7 @@ class Host:
         if name.endswith("-first"):
             with suppress(threading.BrokenBarrierError):
                 self.first_of_two.wait(0.3)
-        return SimpleNamespace(folder=self.folder, name=name, halted=str)
+        return SimpleNamespace(folder=self.folder, name=name, halted=str, locked_up=str)
 
     def destroy(self, machine: Any) -> None:
         with self.lock:

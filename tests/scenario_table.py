@@ -38,7 +38,6 @@ KILLED_NONE = {
     "aftermath-rolled-back",
     "born-new",
     "S20-pair-backup-first",
-    "S32-one-hangs-one-fails",
     "S47-child-hangs",
 }
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)

@@ -10,11 +10,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _END_SECONDS = 5.0
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def end(prefix: str) -> list[str]:
     """Kill each QEMU whose guest's name begins with ``prefix``; returns the names of the guests."""
     return [name for folder in emulators() if (name := _end(folder, prefix))]
+
+
+def remove_groups(prefix: str, root: Path = _GROUPS) -> None:
+    """Remove the control groups of guests whose names begin with ``prefix``; those with a process in them stay.
+
+    libvirt makes them where no systemd does, and removes those of machines whose end it sees.
+    """
+    for pattern in (f"machine/qemu-*-{prefix}*", f"*/machine/qemu-*-{prefix}*"):
+        for group in root.glob(pattern):
+            for folder in [
+                *sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True),
+                group,
+            ]:
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def emulators(proc: Path = Path("/proc")) -> Iterator[Path]:

@@ -62,6 +62,7 @@ def end_run(hypervisor: Hypervisor, run_id: str) -> bool:
                 list(pool.map(_destroy, theirs))
         answered = True
     strays.end(f"{PREFIX}{run_id}-")
+    strays.remove_groups(f"{PREFIX}{run_id}-")
     backends.remove_all(f"{PREFIX}{run_id}-*")
     return answered
 

@@ -47,6 +47,7 @@ class Holdings:
     processes: frozenset[str]
     namespaces: frozenset[str]
     memory: frozenset[str]
+    groups: frozenset[str]
 
 
 def holdings() -> Holdings:
@@ -63,6 +64,7 @@ def holdings() -> Holdings:
         _processes(),
         frozenset(path.name for path in taps.NAMESPACES.glob(f"{PREFIX}*")),
         frozenset(path.name for path in ram.MEMORY.glob(f"{PREFIX}*")),
+        frozenset(path.name for path in Path("/sys/fs/cgroup").glob(f"*/machine/qemu-*-{PREFIX}*")),
     )
 
 
@@ -92,13 +94,13 @@ def _strangers() -> set[str]:
 
 @pytest.fixture
 def nothing_left():
-    """Fail a test that leaves a domain, run folder, overlay, RAM, namespace, port or half snapshot behind."""
+    """Fail a test that leaves a domain, folder, disk, RAM, namespace, control group, port or half snapshot behind."""
     before = holdings()
     yield
     after, strangers = holdings(), _strangers()
     left = (after.domains - before.domains) | (after.runs - before.runs) | (after.overlays - before.overlays)
     left |= (after.processes - before.processes) | (after.namespaces - before.namespaces)
-    left |= after.memory - before.memory
+    left |= (after.memory - before.memory) | (after.groups - before.groups)
     mine = {name for name in left if not any(stranger in name for stranger in strangers)}
     assert not mine
     if not strangers:

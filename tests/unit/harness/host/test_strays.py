@@ -60,3 +60,16 @@ def test_a_process_that_is_no_emulator_is_left_alone():
 
 def test_a_process_that_has_ended_is_nobody(tmp_path):
     assert strays.guest_of(Path(tmp_path)) == ""
+
+
+def test_control_groups_of_the_run_go_and_those_with_a_process_in_them_or_of_others_stay(tmp_path):
+    for controller in (tmp_path, tmp_path / "cpu"):
+        for name in ("qemu-1-sysvm-ab12-router", "qemu-2-sysvm-ab123-router", "qemu-3-mine"):
+            (controller / "machine" / f"{name}.libvirt-qemu" / "emulator").mkdir(parents=True)
+    busy = tmp_path / "cpu/machine/qemu-4-sysvm-ab12-spare.libvirt-qemu/vcpu0"
+    busy.mkdir(parents=True)
+    (busy / "held").touch()
+    strays.remove_groups("sysvm-ab12-", tmp_path)
+    others = {"qemu-2-sysvm-ab123-router.libvirt-qemu", "qemu-3-mine.libvirt-qemu"}
+    assert {path.name for path in (tmp_path / "machine").iterdir()} == others
+    assert {path.name for path in (tmp_path / "cpu/machine").iterdir()} == {*others, busy.parent.name}

@@ -24,3 +24,10 @@ def test_no_row_is_covered_by_the_others(kind: reviewed.VolatileKind) -> None:
 def test_every_row_has_an_owner_of_the_list() -> None:
     owners = {row.owner for kind in reviewed.KINDS for row in reviewed.rows(kind)}
     assert owners <= set(reviewed.OWNERS)
+
+
+@pytest.mark.parametrize("protocol", [1, 58])
+def test_a_ping_that_is_under_way_at_one_look_alone_is_no_difference(protocol: int) -> None:
+    for change in ("was not there before", "is gone"):
+        assert reviewed.excuses("socket", f"raw socket of protocol {protocol} {change}")
+        assert not reviewed.excuses("socket", f"raw socket of protocol 2{protocol} {change}")

@@ -49,8 +49,17 @@ class InfrastructureError(SysvmError):
     """The machine is at fault: libvirt does not answer, an image cannot be built, SSH is refused.
 
     Attributes:
-        once_more: whether a scenario that it ended is made once more without anybody asking for it.
+        once_more: whether what it ended is made once more without anybody asking for it.
     """
 
     exit_status = Exit.INFRASTRUCTURE
     once_more = False
+
+
+def worth_another_attempt(error: BaseException | None) -> bool:
+    """Say whether an error, or one that it was raised from, ended what is made once more without anybody asking."""
+    while error is not None:
+        if isinstance(error, InfrastructureError) and error.once_more:
+            return True
+        error = error.__cause__
+    return False

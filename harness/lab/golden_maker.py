@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.catalogue import Release
-from bundle.errors import CheckFailed, InfrastructureError
+from bundle.errors import CheckFailed, InfrastructureError, worth_another_attempt
 from bundle.ship.iso import make_iso
 from harness import image, network
 from harness.host.cache import digest_of_files
@@ -217,7 +217,8 @@ def once(parts: Mapping[str, object], maker: GoldenMaker) -> golden.Golden:
         try:
             return maker.make(folder)
         except Exception as error:
-            note.write_text(str(error))
+            if not worth_another_attempt(error):
+                note.write_text(str(error))
             raise
 
     return golden.get(key, make, parts)

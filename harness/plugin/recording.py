@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bundle.errors import Exit, InfrastructureError, SysvmError
+from bundle.errors import Exit, InfrastructureError, SysvmError, worth_another_attempt
 from harness.plugin.choosing import FAILED, NEXT, cell_of, scenario_id
 from harness.plugin.mark import scenario_of
 from harness.plugin.options import option, release_after
@@ -121,7 +121,7 @@ def pytest_runtest_makereport(
             seconds=item.stash[_SPENT],
             by_checks=item.stash.get(_BY_CHECKS, False),
             exit_status=int(error.exit_status) if isinstance(error, SysvmError) else None,
-            once_more=isinstance(error, InfrastructureError) and error.once_more,
+            once_more=worth_another_attempt(error),
         )
     return report
 

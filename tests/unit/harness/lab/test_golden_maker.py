@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bundle.errors import InfrastructureError
+from bundle.errors import InfrastructureError, worth_another_attempt
+from harness.guest.connection import GuestError, GuestLockedUp
 from harness.lab import golden_maker
 
 
@@ -86,3 +87,39 @@ def test_a_vm_that_fails_on_the_way_stays_for_who_asked_for_it(tmp_path, told):
     assert recorded == [(engine.vm, tmp_path / "id_ecdsa", "the run")]
     assert told.logs == [engine.vm]
     assert told.words == ["it is left running"]
+
+
+class _Maker:
+    """A maker that fails each time, and counts."""
+
+    def __init__(self, results, error):
+        self.results = results
+        self.error = error
+        self.tries = 0
+
+    def make(self, _folder):
+        self.tries += 1
+        raise InfrastructureError("boot of golden: it hangs") from self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "last"),
+    [
+        (
+            GuestError("no answer"),
+            1,
+            "the golden snapshot could not be made before: boot of golden: it hangs",
+        ),
+        (GuestLockedUp("its kernel stands still"), 2, "boot of golden: it hangs"),
+    ],
+)
+def test_a_snapshot_is_tried_once_a_run_unless_the_kernel_of_its_guest_stood_still(
+    tmp_path, monkeypatch, error, tries, last
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    maker = _Maker(SimpleNamespace(log=lambda name: tmp_path / name.replace("/", "-")), error)
+    for _ in range(2):
+        with pytest.raises(InfrastructureError) as failed:
+            golden_maker.once({"a": 1}, maker)
+    assert (maker.tries, str(failed.value)) == (tries, last)
+    assert worth_another_attempt(failed.value) == isinstance(error, GuestLockedUp)

@@ -54,7 +54,7 @@ def vm() -> None:
     "--template",
     metavar="[R=]NAME|FILE",
     shell_complete=_complete.images,
-    help="Boot this image of the cache ('sysvm image list'), such as an imported one.",
+    help="Boot this image of the cache ('sysvm image list'), such as an imported one, or a file; R as with --from.",
 )
 @network_backend_option
 @json_option
@@ -74,11 +74,26 @@ def start(
     from harness.lab.wish import Wish
 
     facts = catalogue.load()
+    template, release = _of_release(template, release)
     chosen = facts.release(release or facts.default_from).name
     wish = Wish(
         vm_type, chosen, facts.default, debian, network, template=template, network_backend=network_backend
     )
     return _tell(start.start(name or vm_type, wish, start.from_golden), as_json=as_json)
+
+
+def _of_release(template: str | None, release: str | None) -> tuple[str | None, str | None]:
+    """Return a template without the release in front of it, and the release that is named there or by itself."""
+    if template is None or "=" not in template or Path(template).is_file():
+        return template, release
+    from bundle import catalogue
+
+    facts = catalogue.load()
+    first, _, name = template.partition("=")
+    said = facts.release(first).name
+    if release is not None and facts.release(release).name != said:
+        raise UsageError(f"--template {template} is of {said}, and --from says {release}")
+    return name, said
 
 
 def _tell(kept: KeptVm, *, as_json: bool) -> int:

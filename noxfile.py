@@ -132,7 +132,7 @@ def guides(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Run the mutants of a set (script, payload, scenarios, later, vm), or named rows of it: all have to be killed."""
+    """Run the mutants of a set (script, payload, scenarios, later, vm, packed), or named rows: all have to die."""
     session.run("python", "-m", "tests.mutants", *(session.posargs or ["script"]), external=True)
 
 

@@ -4,9 +4,10 @@ Each mutant is one changed line of a template of the patch script. The lab rende
 templates and runs the tests that the mutant's row names; a mutant is killed when they fail.
 
 The set ``scenarios`` runs scenarios on virtual machines instead (``tests/mutants/scenarios``); so does ``vm``: damages
-beside a patch, and payloads of which a later use is broken (``vm/*.toml``). The set ``later`` is the second table of
-those in namespaces, which is faster and leaves out what needs a boot. The set ``payload`` has one-line mutants of what
-runs inside a system VM (``payload/mutants.toml``).
+beside a patch, and payloads of which a later use is broken (``vm/*.toml``), each alone; in ``packed``
+those of them that cannot hide each other share a VM. The set ``later`` has the second table of those in namespaces,
+which is faster and leaves out the boots. The set ``payload`` has one-line mutants of what runs inside a system VM
+(``payload/mutants.toml``).
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TEMPLATES = ROOT / "bundle" / "templates" / "patch-sysvms"
-TESTS = {"vm": "tests/mutants/vm", "later": "tests/guest/rules/test_later_uses.py"}
+TESTS = {
+    "vm": "tests/mutants/vm/test_alone.py",
+    "packed": "tests/mutants/vm/test_packed.py",
+    "later": "tests/guest/rules/test_later_uses.py",
+}
 LIMIT = 300  # seconds for the tests of one mutant
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,17 @@ def damages() -> list[Damage]:
     """Return every damage."""
     rows = tomllib.loads((HERE / "damages.toml").read_text())["damage"]
     return [Damage(along=row.pop("with", ""), **row) for row in rows]
+
+
+def packs() -> list[list[Damage]]:
+    """Return the damages in packs; no two of a pack are found by one check, but for one that brings another along."""
+    checks = Counter(row.check for row in damages())
+    made: list[list[Damage]] = [[] for _ in range(max(checks.values()))]
+    for row in sorted(damages(), key=lambda row: -checks[row.check]):
+        free = [pack for pack in made if row.check not in {other.check for other in pack}]
+        homes = [pack for pack in made if row.along in {other.name for other in pack}] or free
+        min(homes, key=len).append(row)
+    return made
 
 
 def broken_uses() -> list[BrokenUse]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bundle.derive import EditableArchive, derive
+from harness.lab.trial import Trial
 
 HERE = Path(__file__).parent
 
@@ -35,8 +36,13 @@ class BrokenUse:
     new: str
     use: str
     words: str
-    form: Literal["short", "whole", "reboot"]
+    form: Literal["short", "whole", "booted", "reboot"]
     group: int
+
+    @property
+    def check(self) -> str:
+        """The check that must say so."""
+        return self.use if self.form == "reboot" else f"later.{self.use}"
 
     def broken(self, text: str) -> str:
         """Return the text of the file, broken.
@@ -86,6 +92,20 @@ def break_uses(bundle: Path, target: Path, rows: Iterable[BrokenUse]) -> Path:
 
     derive(bundle, target, edit)
     return first(target, "export LIVEPATCH_SOAK=2")
+
+
+def told_later(live_patch: Trial, rows: Iterable[BrokenUse]) -> dict[str, str]:
+    """Return what goes wrong with later uses of a patched VM, by check; they take as long as the rows need."""
+    forms = {row.form for row in rows}
+    if "booted" in forms:
+        live_patch.reboot()
+    if forms != {"reboot"}:
+        live_patch.aftermath(whole="whole" in forms)
+    if "reboot" in forms:
+        live_patch.reboot()
+    told = dict(failure.split(": ", 1) for failure in live_patch.failures)
+    live_patch.failures.clear()
+    return told
 
 
 def first(bundle: Path, line: str) -> Path:

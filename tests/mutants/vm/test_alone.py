@@ -8,7 +8,7 @@ import pytest
 
 from harness.checks import judge
 from harness.kvmagent import patch
-from tests.mutants.vm import break_uses, broken_uses, damages, first
+from tests.mutants.vm import break_uses, broken_uses, damages, first, told_later
 
 pytest_plugins = ["harness.plugin"]
 
@@ -40,12 +40,5 @@ def test_a_later_use_that_is_broken_is_caught(lab, live_patch, tmp_path, row):
     assert answer.patched, answer
     assert live_patch.failures == []
 
-    if row.form == "reboot":
-        live_patch.reboot()
-    else:
-        live_patch.aftermath(whole=row.form == "whole")
-
-    name = row.use if row.form == "reboot" else f"later.{row.use}"
-    told = dict(failure.split(": ", 1) for failure in live_patch.failures)
-    live_patch.failures.clear()
-    assert row.words in told.get(name, ""), told
+    told = told_later(live_patch, [row])
+    assert row.words in told.get(row.check, ""), told

@@ -8,7 +8,7 @@ import pytest
 
 from harness.checks import judge
 from harness.kvmagent import patch
-from tests.mutants.vm import break_uses, broken_uses, damages, first, packs
+from tests.mutants.vm import break_uses, broken_uses, damages, first, packs, told_later
 
 pytest_plugins = ["harness.plugin"]
 GROUPS = sorted({row.group for row in broken_uses()})
@@ -42,18 +42,9 @@ def test_damages_that_no_two_are_found_by_one_check_are_caught(lab, live_patch, 
 def test_later_uses_of_one_group_that_are_broken_are_caught(lab, live_patch, tmp_path, group):
     live_patch.probing = False
     rows = [row for row in broken_uses() if row.group == group]
-    forms = {row.form for row in rows}
     answer = live_patch.patch(break_uses(lab.new_bundle, tmp_path / "bundle", rows))
     assert answer.patched, answer
     assert live_patch.failures == []
 
-    if forms != {"reboot"}:
-        live_patch.aftermath(whole="whole" in forms)
-    if "reboot" in forms:
-        live_patch.reboot()
-
-    told = dict(failure.split(": ", 1) for failure in live_patch.failures)
-    live_patch.failures.clear()
-    checks = {row.name: row.use if row.form == "reboot" else f"later.{row.use}" for row in rows}
-    missed = [row.name for row in rows if row.words not in told.get(checks[row.name], "")]
-    assert missed == [], told
+    told = told_later(live_patch, rows)
+    assert [row.name for row in rows if row.words not in told.get(row.check, "")] == [], told

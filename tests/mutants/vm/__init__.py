@@ -67,13 +67,12 @@ def damages() -> list[Damage]:
 
 
 def packs() -> list[list[Damage]]:
-    """Return the damages in packs; no two of a pack are found by one check, but for one that brings another along."""
+    """Return the damages in as few packs as there can be when no two of a pack are found by one check."""
     checks = Counter(row.check for row in damages())
     made: list[list[Damage]] = [[] for _ in range(max(checks.values()))]
     for row in sorted(damages(), key=lambda row: -checks[row.check]):
         free = [pack for pack in made if row.check not in {other.check for other in pack}]
-        homes = [pack for pack in made if row.along in {other.name for other in pack}] or free
-        min(homes, key=len).append(row)
+        min(free, key=len).append(row)
     return made
 
 

@@ -194,8 +194,12 @@ def test_the_dearest_cells_are_dealt_first_and_each_shard_gets_as_much():
 def test_an_earlier_run_balances_the_shards(played, tmp_path):
     folder, whole, _ = played
     slow = {"router-from-4.15", "router-from-4.20"}
+    shipped = {"good": "live-patch", "moment": "S01-rollback", "none": "born-new"}
 
     def change(line):
+        if cell := line.get("scenario"):  # what is listed are the shipped ones
+            cell, _, name = cell.rpartition("-")
+            line["scenario"] = f"{cell}-{shipped.get(name, name)}"
         if line["kind"] == "scenario_finished":
             line["seconds"] = 1000.0 if any(line["scenario"].startswith(cell) for cell in slow) else 1.0
         return True

@@ -35,9 +35,7 @@ ELSEWHERE = {
 # Scenarios that have no mutant yet; every other one has.
 KILLED_NONE = {
     "aftermath-patched",
-    "aftermath-rolled-back",
     "born-new",
-    "S20-pair-backup-first",
     "S47-child-hangs",
 }
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)

@@ -140,9 +140,14 @@ def main(moment: str, argument: str, who: str, name: str, seconds: str, script: 
             print(json.dumps({"met": False, "done": []}))
             return
         time.sleep(TICK)
+    found = chosen(who, script)
+    # Between two children there may be none for a moment: the next one is meant then.
+    while not found and who.startswith("child") and time.monotonic() < end:
+        time.sleep(TICK)
+        found = chosen(who, script)
     done = []
     seen = processes()
-    for pid in chosen(who, script):
+    for pid in found:
         try:
             os.kill(pid, getattr(signal, f"SIG{name}"))
             done.append(seen[pid][2] if pid in seen else str(pid))

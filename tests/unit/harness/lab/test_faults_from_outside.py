@@ -96,6 +96,22 @@ def test_only_the_program_that_is_named_is_hit(script: Any) -> None:
     assert patch.wait(10) != -9
 
 
+def test_a_child_is_awaited_when_there_is_none_at_the_moment(script: Any) -> None:
+    """What was seen: a random moment between two children, and S47 with nothing that could hang."""
+    script.write_text("for ((i = 0; i < 300000; i++)); do :; done\nsleep 30\n")
+    told, patch = _watched(script, "process", "0", "child", "KILL", "30")
+    assert told == {"met": True, "done": ["sleep 30"]}
+    patch.wait(10)
+
+
+def test_a_patch_without_a_child_is_told_to_have_none(script: Any) -> None:
+    script.write_text("for ((i = 0; i < 30000000; i++)); do :; done\n")
+    told, patch = _watched(script, "process", "0", "child", "KILL", "1")
+    patch.kill()
+    patch.wait(10)
+    assert told == {"met": True, "done": []}
+
+
 def test_a_patch_script_of_somebody_else_is_left_alone(script: Any) -> None:
     """What was seen: tests of this module killed the patches of all other tests that ran on the machine."""
     other = script.parent / "other" / script.name

@@ -34,8 +34,6 @@ ELSEWHERE = {
 }
 # Scenarios that have no mutant yet; every other one has.
 KILLED_NONE = {
-    "aftermath-patched",
-    "born-new",
     "S47-child-hangs",
 }
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)

@@ -23,6 +23,10 @@ from harness.vm import backends, boot
 
 DOWN_DEADLINE = 120.0
 BOOT_DEADLINE = 300.0
+# What libvirt calls a domain that has ended and is not forgotten yet, which it hides from whoever looks for it; and for
+# how many seconds that is waited for.
+_BEING_REMOVED = "is already being removed"
+_FORGOTTEN_DEADLINE = 15.0
 _LAST_STEP = "cloud-postinit.service"
 _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
@@ -83,8 +87,13 @@ def _start(
 ) -> Machine:  # fmt: skip
     guest.close()
     flags = libvirt.VIR_DOMAIN_START_AUTODESTROY if owned else 0
+    text = ET.tostring(document, encoding="unicode")
     with asking(f"{guest.name}: libvirt cannot start it again"):
-        handle = connection.createXML(ET.tostring(document, encoding="unicode"), flags)
+        handle = wait.until(
+            lambda: _created(connection, text, flags),
+            f"{guest.name}: libvirt to forget it",
+            _FORGOTTEN_DEADLINE,
+        )
     started = replace(machine, handle=handle, ram=None)
     started = replace(started, printed_before=started.printed())
     if guest.stopped_by is not None:
@@ -100,6 +109,16 @@ def _start(
     except InfrastructureError as error:
         raise _judged(started, error) from error
     return started
+
+
+def _created(connection: libvirt.virConnect, text: str, flags: int) -> libvirt.virDomain | None:
+    """Return a new domain; None while libvirt still removes the one of the same name that has just ended."""
+    try:
+        return connection.createXML(text, flags)
+    except libvirt.libvirtError as error:
+        if _BEING_REMOVED in str(error):
+            return None
+        raise
 
 
 def _judged(machine: Machine, error: InfrastructureError) -> InfrastructureError:

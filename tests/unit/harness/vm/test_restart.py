@@ -39,7 +39,7 @@ class Host:
     Attributes:
         folder: with the console's log.
         looks: at the domain, until it is gone after its guest was told to shut down.
-        refusal: of libvirt, to start it again.
+        refusal: of libvirt, to start it again; the first ``refusals`` times.
         last_words: of the console of a second machine that ends at once; None for one that does not.
         stopped: QEMU has stopped the second machine, for its disk is full.
     """
@@ -47,6 +47,7 @@ class Host:
     folder: Path
     looks: float = 3
     refusal: str = ""
+    refusals: float = float("inf")
     last_words: bytes | None = None
     stopped: bool = False
     told: list[str] = field(default_factory=list)
@@ -56,7 +57,8 @@ class Host:
         return self
 
     def createXML(self, text: str, flags: int) -> Host:
-        if self.refusal:
+        if self.refusal and self.refusals > 0:
+            self.refusals -= 1
             raise libvirt.libvirtError(self.refusal)
         self.starts.append((text, flags))
         self.looks = float("inf")
@@ -174,6 +176,21 @@ def test_a_guest_that_does_not_take_the_order_has_failed(host: Host) -> None:
     host.looks = float("inf")
     with pytest.raises(RebootFailed, match="no SSH login"):
         restart.reboot(machine(host), Guest(host, silent=GuestError("no SSH login")))  # type: ignore[arg-type]
+
+
+def test_a_domain_that_libvirt_still_removes_is_awaited(host: Host) -> None:
+    """What was seen: "domain 'sysvm-…' is already being removed", and a scenario that was not judged."""
+    host.refusal, host.refusals = "operation failed: domain 'vm' is already being removed", 2
+    restart.reboot(machine(host), Guest(host))  # type: ignore[arg-type]
+    assert len(host.starts) == 1
+
+
+def test_a_domain_that_libvirt_never_forgets_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "_FORGOTTEN_DEADLINE", 0.1)
+    host.refusal = "operation failed: domain 'vm' is already being removed"
+    with pytest.raises(InfrastructureError, match=r"r-1: libvirt to forget it: not within 0\.1 s") as caught:
+        restart.reboot(machine(host), Guest(host))  # type: ignore[arg-type]
+    assert not isinstance(caught.value, RebootFailed)
 
 
 def test_a_machine_that_libvirt_does_not_start_again_is_no_failure_of_its_guest(host: Host) -> None:

@@ -32,10 +32,6 @@ ROWS = [f"S{number:02}" for number in range(1, 65)]
 ELSEWHERE = {
     "S21": "every scenario in the cells of `--from 4.15..4.20`",
 }
-# Scenarios that have no mutant yet; every other one has.
-KILLED_NONE = {
-    "S47-child-hangs",
-}
 _PLAYED = (plays_content, plays_failures, plays_packages, plays_refusals)
 
 

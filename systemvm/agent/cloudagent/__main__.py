@@ -17,6 +17,8 @@ from .secstorage import SecondaryStorage
 CONF = Path(__file__).resolve().parent.parent / "conf"
 # How long the end of the work may take before it is told again.
 STOP_SECONDS = 0.5
+# How long all that is under way besides may take to end.
+END_SECONDS = 2.0
 
 logger = logging.getLogger("cloudagent")
 
@@ -69,7 +71,19 @@ def until_stopped(work: Awaitable[None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.run_until_complete(task)
+    try:
+        loop.run_until_complete(task)
+    finally:
+        _end_others(loop)
+
+
+def _end_others(loop: asyncio.AbstractEventLoop) -> None:
+    """End what is under way besides, such as uploads and copies: they take away what they have half written."""
+    others = asyncio.all_tasks(loop)
+    for other in others:
+        other.cancel()
+    if others:
+        loop.run_until_complete(asyncio.wait(others, timeout=END_SECONDS))
 
 
 def main() -> None:

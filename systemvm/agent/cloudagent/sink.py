@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -68,7 +69,10 @@ async def _aside(work: Callable[[], None]) -> None:
 
 
 async def free_space(folder: Path) -> int:
-    """Return the bytes that a file below a folder may take; of the folder that exists above it, if it does not."""
+    """Return the bytes that a file below a folder may take; of the folder that exists above it, if it does not.
+
+    As many as there can be, where the file system does not say how large it is.
+    """
     found = []
 
     def ask() -> None:
@@ -76,7 +80,8 @@ async def free_space(folder: Path) -> int:
         while not existing.exists():
             existing = existing.parent
         state = os.statvfs(str(existing))
-        found.append(state.f_bavail * state.f_frsize)
+        # A share whose server does not say how large it is has no room of its own to tell; it refuses when it is full.
+        found.append(state.f_bavail * state.f_frsize if state.f_blocks else sys.maxsize)
 
     await _aside(ask)
     return found[0]

@@ -13,11 +13,11 @@ from harness.network import Network
 from harness.network.flows import flows
 from harness.traffic import proofs
 from harness.vm.around import around
-from harness.vm.tenant.tenant import Tenant, TenantHost
-from tests.guest.rules.testbed import RouterTestbed, Space, eventually
+from harness.vm.tenant.tenant import Tenant, TenantHost, Transit
+from tests.guest.rules.testbed import RouterTestbed, Space, connect, eventually
 
 ROOT = "/mnt/root"
-_PROGRAMS = {"host.sh": "host", "peer.sh": "peer", "udhcpc.sh": "udhcpc.script"}
+_PROGRAMS = {"host.sh": "host", "peer.sh": "peer", "udhcpc.sh": "udhcpc.script", "transit.sh": "transit"}
 # Its files are busybox and the programs of a host, and nothing of this machine.
 _TREE = f"""
     mount -t tmpfs tmpfs /mnt
@@ -46,20 +46,40 @@ class Direct:
 
 def _host(lab: RouterTestbed, host: TenantHost) -> Space:
     space = lab.vm(host.mac, bridge=f"br-{host.device}")
-    space.sh(_TREE)
-    for source, name in _PROGRAMS.items():
-        text = (files("harness.vm.tenant") / "guest" / source).read_text()
-        space.write(f"{ROOT}/bin/{name}", text)
-        space.run("chmod", "755", f"{ROOT}/bin/{name}")
-    space.write(f"{ROOT}/hosts", host.line("eth0") + "\n")
-    lab.stack.enter_context(space.background("chroot", ROOT, "/bin/sh", "/bin/host", host.name, "eth0"))
-    assert eventually(lambda: Path(f"/proc/{space.pid}/root{ROOT}/run/hosts/{host.name}.up").exists())
+    _started(lab, space, host.name, ("hosts", host.line("eth0")), "host", "eth0")
     return space
+
+
+def _transit(lab: RouterTestbed, transit: Transit) -> None:
+    first, second = transit.devices
+    space = lab.vm(transit.macs[0], bridge=f"br-{first}")
+    port = f"t-{second}"
+    connect(lab.lan, port, space, "eth1", transit.macs[1])
+    lab.lan.sh(f"ip link set {port} master br-{second} up")
+    _started(lab, space, transit.name, ("transits", transit.line("eth0", "eth1")), "transit", "eth0", "eth1")
+
+
+def _started(
+    lab: RouterTestbed, space: Space, name: str, row: tuple[str, str], program: str, *devices: str
+) -> None:
+    """Start one of the programs of the tenant guest, with its row in its file, and wait until it is up."""
+    space.sh(_TREE)
+    for source, target in _PROGRAMS.items():
+        text = (files("harness.vm.tenant") / "guest" / source).read_text()
+        space.write(f"{ROOT}/bin/{target}", text)
+        space.run("chmod", "755", f"{ROOT}/bin/{target}")
+    file, line = row
+    space.write(f"{ROOT}/{file}", line + "\n")
+    lab.stack.enter_context(space.background("chroot", ROOT, "/bin/sh", f"/bin/{program}", name, *devices))
+    assert eventually(lambda: Path(f"/proc/{space.pid}/root{ROOT}/run/hosts/{name}.up").exists())
 
 
 def beside(lab: RouterTestbed, network: Network) -> SimpleNamespace:
     """Return what proofs see of a VM: its tenants, and a host that is not busy."""
-    spaces = {host.name: _host(lab, host) for spec in around(network).tenants for host in spec.hosts}
+    specs = around(network).tenants
+    spaces = {host.name: _host(lab, host) for spec in specs for host in spec.hosts}
+    for transit in (row for spec in specs for row in spec.transits):
+        _transit(lab, transit)
     tenants = {name: Tenant(name, Direct(spaces)) for name in spaces}
     return SimpleNamespace(tenants=tenants, machine=SimpleNamespace(stretch=lambda: lambda: 1.0))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
-from tests.guest.conftest import sampled
 from tests.guest.livepatch import walk
 from tests.guest.livepatch.folder_vm import JOURNAL
 
@@ -57,20 +57,59 @@ def test_the_vm_is_old_or_new_at_once_when_the_worker_alone_dies(stage, tally, r
     assert not mixed, "\n".join(mixed)
 
 
+def _recovery_points(stage, type_, story, point):
+    """Return how many crash points the recovery has that follows when the worker is killed at a point."""
+    trace = "run/lab/trace"
+    with stage.clone(type_) as lab:
+        lab.patch(
+            walk.BUNDLE[story](),
+            LIVEPATCH_CRASH_AT=str(point),
+            LIVEPATCH_CRASH_WHOLE="",
+            LIVEPATCH_TRACE=f"/{trace}",
+        )
+        numbers = [int(line.partition("\t")[0]) for line in lab.read(trace).splitlines()]
+        # The recovery counts anew, from one.
+        assert numbers[:point] == list(range(1, point + 1)), numbers
+        again = numbers[point:]
+        assert again == list(range(1, len(again) + 1)), numbers
+        return len(again)
+
+
+def _pairs(stage, firsts):
+    """Yield each row with every point of the recovery that follows."""
+    for row in firsts:
+        yield from ((*row, again) for again in range(1, _recovery_points(stage, *row) + 1))
+
+
+def _some_pairs(stage, firsts, draw, size):
+    """Yield as many rows, each with one point of the recovery that follows."""
+    draw.shuffle(firsts)
+    for row in itertools.cycle(firsts):
+        if size > 0 and (count := _recovery_points(stage, *row)):
+            yield (*row, draw.randint(1, count))
+            size -= 1
+        if size <= 0:
+            return
+
+
 @pytest.mark.pair_walk
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
     draw = random.Random(f"{request.config.getoption('--walk-seed')} pairs {chunk}")
     whole = request.config.getoption("--pair-walk")
-    rows = []
+    size = request.config.getoption("--sample") if whole else SAMPLE
+    firsts = []
     for type_ in TYPES if whole else [TYPES[chunk % len(TYPES)]]:
         stage.prepare(type_)
         for story in ("patch", "rollback"):
             count = len(walk.points(stage, type_, story))
-            rows += [(type_, story, first, again) for first in range(1, count + 1) for again in range(1, 33)]
-    rows = sampled(request.config, rows[chunk::CHUNKS], draw) if whole else draw.sample(rows, SAMPLE)
+            firsts += [(type_, story, first) for first in range(1, count + 1)]
+    if whole:
+        firsts = firsts[chunk::CHUNKS]
+    rows = list(_pairs(stage, firsts) if size is None else _some_pairs(stage, firsts, draw, size))
     mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
     tally("pair walk", len(rows), len(mixed))
+    assert rows
     assert not mixed, "\n".join(mixed)
 
 

@@ -62,6 +62,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _choose(config, items, lambda item: any(item.get_closest_marker(f"{name}_walk") for name in walks))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Cut the walks of helpers and pairs: four chunks of a sample, and more of a whole one, which takes an hour."""
+    if "chunk" in metafunc.fixturenames and "chunks" in metafunc.fixturenames:
+        config = metafunc.config
+        whole = any(
+            config.getoption(f"--{name}-walk")
+            for name in ("helper", "pair")
+            if metafunc.definition.get_closest_marker(f"{name}_walk")
+        )
+        count = 60 if whole and config.getoption("--sample") is None else 4
+        metafunc.parametrize(("chunk", "chunks"), [(n, count) for n in range(count)], ids=range(count))
+
+
 def _choose(config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]) -> None:
     left = [item for item in items if not wanted(item)]
     if left:

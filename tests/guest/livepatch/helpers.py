@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -92,11 +93,16 @@ def plan(lab: FolderVm, number: int, how: str = "fail") -> None:
 
 def calls(stage: walk.Stage, program: Path, type_: str, story: walk.Story) -> list[str]:
     """Return the programs that a run calls, in order."""
+    return list(_calls(stage, program, type_, story))
+
+
+@cache
+def _calls(stage: walk.Stage, program: Path, type_: str, story: walk.Story) -> tuple[str, ...]:
     with stage.clone(type_) as lab:
         install(lab, program)
         plan(lab, 0)
         lab.patch(walk.BUNDLE[story]())
-        return (lab.root / "run/lab/helper.log").read_text().split()
+        return tuple((lab.root / "run/lab/helper.log").read_text().split())
 
 
 def try_case(stage: walk.Stage, program: Path, case: Case) -> None:

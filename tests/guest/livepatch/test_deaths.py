@@ -93,8 +93,7 @@ def _some_pairs(stage, firsts, draw, size):
 
 
 @pytest.mark.pair_walk
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
+def test_two_deaths_end_old_or_new(stage, tally, request, chunk, chunks):
     draw = random.Random(f"{request.config.getoption('--walk-seed')} pairs {chunk}")
     whole = request.config.getoption("--pair-walk")
     size = request.config.getoption("--sample") if whole else SAMPLE
@@ -105,7 +104,7 @@ def test_two_deaths_end_old_or_new(stage, tally, request, chunk):
             count = len(walk.points(stage, type_, story))
             firsts += [(type_, story, first) for first in range(1, count + 1)]
     if whole:
-        firsts = firsts[chunk::CHUNKS]
+        firsts = firsts[chunk::chunks]
     rows = list(_pairs(stage, firsts) if size is None else _some_pairs(stage, firsts, draw, size))
     mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
     tally("pair walk", len(rows), len(mixed))

@@ -9,7 +9,6 @@ import pytest
 from tests.guest.conftest import sampled
 from tests.guest.livepatch import bundles, helpers, walk
 
-CHUNKS = 4
 SAMPLE = 10  # cases a chunk, without --helper-walk
 TYPES = ("router", "secstorage", "consoleproxy")
 pytestmark = pytest.mark.helper_walk
@@ -31,11 +30,10 @@ def _cases(stage, program, types):
             )
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_no_program_that_fails_is_taken_for_an_answer(stage, program, tally, request, chunk):
+def test_no_program_that_fails_is_taken_for_an_answer(stage, program, tally, request, chunk, chunks):
     draw = random.Random(f"{request.config.getoption('--walk-seed')} helpers {chunk}")
     if request.config.getoption("--helper-walk"):
-        rows = sampled(request.config, list(_cases(stage, program, walk.TYPES))[chunk::CHUNKS], draw)
+        rows = sampled(request.config, list(_cases(stage, program, walk.TYPES))[chunk::chunks], draw)
     else:
         # One that hangs takes as long as the limits of the run.
         pool = list(_cases(stage, program, [TYPES[chunk % len(TYPES)]]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -98,9 +99,10 @@ class Clone:
 BUNDLE: dict[Story, Callable[[], bundles.Bundle]] = {"patch": bundles.new, "rollback": bundles.broken}
 
 
+@cache
 def points(
     stage: Stage, type_: str, story: Story, base: tuple[Story, int] | None = None
-) -> list[tuple[str, str]]:
+) -> tuple[tuple[str, str], ...]:
     """Return the crash points of a run as phase and label; the run itself makes the list."""
     with stage.clone(type_) as lab:
         trace = "/run/lab/trace"
@@ -111,7 +113,7 @@ def points(
             lab.patch(BUNDLE[story](), LIVEPATCH_TRACE=trace)
         file = lab.root / trace.lstrip("/")
         rows = [line.split("\t") for line in file.read_text().splitlines()] if file.exists() else []
-        return [(phase, label) for _, phase, label in rows]
+        return tuple((phase, label) for _, phase, label in rows)
 
 
 def bases(stage: Stage, type_: str) -> list[tuple[Story, int]]:

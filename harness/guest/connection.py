@@ -17,6 +17,7 @@ import paramiko
 from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
 from harness.guest.host_keys import HostKeyCheck
+from harness.guest.protocols import DiskSource
 from harness.host import wait
 
 SSH_PORT = 3922
@@ -92,6 +93,7 @@ class Connection:
         stopped_by: returns why the host has stopped the guest, or nothing; None where nobody can say. It is asked when
             the guest is silent.
         locked_up: returns how long the guest's kernel has stood still, or nothing; asked as ``stopped_by`` is.
+        disk: shows the guest's disk, past its own programs; None where its host does not.
         limits: the most that is taken from the guest as the answer to one command.
         grace: seconds that every command's deadline is later by, while a person may let the guest stand still.
     """
@@ -108,6 +110,7 @@ class Connection:
         self.host_keys: HostKeyCheck | None = None
         self.grace = 0.0
         self.stopped_by: Callable[[], str] | None = None
+        self.disk: DiskSource | None = None
         self.locked_up: Callable[[], str] | None = None
         self._prelude: Callable[[], str] | None = None
         self._transport: paramiko.Transport | None = None

@@ -6,7 +6,9 @@ through :class:`Guest`, which ``harness.guest.guest.SshGuest`` fulfils, and so d
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeAlias
 
 
 class CommandResult(Protocol):
@@ -33,6 +35,18 @@ class CommandResult(Protocol):
         ...
 
 
+class Blocks(Protocol):
+    """A disk, as it was at one moment."""
+
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of ranges (offset, length), in order; a read that fails is an OSError."""
+        ...
+
+
+# Shows a guest's disk as it is now, for the length of a ``with`` block.
+DiskSource: TypeAlias = Callable[[], AbstractContextManager[Blocks]]
+
+
 class Guest(Protocol):
     """A guest that runs commands and takes files."""
 
@@ -50,3 +64,9 @@ class Guest(Protocol):
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Upload a file."""
         ...
+
+
+def disk_of(guest: Guest) -> DiskSource | None:
+    """Return what shows the guest's disk past its own programs; None where its host does not."""
+    shown: DiskSource | None = getattr(guest, "disk", None)
+    return shown

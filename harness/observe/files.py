@@ -1,9 +1,10 @@
 """The full state of a guest's disk: each path's type, mode, owner, links, size, times, content and flags.
 
-Commands in the guest make it (``find``, ``sha256sum``, ``lsattr`` where it is installed, and ``getfattr`` or Python for
-attributes). Every path is listed. To read the content of all would take a minute under emulation; so content is read of
-what a live patch may touch, and of what changed since an earlier snapshot: a file whose inode, size, modification and
-change times are the same was not written. Two snapshots give a diff that a person can read.
+The host reads it from the disk's blocks where it has them (:mod:`harness.observe.disk`). Else, and for what is mounted
+beside, commands in the guest make it: ``find``, ``sha256sum``, ``lsattr`` where it is installed, and ``getfattr`` or
+Python for attributes. Every path is listed. Content is read of what a live patch may touch, and of what changed since
+an earlier snapshot: a file whose inode, size, modification and change times are the same was not written. Two snapshots
+give a diff that a person can read.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect
-from harness.guest.protocols import Guest
-from harness.observe import reviewed
+from harness.guest.protocols import Blocks, Guest
+from harness.observe import disk, reviewed
 
 # What a live patch may touch, and where a rollback must leave no trace: the content of these is always known.
 FOLDERS = (
@@ -39,6 +40,16 @@ _TYPES = {
 }  # fmt: skip
 # The array that a command's shell makes of the folders that are there.
 _ROOTS = '"${roots[@]}"'
+# Sorts what is mounted: into what the host reads (``disk``, see :func:`harness.observe.disk.on_disk`) and all else.
+_BESIDE_DISK = (
+    "roots=(); disk=(); inside=(); seen=' '; while read -r _ _ _ root point rest; do rest=${rest#* - }; "
+    "kind=${rest%% *}; rest=${rest#* }; source=${rest%% *}; "
+    'printf -v point %b "${point//\\\\/\\\\0}"; '
+    f"case $kind in {'|'.join(_VIEWS)}) continue;; "
+    'ext2|ext3|ext4) if [[ $root == / && $source =~ ^/dev/vda[0-9]*$ && $seen != *" $source "* ]]; then '
+    'seen+="$source "; disk+=("$point"); continue; fi;; esac; roots+=("$point"); done </proc/self/mountinfo; '
+)
+_BESIDE = f'{_BESIDE_DISK}[ "${{#roots[@]}}" -gt 0 ] || exit 0; '
 _FORMAT = r"%y\0%m\0%U\0%G\0%n\0%i\0%s\0%T@\0%C@\0%p\0%l\0"
 _FIELDS = 11
 _UNKNOWN_HASH = "unreadable"
@@ -114,6 +125,7 @@ class DiskState:
         with_xattrs: whether the guest could list attributes.
         with_flags: whether it could list flags.
         taken: the guest's clock just before, in seconds.
+        from_host: whether the host read the disk; the guest lists attributes and flags only below its folders.
     """
 
     folders: tuple[str, ...]
@@ -121,6 +133,7 @@ class DiskState:
     with_xattrs: bool = False
     with_flags: bool = False
     taken: float = 0.0
+    from_host: bool = False
 
     def __contains__(self, path: str) -> bool:
         return path in self.entries
@@ -155,6 +168,8 @@ def commands(
     folders: Sequence[str] = FOLDERS,
     roots: Sequence[str] | None = None,
     earlier: DiskState | None = None,
+    *,
+    beside: bool = False,
 ) -> dict[str, str]:
     """Return the commands that :func:`parse` reads; they may be part of a larger collection.
 
@@ -162,6 +177,8 @@ def commands(
         folders: whose content must be known.
         roots: what is listed; without them the folders.
         earlier: a snapshot of the same guest: only what changed since then is read again.
+        beside: list only what is mounted beside the file systems of the disk, which the host reads. The last command
+            lets the guest write out what it still keeps in memory.
     """
     views = " -o ".join(f"-fstype {view}" for view in _VIEWS)
     prune = rf"\( {views} \) -prune"
@@ -175,22 +192,37 @@ def commands(
         read = ""
     unread = " ".join(f"! -path {shlex.quote(pattern)}" for pattern in reviewed.patterns("path"))
     flags = f"lsattr -aR {_ROOTS} 2>/dev/null | grep -E '^-*[^ ]*[ia][^ ]* /'"
-    return {
+    top = _BESIDE if beside else _present(roots or folders)
+    inside = f"{_BESIDE}{_only_below(folders)}" if beside else _present(folders)
+    found = {
         "state.clock": "date +%s.%N",
         # One walk lists all and notes what to read. To ask for a name of each owner would take thrice as long.
         "state.owners": "getent passwd; echo; getent group",
         "state.paths": (
-            f"{_present(roots or folders)}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
+            f"{top}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
             f'-type f {read} {unread} -fprint0 "$folder/read"'
         ),
         "state.hashes": 'n="$folder/read"; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z --; rm -f "$n"',
         "state.xattrs": (
-            f"{_present(folders)}if command -v getfattr >/dev/null; then "
+            f"{inside}if command -v getfattr >/dev/null; then "
             f"getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}; else "
             f"python3 -S -E -c {shlex.quote(_ATTRIBUTES)} {_ROOTS}; fi"
         ),
-        "state.flags": f"command -v lsattr >/dev/null || exit 127; {_present(folders)}{flags}; true",
+        "state.flags": f"command -v lsattr >/dev/null || exit 127; {inside}{flags}; true",
     }
+    if beside:
+        found["state.mounts"] = "cat /proc/self/mountinfo"
+        found["state.written"] = f'{_BESIDE_DISK}sync -f -- "${{disk[@]}}"'
+    return found
+
+
+def _only_below(folders: Sequence[str]) -> str:
+    """Return the command that leaves those roots that are below folders."""
+    patterns = "|".join(f"{shlex.quote(folder)}/*" for folder in folders) or "''"
+    return (
+        f'for r in "${{roots[@]}}"; do case $r in {patterns}) inside+=("$r");; esac; done; '
+        '[ "${#inside[@]}" -gt 0 ] || exit 0; roots=("${inside[@]}"); '
+    )
 
 
 def _present(folders: Sequence[str]) -> str:
@@ -238,13 +270,22 @@ def parse(
     *,
     earlier: DiskState | None = None,
     name: str = "guest",
+    blocks: Blocks | None = None,
 ) -> DiskState:
     """Turn the outputs of :func:`commands` into a snapshot.
 
     A file that vanished between listing and reading is ``unreadable``, which differs from any content.
 
+    Args:
+        sections: the outputs.
+        folders: whose content must be known.
+        earlier: an earlier snapshot: what was read then is not read again.
+        name: the guest, in messages.
+        blocks: the disk, where the commands listed only what is mounted beside it.
+
     Raises:
         InfrastructureError: the listing is incomplete.
+        OSError: the disk cannot be read, and others of :data:`harness.observe.disk.UNREADABLE`.
     """
     listing = sections["state.paths"].text
     values = listing.split("\0")
@@ -262,10 +303,41 @@ def parse(
             entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, "")
         )
     clock = sections["state.clock"].text.strip()
+    if blocks is not None:
+        read = _from_disk(blocks, sections["state.mounts"].text, users, groups, folders, earlier)
+        entries = {**read, **entries}
     return DiskState(
-        tuple(folders), entries, with_xattrs=attributes.status != 127, with_flags=flagged.status == 0,
-        taken=float(clock) if clock else 0.0,
+        tuple(folders), entries, with_xattrs=blocks is not None or attributes.status != 127,
+        with_flags=blocks is not None or flagged.status == 0,
+        taken=float(clock) if clock else 0.0, from_host=blocks is not None,
     )  # fmt: skip
+
+
+def _from_disk(
+    blocks: Blocks, mounted: str, users: Mapping[str, str], groups: Mapping[str, str], folders: Sequence[str],
+    earlier: DiskState | None,
+) -> dict[str, PathState]:  # fmt: skip
+    """Return the paths of the disk, with the contents of those files that :func:`commands` would read."""
+    entries: dict[str, PathState] = {}
+    wanted = []
+    for found in disk.listed(blocks, disk.mounts(mounted)):
+        entry = replace(_entry(found.fields, users, groups), xattrs=found.attributes, flags=found.flags)
+        if entry.type == "file" and not reviewed.may_differ("path", entry.path):
+            before = earlier.entries.get(entry.path) if earlier else None
+            if before is not None and before.stamp == entry.stamp:
+                entry = replace(entry, sha256=before.sha256)
+            elif found.inode.size >= _LARGEST_READ << 20:
+                entry = replace(entry, sha256=_UNKNOWN_HASH if _is_below(entry.path, folders) else "")
+            elif earlier is not None or _is_below(entry.path, folders):
+                wanted.append(found)
+        entries[entry.path] = entry
+    for path, digest in disk.digests(wanted):
+        entries[path] = replace(entries[path], sha256=digest)
+    return entries
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
 
 
 def _names(text: str) -> dict[str, str]:
@@ -293,8 +365,7 @@ def _content(
     before = earlier.entries.get(path) if earlier else None
     if before is not None and before.stamp == entry.stamp:
         return before.sha256
-    asked = any(path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
-    return _UNKNOWN_HASH if asked and not reviewed.may_differ("path", path) else ""
+    return _UNKNOWN_HASH if _is_below(path, folders) and not reviewed.may_differ("path", path) else ""
 
 
 def _flags(text: str) -> Iterator[tuple[str, str]]:
@@ -359,6 +430,8 @@ def _differences(before: DiskState, after: DiskState) -> Iterator[PathDifference
             yield from _presence(one, other)
             continue
         yield from _compare(one, other)
+        if before.from_host != after.from_host and not _is_below(path, before.folders):
+            continue
         if with_flags and one.flags != other.flags:
             yield PathDifference(path, "flags", _flag_words(one), _flag_words(other))
         if with_xattrs and one.xattrs != other.xattrs:

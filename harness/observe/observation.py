@@ -9,8 +9,19 @@ from dataclasses import dataclass, replace
 
 from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect
-from harness.guest.protocols import Guest
-from harness.observe import conntrack, files, identity, journal, kernel, processes, rules, services, sockets
+from harness.guest.protocols import Guest, disk_of
+from harness.observe import (
+    conntrack,
+    disk,
+    files,
+    identity,
+    journal,
+    kernel,
+    processes,
+    rules,
+    services,
+    sockets,
+)
 
 _CACHE = "/var/cache/cloud"
 # What parsers stumble over in the outputs of a guest whose programs are broken, or lie.
@@ -57,8 +68,10 @@ class Observation:
     flows: Mapping[conntrack.TrackedConnection, str] | None
 
 
-def commands(earlier: Observation | None = None, folders: Sequence[str] = files.FOLDERS) -> dict[str, str]:
-    """Return every command of an observation by the name of its section."""
+def commands(
+    earlier: Observation | None = None, folders: Sequence[str] = files.FOLDERS, *, beside: bool = False
+) -> dict[str, str]:
+    """Return every command of an observation by the name of its section; ``beside``: the host reads the disk."""
     since = earlier.journal.cursor if earlier else ""
     return {
         "scripts.signature": f"cat {_CACHE}/cloud-scripts-signature",
@@ -69,11 +82,12 @@ def commands(earlier: Observation | None = None, folders: Sequence[str] = files.
         **sockets.commands(),
         **rules.commands(),
         **identity.commands(),
-        **files.commands(folders, files.EVERYWHERE, earlier.state if earlier else None),
         **journal.commands(since),
         **processes.commands(),
         **kernel.commands(),
         **conntrack.commands(),
+        # Last, for the host looks at the disk after it.
+        **files.commands(folders, files.EVERYWHERE, earlier.state if earlier else None, beside=beside),
     }
 
 
@@ -97,9 +111,21 @@ def observe(
         InfrastructureError: the guest cannot say, or its answer is incomplete.
     """
     began = time.time()
-    sections = collect(guest, commands(earlier, folders), deadline=deadline)
+    shown = disk_of(guest)
+    sections = collect(guest, commands(earlier, folders, beside=shown is not None), deadline=deadline)
     clocks = Section(kernel.HOST_CLOCK, 0, f"{began} {time.time()}".encode())
-    seen = parse({**sections, clocks.name: clocks}, folders, earlier=earlier, name=guest.name)
+    sections = {**sections, clocks.name: clocks}
+    before = earlier.state if earlier else None
+    if shown is not None:
+        try:
+            with shown() as blocks:
+                state = files.parse(sections, folders, earlier=before, name=guest.name, blocks=blocks)
+            return parse(sections, folders, name=guest.name, state=state)
+        except (InfrastructureError, *disk.UNREADABLE):
+            # The guest can say it, too.
+            again = files.commands(folders, files.EVERYWHERE, before)
+            sections = {**sections, **collect(guest, again, deadline=deadline)}
+    seen = parse(sections, folders, earlier=earlier, name=guest.name)
     return (
         seen
         if earlier is None
@@ -113,24 +139,26 @@ def parse(
     *,
     earlier: Observation | None = None,
     name: str = "guest",
+    state: files.DiskState | None = None,
 ) -> Observation:
-    """Turn the outputs of :func:`commands` into an observation.
+    """Turn the outputs of :func:`commands` into an observation; ``state`` is the disk's, where the host has read it.
 
     Raises:
         InfrastructureError: an output is incomplete, or none of its program's.
     """
     try:
-        return _parsed(sections, folders, earlier, name)
+        if state is None:
+            before = earlier.state if earlier else None
+            state = files.parse(sections, folders, earlier=before, name=name)
+        return _parsed(sections, state, name)
     except _UNREADABLE as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise InfrastructureError(f"{name}: what its programs printed cannot be read ({said})") from None
 
 
-def _parsed(
-    sections: Mapping[str, Section], folders: Sequence[str], earlier: Observation | None, name: str
-) -> Observation:
+def _parsed(sections: Mapping[str, Section], state: files.DiskState, name: str) -> Observation:
     return Observation(
-        state=files.parse(sections, folders, earlier=earlier.state if earlier else None, name=name),
+        state=state,
         services=services.parse(sections),
         listeners=sockets.parse(sections),
         rules=rules.parse(sections),

@@ -24,6 +24,7 @@ from harness.machine.accel import Accelerator
 from harness.machine.disks import copy_overlay, disk_serial, make_overlay, open_work, require_room
 from harness.machine.domain import AGENT_CHANNEL, DomainSpec
 from harness.machine.machine import Machine
+from harness.machine.moment import disk_now
 from harness.machine.technique import Technique
 from harness.vm.backends import NetworkBackend
 from harness.vm.frozen import SYSTEM, Frozen, cd_in, frozen_in
@@ -227,6 +228,7 @@ class Engine:
         state = self._frozen(frozen, SYSTEM).state if frozen else None
         machine = self.launcher.launch(name, spec, AGENT_CHANNEL, state)
         guest.stopped_by, guest.locked_up = machine.halted, machine.locked_up
+        guest.disk = partial(disk_now, machine)
         if spec.incoming:  # the login need not wait for the tenants
             try:
                 guest.connect()

@@ -10,6 +10,7 @@ import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import libvirt
 
@@ -19,6 +20,7 @@ from harness.guest.guest import SshGuest
 from harness.host import wait
 from harness.host.hypervisor import asking
 from harness.machine.machine import Machine
+from harness.machine.moment import disk_now
 from harness.vm import backends, boot
 
 DOWN_DEADLINE = 120.0
@@ -98,6 +100,7 @@ def _start(
     started = replace(started, printed_before=started.printed())
     if guest.stopped_by is not None:
         guest.stopped_by, guest.locked_up = started.halted, started.locked_up
+        guest.disk = partial(disk_now, started)
     try:
         backends.rejoin(started)
         boot.wait_for_guest_agent(started, BOOT_DEADLINE, started.stretch())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from harness.guest.protocols import Blocks
 
@@ -30,7 +31,10 @@ _DESCRIPTOR, _COMMIT, _REVOKED = 1, 2, 5
 _ESCAPED, _SAME, _LAST = 1, 2, 8
 _BATCH = 256  # blocks of the journal that are read at once
 _LARGEST_READ = 8 << 20  # bytes of one request
-_LARGEST_CONTENT = 128 << 20  # bytes of a file or folder that is read
+# What a disk that makes no sense may cost: bytes that are read together, pieces of one file, and paths.
+_LARGEST_CONTENTS = 128 << 20
+_MOST_PIECES = 1 << 18
+_MOST_PATHS = 1 << 21
 _SYMLINK = 0o120000
 _DIRECTORY = 0o040000
 _PREFIXES = {
@@ -202,29 +206,41 @@ class FileSystem:
 
     def _map(self, inode: Inode) -> list[tuple[int, int, int]]:
         """Return the pieces of a file as (block in it, first block on the disk, count); holes are in none."""
+        pieces = list(islice(self._pieces(inode), _MOST_PIECES))
+        if len(pieces) == _MOST_PIECES:
+            raise UnreadableFileSystem(f"inode {inode.number} has more pieces than make sense")
+        return [piece for piece in pieces if piece[1]]
+
+    def _pieces(self, inode: Inode) -> Iterator[tuple[int, int, int]]:
         if inode.flags & _EXTENTS:
-            return sorted(self._extents(inode.map, inode.number))
+            yield from self._extents(inode.map, inode.number)
+            return
         direct = struct.unpack("<15I", inode.map)
-        pieces = [(index, block, 1) for index, block in enumerate(direct[:12]) if block]
+        yield from ((index, block, 1) for index, block in enumerate(direct[:12]) if block)
         at, fan = 12, self.block_size // 4
         for depth, block in enumerate(direct[12:], 1):
-            pieces += self._indirect(block, depth, at)
+            yield from self._indirect(block, depth, at)
             at += fan**depth
-        return pieces
 
-    def _extents(self, node: bytes, number: int, level: int = 0) -> Iterator[tuple[int, int, int]]:
+    def _extents(self, node: bytes, number: int, above: int | None = None) -> Iterator[tuple[int, int, int]]:
         magic, count, _, depth = struct.unpack_from("<HHHH", node)
-        if magic != _EXTENTS_MAGIC or depth > 5 or level > 5 or 12 + count * 12 > len(node):
+        wanted = depth if above is None else above - 1
+        if (
+            magic != _EXTENTS_MAGIC
+            or depth > 5
+            or depth != wanted
+            or 12 + count * 12 > len(node)
+            or not (count or above is None)
+        ):
             raise UnreadableFileSystem(f"inode {number}: its extents make no sense")
         for at in range(12, 12 + count * 12, 12):
             if depth:
                 low, high = struct.unpack_from("<4xIH", node, at)
-                yield from self._extents(self._runs([(low | high << 32, 1)])[0], number, level + 1)
+                yield from self._extents(self._runs([(low | high << 32, 1)])[0], number, depth)
             else:
                 block, length, high, low = struct.unpack_from("<IHHI", node, at)
-                # A longer one was given room and never written: it reads as zeros.
-                if length <= 32768:
-                    yield block, low | high << 32, length
+                # A longer one was given room and never written: it reads as zeros, like a hole.
+                yield block, low | high << 32 if length <= 32768 else 0, length
 
     def _indirect(self, block: int, depth: int, at: int) -> Iterator[tuple[int, int, int]]:
         if not block:
@@ -240,9 +256,11 @@ class FileSystem:
         """Return the contents of files or folders, read together."""
         size = self.block_size
         runs, places = [], []
+        if (total := sum(inode.size for inode in inodes)) > _LARGEST_CONTENTS:
+            raise UnreadableFileSystem(
+                f"inode {inodes[0].number} and others have {total} bytes, which are too many"
+            )
         for index, inode in enumerate(inodes):
-            if inode.size > _LARGEST_CONTENT:
-                raise UnreadableFileSystem(f"inode {inode.number} has {inode.size} bytes, which are too many")
             blocks = -(-inode.size // size)
             for block, first, count in self._map(inode):
                 left = min(count, blocks - block)
@@ -287,7 +305,7 @@ class FileSystem:
         """
         level = [(b"/", self.inode(ROOT))]
         yield level[0]
-        seen = {ROOT}
+        seen, paths = {ROOT}, 1
         while level:
             below = []
             contents = self.contents([inode for _, inode in level])
@@ -298,6 +316,8 @@ class FileSystem:
                         continue
                     found = self.inode(number)
                     yield path, found
+                    if (paths := paths + 1) > _MOST_PATHS:
+                        raise UnreadableFileSystem(f"there are more than {_MOST_PATHS} paths")
                     if found.mode & 0o170000 == _DIRECTORY:
                         if number in seen:
                             raise UnreadableFileSystem(f"folder {number} is there twice")

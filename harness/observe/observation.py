@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from harness.observe import (
     sockets,
 )
 
+_LOG = logging.getLogger(__name__)
 _CACHE = "/var/cache/cloud"
 # What parsers stumble over in the outputs of a guest whose programs are broken, or lie.
 _UNREADABLE = (
@@ -121,8 +123,10 @@ def observe(
             with shown() as blocks:
                 state = files.parse(sections, folders, earlier=before, name=guest.name, blocks=blocks)
             return parse(sections, folders, name=guest.name, state=state)
-        except (InfrastructureError, *disk.UNREADABLE):
-            # The guest can say it, too.
+        except (InfrastructureError, *disk.UNREADABLE) as error:
+            _LOG.warning(
+                "%s: the guest is asked for its disk, which the host cannot read: %s", guest.name, error
+            )
             again = files.commands(folders, files.EVERYWHERE, before)
             sections = {**sections, **collect(guest, again, deadline=deadline)}
     seen = parse(sections, folders, earlier=earlier, name=guest.name)

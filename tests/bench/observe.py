@@ -1,8 +1,8 @@
 """The observation of a router, beside one that looks at a list of things, as it was before everything was looked at.
 
 The list: six folders with the digests of what is in them, the services, TCP and UDP ports, rules, identity, journal.
-All kinds, and whole ones whose guest lists its disk itself, are taken in turns of one restored router that stands still,
-through the same connection; a second and later observation reads again only what was written since.
+All kinds, and whole ones whose guest lists its disk itself, are taken in turns of one restored router that stands
+still, through the same connection; a second and later observation reads again only what was written since.
 ``SYSVM_BENCH_RUNS`` is how often each is taken (10).
 """
 

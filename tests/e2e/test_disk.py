@@ -49,7 +49,7 @@ def test_what_the_guest_hides_the_host_sees(system_vm):
     before = observation.observe(guest)
     guest.put(LIAR.encode(), "/usr/local/bin/find", 0o755)
     guest.run("install -m 4755 /bin/true /usr/bin/hidden")
-    assert guest.run("find /usr/bin -name hidden").stdout == ""
+    assert guest.run("find /usr/bin -name hidden -print").stdout == ""
     shown, guest.disk = guest.disk, None
     told = observation.observe(guest, before)
     guest.disk = shown

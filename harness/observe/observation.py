@@ -120,6 +120,8 @@ def observe(
     before = earlier.state if earlier else None
     if shown is not None:
         try:
+            if sections["state.written"].status != 0:
+                raise InfrastructureError("it cannot write out what it keeps in memory")
             with shown() as blocks:
                 state = files.parse(sections, folders, earlier=before, name=guest.name, blocks=blocks)
             return parse(sections, folders, name=guest.name, state=state)

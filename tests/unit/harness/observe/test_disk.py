@@ -153,8 +153,12 @@ def test_attributes_are_compared_where_both_could_list_them():
     assert files.diff(files.replace(told, from_host=True), seen) == ()
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), UnreadableFileSystem("odd"), struct.error("short")])
-def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OSError("gone"), 0), (UnreadableFileSystem("odd"), 0), (struct.error("short"), 0), (None, 1)],
+)
+def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, caplog, error, status):
+    """Among that is a disk that the guest could not bring up to date."""
     asked = []
 
     class Guest:
@@ -163,15 +167,16 @@ def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, error):
         @staticmethod
         @contextlib.contextmanager
         def disk():
-            raise error
+            raise error or AssertionError("nobody looks at an old disk")
             yield
 
     def collect(guest, commands, deadline):
         asked.append(set(commands))
-        return {name: files.Section(name, 0, b"") for name in commands}
+        return {name: files.Section(name, status if name == "state.written" else 0, b"") for name in commands}
 
     monkeypatch.setattr(observation, "collect", collect)
     monkeypatch.setattr(observation, "_parsed", lambda sections, state, name: state)
     assert observation.observe(Guest()).from_host is False
     assert "state.mounts" in asked[0]
     assert asked[1] == set(files.commands())
+    assert "r-1-VM: the guest is asked for its disk" in caplog.text

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect
-from harness.guest.protocols import Guest, disk_of
+from harness.guest.protocols import DiskSource, Guest, disk_of
 from harness.observe import (
     conntrack,
     disk,
@@ -120,10 +120,7 @@ def observe(
     before = earlier.state if earlier else None
     if shown is not None:
         try:
-            if sections["state.written"].status != 0:
-                raise InfrastructureError("it cannot write out what it keeps in memory")
-            with shown() as blocks:
-                state = files.parse(sections, folders, earlier=before, name=guest.name, blocks=blocks)
+            state = _by_host(shown, sections, folders, before, guest.name)
             return parse(sections, folders, name=guest.name, state=state)
         except (InfrastructureError, *disk.UNREADABLE) as error:
             _LOG.warning(
@@ -137,6 +134,24 @@ def observe(
         if earlier is None
         else replace(seen, state=files.completed(guest, seen.state, deadline=deadline))
     )
+
+
+def _by_host(
+    shown: DiskSource,
+    sections: Mapping[str, Section],
+    folders: Sequence[str],
+    earlier: files.DiskState | None,
+    name: str,
+) -> files.DiskState:
+    """Return the state of a disk as the host reads it.
+
+    Raises:
+        InfrastructureError: it cannot, and errors of :data:`harness.observe.disk.UNREADABLE`.
+    """
+    if sections["state.written"].status != 0:
+        raise InfrastructureError("it does not write out what it keeps in memory")
+    with shown() as blocks:
+        return files.parse(sections, folders, earlier=earlier, name=name, blocks=blocks)
 
 
 def parse(

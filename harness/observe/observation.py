@@ -121,13 +121,14 @@ def observe(
     if shown is not None:
         try:
             state = _by_host(shown, sections, folders, before, guest.name)
-            return parse(sections, folders, name=guest.name, state=state)
         except (InfrastructureError, *disk.UNREADABLE) as error:
             _LOG.warning(
                 "%s: the guest is asked for its disk, which the host cannot read: %s", guest.name, error
             )
             again = files.commands(folders, files.EVERYWHERE, before)
             sections = {**sections, **collect(guest, again, deadline=deadline)}
+        else:
+            return parse(sections, folders, name=guest.name, state=state)
     seen = parse(sections, folders, earlier=earlier, name=guest.name)
     return (
         seen

@@ -35,7 +35,7 @@ _TOGETHER = 16 << 20
 
 
 @dataclass(frozen=True)
-class Mount:
+class Mounted:
     """One row of ``/proc/self/mountinfo``."""
 
     root: str
@@ -45,7 +45,7 @@ class Mount:
 
 
 @dataclass(frozen=True)
-class Found:
+class DiskPath:
     """One path on a disk.
 
     Attributes:
@@ -61,26 +61,26 @@ class Found:
     inode: Inode
 
 
-def mounts(text: str) -> list[Mount]:
+def mounts(text: str) -> list[Mounted]:
     """Return the rows of ``/proc/self/mountinfo``."""
     found = []
     for line in text.splitlines():
         place, _, kind = line.partition(" - ")
         fields, others = place.split(" "), kind.split(" ")
-        found.append(Mount(_plain(fields[3]), _plain(fields[4]), others[0], _plain(others[1])))
+        found.append(Mounted(_plain(fields[3]), _plain(fields[4]), others[0], _plain(others[1])))
     return found
 
 
-def on_disk(rows: Sequence[Mount]) -> dict[str, Mount]:
+def on_disk(rows: Sequence[Mounted]) -> dict[str, Mounted]:
     """Return those whose file system the host reads, by device: whole ones, each the first time that it is mounted."""
-    found: dict[str, Mount] = {}
+    found: dict[str, Mounted] = {}
     for row in rows:
         if row.kind in _KINDS and row.root == "/" and _DEVICE.fullmatch(row.source):
             found.setdefault(row.source, row)
     return found
 
 
-def listed(blocks: Blocks, rows: Sequence[Mount]) -> Iterator[Found]:
+def listed(blocks: Blocks, rows: Sequence[Mounted]) -> Iterator[DiskPath]:
     """Yield every path on the disk's mounted file systems that no other file system covers.
 
     Raises:
@@ -111,9 +111,9 @@ def _below(top: bytes, path: bytes) -> bytes:
     return top if path == b"/" else top.rstrip(b"/") + path
 
 
-def digests(wanted: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def digests(wanted: Sequence[DiskPath]) -> Iterator[tuple[str, str]]:
     """Yield the path and the SHA-256 of files, which are read in groups."""
-    batch: list[Found] = []
+    batch: list[DiskPath] = []
     size = 0
     for one in [*wanted, None]:
         if one is None or size + one.inode.size > _TOGETHER or (batch and batch[0].system is not one.system):
@@ -171,7 +171,7 @@ def _gpt(blocks: Blocks) -> dict[int, int]:
     return {n: struct.unpack_from("<32xQ", row)[0] * _SECTOR for n, row in rows if any(row[:16])}
 
 
-def _found(system: FileSystem, path: bytes, inode: Inode) -> Found:
+def _found(system: FileSystem, path: bytes, inode: Inode) -> DiskPath:
     kind = stat.S_IFMT(inode.mode)
     link = os.fsdecode(system.target(inode)) if kind == stat.S_IFLNK else ""
     fields = (
@@ -180,7 +180,7 @@ def _found(system: FileSystem, path: bytes, inode: Inode) -> Found:
     )  # fmt: skip
     attributes = tuple((name, f"0x{value.hex()}") for name, value in sorted(system.attributes(inode).items()))
     flags = ("i" if inode.flags & _IMMUTABLE else "") + ("a" if inode.flags & _APPEND_ONLY else "")
-    return Found(fields, attributes, flags, system, inode)
+    return DiskPath(fields, attributes, flags, system, inode)
 
 
 def _plain(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import CheckFailed, InfrastructureError, UsageError
-from harness.host import cache, locks
+from harness.host import cache, locks, wait
 from harness.image import images
 from harness.vm import golden
 from harness.vm.depot import places
@@ -242,14 +242,17 @@ PROGRAM = """
 """
 
 
-def killed(word, where, seconds):
-    """Run a transfer in a process of its own, and kill it after so many seconds; says whether it was killed."""
+def killed(word, where, seconds, target):
+    """Run a transfer in a process of its own, and kill it so many seconds after a chunk is there; says whether it was."""
     slow = "write" if word == "push" else "read"
     program = textwrap.dedent(PROGRAM.format(slow=slow))
     with subprocess.Popen(
         [sys.executable, "-c", program, word, where, SNAPSHOT], stdout=subprocess.PIPE, cwd=ROOT
     ) as process:
         process.stdout.readline()
+        wait.until(
+            lambda: any(target.rglob("*.zst")) or process.poll() is not None, "a chunk", 60.0, tick=0.02
+        )
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
     return process.returncode == -signal.SIGKILL
@@ -260,13 +263,13 @@ def test_killed_transfers_go_on_and_nobody_sees_half(tmp_path, hosts):
     hosts("one")
     make_golden(make_image())
     where = str(tmp_path / "depot")
-    kills = sum(killed("push", where, draw.uniform(0.05, 0.3)) for _ in range(2))
+    kills = sum(killed("push", where, draw.uniform(0.05, 0.3), tmp_path / "depot") for _ in range(2))
     depot = places.find(where)
     sender = Sender(depot)
     sender.golden(SNAPSHOT)
     assert kills == 0 or sender.spared > 0
     hosts("two")
-    kills = sum(killed("pull", where, draw.uniform(0.05, 0.3)) for _ in range(2))
+    kills = sum(killed("pull", where, draw.uniform(0.05, 0.3), tmp_path / "two") for _ in range(2))
     for kind in ("images", "golden"):
         for folder in cache.entries(kind):
             if kind == "images" or (folder / "golden.json").exists():

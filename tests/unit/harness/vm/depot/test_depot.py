@@ -243,7 +243,7 @@ PROGRAM = """
 
 
 def killed(word, where, seconds, target):
-    """Run a transfer in a process of its own, and kill it so many seconds after a chunk is there; says whether it was."""
+    """Run a transfer in another process, kill it so many seconds after a chunk is there, and say whether it was."""
     slow = "write" if word == "push" else "read"
     program = textwrap.dedent(PROGRAM.format(slow=slow))
     with subprocess.Popen(

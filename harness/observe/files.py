@@ -126,6 +126,7 @@ class DiskState:
         with_flags: whether it could list flags.
         taken: the guest's clock just before, in seconds.
         from_host: whether the host read the disk; the guest lists attributes and flags only below its folders.
+        unread: why the host could not read a disk that it is shown.
     """
 
     folders: tuple[str, ...]
@@ -134,6 +135,7 @@ class DiskState:
     with_flags: bool = False
     taken: float = 0.0
     from_host: bool = False
+    unread: str = ""
 
     def __contains__(self, path: str) -> bool:
         return path in self.entries

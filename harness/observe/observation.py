@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ from harness.observe import (
     sockets,
 )
 
-_LOG = logging.getLogger(__name__)
 _CACHE = "/var/cache/cloud"
 # What parsers stumble over in the outputs of a guest whose programs are broken, or lie.
 _UNREADABLE = (
@@ -117,24 +115,19 @@ def observe(
     sections = collect(guest, commands(earlier, folders, beside=shown is not None), deadline=deadline)
     clocks = Section(kernel.HOST_CLOCK, 0, f"{began} {time.time()}".encode())
     sections = {**sections, clocks.name: clocks}
-    before = earlier.state if earlier else None
+    before, unread = earlier.state if earlier else None, ""
     if shown is not None:
         try:
             state = _by_host(shown, sections, folders, before, guest.name)
         except (InfrastructureError, *disk.UNREADABLE) as error:
-            _LOG.warning(
-                "%s: the guest is asked for its disk, which the host cannot read: %s", guest.name, error
-            )
+            unread = str(error).splitlines()[0] if str(error) else type(error).__name__
             again = files.commands(folders, files.EVERYWHERE, before)
             sections = {**sections, **collect(guest, again, deadline=deadline)}
         else:
             return parse(sections, folders, name=guest.name, state=state)
     seen = parse(sections, folders, earlier=earlier, name=guest.name)
-    return (
-        seen
-        if earlier is None
-        else replace(seen, state=files.completed(guest, seen.state, deadline=deadline))
-    )
+    state = seen.state if earlier is None else files.completed(guest, seen.state, deadline=deadline)
+    return replace(seen, state=replace(state, unread=unread))
 
 
 def _by_host(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,3 +112,15 @@ def test_only_what_a_patch_may_touch_and_no_boot_makes_is_compared_across_a_boot
     kept = lasting(made.observation()).state.entries
     assert "/etc/hosts" in kept
     assert not {"/etc/cloudstack/ips.json", "/run/x", "/var/log/x", "/optional"} & kept.keys()
+
+
+def test_a_disk_that_the_host_could_not_read_is_told(trial: Trial) -> None:
+    told: list[Outcome] = []
+    trial.note = told.extend  # type: ignore[method-assign, assignment]
+    case = world().case()
+    trial._record(case, None, rules_sent=False)
+    assert "files.by-host" not in {outcome.name for outcome in told}
+    patched = replace(case.patched, state=replace(case.patched.state, unread="the journal makes no sense"))
+    trial._record(replace(case, patched=patched), None, rules_sent=False)
+    assert (told[-1].name, told[-1].verdict) == ("files.by-host", "skipped")
+    assert told[-1].reason.endswith("could not read: the journal makes no sense")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import struct
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_attributes_are_compared_where_both_could_list_them():
     ("error", "status"),
     [(OSError("gone"), 0), (UnreadableFileSystem("odd"), 0), (struct.error("short"), 0), (None, 1)],
 )
-def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, caplog, error, status):
+def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, error, status):
     """Among that is a disk that the guest could not bring up to date."""
     asked = []
 
@@ -175,8 +176,9 @@ def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, caplog, e
         return {name: files.Section(name, status if name == "state.written" else 0, b"") for name in commands}
 
     monkeypatch.setattr(observation, "collect", collect)
-    monkeypatch.setattr(observation, "_parsed", lambda sections, state, name: state)
-    assert observation.observe(Guest()).from_host is False
+    seen = replace(simulated().observation(), state=files.DiskState((), {}))
+    monkeypatch.setattr(observation, "_parsed", lambda sections, state, name: replace(seen, state=state))
+    state = observation.observe(Guest()).state
+    assert (state.from_host, bool(state.unread)) == (False, True)
     assert "state.mounts" in asked[0]
     assert asked[1] == set(files.commands())
-    assert "r-1-VM: the guest is asked for its disk" in caplog.text

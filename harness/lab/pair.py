@@ -86,10 +86,16 @@ class RouterPair:
     def settle(self, deadline: float = SETTLE_DEADLINE) -> None:
         """Wait until one router that runs is primary and all others are backups.
 
+        The deadline is later by as much as the routers wait for a core of the host.
+
         Raises:
             InfrastructureError: that does not come in time; says which roles were seen.
         """
         seen: dict[str, RedundancyRole] = {}
+        stretches = [vm.machine.stretch() for vm in self.routers]
+
+        def stretch() -> float:
+            return max(each() for each in stretches)
 
         def settled() -> bool:
             nonlocal seen
@@ -97,9 +103,10 @@ class RouterPair:
             return sorted(seen.values(), reverse=True) == ["PRIMARY", *["BACKUP"] * (len(seen) - 1)]
 
         try:
-            wait.until(settled, "the pair to settle", deadline, tick=0.05)
+            wait.until(settled, "the pair to settle", deadline, tick=0.05, stretch=stretch)
         except wait.DeadlineExceeded:
-            raise InfrastructureError(f"the pair did not settle within {deadline:g} s: {seen}") from None
+            late = deadline * stretch()
+            raise InfrastructureError(f"the pair did not settle within {late:.4g} s: {seen}") from None
 
     def prove(self) -> None:
         """Make sure that the pair answers every rule, whichever router is primary.

@@ -84,6 +84,10 @@ class TenantProbe:
 class RenewalProbe:
     """A DHCP client on a host that renews its lease again and again.
 
+    A client that is told to renew while it still waits for an answer starts from the beginning, and one that is told so
+    in each second never ends where an answer takes longer. It is told to renew after an answer, once more when none
+    comes, to start from the beginning, which it then goes on with by itself, and at every tenth request.
+
     Attributes:
         name: what the report calls it.
         host: who has the lease.
@@ -97,18 +101,19 @@ class RenewalProbe:
     def script(self, identifier: str) -> str:
         """Return the loop that the host runs until its mark is removed."""
         pause = round(1e6 / self.rate)
-        hook = f"/etc/udhcpc.{identifier}"
-        told = f'case "$1" in renew|bound) echo {identifier} {_ANSWERED} >&9;; esac'
+        hook, heard = f"/etc/udhcpc.{identifier}", f"/etc/udhcpc.{identifier}.heard"
+        told = f'case "$1" in renew|bound) echo {identifier} {_ANSWERED} >&9; echo $$ >{heard};; esac'
         return _LOOP.format(
             id=identifier, pause=pause,
             # udhcpc uses descriptor 3 itself.
             before=f"exec 9>&3; printf '%s\\n' '#!/bin/busybox sh' {_quoted(told)} >{hook}; chmod 755 {hook}; "
             # Its own pauses between attempts must not look like the server's.
             # Its first request asks for the lease that it then renews.
-            f"echo {identifier} {_SENT} 0 >&3; udhcpc -i eth0 -f -t 100 -T 1 -A 1 -s {hook} & client=$!; "
-            f"/bin/usleep {pause}",
-            request="kill -USR1 $client",
-            after=f"kill $client; rm {hook}",
+            f"echo {identifier} {_SENT} 0 >&3; : >{heard}; last=; since=2; "
+            f"udhcpc -i eth0 -f -t 100 -T 1 -A 1 -s {hook} & client=$!; /bin/usleep {pause}",
+            request=f'now=; read -r now <{heard}; [ "$now" = "$last" ] || {{ last=$now; since=0; }}; '
+            "case $since in *0|1) kill -USR1 $client;; esac; since=$((since + 1))",
+            after=f"kill $client; rm {hook} {heard}",
         )  # fmt: skip
 
     async def run(self, recorder: Recorder, stop: asyncio.Event) -> None:

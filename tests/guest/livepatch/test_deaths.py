@@ -82,9 +82,9 @@ def _pairs(stage, firsts):
 
 
 def _some_pairs(stage, firsts, draw, size):
-    """Yield as many rows, each with one point of the recovery that follows."""
+    """Yield as many rows, each with one point of the recovery that follows; fewer where no recovery has a point."""
     draw.shuffle(firsts)
-    for row in itertools.cycle(firsts):
+    for row in itertools.chain.from_iterable(itertools.repeat(firsts, size)):
         if size > 0 and (count := _recovery_points(stage, *row)):
             yield (*row, draw.randint(1, count))
             size -= 1

@@ -4,47 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harness.traffic.measurement import Recorder
 from harness.vm.tenant.tenant import Tenant
 
 TIMEOUT = 1.0  # seconds until a request counts as lost
-# First field of what a host reports: the second one is the number of the request.
+# What a host tells of a request: first field of an entry; the others are its number and the guest's clock.
 _ANSWERED, _LOST, _SENT = 0, 1, 2
+# Where a host keeps its entries, and until when a loop goes on.
+_TOLD, _MARK = "/etc/probe.told", "/etc/probe"
 
 
 @dataclass
 class _Ledger:
-    """Counts a host's reports; the time that matters is that of their arrival."""
+    """Counts a host's entries at the time at which it made them, by its own clock.
+
+    A busy guest waits for seconds until a line leaves it: the time of arrival says when it was told, not when somebody
+    was answered. The guest's clock runs as the host's does; the line that was under way for the shortest time says how
+    far they are apart.
+    """
 
     recorder: Recorder
     timeout: float = TIMEOUT
     pending: dict[str, float] = field(default_factory=dict)
+    apart: float = float("inf")
+    taken: int = 0
 
     def heard(self, report: tuple[int, str] | None) -> None:
-        """Take one report."""
+        """Take one line: the guest's clock when it was made, and new entries, separated by commas."""
         if report is None:
             return
-        kind, number = report
-        if kind == _SENT:
-            self.recorder.sent()
-            self.pending[number] = time.monotonic()
-        elif kind == _LOST:
-            self.recorder.lost(self.pending.pop(number, time.monotonic()), "no right answer")
-        else:
-            self.recorder.answered()
-            self.pending.pop(number, None)
-            if not number:  # it answers everything that was asked before
-                self.pending.clear()
+        now, *entries = report[1].split(",")
+        self.apart = min(self.apart, time.monotonic() - float(now))
+        self._take(entries)
 
-    def close(self) -> None:
-        """Count what nobody answered in time."""
+    def close(self, everything: str) -> None:
+        """Take what no line told so far, from all entries; count what nobody answered in time."""
+        *entries, _ = everything.split("\n")
+        self._take(entries[self.taken :])
         late = time.monotonic() - self.timeout
         for sent_at in list(self.pending.values()):
             if sent_at < late:
                 self.recorder.lost(sent_at, f"no answer within {self.timeout:g} s")
+
+    def _take(self, entries: Iterable[str]) -> None:
+        for entry in entries:
+            kind, number, at = entry.split(":")
+            self._count(int(kind), number, min(time.monotonic(), self.apart + float(at)))
+            self.taken += 1
+
+    def _count(self, kind: int, number: str, at: float) -> None:
+        if kind == _SENT:
+            self.recorder.sent()
+            self.pending[number] = at
+        elif kind == _LOST:
+            self.recorder.lost(self.pending.pop(number, at), "no right answer")
+        else:
+            self.recorder.answered(at)
+            self.pending.pop(number, None)
+            if not number:  # it answers everything that was asked before
+                self.pending.clear()
 
 
 @dataclass(frozen=True)
@@ -67,11 +88,12 @@ class TenantProbe:
 
     def script(self, identifier: str) -> str:
         """Return the loop that the host runs until its mark is removed."""
+        pause = round(1e6 / self.rate)
         once = f"timeout {self.timeout:.0f} sh -c {_quoted(self.command)}"
         return _LOOP.format(
-            id=identifier, pause=round(1e6 / self.rate),
-            request=f"( if {once}; then echo {identifier} {_ANSWERED} $n; else echo {identifier} {_LOST} $n; fi >&3 ) "
-            f"</dev/null 2>/dev/null &",
+            id=identifier, pause=pause, part=pause // 5,
+            request=f"( if {once}; then kind={_ANSWERED}; else kind={_LOST}; fi; {_NOW}; "
+            f'echo "$kind:$n:$now" >&9 ) </dev/null 2>/dev/null &',
             before="", after="",
         )  # fmt: skip
 
@@ -84,9 +106,9 @@ class TenantProbe:
 class RenewalProbe:
     """A DHCP client on a host that renews its lease again and again.
 
-    A client that is told to renew while it still waits for an answer starts from the beginning, and one that is told so
-    in each second never ends where an answer takes longer. It is told to renew after an answer, once more when none
-    comes, to start from the beginning, which it then goes on with by itself, and at every tenth request.
+    A client that is told to renew while it still waits for an answer puts its next attempt off, and one that is told so
+    in each second never ends where an answer takes longer. It is told to renew after each answer; when none comes it
+    goes on by itself, and is reminded at every tenth request.
 
     Attributes:
         name: what the report calls it.
@@ -101,18 +123,17 @@ class RenewalProbe:
     def script(self, identifier: str) -> str:
         """Return the loop that the host runs until its mark is removed."""
         pause = round(1e6 / self.rate)
-        hook, heard = f"/etc/udhcpc.{identifier}", f"/etc/udhcpc.{identifier}.heard"
-        told = f'case "$1" in renew|bound) echo {identifier} {_ANSWERED} >&9; echo $$ >{heard};; esac'
+        hook, heard = f"/etc/udhcpc.{identifier}", f"/etc/probe.heard.{identifier}"
+        answered = f'case "$1" in renew|bound) {_NOW}; echo "{_ANSWERED}::$now" >&9; echo $$ >{heard};; esac'
         return _LOOP.format(
-            id=identifier, pause=pause,
-            # udhcpc uses descriptor 3 itself.
-            before=f"exec 9>&3; printf '%s\\n' '#!/bin/busybox sh' {_quoted(told)} >{hook}; chmod 755 {hook}; "
-            # Its own pauses between attempts must not look like the server's.
+            id=identifier, pause=pause, part=pause // 5,
+            before=f"printf '%s\\n' '#!/bin/busybox sh' {_quoted(answered)} >{hook}; chmod 755 {hook}; "
+            # It uses descriptor 3 itself. Its own pauses between attempts must not look like the server's.
             # Its first request asks for the lease that it then renews.
-            f"echo {identifier} {_SENT} 0 >&3; : >{heard}; last=; since=2; "
+            f'{_NOW}; echo "{_SENT}:0:$now" >&9; : >{heard}; last=; since=1; '
             f"udhcpc -i eth0 -f -t 100 -T 1 -A 1 -s {hook} & client=$!; /bin/usleep {pause}",
-            request=f'now=; read -r now <{heard}; [ "$now" = "$last" ] || {{ last=$now; since=0; }}; '
-            "case $since in *0|1) kill -USR1 $client;; esac; since=$((since + 1))",
+            request=f'mark=; read -r mark <{heard}; [ "$mark" = "$last" ] || {{ last=$mark; since=0; }}; '
+            "case $since in *0) kill -USR1 $client;; esac; since=$((since + 1))",
             after=f"kill $client; rm {hook} {heard}",
         )  # fmt: skip
 
@@ -121,20 +142,45 @@ class RenewalProbe:
         await _report(self.host, self.script, _Ledger(recorder), stop)
 
 
+_NOW = "read -r now _ </proc/uptime"
+# Entries are written to a file, which lets nobody wait. The loop alone writes to the port, in every second turn: under
+# emulation each line to it holds up the whole guest. In the first two turns answers are told soon. Of an entry that is
+# not whole yet the beginning is kept for the next line.
 # The full path of usleep makes the shell start a process and wait for it, and thereby reap those of earlier requests.
-_LOOP = """\
-: >/tmp/probe.{id}
-{{
-{before}
+_LOOP = f"""\
+: >{_TOLD}.{{id}}
+: >{_MARK}.{{id}}
+{{{{
+exec 4<{_TOLD}.{{id}} 9>>{_TOLD}.{{id}}
+left=
+tell() {{{{
+entries=
+while read -r entry <&4; do entries="$entries,$left$entry"; left=; done
+left=$left$entry
+[ -n "$entries" ] || return 0
+{_NOW}
+echo "{{id}} 3 $now$entries" >&3
+}}}}
+{{before}}
 n=0
-while [ -e /tmp/probe.{id} ]; do
+while [ -e {_MARK}.{{id}} ]; do
 n=$((n + 1))
-echo {id} 2 $n >&3
-{request}
-/bin/usleep {pause}
+{_NOW}
+echo "{_SENT}:$n:$now" >&9
+{{request}}
+if [ $n -gt 2 ]; then
+/bin/usleep {{pause}}
+[ $((n % 2)) = 0 ] || tell
+else
+for _ in 1 2 3 4 5; do
+/bin/usleep {{part}}
+tell
 done
-{after}
-}} >/dev/null 2>&1 </dev/null &
+fi
+done
+{{after}}
+rm -f {_TOLD}.{{id}}
+}}}} >/dev/null 2>&1 </dev/null &
 """
 
 
@@ -146,5 +192,6 @@ async def _report(host: Tenant, script: Callable[[str], str], ledger: _Ledger, s
     with host.control.listening(ledger.heard) as identifier:
         await asyncio.to_thread(host.run, script(identifier))
         await stop.wait()
-        await asyncio.to_thread(host.run, f"rm -f /tmp/probe.{identifier}")
-    ledger.close()
+        end = f"cat {_TOLD}.{identifier}; rm -f {_MARK}.{identifier}"
+        told = await asyncio.to_thread(host.run, end)
+    ledger.close(told.stdout)

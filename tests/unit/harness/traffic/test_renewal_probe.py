@@ -4,7 +4,6 @@ import os
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -25,14 +24,17 @@ while :; do sleep 0.02; done
 @pytest.fixture
 def client(tmp_path):
     """Return what runs the probe's loop for seconds: signals to the client, and requests and answers reported."""
-    mark = Path(f"/tmp/probe.{tmp_path.name}")
+    mark = tmp_path / f"probe.{tmp_path.name}"
     (tmp_path / "udhcpc").write_text(CLIENT.format(folder=tmp_path))
     (tmp_path / "udhcpc").chmod(0o755)
 
     def run(seconds):
         script = RenewalProbe("renewal", None, 20.0).script(tmp_path.name)
         script = script.replace("/bin/busybox sh", "/bin/sh").replace("/bin/usleep 50000", "sleep 0.05")
-        script = script.replace("/etc/udhcpc.", f"{tmp_path}/hook.")
+        script = script.replace("/etc/udhcpc.", f"{tmp_path}/hook.").replace(
+            "/etc/probe", f"{tmp_path}/probe"
+        )
+        script = script.replace("/bin/usleep 10000", "sleep 0.01")
         with (tmp_path / "reports").open("wb") as reports:
             line = f"exec 3>&{reports.fileno()}\n{script}wait\n"
             environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -41,8 +43,9 @@ def client(tmp_path):
         mark.unlink()
         assert process.wait(10) == 0
         told = (tmp_path / "told").read_text().count("renew") if (tmp_path / "told").exists() else 0
-        rows = [row.split()[1] for row in (tmp_path / "reports").read_text().splitlines()]
-        return told, rows.count("2"), rows.count("0")
+        lines = [row.split()[2].split(",")[1:] for row in (tmp_path / "reports").read_text().splitlines()]
+        kinds = [entry.partition(":")[0] for entries in lines for entry in entries]
+        return told, kinds.count("2"), kinds.count("0")
 
     return run
 

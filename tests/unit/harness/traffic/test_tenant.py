@@ -18,7 +18,7 @@ import pytest
 from bundle.errors import InfrastructureError
 from harness.guest.connection import GuestError
 from harness.traffic import Traffic
-from harness.traffic.tenant_probes import TenantProbe
+from harness.traffic.tenant_probes import TenantProbe, _Ledger
 from harness.vm.tenant.tenant import TenantHost, TenantSpec, connect
 
 SPEC = TenantSpec("tenants", (TenantHost("vm1", "02:00:00:00:00:01", "eth0", "10.1.1.50"),))
@@ -48,7 +48,7 @@ class PlayedGuest:
 
     def _run(self, identifier, _host, script):
         text = base64.b64decode(script).decode()
-        text = text.replace("/tmp/probe", f"{self.folder}/probe").replace("/bin/usleep", "usleep")
+        text = text.replace("/etc/probe", f"{self.folder}/probe").replace("/bin/usleep", "usleep")
         port = os.dup(self.connection.fileno())
         command = ["busybox", "sh", "-c", f"exec 3>&{port}\n{text}"]
         done = subprocess.run(command, capture_output=True, check=False, pass_fds=[port])
@@ -127,4 +127,39 @@ def test_requests_without_any_answer_are_lost(vm1):
 def test_probes_end_with_the_traffic(vm1, tmp_path):
     with Traffic([TenantProbe("loop", vm1, "true", 20.0)]):
         time.sleep(0.3)
+    deadline = time.monotonic() + 5
+    while list(tmp_path.glob("probe.*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert list(tmp_path.glob("probe.*")) == []
+
+
+def test_an_answer_counts_when_it_was_given_and_not_when_it_was_told(vm1, monkeypatch):
+    """The port of a busy guest stands still for seconds; nobody was without an answer for that."""
+    still = threading.Event()
+    heard = _Ledger.heard
+
+    def late(self, report):
+        if still.is_set():
+            still.clear()
+            time.sleep(1.5)
+        heard(self, report)
+
+    monkeypatch.setattr(_Ledger, "heard", late)
+    with Traffic([TenantProbe("service", vm1, "true", 10.0)]) as traffic:
+        traffic.settle(5)
+        still.set()
+        time.sleep(2.5)
+    (result,) = traffic.results
+    assert not still.is_set()
+    assert result.sent >= 8
+    assert result.longest_gap_ms < 900
+
+
+def test_what_no_line_told_is_in_the_last_word(vm1):
+    """Lines go out in every second turn: what the last turns saw comes with the end."""
+    with Traffic([TenantProbe("service", vm1, "true", 2.0)]) as traffic:
+        time.sleep(2.8)
+    (result,) = traffic.results
+    assert result.sent >= 4
+    assert result.lost == 0
+    assert result.longest_gap_ms < 900

@@ -98,7 +98,7 @@ class Recorder:
     """Collects what a probe sees; any thread may report.
 
     A probe that runs elsewhere, such as in a tenant that pings and prints a line for each answer, reports here
-    directly: the time that counts is the harness's, at which the line arrives.
+    directly, with the time of each answer where the line may come late.
     """
 
     name: str

@@ -10,7 +10,7 @@ from harness.network.flows import HTTP_PORT, LOOPBACK, Flow, flows
 from harness.network.model import DeclaredMachine
 from harness.traffic.probes import HttpProbe, Probe, StreamProbe, TcpProbe
 from harness.traffic.reachability import PEER, udp_command
-from harness.traffic.tenant_probes import RenewalProbe, TenantProbe
+from harness.traffic.tenant_probes import TenantProbe
 from harness.vm.system import SystemVm
 from harness.vm.tenant.tenant import Tenant
 
@@ -82,7 +82,9 @@ def _from_machine(vm: SystemVm, network: Network, machine: DeclaredMachine, pace
     host = vm.tenants[machine.name]
     router = network.gateway_of(machine.address)
     named = f"nslookup {machine.name} {router} | grep -qF {machine.address}"
-    yield RenewalProbe(f"DHCP renewal of {machine.name}", host, min(pace.rate, RENEWALS))
+    # A client for each renewal: one that goes on renewing misses what comes while it opens its socket, and waits then.
+    leased = f"udhcpc -i eth0 -f -q -n -t 4 -T 1 -r {machine.address} -s /bin/true"
+    yield TenantProbe(f"DHCP renewal of {machine.name}", host, leased, min(pace.rate, RENEWALS), pace.timeout)
     yield TenantProbe(f"DNS asked by {machine.name}", host, named, pace.rate, pace.timeout)
     yield TenantProbe(
         f"ICMP from {machine.name} to {router}",

@@ -64,8 +64,6 @@ class _Ledger:
         else:
             self.recorder.answered(at)
             self.pending.pop(number, None)
-            if not number:  # it answers everything that was asked before
-                self.pending.clear()
 
 
 @dataclass(frozen=True)
@@ -94,52 +92,11 @@ class TenantProbe:
             id=identifier, pause=pause, part=pause // 5,
             request=f"( if {once}; then kind={_ANSWERED}; else kind={_LOST}; fi; {_NOW}; "
             f'echo "$kind:$n:$now" >&9 ) </dev/null 2>/dev/null &',
-            before="", after="",
         )  # fmt: skip
 
     async def run(self, recorder: Recorder, stop: asyncio.Event) -> None:
         """Let the host ask until ``stop`` is set."""
         await _report(self.host, self.script, _Ledger(recorder, self.timeout), stop)
-
-
-@dataclass(frozen=True)
-class RenewalProbe:
-    """A DHCP client on a host that renews its lease again and again.
-
-    A client that is told to renew while it still waits for an answer puts its next attempt off, and one that is told so
-    in each second never ends where an answer takes longer. It is told to renew after each answer; when none comes it
-    goes on by itself, and is reminded at every tenth request.
-
-    Attributes:
-        name: what the report calls it.
-        host: who has the lease.
-        rate: renewals a second.
-    """
-
-    name: str
-    host: Tenant
-    rate: float
-
-    def script(self, identifier: str) -> str:
-        """Return the loop that the host runs until its mark is removed."""
-        pause = round(1e6 / self.rate)
-        hook, heard = f"/etc/udhcpc.{identifier}", f"/etc/probe.heard.{identifier}"
-        answered = f'case "$1" in renew|bound) {_NOW}; echo "{_ANSWERED}::$now" >&9; echo $$ >{heard};; esac'
-        return _LOOP.format(
-            id=identifier, pause=pause, part=pause // 5,
-            before=f"printf '%s\\n' '#!/bin/busybox sh' {_quoted(answered)} >{hook}; chmod 755 {hook}; "
-            # It uses descriptor 3 itself. Its own pauses between attempts must not look like the server's.
-            # Its first request asks for the lease that it then renews.
-            f'{_NOW}; echo "{_SENT}:0:$now" >&9; : >{heard}; last=; since=1; '
-            f"udhcpc -i eth0 -f -t 100 -T 1 -A 1 -s {hook} & client=$!; /bin/usleep {pause}",
-            request=f'mark=; read -r mark <{heard}; [ "$mark" = "$last" ] || {{ last=$mark; since=0; }}; '
-            "case $since in *0) kill -USR1 $client;; esac; since=$((since + 1))",
-            after=f"kill $client; rm {hook} {heard}",
-        )  # fmt: skip
-
-    async def run(self, recorder: Recorder, stop: asyncio.Event) -> None:
-        """Let the host renew until ``stop`` is set."""
-        await _report(self.host, self.script, _Ledger(recorder), stop)
 
 
 _NOW = "read -r now _ </proc/uptime"
@@ -161,7 +118,6 @@ left=$left$entry
 {_NOW}
 echo "{{id}} 3 $now$entries" >&3
 }}}}
-{{before}}
 n=0
 while [ -e {_MARK}.{{id}} ]; do
 n=$((n + 1))
@@ -178,7 +134,6 @@ tell
 done
 fi
 done
-{{after}}
 rm -f {_TOLD}.{{id}}
 }}}} >/dev/null 2>&1 </dev/null &
 """

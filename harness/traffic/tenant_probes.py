@@ -147,6 +147,6 @@ async def _report(host: Tenant, script: Callable[[str], str], ledger: _Ledger, s
     with host.control.listening(ledger.heard) as identifier:
         await asyncio.to_thread(host.run, script(identifier))
         await stop.wait()
-        end = f"cat {_TOLD}.{identifier}; rm -f {_MARK}.{identifier}"
+        end = f"cat {_TOLD}.{identifier} && rm -f {_MARK}.{identifier}"
         told = await asyncio.to_thread(host.run, end)
     ledger.close(told.stdout)

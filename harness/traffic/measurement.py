@@ -107,16 +107,19 @@ class Recorder:
     _answers: list[float] = field(default_factory=list)
     _losses: list[float] = field(default_factory=list)
     _sent: int = 0
+    _first_sent: float | None = None
     _streams: int = 0
     _broken: int = 0
     _lag: float = 0.0
     _reason: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def sent(self) -> None:
-        """Count a request."""
+    def sent(self, at: float | None = None) -> None:
+        """Count a request that went out now, or at a reading of the monotonic clock."""
         with self._lock:
             self._sent += 1
+            if self._first_sent is None:
+                self._first_sent = time.monotonic() if at is None else at
 
     def answered(self, at: float | None = None) -> None:
         """Count a right answer that arrived now, or at a reading of the monotonic clock."""
@@ -132,15 +135,19 @@ class Recorder:
         """Judge only what comes after the last answer so far.
 
         Returns:
-            The longest gap until then in milliseconds, which is what this host is like when nobody patches; None where
-            there were not two answers.
+            The longest gap until then in milliseconds, which is what this host is like when nobody patches; where there
+            was one answer only, what it took since the first request; None without an answer.
         """
         with self._lock:
             answers = sorted(self._answers)
             if answers:
                 self.started = answers[-1]
             pauses = [after - before for before, after in itertools.pairwise(answers)]
-            return max(0.0, max(pauses) - self.period) * 1000 if pauses else None
+            if pauses:
+                return max(0.0, max(pauses) - self.period) * 1000
+            if answers and self._first_sent is not None:
+                return max(0.0, answers[0] - self._first_sent) * 1000
+            return None
 
     def lost(self, sent_at: float, reason: str = "") -> None:
         """Count a request that got no answer, or a wrong one."""

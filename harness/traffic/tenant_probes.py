@@ -31,23 +31,37 @@ class _Ledger:
     pending: dict[str, float] = field(default_factory=dict)
     apart: float = float("inf")
     taken: int = 0
+    broken: ValueError | None = None
 
     def heard(self, report: tuple[int, str] | None) -> None:
         """Take one line: the guest's clock when it was made, and new entries, separated by commas."""
         if report is None:
             return
-        now, *entries = report[1].split(",")
-        self.apart = min(self.apart, time.monotonic() - float(now))
-        self._take(entries)
+        try:
+            now, *entries = report[1].split(",")
+            self._met(now)
+            self._take(entries)
+        except ValueError as error:  # the thread that reads the port serves other probes, too
+            self.broken = self.broken or error
 
     def close(self, everything: str) -> None:
-        """Take what no line told so far, from all entries; count what nobody answered in time."""
-        *entries, _ = everything.split("\n")
+        """Take what no line told so far, from the guest's clock and all entries; count what nobody answered in time.
+
+        Raises:
+            ValueError: something that the host told is no entry.
+        """
+        if self.broken is not None:
+            raise self.broken
+        now, *entries, _ = everything.split("\n")
+        self._met(now)
         self._take(entries[self.taken :])
         late = time.monotonic() - self.timeout
         for sent_at in list(self.pending.values()):
             if sent_at < late:
                 self.recorder.lost(sent_at, f"no answer within {self.timeout:g} s")
+
+    def _met(self, now: str) -> None:
+        self.apart = min(self.apart, time.monotonic() - float(now))
 
     def _take(self, entries: Iterable[str]) -> None:
         for entry in entries:
@@ -57,7 +71,7 @@ class _Ledger:
 
     def _count(self, kind: int, number: str, at: float) -> None:
         if kind == _SENT:
-            self.recorder.sent()
+            self.recorder.sent(at)
             self.pending[number] = at
         elif kind == _LOST:
             self.recorder.lost(self.pending.pop(number, at), "no right answer")
@@ -147,6 +161,6 @@ async def _report(host: Tenant, script: Callable[[str], str], ledger: _Ledger, s
     with host.control.listening(ledger.heard) as identifier:
         await asyncio.to_thread(host.run, script(identifier))
         await stop.wait()
-        end = f"cat {_TOLD}.{identifier} && rm -f {_MARK}.{identifier}"
+        end = f"{_NOW}; echo $now && cat {_TOLD}.{identifier} && rm -f {_MARK}.{identifier}"
         told = await asyncio.to_thread(host.run, end)
     ledger.close(told.stdout)

@@ -22,8 +22,16 @@ def test_the_longest_gap_until_then_is_told_without_the_wait_for_the_first_answe
 
 
 @pytest.mark.parametrize("answers", [(), (3.0,)])
-def test_fewer_than_two_answers_say_nothing_of_a_host(answers: tuple[float, ...]) -> None:
+def test_less_than_a_request_with_its_answer_says_nothing_of_a_host(answers: tuple[float, ...]) -> None:
     assert recorder(*answers).calm() is None
+
+
+def test_a_single_answer_says_what_it_took() -> None:
+    made = recorder()
+    made.sent(2.5)
+    made.sent(2.9)
+    made.answered(3.0)
+    assert made.calm() == pytest.approx(500)
 
 
 def test_only_what_comes_after_the_last_answer_is_judged() -> None:

@@ -18,6 +18,7 @@ import pytest
 from bundle.errors import InfrastructureError
 from harness.guest.connection import GuestError
 from harness.traffic import Traffic
+from harness.traffic.measurement import Recorder
 from harness.traffic.tenant_probes import TenantProbe, _Ledger
 from harness.vm.tenant.tenant import TenantHost, TenantSpec, connect
 
@@ -163,3 +164,22 @@ def test_what_no_line_told_is_in_the_last_word(vm1):
     assert result.sent >= 4
     assert result.lost == 0
     assert result.longest_gap_ms < 900
+
+
+def test_a_host_that_told_nothing_has_its_clock_read_at_the_end(monkeypatch):
+    """Its entries lie where its own clock puts them, not at the time at which they were fetched."""
+    monkeypatch.setattr("harness.traffic.tenant_probes.time.monotonic", lambda: 1000.0)
+    recorder = Recorder("service", 1.0, started=990.0)
+    ledger = _Ledger(recorder)
+    ledger.close("50.0\n2:1:41.0\n0:1:42.0\n2:2:43.0\n0:2:49.0\n")
+    result = recorder.result(1000.0)
+    assert result.sent == 2
+    assert result.longest_gap_ms == pytest.approx(6000)
+
+
+def test_what_is_no_entry_breaks_the_probe_and_not_the_port():
+    ledger = _Ledger(Recorder("service", 1.0))
+    ledger.heard((3, "41.0,2:1:40.0,nonsense"))
+    ledger.heard((3, "42.0,0:1:41.5"))
+    with pytest.raises(ValueError, match="not enough values"):
+        ledger.close("43.0\n")

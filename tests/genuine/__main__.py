@@ -3,7 +3,8 @@
 NEW is the checkout to patch to, OLD the ones to patch from. For each type and each script the default scenarios run;
 the table names every check that did not hold, with its words. ``SYSVM_TYPES`` chooses types, separated by commas, and
 ``SYSVM_SCRIPTS`` scripts (``upstream,ours``). As many scenarios run at a time as there are two cores for, one for the
-router and one for its tenants: on fewer, users wait for the host, and nobody learns what the patch cost them. The exit status is 1 when a run with our script did not pass.
+router and one for its tenants: on fewer, users wait for the host, and nobody learns what the patch cost them. The exit
+status is 1 when a run with our script did not pass.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -127,3 +128,30 @@ def test_a_pair_whose_second_router_does_not_start_leaves_nothing(host: Host, re
         restore("a")
     assert free() == 6
     assert host.running == set()
+
+
+def slow_pair(monkeypatch: pytest.MonkeyPatch, stretch: float) -> pair.RouterPair:
+    """Return a pair that settles after 0.4 s, on a host that makes all take ``stretch`` times as long."""
+    began = time.monotonic()
+
+    def role(guest: str) -> str:
+        return "PRIMARY" if guest == "first" and time.monotonic() - began > 0.4 else "BACKUP"
+
+    def router(name: str) -> Any:
+        machine = SimpleNamespace(alive=lambda: True, stretch=lambda: lambda: stretch)
+        return SimpleNamespace(name=name, guest=name, machine=machine)
+
+    monkeypatch.setattr(pair, "role", role)
+    nothing: Any = None
+    return pair.RouterPair(nothing, (router("first"), router("second")), nothing, nothing)
+
+
+def test_a_pair_has_longer_to_settle_where_its_routers_wait_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = slow_pair(monkeypatch, 20.0)
+    made.settle(0.1)
+    assert made.primary().name == "first"
+
+
+def test_a_pair_that_does_not_settle_is_told_with_its_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InfrastructureError, match=r"within 0\.2 s: .*'first': 'BACKUP'"):
+        slow_pair(monkeypatch, 2.0).settle(0.1)

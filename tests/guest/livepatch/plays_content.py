@@ -85,6 +85,22 @@ def patches_an_agent_that_has_nothing_of_its_own(world: VmFactory) -> None:
         expect_same(set(bundles.new_content().agent), found, "the files of the agent")
 
 
+@scenario("S09", legacy_fails=True)
+def keeps_what_a_java_runtime_said_when_it_died(world: VmFactory) -> None:
+    """Nobody knows what the installed release shipped, and support wants to know why the agent crashed."""
+    said = ("hs_err_pid2799.log", "replay_pid2799.log", "java_pid2799.hprof")
+    with world.vm("consoleproxy") as lab:
+        for name in said:
+            (lab.root / AGENT / name).write_text("SIGSEGV (0xb)\n")
+        (lab.root / AGENT / "old.txt").write_text("of an earlier release\n")
+        (lab.root / "var/lib/cloud-livepatch/installed.manifest").unlink(missing_ok=True)
+        expect_patched(lab.patch(world.new()), world.new(), lab)
+        for name in said:
+            path = lab.root / AGENT / name
+            expect(path.is_file() and path.read_text() == "SIGSEGV (0xb)\n", f"{name} is gone")
+        expect(not (lab.root / AGENT / "old.txt").exists(), "a file of an earlier release is still there")
+
+
 @scenario("S26", legacy_fails=True)
 def gives_a_storage_vm_its_own_resource(world: VmFactory) -> None:
     """A VM of an early release never got its identity into agent.properties."""

@@ -270,7 +270,7 @@ class Trial(Verdicts):
     def _send_watched(self) -> tuple[Budget, ...]:
         """Send the rules again with probes running; returns what they saw. Nothing else loads the VM meanwhile."""
         with Traffic(self.probes()) as traffic:
-            traffic.settle(FIRST_ANSWERS)
+            traffic.settle(FIRST_ANSWERS, self.vm.machine.stretch())
             limits = self._limits(traffic.calm(), floors=RULES_FLOORS_MS)
             took = self.vm.machine.stretch()
             self.send_rules()
@@ -355,7 +355,7 @@ class Trial(Verdicts):
         site = site_of(self.vm)
         if site is None:
             with Traffic(self.probes()) as traffic:
-                traffic.settle(FIRST_ANSWERS)
+                traffic.settle(FIRST_ANSWERS, self.vm.machine.stretch())
                 yield traffic, _VmAgentLinkHolder()
             return
         before = site.connected()
@@ -365,7 +365,7 @@ class Trial(Verdicts):
             Traffic(self.probes(), reported=reported) as traffic,
             site.followed(traffic.recorder(AGENT_PROBE)),
         ):
-            traffic.settle(FIRST_ANSWERS)
+            traffic.settle(FIRST_ANSWERS, self.vm.machine.stretch())
             yield traffic, link
             link.state = site.link_since(before)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Self
 
@@ -72,16 +72,20 @@ class Traffic:
         if self._failure is not None:
             raise RuntimeError("a probe broke") from self._failure
 
-    def settle(self, patience: float) -> None:
+    def settle(self, patience: float, stretch: Callable[[], float] = wait.as_long) -> None:
         """Wait until each probe was answered once, also those that report, so that all of them watch what comes next.
 
         Args:
             patience: seconds; a probe that has no answer by then asks on, and its result tells.
+            stretch: as in :func:`wait.until`.
         """
         recorders = self._recorders.values()
         with contextlib.suppress(wait.DeadlineExceeded):
             wait.until(
-                lambda: all(recorder.was_answered for recorder in recorders), "first answers", patience
+                lambda: all(recorder.was_answered for recorder in recorders),
+                "first answers",
+                patience,
+                stretch=stretch,
             )
 
     def calm(self) -> dict[str, float | None]:

@@ -146,7 +146,9 @@ def slow_pair(monkeypatch: pytest.MonkeyPatch, stretch: float) -> pair.RouterPai
     return pair.RouterPair(nothing, (router("first"), router("second")), nothing, nothing)
 
 
-def test_a_pair_has_longer_to_settle_where_its_routers_wait_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_has_longer_to_settle_where_its_routers_wait_for_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = slow_pair(monkeypatch, 20.0)
     made.settle(0.1)
     assert made.primary().name == "first"

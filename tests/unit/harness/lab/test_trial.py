@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from harness.lab import trial as trials
-from harness.lab.budgets import RULES_FLOORS_MS
+from harness.lab.budgets import BUDGETS_MS, RULES_FLOORS_MS
 from harness.lab.trial import CONSOLE_PORT, Trial
 from harness.vm.types import of_type
 
@@ -39,7 +40,11 @@ class Heard:
     def __exit__(self, *_: object) -> None:
         pass
 
-    settle = call = record = lambda *_: None
+    call = record = lambda *_: None
+
+    def settle(self, patience: float, stretch: Callable[[], float]) -> None:
+        assert patience * 1000 > BUDGETS_MS["qemu"]
+        assert stretch() == 2.5
 
     def calm(self) -> dict[str, float]:
         return {"load balancer": 0.0}

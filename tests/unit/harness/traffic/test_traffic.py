@@ -192,6 +192,16 @@ def test_probes_that_nobody_answers_are_not_waited_for_longer_than_said(server: 
     server.process.send_signal(signal.SIGCONT)
 
 
+def test_a_busy_host_has_longer_for_its_first_answers() -> None:
+    """Its budgets are longer, too: who is never answered must have a gap that is more than his."""
+    with Traffic([], reported={"silent": 5.0}) as traffic:
+        began = time.monotonic()
+        traffic.settle(0.1, lambda: 5.0)
+        assert 0.5 <= time.monotonic() - began < 2.0
+    (result,) = traffic.results
+    assert result.longest_gap_ms >= 300
+
+
 def test_a_wrong_answer_is_a_lost_one(server: Server) -> None:
     wrong = [
         HttpProbe("body", "127.0.0.1", server.http, expect=b"other"),

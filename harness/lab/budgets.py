@@ -30,7 +30,7 @@ SERVED_BY = {
     "apache2": ("user data",),
 }
 # Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
-# More than the budget of a router's probe, and longer by as much on a busy host: the gap of one that nobody answers tells.
+# More than the budget of a router's probe, and longer by as much on a busy host: one that nobody answers has its gap.
 FIRST_ANSWERS = 10.0
 AGENT_PROBE = "agent's connection to the management server"
 # Browsers come to this port. Each console is a chain of four connections: a few a second are enough.

@@ -29,7 +29,7 @@ def test_darkness_while_rules_are_sent_is_found_with_its_length(
     nics = live_patch.vm.topology.nics
     public = next(number for number, nic in enumerate(nics) if nic.role == "public")
     with Traffic(live_patch.probes()) as traffic:
-        traffic.settle(FIRST_ANSWERS)
+        traffic.settle(FIRST_ANSWERS, live_patch.vm.machine.stretch())
         began = time.monotonic()
         with fault("nic.down", nic=public, seconds=_DARK):
             live_patch.send_rules()

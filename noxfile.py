@@ -58,7 +58,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Run the unit tests: no VM, no root."""
-    session.run("pytest", "-q", "-n", "auto", "tests/unit", *session.posargs, external=True)
+    session.run("pytest", "-q", "--durations=12", "-n", "auto", "tests/unit", *session.posargs, external=True)
 
 
 @nox.session
@@ -67,13 +67,13 @@ def guest(session: nox.Session) -> None:
     # --script FILE judges another patch script, --seed N draws other samples; the plugin of 'sysvm run' has both names.
     names = {"--script": "--patch-script", "--seed": "--walk-seed"}
     options = [names.get(word, word) for word in session.posargs]
-    session.run("pytest", "-q", "-n", "auto", "tests/guest", *options, external=True)
+    session.run("pytest", "-q", "--durations=12", "-n", "auto", "tests/guest", *options, external=True)
 
 
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Run the end-to-end tests with virtual machines."""
-    session.run("pytest", "-q", "tests/e2e", *session.posargs, external=True)
+    session.run("pytest", "-q", "--durations=12", "tests/e2e", *session.posargs, external=True)
 
 
 @nox.session

@@ -53,6 +53,7 @@ class Case:
         graceful: words of services that may be reloaded instead of restarted.
         absent: words of services that cannot run in this VM whatever is done to it, such as an agent without its jars.
         policy: how the script of the bundle renews services; empty for a script of which that is not known.
+        earlier: the patch before this one in the same scenario, None for its first.
     """
 
     vm_type: str
@@ -76,6 +77,7 @@ class Case:
     graceful: frozenset[str] = field(default_factory=_graceful)
     absent: frozenset[str] = frozenset()
     policy: str = ""
+    earlier: Case | None = None
 
     @property
     def stalled_ms(self) -> float:

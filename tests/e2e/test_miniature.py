@@ -29,7 +29,7 @@ def _failed(row):
 def test_a_script_without_a_rollback_fails_by_name_and_ours_passes(sysvm, trees, nothing_left):
     old, new = trees
     subject = ("--source", str(new), "--from-source", str(old), "--json")
-    theirs = sysvm("run", *subject)
+    theirs = sysvm("run", *subject, "--scenario", "S01-rollback")
     assert theirs.returncode == 1, theirs.stdout + theirs.stderr
     rolled_back = _rows(theirs)["router-from-4.21-S01-rollback"]
     assert rolled_back["verdict"] == "failed"

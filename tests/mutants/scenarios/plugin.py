@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import shutil
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -44,6 +46,7 @@ class Mutant:
         new: what stands there in the mutant.
         guest: shell command that changes the VM before the scenario begins; empty when the script is changed.
         type: the VM type that it is run on.
+        moment: the number that a scenario with a random moment draws; 0 where it draws by the seed of the run.
     """
 
     scenario: str
@@ -53,6 +56,7 @@ class Mutant:
     new: str = ""
     guest: str = ""
     type: str = "router"
+    moment: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a row that changes nothing, or both.
@@ -144,6 +148,39 @@ def system_vm(system_vm, mutant: Mutant):
     if mutant.guest:
         system_vm.guest.run(mutant.guest, deadline=_DEADLINE)
     return system_vm
+
+
+class _Drawn(random.Random):
+    """Random numbers of a row that names its moment: every number is that one."""
+
+    def __init__(self, moment: int) -> None:
+        """Take the moment."""
+        super().__init__()
+        self._moment = moment
+
+    def choice(self, seq: Any) -> Any:
+        """Return the moment.
+
+        Raises:
+            ValueError: the scenario never draws it.
+        """
+        if self._moment not in seq:
+            raise ValueError(f"the scenario never draws {self._moment}, but one of {seq}")
+        return self._moment
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        """Return the moment.
+
+        Raises:
+            ValueError: the scenario never draws it.
+        """
+        return int(self.choice(range(start) if stop is None else range(start, stop, step)))
+
+
+@pytest.fixture
+def draw(draw: random.Random, mutant: Mutant) -> random.Random:
+    """The random numbers of the scenario: the row's moment where it names one."""
+    return _Drawn(mutant.moment) if mutant.moment else draw
 
 
 @pytest.fixture

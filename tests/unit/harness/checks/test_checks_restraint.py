@@ -104,6 +104,36 @@ def test_a_harmless_change_is_not_blamed(change: str) -> None:
     assert made.found() == {}
 
 
+def _two_patches(first: str, between: str, last: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what is found of two patches, the first of which has to fail, of a rule set before, between and after."""
+    one, two = failed_world(), world()
+    moments = (one.before, one.patched, one.after, two.before, two.patched, two.after)
+    texts = (first, between, between, between, between, last)
+    for moment, text in zip(moments, texts, strict=True):
+        moment.texts["rules.metadata-access"] = text
+    two.fields["earlier"] = one.case()
+    return one.found(), two.found()
+
+
+def test_rules_that_come_back_are_blamed_on_nobody() -> None:
+    lost, back = _two_patches("deny a\ndeny b\n", "", "deny a\ndeny b\n")
+    assert "rules.metadata-access" in lost
+    assert back == {}
+
+
+@pytest.mark.parametrize(
+    ("between", "last"),
+    [
+        pytest.param("", "deny a\n", id="only a part comes back"),
+        pytest.param("", "deny a\ndeny b\ndeny c\n", id="more comes than was lost"),
+        pytest.param("deny a\ndeny b\n", "deny a\n", id="they are lost by the second patch"),
+    ],
+)
+def test_rules_that_differ_from_those_before_both_patches_are_found(between: str, last: str) -> None:
+    _, found = _two_patches("deny a\ndeny b\n", between, last)
+    assert "rules.metadata-access" in found
+
+
 def test_a_unit_that_had_failed_before_is_not_blamed_on_the_patch() -> None:
     made = world()
     for moment in (made.before, made.patched, made.after):

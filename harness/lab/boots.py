@@ -11,6 +11,8 @@ from harness.observe.observation import Observation
 AFTER_A_BOOT = (
     "answer", "version", "files", "identity", "services.up", "services.none-failed", "services.listed",
 )  # fmt: skip
+# The check that a VM boots from what is on its disk.
+COMES_UP = "reboot.comes-up"
 # What a boot writes, below the folders that a live patch may touch: what it was told, and when it was done.
 _MADE_BY_BOOT = ("/etc/cloudstack/", "/var/cache/cloud/boot_up_done")
 

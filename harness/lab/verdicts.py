@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from bundle.errors import CheckFailed
 from harness import checks
 from harness.checks import Case, Expectation, Outcome
 from harness.guest.protocols import Guest
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
-from harness.lab.boots import AFTER_A_BOOT, lasting
+from harness.lab.boots import AFTER_A_BOOT, COMES_UP, lasting
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.observe import observation
 from harness.observe.observation import Observation
+from harness.vm.restart import RebootFailed
 from harness.vm.system import SystemVm
 
 
@@ -81,10 +83,15 @@ class Verdicts(ABC):
             booted: the VM has booted since: what a boot makes anew is not compared.
             trouble: patterns of console and journal lines that this causes on purpose.
             only: the checks to make, by name or subject; all, or after a boot those that can be compared across one.
+
+        Raises:
+            CheckFailed: the VM does not come through the boot that ``act`` asks of it, which is a check that failed.
         """
         printed, before = self.printed(), self.observed()
         with self.lab.narrator.step("patch, interrupted", self.vm.topology.vm_name):
-            act()
+            self._act(act)
+        if booted:
+            self.require(COMES_UP, "")
         self.patches += 1
         with self.lab.narrator.step("observe afterwards", self.vm.topology.vm_name):
             after = observation.observe(self.vm.guest, None if booted else before)
@@ -101,6 +108,14 @@ class Verdicts(ABC):
         if not (new or booted or self.failures):
             self.lab.between[self.vm] = after
         return case
+
+    def _act(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except RebootFailed as error:
+            # What a patch leaves on the disk has to boot: this is no failure of the host.
+            self.require(COMES_UP, str(error))
+            raise CheckFailed("the VM does not boot after the patch was interrupted") from error
 
     def refused(
         self, files: BundleFiles, reason: str, around: AbstractContextManager[object] | None = None,

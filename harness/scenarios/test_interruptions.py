@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bundle import layout
+from harness.checks import Outcome
 from harness.kvmagent import patch
 from harness.lab.faults import BeginFault, clock, power
 from harness.lab.faults.moments import Moment, logged, nth_process
@@ -44,20 +45,28 @@ def _converges(trial: Trial, lab: Lab, why: str = "") -> None:
     trial.require("patch.converged", "" if told == files.signature else f"the VM runs {told[:12]}…")
 
 
+def _came(trial: Trial, met: bool, moment: Moment) -> None:
+    """Record whether a random moment came: a patch that ends sooner is judged, too, but nothing has interrupted it."""
+    late = f"the patch had ended before {moment}: nothing has interrupted it"
+    trial.note([Outcome("moment.came", "passed") if met else Outcome("moment.came", "skipped", late)])
+
+
 def _cut(
-    trial: Trial, fault: BeginFault, files: BundleFiles, moment: Moment, trouble: tuple[str, ...] = ()
-) -> str:
-    """Patch, let the power fail at a moment, boot again, and judge; returns when the power failed."""
-    where = ""
+    trial: Trial, fault: BeginFault, files: BundleFiles, moment: Moment, trouble: tuple[str, ...] = (),
+    *, flushed: bool = False,
+) -> tuple[str, bool]:  # fmt: skip
+    """Patch, let the power fail at a moment, boot again, and judge; returns when the power failed, and if then."""
+    where, met = "", False
 
     def act() -> None:
-        nonlocal where
-        with fault("power.cut", moment=moment, patience=60.0) as cut:
+        nonlocal where, met
+        with fault("power.cut", moment=moment, patience=60.0, flushed=flushed) as cut:
             heard = _patch_until(trial, files, cut.watched)
-        where = f"{cut.where}, the agent heard {heard or 'nothing'}"
+        how = ", with everything written out" if flushed else ""
+        where, met = f"{cut.where}{how}, the agent heard {heard or 'nothing'}", cut.watched.met
 
     trial.interrupted(files, act, booted=True, trouble=trouble)
-    return f"power cut {where}: "
+    return f"power cut {where}: ", met
 
 
 def _patch_until(trial: Trial, files: BundleFiles, watched: Any) -> str:
@@ -75,8 +84,10 @@ def test_a_power_cut_leaves_the_old_or_the_new(
     lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random
 ) -> None:
     """The power fails at a random moment of a patch: after the boot wholly old or new, and a patch succeeds."""
-    files = live_patch.files(lab.new_bundle)
-    where = _cut(live_patch, fault, files, nth_process(draw.choice(_PROCESSES)))
+    files, moment = live_patch.files(lab.new_bundle), nth_process(draw.choice(_PROCESSES))
+    # What was done last is on the disk by then, or in memory only.
+    where, met = _cut(live_patch, fault, files, moment, flushed=draw.random() < 0.5)
+    _came(live_patch, met, moment)
     _converges(live_patch, lab, where)
     live_patch.send_rules()
     live_patch.prove_rules()
@@ -86,7 +97,9 @@ def test_a_power_cut_leaves_the_old_or_the_new(
 def test_a_power_cut_in_a_rollback_is_resumed(lab: Lab, live_patch: Trial, fault: BeginFault) -> None:
     """The power fails while a failed patch is being undone: the boot ends it, and a healthy patch succeeds."""
     service = lab.broken_service()
-    where = _cut(live_patch, fault, live_patch.files(lab.broken_bundle()), _UNDOING, (service,))
+    files = live_patch.files(lab.broken_bundle())
+    where, met = _cut(live_patch, fault, files, _UNDOING, (service,), flushed=True)
+    live_patch.require("rollback.seen", "" if met else f"no rollback was under way: {where}")
     _converges(live_patch, lab, where)
 
 
@@ -96,16 +109,17 @@ def test_a_patch_that_was_killed_is_finished_or_undone_by_the_next(
 ) -> None:
     """Every process of the patch is killed at a random moment; the next patch, not forced, succeeds."""
     live_patch.brief = True
-    files = live_patch.files(lab.new_bundle)
-    killed = PatchAnswer(False, "")
+    files, moment, met = live_patch.files(lab.new_bundle), nth_process(draw.choice(_PROCESSES)), False
 
     def act() -> PatchAnswer:
-        nonlocal killed
-        with fault("process.killed", moment=nth_process(draw.choice(_PROCESSES)), who="all", patience=60.0):
+        nonlocal met
+        with fault("process.killed", moment=moment, who="all", patience=60.0) as told:
             killed = patch.patch(live_patch.vm.guest, files)
+        met = bool(told.done)
         return killed if killed.success else patch.patch(live_patch.vm.guest, files)
 
     live_patch.watch(files, act)
+    _came(live_patch, met, moment)
 
 
 @pytest.mark.scenario("S31-power-cut-after-success")
@@ -192,16 +206,17 @@ def test_a_dead_worker_leaves_the_old_or_the_new_before_anybody_calls(
     lab: Lab, live_patch: Trial, fault: BeginFault, draw: random.Random
 ) -> None:
     """Only the process that does the work is killed, at a random moment: old or new at once, without another call."""
-    files = live_patch.files(lab.new_bundle)
+    files, moment, met = live_patch.files(lab.new_bundle), nth_process(draw.choice(_PROCESSES)), False
     answer = PatchAnswer(False, "the patch was not run")
 
     def act() -> None:
-        nonlocal answer
-        moment = nth_process(draw.choice(_PROCESSES))
-        with fault("process.killed", moment=moment, who="worker", patience=60.0):
+        nonlocal answer, met
+        with fault("process.killed", moment=moment, who="worker", patience=60.0) as told:
             answer = patch.patch(live_patch.vm.guest, files)
+        met = bool(told.done)
 
     live_patch.interrupted(files, act)
+    _came(live_patch, met, moment)
     _answered(live_patch, files, answer)
     _converges(live_patch, lab, f"after {answer.details!r}: ")
 

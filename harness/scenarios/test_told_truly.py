@@ -18,6 +18,7 @@ from harness.network.transport import Aggregate, Databag, aggregate, bags_of
 from harness.observe import observation
 from harness.scenario import Lab, SshCommandResult, SshGuest, Trial
 from harness.vm.boot import CMDLINE_FILE
+from harness.vm.restart import RebootFailed
 
 _ARCHIVE = "/var/cache/cloud/processed"
 _DONE = "/var/cache/cloud/boot_up_done"
@@ -76,7 +77,11 @@ def test_a_vm_that_the_next_release_starts_runs_its_scripts(lab: Lab, live_patch
         pytest.skip(f"the files of {lab.new.name} come on a CD, which this VM does not have")
     files, guest, printed = live_patch.files(lab.new_bundle), live_patch.vm.guest, live_patch.printed()
     cmdline = guest.run(f"cat {CMDLINE_FILE}").stdout
-    power.reboot(live_patch.vm, cmdline, lambda: patch.upload(guest, files.contents))
+    try:
+        power.reboot(live_patch.vm, cmdline, lambda: patch.upload(guest, files.contents))
+    except RebootFailed as error:
+        live_patch.require("reboot.comes-up", str(error))
+        return
     told = patch.ask_versions(guest).scripts
     live_patch.require(
         "start.new-scripts",

@@ -7,8 +7,6 @@ from tests.e2e.in_ci import IN_CI
 from tests.mutants.scenarios.plugin import apply, load
 
 SHIPPED = table.scenarios()
-# Two further mutants of each were tried on VMs, and lived.
-ONE_SO_FAR = {"S06-power-cut", "S07-power-cut-in-rollback", "S47-child-hangs"}
 
 
 def test_the_page_shows_the_table_that_the_code_makes():
@@ -47,5 +45,4 @@ def test_mutants_of_scenarios_change_one_place_and_name_a_shipped_scenario(tmp_p
 def test_each_scenario_kills_two_mutants():
     rows = load()
     killed = {name: sum(row.scenario.startswith(name) for row in rows) for name in SHIPPED}
-    assert {name for name, count in killed.items() if count < 2} == ONE_SO_FAR
-    assert 0 not in killed.values()
+    assert [name for name, count in killed.items() if count < 2] == []

@@ -12,6 +12,7 @@ from harness.guest.collect import collect
 from harness.host import wait
 from harness.kvmagent.patch import ask_versions
 from harness.lab import reviewed
+from harness.lab.boots import COMES_UP
 from harness.lab.faults import power
 from harness.lab.management_network import site_of
 from harness.observe import observation, rules
@@ -19,7 +20,6 @@ from harness.site.site import Site
 from harness.vm.restart import RebootFailed
 from harness.vm.system import SystemVm
 
-_COMES_UP = "reboot.comes-up"
 _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
     "units", "processes.on-disk", "sockets", "ports", "sshd", "identity",
@@ -44,17 +44,17 @@ def reboot(
     try:
         power.reboot(vm)
     except RebootFailed as error:
-        return [Outcome(_COMES_UP, "failed", str(error))]
+        return [Outcome(COMES_UP, "failed", str(error))]
     try:
         told = ask_versions(vm.guest)
     except InfrastructureError as error:
         vm.require_run()
-        return [Outcome(_COMES_UP, "failed", str(error))]
+        return [Outcome(COMES_UP, "failed", str(error))]
     wrong = "" if told.scripts == before.scripts.signature else (
         f"it runs {told.scripts[:16]}… since the reboot, {before.scripts.signature[:16]}… before"
     )  # fmt: skip
     found = [
-        Outcome(_COMES_UP, "passed"),
+        Outcome(COMES_UP, "passed"),
         Outcome("reboot.same-scripts", "failed" if wrong else "passed", wrong),
         let_in(before, rules.parse(collect(vm.guest, rules.commands()))),
     ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.lab.faults.moments import PATIENCE, Moment, Watched, watch
+from harness.lab.faults.moments import PATIENCE, Moment, Watched, beside, watch
 from harness.lab.faults.outside import outside
 from harness.vm import restart
 from harness.vm.system import SystemVm
+
+# Seconds in which an emulated guest has written out what a patch changes.
+_FLUSH = 120.0
 
 
 @dataclass
@@ -30,7 +33,9 @@ class PowerCut:
     "power.cut",
     "the machine dies while the patch is at a moment; the same disk boots again at the fault's end",
 )
-def power_cut(vm: SystemVm, moment: Moment, patience: float = PATIENCE) -> Iterator[PowerCut]:
+def power_cut(
+    vm: SystemVm, moment: Moment, patience: float = PATIENCE, flushed: bool = False
+) -> Iterator[PowerCut]:
     """Let the patch stand still at a moment; cut the power then and boot again when the caller is done.
 
     The caller runs the patch within; its answer is a lost connection. A patch that ends before its moment has its
@@ -40,9 +45,17 @@ def power_cut(vm: SystemVm, moment: Moment, patience: float = PATIENCE) -> Itera
         vm: whose power fails.
         moment: when.
         patience: seconds for the moment to come.
+        flushed: whether what the guest has only in memory is written out first. Without it a power cut some seconds
+            after the patch's last ``sync`` takes back what was done since.
     """
     with watch(vm, moment, "all", "STOP", patience) as seen:
         yield PowerCut(seen, moment)
+    if flushed:
+        guest = beside(vm, "flush")
+        try:
+            guest.run("sync", deadline=_FLUSH)
+        finally:
+            guest.close()
     boot_again(vm)
 
 

@@ -151,12 +151,16 @@ def system_vm(system_vm, mutant: Mutant):
 
 
 class _Drawn(random.Random):
-    """Random numbers of a row that names its moment: every number is that one."""
+    """Random numbers of a row that names its moment: every whole number is that one, and every chance comes true."""
 
     def __init__(self, moment: int) -> None:
         """Take the moment."""
         super().__init__()
         self._moment = moment
+
+    def random(self) -> float:
+        """Return the least number."""
+        return 0.0
 
     def choice(self, seq: Any) -> Any:
         """Return the moment.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bundle.errors import InfrastructureError
+from bundle.errors import CheckFailed, InfrastructureError
 from harness.checks import Outcome
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
 from harness.lab import trial as trials
@@ -17,6 +18,7 @@ from harness.lab.boots import lasting
 from harness.lab.trial import Trial
 from harness.lab.wish import Wish
 from harness.record.events import Nowhere
+from harness.vm.restart import RebootFailed
 from tests.unit.harness.simulated_patch import File, world
 
 FILES = BundleFiles(None, {"cloud-scripts.tgz": b""}, "a" * 128)  # type: ignore[arg-type]
@@ -63,6 +65,21 @@ def test_a_check_that_fails_with_the_management_network_is_no_failure_of_the_vm(
     with pytest.raises(InfrastructureError, match="management network"):
         trial.note([Outcome("later.the agent is well", "failed", "no agent is connected")])
     assert trial.failures == []
+
+
+def test_a_vm_that_does_not_boot_after_an_interruption_has_failed(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act() -> None:
+        raise RebootFailed("no SSH login within 300 s")
+
+    monkeypatch.setattr(trial, "printed", lambda: 0)
+    monkeypatch.setattr(trial, "observed", lambda: None)
+    trial.lab.narrator = SimpleNamespace(step=lambda *_: nullcontext())  # type: ignore[assignment]
+    trial.vm.topology = SimpleNamespace(vm_name="r-10-VM")  # type: ignore[assignment]
+    with pytest.raises(CheckFailed, match="does not boot"):
+        trial.interrupted(FILES, act, booted=True)
+    assert trial.failures == ["reboot.comes-up: no SSH login within 300 s"]
 
 
 def test_what_was_to_be_found_is_no_failure_any_more(trial: Trial) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bundle import catalogue
 from harness.checks import Outcome
+from harness.lab.boots import COMES_UP
 from harness.lab.faults import power
 from harness.observe import observation
 from harness.scenario import Lab, Trial
@@ -85,7 +86,7 @@ def _comes_up(live_patch: Trial) -> bool:
     try:
         power.reboot(live_patch.vm)
     except RebootFailed as error:
-        live_patch.require("reboot.comes-up", str(error))
+        live_patch.require(COMES_UP, str(error))
         return False
-    live_patch.require("reboot.comes-up", "")
+    live_patch.require(COMES_UP, "")
     return True

@@ -13,6 +13,7 @@ import pytest
 from bundle import catalogue
 from harness import checks, network
 from harness.kvmagent import patch
+from harness.lab.boots import COMES_UP
 from harness.lab.faults import power
 from harness.network.transport import Aggregate, Databag, aggregate, bags_of
 from harness.observe import observation
@@ -80,7 +81,7 @@ def test_a_vm_that_the_next_release_starts_runs_its_scripts(lab: Lab, live_patch
     try:
         power.reboot(live_patch.vm, cmdline, lambda: patch.upload(guest, files.contents))
     except RebootFailed as error:
-        live_patch.require("reboot.comes-up", str(error))
+        live_patch.require(COMES_UP, str(error))
         return
     told = patch.ask_versions(guest).scripts
     live_patch.require(

@@ -13,7 +13,7 @@ import io
 import re
 import shlex
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -21,6 +21,8 @@ from bundle.archive.limits import AnswerLimits
 from bundle.errors import InfrastructureError
 from harness.guest.protocols import Guest
 
+# The exit status of a command that finds nothing of what it is about: the VM has no such file, or no such program.
+ABSENT = 69
 _END = "collected"
 _NAME = re.compile(r"[a-z0-9]+(\.[a-z0-9-]+)?")
 
@@ -61,10 +63,57 @@ def script(commands: Mapping[str, str]) -> str:
     )
 
 
+def of_program(name: str, command: str) -> str:
+    """Return a command that ends as ``ABSENT`` where the guest has no such program."""
+    return f"command -v {name} >/dev/null || exit {ABSENT}; {command}"
+
+
+def of_file(path: str, command: str = "cat") -> str:
+    """Return the command that reads one file, and ends as ``ABSENT`` where that is not there."""
+    quoted = shlex.quote(path)
+    return f"[ -e {quoted} ] || exit {ABSENT}; {command} -- {quoted}"
+
+
+def of_paths(paths: Sequence[str], command: str) -> str:
+    """Return a command that gets, as its arguments, those of some paths that are there; ``ABSENT`` without any."""
+    words = " ".join(map(shlex.quote, paths))
+    return (
+        f'set --; for p in {words}; do [ ! -e "$p" ] || set -- "$@" "$p"; done; [ "$#" -gt 0 ] || exit {ABSENT}; '
+        f"{command}"
+    )
+
+
+def unanswered(sections: Mapping[str, Section], commands: Mapping[str, str]) -> dict[str, int]:
+    """Return the exit status of each command that failed or was killed, by its name: it has not answered.
+
+    Only what :func:`of_program`, :func:`of_file` and :func:`of_paths` return may find that what it is about is absent.
+    """
+    absent = f"exit {ABSENT};"
+    return {
+        name: section.status
+        for name, section in sections.items()
+        if section.status != 0 and not (section.status == ABSENT and absent in commands.get(name, ""))
+    }
+
+
+def answered(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120.0) -> dict[str, Section]:
+    """Run the commands in the guest and return their outputs by name, where all of them have answered.
+
+    Raises:
+        InfrastructureError: as of :func:`collect`, or one of them failed or was killed.
+    """
+    sections = collect(guest, commands, deadline=deadline)
+    if failed := unanswered(sections, commands):
+        said = ", ".join(f"{name} (status {status})" for name, status in sorted(failed.items()))
+        raise InfrastructureError(f"{guest.name}: it did not say {said}")
+    return sections
+
+
 def collect(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120.0) -> dict[str, Section]:
     """Run the commands in the guest and return their outputs by name.
 
-    A command that fails is a :class:`Section` with its status: whether that matters is for the caller to say.
+    A command that fails is a :class:`Section` with its status: whether that matters is for the caller to say. Commands
+    of :func:`of_program`, :func:`of_file` and :func:`of_paths` tell what is not there from what cannot be read.
 
     Raises:
         InfrastructureError: the script did not run to its end, or its answer cannot be read.

@@ -9,7 +9,9 @@ from harness.checks import Case, Outcome
 from harness.observe.observation import Observation
 
 # What nobody but a patch, or rules that are sent, may change; services, journal and answers are about a patch.
-_LOOKS = ("files.kept", "files.setuid", "kernel", "rules", "units", "processes.none-new", "sockets", "ports")
+_LOOKS = (
+    "observed", "files.kept", "files.setuid", "kernel", "rules", "units", "processes.none-new", "sockets", "ports",
+)  # fmt: skip
 _NAME = "between.nothing-changed"
 
 

@@ -24,7 +24,7 @@ NAME = "newborn"
 # What a patched VM must share with one that was born new; what services did and printed since is their own.
 _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
-    "units", "processes.none-new", "sockets", "ports", "sshd", "identity.agent-properties",
+    "units", "processes.none-new", "sockets", "ports", "sshd", "identity.agent-properties", "observed",
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def compare(
 def _told(row: Outcome) -> Outcome:
     """Return an outcome in the words of this comparison, without what a person has reviewed."""
     row = replace(reviewed.without("born", row), name=f"born.{row.name}")
-    if row.verdict != "failed":
-        return row
-    reason = row.reason.replace("right after the patch", "patched")
-    return replace(row, reason=f"not so in a VM that is born new: {reason}")
+    reason = row.reason.replace("right after the patch", "patched").replace("before the patch", "born new")
+    if row.verdict == "failed":
+        reason = f"not so in a VM that is born new: {reason}"
+    return replace(row, reason=reason)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
 from harness.guest import documents
-from harness.guest.collect import collect
+from harness.guest.collect import answered
 from harness.guest.protocols import Guest
 from harness.kvmagent.patch import BundleFiles
 from harness.network.wire import FIRST_WORDS, first_word
@@ -26,7 +26,7 @@ def active_services(guest: Guest) -> frozenset[str]:
     Raises:
         InfrastructureError: the guest cannot be asked, or has no such list.
     """
-    found = services.parse(collect(guest, services.commands()))
+    found = services.parse(answered(guest, services.commands()))
     if not found.enabled:
         raise InfrastructureError(f"{guest.name}: /var/cache/cloud/enabled_svcs is missing or empty")
     up = (word for word in found.enabled if (service := found.get(word)) and service.is_active)

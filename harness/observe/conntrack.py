@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.guest.collect import Section
+from harness.guest.collect import Section, of_program
 
+_LIST = "/proc/net/nf_conntrack"
 _LINE = re.compile(
     r"\btcp +6 +\d+ +(?P<state>[A-Z_0-9]+) +src=(?P<source>\S+) dst=(?P<target>\S+) sport=(?P<sport>\d+) "
     r"dport=(?P<dport>\d+).*? src=(?P<replier>\S+) dst=\S+ sport="
@@ -40,7 +41,8 @@ class TrackedConnection:
 
 def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads."""
-    return {"flows": "cat /proc/net/nf_conntrack || conntrack -L -o extended"}
+    by_program = of_program("conntrack", "conntrack -L -o extended")
+    return {"flows": f"if [ -e {_LIST} ]; then cat {_LIST}; exit; fi; {by_program}"}
 
 
 def parse(sections: Mapping[str, Section]) -> Mapping[TrackedConnection, str] | None:

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
-from harness.guest.collect import Section, collect
+from harness.guest.collect import Section, answered, collect, of_program
 from harness.guest.protocols import Blocks, Guest
 from harness.observe import disk, reviewed
 
@@ -199,18 +199,25 @@ def commands(
     found = {
         "state.clock": "date +%s.%N",
         # One walk lists all and notes what to read. To ask for a name of each owner would take thrice as long.
-        "state.owners": "getent passwd; echo; getent group",
+        "state.owners": "getent passwd && echo && getent group",
         "state.paths": (
             f"{top}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
             f'-type f {read} {unread} -fprint0 "$folder/read"'
         ),
-        "state.hashes": 'n="$folder/read"; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z --; rm -f "$n"',
+        # 123: one is gone meanwhile.
+        "state.hashes": (
+            'n="$folder/read"; s=0; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z -- || s=$?; rm -f "$n"; '
+            "((s == 0 || s == 123))"
+        ),
         "state.xattrs": (
             f"{inside}if command -v getfattr >/dev/null; then "
-            f"getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}; else "
-            f"python3 -S -E -c {shlex.quote(_ATTRIBUTES)} {_ROOTS}; fi"
+            f"getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}; [ $? -le 1 ]; exit; fi; "
+            + of_program("python3", f"python3 -S -E -c {shlex.quote(_ATTRIBUTES)} {_ROOTS}")
         ),
-        "state.flags": f"command -v lsattr >/dev/null || exit 127; {inside}{flags}; true",
+        # 1: a file is gone meanwhile, or its file system knows no flags; or none has any.
+        "state.flags": of_program(
+            "lsattr", f'{inside}{flags}; s=("${{PIPESTATUS[@]}}"); ((s[0] <= 1 && s[1] <= 1))'
+        ),
     }
     if beside:
         found["state.mounts"] = "cat /proc/self/mountinfo"
@@ -241,7 +248,7 @@ def take(guest: Guest, folders: Sequence[str] = FOLDERS, *, deadline: float = 18
     Raises:
         InfrastructureError: the guest cannot say, or its answer is incomplete.
     """
-    return parse(collect(guest, commands(folders), deadline=deadline), folders, name=guest.name)
+    return parse(answered(guest, commands(folders), deadline=deadline), folders, name=guest.name)
 
 
 def completed(guest: Guest, state: DiskState, *, deadline: float = 180.0) -> DiskState:
@@ -309,7 +316,7 @@ def parse(
         read = _from_disk(blocks, sections["state.mounts"].text, users, groups, folders, earlier)
         entries = {**read, **entries}
     return DiskState(
-        tuple(folders), entries, with_xattrs=blocks is not None or attributes.status != 127,
+        tuple(folders), entries, with_xattrs=blocks is not None or attributes.status == 0,
         with_flags=blocks is not None or flagged.status == 0,
         taken=float(clock) if clock else 0.0, from_host=blocks is not None,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from harness.guest.collect import Section
+from harness.guest.collect import Section, of_file
 
 AGENT = "/usr/local/cloud/systemvm"
 KEYSTORE = f"{AGENT}/conf/cloud.jks"
@@ -40,9 +40,9 @@ class Identity:
 def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads."""
     return {
-        "identity.keystore": f"cat {KEYSTORE}",
-        "identity.truststore": f"cat {TRUSTSTORE}",
-        "identity.properties": f"cat {PROPERTIES}",
+        "identity.keystore": of_file(KEYSTORE),
+        "identity.truststore": of_file(TRUSTSTORE),
+        "identity.properties": of_file(PROPERTIES),
         "identity.host-keys": "cd /etc/ssh && sha256sum -- ssh_host_*_key ssh_host_*_key.pub",
     }
 

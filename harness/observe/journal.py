@@ -71,7 +71,8 @@ def commands(since: str = "") -> dict[str, str]:
         "journal.cursor": "journalctl --no-pager -q -n 1 -o json",
         # Templates keep no core files; that a program crashed is told at a lower priority.
         "journal.crashes": (
-            f"journalctl --no-pager -q -o cat --after-cursor={shlex.quote(since)} | grep -aE '{_CRASH}' || true"
+            f"journalctl --no-pager -q -o cat --after-cursor={shlex.quote(since)} | "
+            f"{{ grep -aE '{_CRASH}' || [ $? -eq 1 ]; }}"
             if since
             else ":"
         ),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bundle.errors import InfrastructureError
-from harness.guest.collect import Section, collect
+from harness.guest.collect import Section, collect, of_file, unanswered
 from harness.guest.protocols import DiskSource, Guest, disk_of
 from harness.observe import (
     conntrack,
@@ -24,6 +24,7 @@ from harness.observe import (
 )
 
 _CACHE = "/var/cache/cloud"
+_KEPT = "/usr/share/cloud/cloud-scripts.tgz"
 # What parsers stumble over in the outputs of a guest whose programs are broken, or lie.
 _UNREADABLE = (
     ValueError,
@@ -53,7 +54,11 @@ class Scripts:
 
 @dataclass(frozen=True)
 class Observation:
-    """A guest at one moment. ``processes``, ``other_sockets`` and ``flows`` are None where the guest could not say."""
+    """A guest at one moment.
+
+    ``processes``, ``other_sockets`` and ``flows`` are None where the guest could not say; ``unanswered`` names every
+    command that failed or was killed, with its exit status: of what it was about nothing is known.
+    """
 
     state: files.DiskState
     services: services.Services
@@ -66,6 +71,7 @@ class Observation:
     processes: tuple[processes.Program, ...] | None
     other_sockets: frozenset[str] | None
     flows: Mapping[conntrack.TrackedConnection, str] | None
+    unanswered: Mapping[str, int] = field(default_factory=dict)
 
 
 def commands(
@@ -74,10 +80,10 @@ def commands(
     """Return every command of an observation by the name of its section; ``beside``: the host reads the disk."""
     since = earlier.journal.cursor if earlier else ""
     return {
-        "scripts.signature": f"cat {_CACHE}/cloud-scripts-signature",
-        "scripts.md5": "md5sum /usr/share/cloud/cloud-scripts.tgz",
-        "scripts.sha512": "sha512sum /usr/share/cloud/cloud-scripts.tgz",
-        "scripts.template": "cat /etc/cloudstack-release",
+        "scripts.signature": of_file(f"{_CACHE}/cloud-scripts-signature"),
+        "scripts.md5": of_file(_KEPT, "md5sum"),
+        "scripts.sha512": of_file(_KEPT, "sha512sum"),
+        "scripts.template": of_file("/etc/cloudstack-release"),
         **services.commands(),
         **sockets.commands(),
         **rules.commands(),
@@ -189,4 +195,5 @@ def _parsed(sections: Mapping[str, Section], state: files.DiskState, name: str) 
         processes=processes.parse(sections),
         other_sockets=sockets.parse_others(sections),
         flows=conntrack.parse(sections),
+        unanswered=unanswered(sections, commands()),
     )

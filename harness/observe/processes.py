@@ -59,9 +59,10 @@ def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads, with ``services.stat`` and ``services.groups``."""
     return {
         "processes.self": "echo $$",
-        "processes.files": (r"find /proc/[0-9]*/exe -maxdepth 0 -printf '%p\0%u\0%l\0' 2>/dev/null; true"),
-        "processes.commands": "grep -sazH '' /proc/[0-9]*/cmdline | tr '\\0' '\\n'; true",
-        "processes.gone": "grep -sH ' r-xp .*(deleted)$' /proc/[0-9]*/maps; true",
+        # A process may end meanwhile: then "find" ends with 1, and "grep" with 2.
+        "processes.files": r"find /proc/[0-9]*/exe -maxdepth 0 -printf '%p\0%u\0%l\0'; [ $? -le 1 ]",
+        "processes.commands": "grep -sazH '' /proc/[0-9]*/cmdline | tr '\\0' '\\n'; [ $? -le 2 ]",
+        "processes.gone": "grep -sH ' r-xp .*(deleted)$' /proc/[0-9]*/maps; [ $? -le 2 ]",
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.guest import documents
-from harness.guest.collect import Section
+from harness.guest.collect import ABSENT, Section, of_file, of_paths, of_program
 
 # Speaks to haproxy's socket with what the guest has: a router need not have socat, and an old one no Python 3.
 _ASK = (
@@ -36,6 +36,8 @@ _DRAWN = re.compile(r" initval 0x[0-9a-f]+\b")
 # Of a lease: MAC address, address, name, client id; the time before them is left out.
 _LEASE_FIELDS = 4
 _WWW = "/var/www/html"
+# Every line of the files that it gets, behind the file's name; 1 says that they are all empty.
+_LINES = """grep -r '' "$@" || [ $? -eq 1 ]"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads, one a rule set."""
     # One program for both questions: under emulation, a Python takes a second to start.
     ask = (
-        "[ -S /run/haproxy/admin.sock ] || exit; "
+        f"[ -S /run/haproxy/admin.sock ] || exit {ABSENT}; "
         "if command -v socat >/dev/null; then echo 'show stat;show servers state' | "
         "socat -t 5 - UNIX:/run/haproxy/admin.sock; exit; fi; "
         f"for p in python3 python python2; do command -v $p >/dev/null && exec $p -c {shlex.quote(_ASK)}; done; "
@@ -58,9 +60,9 @@ def commands() -> dict[str, str]:
     )
     return {
         "rules.iptables": "iptables-save",
-        "rules.ip6tables": "ip6tables-save",
-        "rules.ipset": "ipset save",
-        "rules.nft": "nft -s list ruleset",
+        "rules.ip6tables": of_program("ip6tables-save", "ip6tables-save"),
+        "rules.ipset": of_program("ipset", "ipset save"),
+        "rules.nft": of_program("nft", "nft -s list ruleset || nft list ruleset"),
         "rules.addresses": "ip -j addr || ip -o addr",
         "rules.routes": "ip -j route show table all || ip route show table all",
         "rules.policy": "ip -j rule || ip rule",
@@ -76,15 +78,17 @@ def commands() -> dict[str, str]:
             'echo "# $v"; ${v}tables-legacy-save || exit; done'
         ),
         "rules.haproxy": ask,
-        "rules.dhcp-hosts": "cat /etc/dhcphosts.txt",
-        "rules.leases": "cat /var/lib/misc/dnsmasq.leases",
-        "rules.dns": "cat /etc/hosts",
-        "rules.dnsmasq": "grep -r '' /etc/dnsmasq.d /etc/dnsmasq.conf",
-        "rules.metadata": (
-            f"cd {_WWW} && find userdata metadata -type f -print0 | sort -z | xargs -0 -r sha256sum --"
+        "rules.dhcp-hosts": of_file("/etc/dhcphosts.txt"),
+        "rules.leases": of_file("/var/lib/misc/dnsmasq.leases"),
+        "rules.dns": of_file("/etc/hosts"),
+        "rules.dnsmasq": of_paths(("/etc/dnsmasq.d", "/etc/dnsmasq.conf"), _LINES),
+        "rules.metadata": f"cd {_WWW} 2>/dev/null || exit {ABSENT}; "
+        + of_paths(
+            ("userdata", "metadata"), 'find "$@" -type f -print0 | sort -z | xargs -0 -r sha256sum --'
         ),
-        "rules.metadata-access": f"cd {_WWW} && grep -r '' latest/.htaccess",
-        "rules.vpn": "grep -r '' /etc/ipsec.d /etc/ipsec.secrets /etc/ppp/chap-secrets",
+        "rules.metadata-access": f"cd {_WWW} 2>/dev/null || exit {ABSENT}; "
+        + of_paths(("latest/.htaccess",), _LINES),
+        "rules.vpn": of_paths(("/etc/ipsec.d", "/etc/ipsec.secrets", "/etc/ppp/chap-secrets"), _LINES),
     }
 
 
@@ -106,8 +110,7 @@ def parse(sections: Mapping[str, Section]) -> dict[str, RuleSet]:
         short = name.removeprefix("rules.")
         if name.startswith("rules."):
             canonical = _CANONICAL.get(short, _sorted)
-            present = section.status == 0 or (short in _GREPS and section.output)
-            found[short] = RuleSet(short, tuple(canonical(section.text)) if present else None)
+            found[short] = RuleSet(short, tuple(canonical(section.text)) if section.status == 0 else None)
     return found
 
 
@@ -283,5 +286,3 @@ _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "leases": canonical_leases,
     "metadata-access": _in_order,
 }
-# "grep" and "find" end with a status other than 0 when only one of several places is missing.
-_GREPS = {"dnsmasq", "vpn", "metadata", "metadata-access"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from harness.guest.collect import Section
+from harness.guest.collect import Section, of_file
 from harness.observe import units
 from harness.observe.sockets import Listener
 
@@ -102,12 +102,13 @@ def commands() -> dict[str, str]:
     words = f"$(for s in $(cat {_LISTS} 2>/dev/null); do echo $s.service; done)"
     return {
         "services.units": f"systemctl show --no-pager --property={properties} {kinds} {words}",
-        "services.enabled": "cat /var/cache/cloud/enabled_svcs",
-        "services.disabled": "cat /var/cache/cloud/disabled_svcs",
+        "services.enabled": of_file("/var/cache/cloud/enabled_svcs"),
+        "services.disabled": of_file("/var/cache/cloud/disabled_svcs"),
         # Targets have a state and no settings: to be shown each one would take as long as all the rest.
         "services.states": "systemctl list-units --no-pager --no-legend --plain --all",
-        "services.stat": "cat /proc/[0-9]*/stat",
-        "services.groups": "grep -s '' /proc/[0-9]*/cgroup",
+        # A process may end meanwhile: then "cat" ends with 1, and "grep" with 2.
+        "services.stat": "cat /proc/[0-9]*/stat; [ $? -le 1 ]",
+        "services.groups": "grep -s '' /proc/[0-9]*/cgroup; [ $? -le 2 ]",
     }
 
 

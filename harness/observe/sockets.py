@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.guest.collect import Section
+from harness.guest.collect import Section, of_paths
 
 _EPHEMERAL = 32768
 # The flag of a UNIX socket that accepts connections.
@@ -47,7 +47,7 @@ def commands() -> dict[str, str]:
     return {
         "sockets": "ss -ltunp",
         "sockets.unix": "cat /proc/net/unix",
-        "sockets.raw": "cat /proc/net/raw /proc/net/raw6",
+        "sockets.raw": of_paths(("/proc/net/raw", "/proc/net/raw6"), 'cat -- "$@"'),
         "sockets.packet": "cat /proc/net/packet",
     }
 

@@ -10,7 +10,7 @@ import pytest
 
 from bundle import catalogue
 from bundle.paths import payload_root
-from harness.checks import judge
+from harness.checks import failed, judge
 from harness.kvmagent import patch
 from harness.lab.bundles import build_bundle
 from harness.lab.lab import open_lab
@@ -126,7 +126,7 @@ def test_damage_anywhere_in_a_router_is_seen(lab, live_patch, expected):
     case = live_patch.watch(files, act, expected=expected, rules="leave")
 
     live_patch.failures.clear()
-    told = {row.name: [row.reason, *row.details] for row in judge(case) if row.verdict == "failed"}
+    told = {row.name: [row.reason, *row.details] for row in failed(judge(case))}
     content = {"patched": "files.explained", "kept": "files.kept"}[expected]
     missed = [
         row.name

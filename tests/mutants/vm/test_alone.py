@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from harness.checks import judge
+from harness.checks import failed, judge
 from harness.kvmagent import patch
 from tests.mutants.vm import break_uses, broken_uses, damages, first, told_later
 
@@ -28,7 +28,7 @@ def test_a_damage_that_a_bundle_does_after_its_commit_is_caught(lab, live_patch,
     case = live_patch.watch(files, act, rules="leave")
 
     live_patch.failures.clear()
-    told = {found.name: [found.reason, *found.details] for found in judge(case) if found.verdict == "failed"}
+    told = {found.name: [found.reason, *found.details] for found in failed(judge(case))}
     check = "files.explained" if row.check == "files" else row.check
     assert any(row.words in line for line in told.get(check, ())), told
 

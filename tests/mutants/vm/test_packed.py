@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from harness.checks import judge
+from harness.checks import failed, judge
 from harness.kvmagent import patch
 from tests.mutants.vm import break_uses, broken_uses, damages, first, packs, told_later
 
@@ -30,7 +30,7 @@ def test_damages_that_no_two_are_found_by_one_check_are_caught(lab, live_patch, 
     case = live_patch.watch(files, act, rules="leave")
 
     live_patch.failures.clear()
-    told = {found.name: [found.reason, *found.details] for found in judge(case) if found.verdict == "failed"}
+    told = {found.name: [found.reason, *found.details] for found in failed(judge(case))}
     checks = {row.name: "files.explained" if row.check == "files" else row.check for row in rows}
     missed = [
         row.name for row in rows if not any(row.words in line for line in told.get(checks[row.name], ()))

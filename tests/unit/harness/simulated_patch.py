@@ -20,7 +20,7 @@ from zlib import crc32
 
 from harness.checks import Case, failed, judge
 from harness.checks.shipped import Shipped
-from harness.guest.collect import Section
+from harness.guest.collect import ABSENT, Section
 from harness.kvmagent.patch import PatchAnswer
 from harness.observe import files
 from harness.observe.kernel import HOST_CLOCK
@@ -91,11 +91,13 @@ class Moment:
     kept: str = OLD_SIGNATURE
 
     def observation(self) -> Any:
-        outputs = {name: Section(name, 1, b"") for name in (*commands(), HOST_CLOCK)}
-        for name, text in self._all_texts().items():
-            if text is not None:
-                outputs[name] = Section(name, 0, text.encode("utf-8", "surrogateescape"))
-        return parse(outputs, FOLDERS, name="r-10-VM")
+        """Return it: a text that is None is a program that failed; of what there is no text, the VM has nothing."""
+        texts = self._all_texts()
+        outputs = {name: Section(name, ABSENT, b"") for name in (*commands(), HOST_CLOCK)}
+        for name, text in texts.items():
+            outputs[name] = Section(name, int(text is None), (text or "").encode("utf-8", "surrogateescape"))
+        seen = parse(outputs, FOLDERS, name="r-10-VM")
+        return replace(seen, unanswered={name: n for name, n in seen.unanswered.items() if name in texts})
 
     def _all_programs(self) -> list[Program]:
         """Return the programs outside services, and one a process of a service, named after it."""

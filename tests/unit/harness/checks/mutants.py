@@ -354,6 +354,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "journal.quiet",
         r"kernel: \xffa (warning)",
     ),
+    "breaks the program that lists shaping": (
+        change_text("rules.shaping", None),
+        "observed.whole",
+        "the VM did not say right after the patch: rules.shaping (status 1)",
+    ),
     "dumps core": (
         change_text("journal.cores", "/root/core\n"),
         "journal.no-cores",

@@ -53,16 +53,26 @@ def agent_is_stale(guest: Guest, bundle: BundleFiles) -> bool:
 
     The signature covers ``cloud-scripts.tgz`` only, so a server that looks at nothing else misses an update of the
     agent. A VM that was never patched by our script does not say; that counts as current.
+
+    Raises:
+        InfrastructureError: it cannot be asked.
     """
-    done = guest.run(f"grep -s '^archive.agent[.]zip' {_INSTALLED}", check=False)
-    digest = done.stdout.split()[-1:]
+    digest = _installed(guest, "archive.agent[.]zip").split()[-1:]
     return bool(digest) and digest[0] != hashlib.sha512(bundle.contents["agent.zip"]).hexdigest()
 
 
 def installed_release(guest: Guest) -> str:
-    """Return the release that our script installed last and that stands; empty for a VM that it never patched."""
-    done = guest.run(f"grep -s '^release' {_INSTALLED}", check=False)
-    return "".join(done.stdout.split()[1:2])
+    """Return the release that our script installed last and that stands; empty for a VM that it never patched.
+
+    Raises:
+        InfrastructureError: it cannot be asked.
+    """
+    return "".join(_installed(guest, "release").split()[1:2])
+
+
+def _installed(guest: Guest, key: str) -> str:
+    """Return the lines of a key in the list of what our script installed last; empty without such a list."""
+    return guest.run(f"[ ! -e {_INSTALLED} ] || grep '^{key}' {_INSTALLED} || [ $? -eq 1 ]").stdout
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ class LastPatch:
     """State of a VM's last patch, as the VM tells it.
 
     Attributes:
-        state: the script's word, such as ``committed``, ``rolled-back`` or ``stuck``; empty when it says nothing.
+        state: the script's word, such as ``committed``, ``rolled-back`` or ``stuck``; empty when it says nothing,
+            ``unknown`` when it cannot say.
         reason: why.
         way_out: what leads out of that state, where nothing else does.
     """
@@ -135,7 +136,7 @@ def patch_phase(guest: Guest) -> str:
 
 
 def last_patch(guest: Guest) -> LastPatch:
-    """Ask a VM for its last patch; one that was never patched live says nothing.
+    """Ask a VM for its last patch; one that was never patched live says nothing, and one whose script fails is unknown.
 
     Raises:
         InfrastructureError: it cannot be reached.
@@ -145,4 +146,7 @@ def last_patch(guest: Guest) -> LastPatch:
         said = documents.parse(done.stdout)
         return LastPatch(str(said["state"]), str(said.get("reason", "")), str(said.get("way_out", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return LastPatch()
+        if done.status == 0 and not done.stdout.strip():
+            return LastPatch()
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1][:160]
+        return LastPatch("unknown", f"{_RECORD} --status ended with status {done.status} and said {said}")

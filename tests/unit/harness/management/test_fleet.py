@@ -145,8 +145,12 @@ def test_status_of_nothing_is_empty() -> None:
     assert status_of([], fleet(0)[0].bundle) == ()
 
 
-@pytest.mark.parametrize("noise", ["", "not json", "[]", "{}"])
-def test_a_vm_that_says_nothing_of_its_last_patch(noise: str) -> None:
+@pytest.mark.parametrize(("said", "told"), [("", ""), ("not json", "not json"), ("[]", "[]"), ("{}", "{}")])
+def test_a_vm_that_does_not_say_what_became_of_its_last_patch_is_none_that_had_none(
+    said: str, told: str
+) -> None:
     cloud, targets = fleet(1)
-    cloud.guests["r-0-VM"].record = noise
-    assert status_of(targets, cloud.bundle)[0].last_patch == ""
+    cloud.guests["r-0-VM"].record = said
+    place = "/var/lib/cloud-livepatch/patch-sysvms.sh --status ended with status 0 and said"
+    found = status_of(targets, cloud.bundle)[0].last_patch
+    assert found == (f"unknown: {place} {told}" if told else "")

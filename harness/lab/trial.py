@@ -198,14 +198,14 @@ class Trial(Verdicts):
             answer, limits, stretch = self._on_this_host(act, limits)
         self.patches += 1
         with step("observe after the patch", self.vm.topology.vm_name):
-            after = observation.observe(self.vm.guest, before)
+            after = self.look_again(before)
         # A server that sends rules itself does so within the act: it was looked at before it did.
         patched, self._when_patched, self._started = self._when_patched or after, None, None
         told, well = self._result(answer, files, expected)
         budgets = traffic.budgets(limits, stretch)
         if well and rules == "send" and self.lab.network is not None:
             budgets += self._send_watched()
-            after = observation.observe(self.vm.guest, before)
+            after = self.look_again(before)
         case = self.case_of(
             files, expected, (before, patched, after), printed,
             answer=answer, recorded=told, budgets=budgets, agent=link.state, trouble=trouble,

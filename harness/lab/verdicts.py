@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from bundle.errors import CheckFailed
+from bundle.errors import CheckFailed, InfrastructureError
 from harness import checks
 from harness.checks import Case, Expectation, Outcome
+from harness.guest.connection import GuestStopped
 from harness.guest.protocols import Guest
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
@@ -21,6 +22,9 @@ from harness.observe import observation
 from harness.observe.observation import Observation
 from harness.vm.restart import RebootFailed
 from harness.vm.system import SystemVm
+
+# The check that a VM can still be asked after a patch.
+ANSWERS = "observed.answers"
 
 
 class Verdicts(ABC):
@@ -94,7 +98,7 @@ class Verdicts(ABC):
             self.require(COMES_UP, "")
         self.patches += 1
         with self.lab.narrator.step("observe afterwards", self.vm.topology.vm_name):
-            after = observation.observe(self.vm.guest, None if booted else before)
+            after = self.look_again(None if booted else before)
         if booted:
             before, after = lasting(before), lasting(after)
         new = after.scripts.signature == files.signature
@@ -108,6 +112,24 @@ class Verdicts(ABC):
         if not (new or booted or self.failures):
             self.lab.between[self.vm] = after
         return case
+
+    def look_again(self, before: Observation | None) -> Observation:
+        """Return what the VM looks like after a patch: one that cannot be asked any more has failed.
+
+        Args:
+            before: what was seen of it before, where that can be compared.
+
+        Raises:
+            CheckFailed: it does not answer, or its programs do not.
+            InfrastructureError: because its host does not do its part.
+        """
+        try:
+            return observation.observe(self.vm.guest, before)
+        except GuestStopped:
+            raise
+        except InfrastructureError as error:
+            self.require(ANSWERS, f"the VM cannot be observed any more since the patch: {error}")
+            raise CheckFailed("the VM cannot be observed any more since the patch") from error
 
     def _act(self, act: Callable[[], object]) -> None:
         try:

@@ -11,6 +11,7 @@ import pytest
 
 from bundle.errors import CheckFailed, InfrastructureError
 from harness.checks import Outcome
+from harness.guest.connection import ConnectionLost, GuestLockedUp
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
 from harness.lab import trial as trials
 from harness.lab import verdicts
@@ -80,6 +81,46 @@ def test_a_vm_that_does_not_boot_after_an_interruption_has_failed(
     with pytest.raises(CheckFailed, match="does not boot"):
         trial.interrupted(FILES, act, booted=True)
     assert trial.failures == ["reboot.comes-up: no SSH login within 300 s"]
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionLost("the SSH connection is gone"), InfrastructureError("collecting ended early")]
+)
+def test_a_vm_that_cannot_be_observed_after_a_patch_has_failed(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, error: InfrastructureError
+) -> None:
+    def observe(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(verdicts.observation, "observe", observe)
+    with pytest.raises(CheckFailed, match="cannot be observed any more"):
+        trial.look_again(None)
+    assert trial.failures == [
+        f"observed.answers: the VM cannot be observed any more since the patch: {error}"
+    ]
+
+
+def test_a_vm_that_its_host_does_not_run_or_lets_stand_still_has_not_failed(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def observe(*_: object) -> None:
+        raise GuestLockedUp("its kernel stands still")
+
+    monkeypatch.setattr(verdicts.observation, "observe", observe)
+    with pytest.raises(GuestLockedUp):
+        trial.look_again(None)
+
+    def lost(*_: object) -> None:
+        raise ConnectionLost("the SSH connection is gone")
+
+    def gone() -> None:
+        raise InfrastructureError("vm: QEMU has ended")
+
+    monkeypatch.setattr(verdicts.observation, "observe", lost)
+    trial.vm.require_run = gone  # type: ignore[method-assign]
+    with pytest.raises(InfrastructureError, match="QEMU has ended"):
+        trial.look_again(None)
+    assert trial.failures == []
 
 
 def test_what_was_to_be_found_is_no_failure_any_more(trial: Trial) -> None:

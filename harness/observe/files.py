@@ -19,9 +19,9 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from bundle.errors import InfrastructureError
-from harness.guest.collect import Section, answered, collect, of_program
+from harness.guest.collect import Section, answered, collect
 from harness.guest.protocols import Blocks, Guest
-from harness.observe import disk, reviewed
+from harness.observe import attributes, disk, reviewed
 
 # What a live patch may touch, and where a rollback must leave no trace: the content of these is always known.
 FOLDERS = (
@@ -57,27 +57,6 @@ _UNKNOWN_HASH = "unreadable"
 _LARGEST_READ = 64  # MiB
 # The flags of a file that nobody may change, or only append to.
 _FLAGS = re.compile(r"^(?=\S*[ia])(\S+) (/.*)$")
-
-# Lists attributes as getfattr does, which hardly any template has; bytes that it would escape are escaped.
-_ATTRIBUTES = r"""
-import os, re, sys
-write = sys.stdout.buffer.write
-def escaped(name):
-    return re.sub(rb"[\\\n\r=]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(name))
-for root in sys.argv[1:]:
-    for folder, folders, names in os.walk(root):
-        for path in [folder] + [os.path.join(folder, name) for name in folders + names]:
-            try:
-                found = [(key, os.getxattr(path, key, follow_symlinks=False))
-                         for key in os.listxattr(path, follow_symlinks=False)]
-            except OSError:
-                continue
-            if found:
-                write(b"# file: " + escaped(path) + b"\n")
-                for key, value in sorted(found):
-                    write(os.fsencode(key) + b"=0x" + value.hex().encode() + b"\n")
-                write(b"\n")
-"""
 
 PathChange: TypeAlias = Literal[
     "added", "removed", "type", "content", "mode", "owner", "link", "hard links", "flags", "attributes"
@@ -193,7 +172,6 @@ def commands(
     else:
         read = ""
     unread = " ".join(f"! -path {shlex.quote(pattern)}" for pattern in reviewed.patterns("path"))
-    flags = f"lsattr -aR {_ROOTS} 2>/dev/null | grep -E '^-*[^ ]*[ia][^ ]* /'"
     top = _BESIDE if beside else _present(roots or folders)
     inside = f"{_BESIDE}{_only_below(folders)}" if beside else _present(folders)
     found = {
@@ -209,15 +187,7 @@ def commands(
             'n="$folder/read"; s=0; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z -- || s=$?; rm -f "$n"; '
             "((s == 0 || s == 123))"
         ),
-        "state.xattrs": (
-            f"{inside}if command -v getfattr >/dev/null; then "
-            f"getfattr -R -P -h -d -m - -e hex --absolute-names -- {_ROOTS}; [ $? -le 1 ]; exit; fi; "
-            + of_program("python3", f"python3 -S -E -c {shlex.quote(_ATTRIBUTES)} {_ROOTS}")
-        ),
-        # 1: a file is gone meanwhile, or its file system knows no flags; or none has any.
-        "state.flags": of_program(
-            "lsattr", f'{inside}{flags}; s=("${{PIPESTATUS[@]}}"); ((s[0] <= 1 && s[1] <= 1))'
-        ),
+        **attributes.commands(inside, _ROOTS),
     }
     if beside:
         found["state.mounts"] = "cat /proc/self/mountinfo"
@@ -300,8 +270,8 @@ def parse(
     values = listing.split("\0")
     if (listing and not listing.endswith("\0")) or (len(values) - 1) % _FIELDS:
         raise InfrastructureError(f"{name}: the listing of {', '.join(folders)} is incomplete")
-    attributes, flagged = sections["state.xattrs"], sections["state.flags"]
-    xattrs, flags = parse_xattrs(attributes.text), dict(_flags(flagged.text))
+    listed, flagged = sections["state.xattrs"], sections["state.flags"]
+    xattrs, flags = parse_xattrs(listed.text), dict(_flags(flagged.text))
     hashes = dict(_hashes(sections["state.hashes"].text))
     users, groups = map(_names, sections["state.owners"].text.partition("\n\n")[::2])
     entries = {}
@@ -316,7 +286,7 @@ def parse(
         read = _from_disk(blocks, sections["state.mounts"].text, users, groups, folders, earlier)
         entries = {**read, **entries}
     return DiskState(
-        tuple(folders), entries, with_xattrs=blocks is not None or attributes.status == 0,
+        tuple(folders), entries, with_xattrs=blocks is not None or listed.status == 0,
         with_flags=blocks is not None or flagged.status == 0,
         taken=float(clock) if clock else 0.0, from_host=blocks is not None,
     )  # fmt: skip

@@ -27,6 +27,8 @@ _OF: dict[str, Severity] = {
     "files.setuid": "security",
     "answer": "answer",
     "version": "answer",
+    "observed": "answer",
+    "observed.answers": "outage",
     "files": "files",
     "processes.on-disk": "files",
     "kernel.modules": "files",

@@ -16,7 +16,7 @@ import pytest
 
 from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect, script
-from harness.observe import files, reviewed
+from harness.observe import attributes, files, reviewed
 
 if TYPE_CHECKING:
     from harness.guest.protocols import Guest
@@ -265,7 +265,9 @@ def test_attributes_are_listed_without_getfattr(tmp_path):
     except OSError:
         pytest.skip("this file system keeps no attributes")
     done = subprocess.run(
-        [sys.executable, "-S", "-E", "-c", files._ATTRIBUTES, str(tmp_path)], capture_output=True, check=True
+        [sys.executable, "-S", "-E", "-c", attributes._ATTRIBUTES, str(tmp_path)],
+        capture_output=True,
+        check=True,
     )
     assert files.parse_xattrs(done.stdout.decode()) == {str(odd): (("user.note", "0x610062"),)}
 

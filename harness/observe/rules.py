@@ -18,6 +18,8 @@ _ASK = (
     "s.sendall('show stat;show servers state\\n'.encode());o=getattr(sys.stdout,'buffer',sys.stdout);"
     "[o.write(b) for b in iter(lambda:s.recv(65536),b'')]"
 )
+# It binds another name and renames it. A socket stays behind when its program has ended; then nobody accepts.
+_LISTENS = r"^[^ ]* [^ ]* [^ ]* 00010000 .* /run/haproxy/admin\.sock"
 _COUNTERS = re.compile(r"\[\d+:\d+\]")
 # Values of "ip -j" that change by themselves.
 _PASSING = {
@@ -52,7 +54,7 @@ def commands() -> dict[str, str]:
     """Return the commands that :func:`parse` reads, one a rule set."""
     # One program for both questions: under emulation, a Python takes a second to start.
     ask = (
-        f"[ -S /run/haproxy/admin.sock ] || exit {ABSENT}; "
+        f"grep -q '{_LISTENS}' /proc/net/unix || exit {ABSENT}; "
         "if command -v socat >/dev/null; then echo 'show stat;show servers state' | "
         "socat -t 5 - UNIX:/run/haproxy/admin.sock; exit; fi; "
         f"for p in python3 python python2; do command -v $p >/dev/null && exec $p -c {shlex.quote(_ASK)}; done; "

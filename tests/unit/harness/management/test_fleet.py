@@ -146,7 +146,7 @@ def test_status_of_nothing_is_empty() -> None:
 
 
 @pytest.mark.parametrize(("said", "told"), [("", ""), ("not json", "not json"), ("[]", "[]"), ("{}", "{}")])
-def test_a_vm_that_does_not_say_what_became_of_its_last_patch_is_none_that_had_none(
+def test_a_vm_that_does_not_say_what_became_of_its_last_patch_is_told_from_one_that_had_none(
     said: str, told: str
 ) -> None:
     cloud, targets = fleet(1)

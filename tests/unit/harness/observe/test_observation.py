@@ -148,6 +148,19 @@ def test_haproxy_is_asked_with_a_program_that_any_python_can_run() -> None:
     assert "import socket" in program
 
 
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("ffff: 00000002 00000000 00010000 0001 01 16133 /run/haproxy/admin.sock.741.tmp", True),
+        ("ffff: 00000003 00000000 00000000 0001 03 16134 /run/haproxy/admin.sock.741.tmp", False),
+        ("ffff: 00000002 00000000 00010000 0001 01 16135 /run/dbus/system_bus_socket", False),
+    ],
+)
+def test_haproxy_is_asked_where_somebody_accepts_behind_its_socket(line: str, asked: bool) -> None:
+    done = subprocess.run(["grep", "-q", rules._LISTENS], input=line, text=True, check=False)
+    assert (done.returncode == 0) == asked
+
+
 def test_a_rule_set_that_the_guest_cannot_show_is_none() -> None:
     found = rules.parse({"rules.nft": Section("rules.nft", 127, b"")})
     assert found["nft"].lines is None

@@ -54,6 +54,7 @@ class Case:
         absent: words of services that cannot run in this VM whatever is done to it, such as an agent without its jars.
         policy: how the script of the bundle renews services; empty for a script of which that is not known.
         earlier: the patch before this one in the same scenario, None for its first.
+        tidy: whether the script could take the archives out of the landing folder; False where it could not even write.
     """
 
     vm_type: str
@@ -78,6 +79,7 @@ class Case:
     absent: frozenset[str] = frozenset()
     policy: str = ""
     earlier: Case | None = None
+    tidy: bool = True
 
     @property
     def stalled_ms(self) -> float:

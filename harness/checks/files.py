@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bundle import layout
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
 from harness.checks.shipped import Shipped
-from harness.observe import files
+from harness.kvmagent import patch
+from harness.observe import files, reviewed
 from harness.observe.files import PathDifference, PathState
 
 SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
@@ -101,6 +103,26 @@ def removed(case: Case) -> Result:
     return _finding(stale, "files of the old release are still there")
 
 
+@check(
+    "files.none-landed",
+    "the next boot installs the archives that lie where a server leaves them, whatever became of their patch",
+    ("kept",),
+)
+def none_landed(case: Case) -> Result:
+    """No archive lies in the landing folder since the patch ran that did not lie there before."""
+    if case.answer is None or not case.answer.ran:
+        return Skip("the patch script was not run")
+    if not case.tidy:
+        return Skip("the patch script could not have removed what was uploaded")
+    before, after = case.before.state.entries, case.patched.state.entries
+    wrong = [
+        f"{path}: {'new' if path not in before else 'another one'} since the patch"
+        for path in (f"{patch.LANDING}/{name}" for name in (layout.SCRIPTS, layout.AGENT))
+        if path in after and (path not in before or before[path].stamp != after[path].stamp)
+    ]
+    return _finding(wrong, "the next boot would install")
+
+
 @check("files.explained", "a change that no bundle explains is damage", ("patched",))
 def explained(case: Case) -> Result:
     """Every path that differs is one that the bundles, or the patch itself, account for."""
@@ -120,9 +142,27 @@ def live(case: Case) -> Result:
         return Skip("the VM had no live configuration")
     touched = files.diff(
         case.before.state, case.patched.state,
-        lambda row: case.is_live(row.path) and row.path in case.before.state and not _was_shipped(case, row),
+        lambda row: case.is_live(row.path) and row.path in case.before.state and not _is_renewed(case, row),
     )  # fmt: skip
     return _finding(files.readable(touched), "live configuration was changed by the patch")
+
+
+@check(
+    "files.by-rules",
+    "what is planted while rules are sent is there when the next patch looks for what was before",
+)
+def by_rules(case: Case) -> Result:
+    """Sending rules again writes live configuration, and nothing else but what is reviewed."""
+    if case.after is case.patched:
+        return Skip("no rules were sent")
+    if not case.after.state.entries:
+        return _NO_FILES
+    strange = files.diff(
+        case.patched.state, case.after.state,
+        lambda row: not (case.is_live(row.path) and row.change in {"content", "added"})
+        and not reviewed.excuses("rules", row.path),
+    )  # fmt: skip
+    return _finding(files.readable(strange), "changes since the patch that sending rules does not explain")
 
 
 @check("files.secrets", "a secret that others may read is no secret")
@@ -239,10 +279,11 @@ def _compare(row: Shipped, entry: PathState) -> Iterator[str]:
 
 def _is_explained(case: Case, difference: PathDifference) -> bool:
     path = difference.path
-    if difference.change == "flags":  # no bundle has any, and an immutable file makes the next patch fail
+    # No bundle has any of these: an immutable file makes the next patch fail, a second name is a way to it.
+    if difference.change in {"flags", "attributes", "hard links"}:
         return False
     if path in _TRACES:
-        return True
+        return _is_closed(case, path)
     if path.endswith(_OPERATORS_COPY) and difference.change == "added":
         return path.removesuffix(_OPERATORS_COPY) in {**case.old, **case.new}
     if path in case.new:
@@ -252,6 +293,14 @@ def _is_explained(case: Case, difference: PathDifference) -> bool:
     if path in case.old:
         return difference.change == "removed"
     return difference.change in {"added", "removed"} and _is_folder_of_shipped(case, path)
+
+
+def _is_closed(case: Case, path: str) -> bool:
+    """True if what the patch script leaves behind there belongs to root, and nobody else may change it."""
+    entry = case.patched.state.entries.get(path)
+    return entry is None or (
+        (entry.owner, entry.group) == ("root", "root") and (entry.type == "link" or not entry.mode & 0o6022)
+    )
 
 
 def _is_folder_of_shipped(case: Case, path: str) -> bool:
@@ -264,7 +313,10 @@ def _is_folder_of_shipped(case: Case, path: str) -> bool:
     )
 
 
-def _was_shipped(case: Case, difference: PathDifference) -> bool:
-    """True if what stood there was just what the old bundle had shipped: nobody has configured anything."""
+def _is_renewed(case: Case, difference: PathDifference) -> bool:
+    """True if what the old bundle had shipped stood there, so nobody had configured it, and now the new one's does."""
     old, before = case.old.get(difference.path), case.before.state.entries.get(difference.path)
-    return old is not None and before is not None and old.sha256 == before.sha256 != ""
+    if old is None or before is None or not old.sha256 == before.sha256 != "":
+        return False
+    new, after = case.new.get(difference.path), case.patched.state.entries.get(difference.path)
+    return after is None if new is None else after is not None and after.sha256 == new.sha256

@@ -11,7 +11,9 @@ from harness.observe import console_log, journal
 def console_quiet(case: Case) -> Result:
     """The serial console shows no line that a healthy guest never prints."""
     seen = console_log.scan(case.console)
-    lines = tuple(f"{row.meaning}: {row.line}" for row in seen if not case.is_on_purpose(row.line))
+    lines = tuple(
+        f"{row.meaning}: {row.line}" for row in seen if row.is_fatal or not case.is_on_purpose(row.line)
+    )
     if not lines:
         return None
     return Finding(f"{lines[0]}" + (f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""), lines)
@@ -22,6 +24,8 @@ def journal_quiet(case: Case) -> Result:
     """Every line of priority warning or worse since the start is on the reviewed list."""
     if not case.before.journal.cursor:
         return Skip("the VM had no journal before, so nothing says where the new lines begin")
+    if silent := [when for when, moment in case.moments() if not moment.journal.cursor]:
+        return Finding(f"the journal has lost every line, {silent[0]}")
     seen = case.patched.journal.lines
     if case.after is not case.patched:
         seen = seen + case.after.journal.lines

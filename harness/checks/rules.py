@@ -21,6 +21,7 @@ _SETS = {
     "addresses": "a public address that is gone takes everything behind it along",
     "routes": "tenants lose the way out",
     "policy": "traffic of additional public NICs leaves through the wrong one",
+    "policy6": "traffic of additional public NICs leaves through the wrong one",
     "haproxy": "a load balancer without its listener refuses every customer",
     "haproxy-servers": "a load balancer without its servers answers 503",
     "dhcp-hosts": "a tenant that renews its lease gets no address or another one",

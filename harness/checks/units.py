@@ -50,6 +50,22 @@ def read(case: Case) -> Result:
     return found(wrong)
 
 
+@check("units.masked", "a service that systemd may not start any more is down from its next stop on")
+def masked(case: Case) -> Result:
+    """Every unit that systemd could start can be started still, but where the bundle drops it."""
+    if not case.before.services.units:
+        return _NONE_BEFORE
+    return found(
+        [
+            f"{name} was {before.load} and is {after.load} ({when})"
+            for when, moment in case.moments()
+            for name, before, after in _pairs(case.before.services.units, moment.services.units)
+            if before and after and before.load == "loaded" != after.load and not _ships(case, before, after)
+            and not reviewed.excuses("unit", name)
+        ]
+    )  # fmt: skip
+
+
 @check("units.same", "a timer that is gone rotates no log; a mount or a socket that is new serves somebody")
 def same(case: Case) -> Result:
     """The units that are no services are the ones from before, and as active as before."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bundle import catalogue
 from bundle.catalogue import Release
 from bundle.errors import CheckFailed, InfrastructureError, worth_another_attempt
 from bundle.ship.iso import make_iso
@@ -47,11 +48,14 @@ def ingredients(
     plans: Sequence[topology.Topology], declared: Network | None, release: str,
 ) -> dict[str, object]:  # fmt: skip
     """Return everything that a golden snapshot depends on."""
+    row = catalogue.load().release(release)
     return {
         "image": template.digest,
         "kernel": kernel_arguments(template, engine.accelerator) if template.direct_boot else _OWN_LOADER,
         "bundle": digest_of_files([bundle / name for name in FILES]),
         "topology": [asdict(plan) for plan in plans],
+        # What a server of the release tells a VM that starts, and how it reaches it.
+        "server": [[plan.cmdline("", row) for plan in plans], row.ssh_key, row.transport],
         "network": repr(declared),
         "rules": repr(network.Orders(declared, release).start()) if declared else "",
         **host_parts(host, engine.accelerator, engine.technique),

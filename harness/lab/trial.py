@@ -17,7 +17,7 @@ from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, Dialect, PatchAnswer
 from harness.lab import between, standstill
 from harness.lab.aftermath import run as aftermath
-from harness.lab.aftermath.reboot import reboot
+from harness.lab.aftermath.reboot import GATES, reboot
 from harness.lab.budgets import (
     AGENT_BUDGETS_MS,
     AGENT_FLOORS_MS,
@@ -41,7 +41,7 @@ from harness.lab.logs import last_words
 from harness.lab.management_network import site_of
 from harness.lab.verdicts import Verdicts
 from harness.management import Inventory, ManagementServer, NetworkRow, Vm
-from harness.observe import observation
+from harness.observe import console_log, observation
 from harness.observe.observation import Observation
 from harness.record.events import Event, Json
 from harness.site import vnc
@@ -85,6 +85,7 @@ class Trial(Verdicts):
         probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
         undisturbed: the scenario does nothing to the VM between its patches, so nothing may differ between them.
+        tidy: the script can take what was uploaded away, as it must when it fails; not where it cannot even write.
         proof_deadline: seconds within which a request through a rule must be answered.
         look: what is done at the failure of a patch, which stands still meanwhile; None lets it roll back at once.
     """
@@ -98,6 +99,7 @@ class Trial(Verdicts):
     probing: bool = True
     brief: bool = False
     undisturbed: bool = False
+    tidy: bool = True
     proof_deadline: float = proofs.DEADLINE
     look: standstill.LookInside | None = None
     patches: int = field(default=0, init=False)
@@ -238,7 +240,7 @@ class Trial(Verdicts):
             new=shipped.read(files, vm_type) if expected == "patched" else {},
             live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
             console=self._printed_since(printed), absent=self._absent(),
-            policy=shipped.policy(files), earlier=self.cases[-1] if self.cases else None, **more,
+            policy=shipped.policy(files), earlier=self.cases[-1] if self.cases else None, tidy=self.tidy, **more,
         )  # fmt: skip
 
     def observed(self) -> Observation:
@@ -301,9 +303,7 @@ class Trial(Verdicts):
 
     def _printed_since(self, size: int) -> str:
         """Return what the console printed since its log had so many bytes."""
-        with self.vm.console_log.open("rb") as log:
-            log.seek(size)
-            return log.read().decode(errors="replace")
+        return console_log.printed_since(self.vm.console_log, size)
 
     def prove_rules(self) -> None:
         """Send a request through every rule of the network; a VM without one has nothing to prove."""
@@ -342,7 +342,9 @@ class Trial(Verdicts):
             found = reboot(self.vm, self.lab.network, release.name, before)
             self.note(found)
         self._forget()
-        if found[0].verdict == "passed":  # else it is not there to answer
+        if all(
+            row.verdict == "passed" for row in found if row.name in GATES
+        ):  # else it is not there to answer
             self.prove_rules()
 
     def skip(self, name: str, reason: str) -> None:
@@ -445,7 +447,9 @@ class Trial(Verdicts):
         for seen in (case.after, case.patched, case.before):
             if seen.state.unread:
                 reason = f"the guest listed its disk, which the host could not read: {seen.state.unread}"
-                self.note([Outcome("files.by-host", "skipped", reason)])
+                # What it could read before the patch, and not after it, the patch may have made so.
+                lost = case.before.state.from_host
+                self.note([Outcome("files.by-host", "error" if lost else "skipped", reason)])
                 break
 
     def note(self, outcomes: Sequence[Outcome]) -> None:

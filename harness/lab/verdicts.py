@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -79,7 +79,7 @@ class Verdicts(ABC):
     ) -> Case:
         """Do something that interrupts a patch, and require that the VM is then wholly old or wholly new.
 
-        Which of both is for the VM to say: by its signature. Rules are sent again and proved in either case.
+        Which of both is for the VM to say: by its signature. After a boot, nobody has sent it its rules.
 
         Args:
             files: the bundle that the patch was about.
@@ -166,6 +166,8 @@ class Verdicts(ABC):
         finally:
             self.brief = brief
         self.require("refused", "the patch claims success" if answer.success else "")
+        self.require("refused.by-script", "" if answer.ran else f"it was not run: {answer.details}")
+        self.require("refused.nobody-restarted", "; ".join(_restarted(self.cases[-1])))
         told = re.search(reason, answer.details, re.IGNORECASE) is not None
         self.require("refused.reason", "" if told else f"no {reason!r} in: {answer.details!r}")
         if self.failures:
@@ -184,3 +186,13 @@ class Verdicts(ABC):
         self.failures = [line for line in self.failures if line not in found]
         missed = f"{name} saw nothing of it{': ' if said else ''}{' '.join(said)}"
         self.require(f"found.{name}", "" if found else missed)
+
+
+def _restarted(case: Case) -> Iterator[str]:
+    """Yield each service of ``enabled_svcs`` that has another main process than before, in words."""
+    for word in case.before.services.enabled or ():
+        before, after = (moment.services.get(word) for moment in (case.before, case.patched))
+        if before and after and before.is_active:
+            change = before.renewed_as(after, case.patched.listeners)
+            if change in {"restarted", "stopped"}:
+                yield f"{word} was {change} by a patch that was refused"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -51,12 +52,30 @@ PATTERNS = (
 )
 
 
+# What no scenario can mean to cause: the kernel is broken.
+_FATAL = frozenset(
+    {"kernel panic", "kernel oops", "kernel bug", "general protection fault", "missing root file system"}
+)
+
+
 @dataclass(frozen=True)
 class Sighting:
     """A line of the console and what it means."""
 
     meaning: str
     line: str
+
+    @property
+    def is_fatal(self) -> bool:
+        """True if no scenario can cause it on purpose."""
+        return self.meaning in _FATAL
+
+
+def printed_since(log: Path, size: int) -> str:
+    """Return what a console has printed since its log had so many bytes."""
+    with log.open("rb") as file:
+        file.seek(size)
+        return file.read().decode(errors="replace")
 
 
 def scan(text: str) -> tuple[Sighting, ...]:

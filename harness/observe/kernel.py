@@ -10,6 +10,7 @@ from harness.guest.collect import Section
 
 # Seconds of the host's clock before and after the round trip; the harness adds them, no guest can.
 HOST_CLOCK = "kernel.host-clock"
+CLOCK = "date +%s.%N"
 # Options of a mount that say how much was free or when it was mounted, not how.
 _PASSING_OPTIONS = re.compile(r",(size|nr_inodes|fd|pgrp|timeout|pipe_ino)=[^,]*")
 
@@ -67,7 +68,7 @@ def commands() -> dict[str, str]:
         "kernel.modules": "cat /proc/modules",
         "kernel.mounts": "cat /proc/mounts",
         "kernel.swaps": "cat /proc/swaps",
-        "kernel.clock": "date +%s.%N",
+        "kernel.clock": CLOCK,
     }
 
 

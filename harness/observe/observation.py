@@ -23,6 +23,8 @@ from harness.observe import (
     sockets,
 )
 
+# Asked by itself, between two looks at the host's.
+_CLOCK = "kernel.clock"
 _CACHE = "/var/cache/cloud"
 _KEPT = "/usr/share/cloud/cloud-scripts.tgz"
 # What parsers stumble over in the outputs of a guest whose programs are broken, or lie.
@@ -116,11 +118,10 @@ def observe(
     Raises:
         InfrastructureError: the guest cannot say, or its answer is incomplete.
     """
-    began = time.time()
     shown = disk_of(guest)
-    sections = collect(guest, commands(earlier, folders, beside=shown is not None), deadline=deadline)
-    clocks = Section(kernel.HOST_CLOCK, 0, f"{began} {time.time()}".encode())
-    sections = {**sections, clocks.name: clocks}
+    asked = commands(earlier, folders, beside=shown is not None)
+    del asked[_CLOCK]
+    sections = collect(guest, asked, deadline=deadline) | _clocks(guest, deadline)
     before, unread = earlier.state if earlier else None, ""
     if shown is not None:
         try:
@@ -134,6 +135,17 @@ def observe(
     seen = parse(sections, folders, earlier=earlier, name=guest.name)
     state = seen.state if earlier is None else files.completed(guest, seen.state, deadline=deadline)
     return replace(seen, state=replace(state, unread=unread))
+
+
+def _clocks(guest: Guest, deadline: float) -> dict[str, Section]:
+    """Return the clocks of guest and host, asked by themselves: what a round trip takes, nobody knows better."""
+    began = time.time()
+    told = guest.run(kernel.CLOCK, deadline=deadline, check=False)
+    clocks = (
+        Section(kernel.HOST_CLOCK, 0, f"{began} {time.time()}".encode()),
+        Section(_CLOCK, told.status, told.stdout.encode()),
+    )
+    return {section.name: section for section in clocks}
 
 
 def _by_host(

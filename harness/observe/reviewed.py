@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, get_args
 from bundle import layout
 from harness.observe import tally
 
-VolatileKind: TypeAlias = Literal["path", "sysctl", "module", "mount", "unit", "process", "socket"]
+VolatileKind: TypeAlias = Literal["path", "sysctl", "module", "mount", "unit", "process", "socket", "rules"]
 Owner: TypeAlias = Literal["kernel", "systemd", "CloudStack", "our script", "a service", "the harness"]
 KINDS: tuple[VolatileKind, ...] = get_args(VolatileKind)
 _UPLOADED = "{uploaded}"

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from harness.guest import documents
 from harness.guest.collect import ABSENT, Section, of_file, of_paths, of_program
@@ -28,7 +29,6 @@ _PASSING = {
     "expires",
     "stats",
     "stats64",
-    "metrics",
     "age",
     "used",
     "nhid",
@@ -68,6 +68,7 @@ def commands() -> dict[str, str]:
         "rules.addresses": "ip -j addr || ip -o addr",
         "rules.routes": "ip -j route show table all || ip route show table all",
         "rules.policy": "ip -j rule || ip rule",
+        "rules.policy6": "ip -6 -j rule || ip -6 rule",
         "rules.neighbours": "ip neigh show nud permanent",
         "rules.xfrm": "ip xfrm policy && ip xfrm state",
         # One program for all devices: under emulation, to start one takes as long as all that it does.
@@ -97,6 +98,8 @@ def commands() -> dict[str, str]:
 def parse(sections: Mapping[str, Section]) -> dict[str, RuleSet]:
     """Turn the outputs of :func:`commands` into rule sets by short name (``iptables``, ``routes``, …)."""
     found = {}
+    clock = sections.get("kernel.clock")
+    now = float(clock.text) if clock and clock.status == 0 else 0.0
     haproxy = sections.get("rules.haproxy")
     if haproxy is not None:
         stat, servers = split_haproxy(haproxy.text)
@@ -111,7 +114,9 @@ def parse(sections: Mapping[str, Section]) -> dict[str, RuleSet]:
     for name, section in sections.items():
         short = name.removeprefix("rules.")
         if name.startswith("rules."):
-            canonical = _CANONICAL.get(short, _sorted)
+            canonical = (
+                partial(canonical_leases, now=now) if short == "leases" else _CANONICAL.get(short, _sorted)
+            )
             found[short] = RuleSet(short, tuple(canonical(section.text)) if section.status == 0 else None)
     return found
 
@@ -210,14 +215,29 @@ def canonical_servers(text: str) -> list[str]:
     lines = [line.split() for line in text.splitlines()[1:]]
     head = next((line[1:] for line in lines if line[:1] == ["#"]), [])
     wanted = [head.index(name) for name in ("be_name", "srv_name", "srv_addr", "srv_port") if name in head]
+    told = head.index("srv_admin_state") if "srv_admin_state" in head else len(text)
     # haproxy before 2.4 lists its own former workers as servers of a proxy MASTER, named after their process ids.
     rows = [line for line in lines if line and line[0] != "#" and "MASTER" not in line[:2]]
-    return sorted(" ".join(row[index] for index in wanted if index < len(row)) for row in rows)
+    return sorted(
+        " ".join([*(row[index] for index in wanted if index < len(row)), *_taken_out(row[told : told + 1])])
+        for row in rows
+    )
 
 
-def canonical_leases(text: str) -> list[str]:
-    """Return the leases without the time at which they end."""
-    return sorted(" ".join(line.split()[1:]) for line in text.splitlines())
+def _taken_out(state: list[str]) -> list[str]:
+    """Return words for the administrative state of a server: bits 0 to 2 are maintenance, 3 and 4 a drain."""
+    bits = int(state[0], 0) if state and state[0].isdigit() else 0
+    return ["in maintenance"] * bool(bits & 0b00111) + ["drained"] * bool(bits & 0b11000)
+
+
+def canonical_leases(text: str, now: float = 0.0) -> list[str]:
+    """Return the leases without the time at which they end; 0 stands for never, and one that is over says so."""
+    rows = (line.split() for line in text.splitlines())
+    return sorted(
+        " ".join([*row[1:], *(["is over"] if row[0].isdigit() and 0 < int(row[0]) < now else [])])
+        for row in rows
+        if row
+    )
 
 
 def _without_unknown_clients(lines: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
@@ -283,8 +303,8 @@ _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "addresses": canonical_ip,
     "routes": canonical_ip,
     "policy": canonical_ip,
+    "policy6": canonical_ip,
     "haproxy": canonical_stat,
     "haproxy-servers": canonical_servers,
-    "leases": canonical_leases,
     "metadata-access": _in_order,
 }

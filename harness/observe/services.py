@@ -102,6 +102,7 @@ def commands() -> dict[str, str]:
     words = f"$(for s in $(cat {_LISTS} 2>/dev/null); do echo $s.service; done)"
     return {
         "services.units": f"systemctl show --no-pager --property={properties} {kinds} {words}",
+        "services.manager": f"systemctl show --no-pager --property={','.join(units.MANAGER_SETTINGS)}",
         "services.enabled": of_file("/var/cache/cloud/enabled_svcs"),
         "services.disabled": of_file("/var/cache/cloud/disabled_svcs"),
         # Targets have a state and no settings: to be shown each one would take as long as all the rest.
@@ -130,6 +131,8 @@ def parse(sections: Mapping[str, Section]) -> Services:
     for row in states:
         if len(row) > 3 and row[0].endswith(".target"):
             every[row[0]] = units.Unit(row[0], row[1], row[2], row[3], stale=False, settings={})
+    if told := sections["services.manager"].text:
+        every[units.MANAGER] = units.manager(told)
     return Services(
         by_name=by_name,
         aliases=aliases,

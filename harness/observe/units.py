@@ -23,6 +23,13 @@ SETTINGS = (
     "TimersMonotonic", "Persistent", "What", "Where", "Options", "Wants", "Requires", "Conflicts", "OnFailure",
 )  # fmt: skip
 PROPERTIES = (*SETTINGS, "NeedDaemonReload")
+# What systemd itself is told, which holds for every unit that says nothing else.
+MANAGER = "systemd itself"
+MANAGER_SETTINGS = (
+    "Environment", "LogLevel", "LogTarget", "UnitPath", "DefaultStandardOutput", "DefaultStandardError",
+    "DefaultTimeoutStartUSec", "DefaultTimeoutStopUSec", "DefaultLimitNOFILE", "DefaultLimitNPROC", "DefaultLimitCORE",
+    "DefaultLimitAS", "DefaultTasksMax", "DefaultOOMPolicy", "RuntimeWatchdogUSec", "CtrlAltDelBurstAction",
+)  # fmt: skip
 # Within a value: when a command last ran and how it ended; when a timer elapses next.
 _PASSING = re.compile(r"\s*;\s*(start_time|stop_time|pid|code|status|next_elapse)=[^;}]*")
 # Sets, which systemd tells in whatever order.
@@ -58,6 +65,13 @@ def unit(values: Mapping[str, str]) -> Unit:
         stale=values.get("NeedDaemonReload") == "yes",
         settings={name: _plain(name, values[name]) for name in SETTINGS if values.get(name)},
     )
+
+
+def manager(text: str) -> Unit:
+    """Return systemd itself as a unit, from what ``systemctl show`` says of it."""
+    values = dict(line.partition("=")[::2] for line in text.splitlines())
+    settings = {name: _plain(name, values[name]) for name in MANAGER_SETTINGS if values.get(name)}
+    return Unit(MANAGER, "loaded", "active", "running", stale=False, settings=settings)
 
 
 def _plain(name: str, value: str) -> str:

@@ -146,10 +146,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     is recorded as failed only while the host does its part.
     """
     outcome: object = None
-    later: Exception | None = None
+    later: BaseException | None = None
     try:
         outcome = yield
-    except Exception as error:  # what pytest ends a test with, such as a skip, is none
+    except (Exception, pytest.skip.Exception) as error:
         later = error
     trial: Any = pyfuncitem.funcargs.get("live_patch")
     # Another project's fixture may have this name, too.

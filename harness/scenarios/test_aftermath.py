@@ -22,6 +22,7 @@ def test_everything_works_later_on_a_patched_vm(lab: Lab, live_patch: Trial) -> 
     forced = live_patch.patch(lab.new_bundle, forced=True)
     live_patch.require("patch.forced", "" if forced.patched else f"it did not run: {forced.details}")
     live_patch.reboot()
+    live_patch.aftermath()
 
 
 @pytest.mark.scenario("aftermath-rolled-back")
@@ -32,6 +33,7 @@ def test_everything_works_later_on_a_vm_whose_patch_was_undone(lab: Lab, live_pa
     live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
     live_patch.aftermath(whole=True)
     live_patch.reboot()
+    live_patch.aftermath()
 
 
 @pytest.mark.scenario("aftermath-refused")
@@ -49,3 +51,4 @@ def test_everything_works_later_on_a_vm_that_refused_a_bundle(
         pytest.skip("this script takes any archive: there is nothing that it refuses")
     live_patch.aftermath(whole=True)
     live_patch.reboot()
+    live_patch.aftermath()

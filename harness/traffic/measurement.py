@@ -54,6 +54,11 @@ class ProbeResult:
     streams: int = 0
     sure_gap_ms: float | None = None
 
+    @property
+    def lost_ms(self) -> float:
+        """Milliseconds in which as many requests are sent as were lost."""
+        return self.lost * (self.ended - self.started) * 1000 / self.sent if self.sent else 0.0
+
     def shifted(self, zero: float) -> ProbeResult:
         """Return the result with times counted from ``zero`` on."""
         return replace(
@@ -75,6 +80,7 @@ class Budget:
         streams: how many it opened.
         stretch: how many times longer the VM's work took than alone on the host.
         sure_gap_ms: as in :class:`ProbeResult`; without it the whole gap is sure.
+        lost_ms: what the lost requests amount to.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Budget:
     streams: int = 0
     stretch: float = 1.0
     sure_gap_ms: float | None = None
+    lost_ms: float = 0.0
 
     @property
     def sure_ms(self) -> float:

@@ -142,6 +142,7 @@ class Traffic:
                 streams=result.streams,
                 stretch=stretch,
                 sure_gap_ms=result.sure_gap_ms,
+                lost_ms=result.lost_ms,
             )
             for result in self.results
         )

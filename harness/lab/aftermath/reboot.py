@@ -9,20 +9,28 @@ from bundle.errors import InfrastructureError
 from harness import checks, network
 from harness.checks import Case, Outcome
 from harness.guest.collect import answered
+from harness.guest.connection import GuestStopped
 from harness.host import wait
 from harness.kvmagent.patch import ask_versions
 from harness.lab import reviewed
 from harness.lab.boots import COMES_UP
 from harness.lab.faults import power
 from harness.lab.management_network import site_of
-from harness.observe import observation, rules
+from harness.observe import console_log, observation, rules
 from harness.site.site import Site
 from harness.vm.restart import RebootFailed
 from harness.vm.system import SystemVm
 
+# The check that a VM can be observed after it has come up again.
+ANSWERS = "reboot.observed.answers"
+# What the console says of the shutdown that was asked for.
+_SHUTDOWN = (r"reboot: (Restarting system|Power down)",)
+# Where one of these fails, nobody is there to answer.
+GATES = (COMES_UP, ANSWERS)
 _LOOKS = (
     "files.kept", "files.setuid", "kernel.settings", "kernel.modules", "kernel.mounts", "kernel.swap", "rules",
-    "units", "processes.on-disk", "sockets", "ports", "sshd", "identity", "observed",
+    "units", "services.up", "services.none-failed", "services.not-started", "processes", "sockets", "ports", "sshd",
+    "identity", "observed", "console",
 )  # fmt: skip
 
 
@@ -38,15 +46,19 @@ def reboot(
         before: what was seen of it.
 
     Raises:
-        InfrastructureError: its host does not start it again, or it cannot be observed.
+        InfrastructureError: its host does not start it again, or does not run it any more.
         CheckFailed: a rule was not applied.
     """
+    printed = vm.console_log.stat().st_size
     try:
         power.reboot(vm)
     except RebootFailed as error:
         return [Outcome(COMES_UP, "failed", str(error))]
     try:
         told = ask_versions(vm.guest)
+        filters = rules.parse(answered(vm.guest, _filters()))
+    except GuestStopped:
+        raise
     except InfrastructureError as error:
         vm.require_run()
         return [Outcome(COMES_UP, "failed", str(error))]
@@ -56,7 +68,7 @@ def reboot(
     found = [
         Outcome(COMES_UP, "passed"),
         Outcome("reboot.same-scripts", "failed" if wrong else "passed", wrong),
-        let_in(before, rules.parse(answered(vm.guest, _filters()))),
+        let_in(before, filters),
     ]
     if (site := site_of(vm)) is not None:
         found.append(_agent_connects(site))
@@ -64,7 +76,14 @@ def reboot(
         orders = network.Orders(declared, release, 0, (told.template, told.scripts))
         # Its NICs are there since its first boot.
         network.deliver(vm.guest, orders.start(), lambda _step: None)
-    return [*found, *_compared(vm, before, told.scripts)]
+    try:
+        now = observation.observe(vm.guest)
+    except GuestStopped:
+        raise
+    except InfrastructureError as error:
+        vm.require_run()
+        return [*found, Outcome(ANSWERS, "failed", str(error))]
+    return [*found, *_compared(vm, before, now, console_log.printed_since(vm.console_log, printed))]
 
 
 def _agent_connects(site: Site) -> Outcome:
@@ -76,15 +95,16 @@ def _agent_connects(site: Site) -> Outcome:
     return Outcome(name, "passed")
 
 
-def _compared(vm: SystemVm, before: observation.Observation, signature: str) -> Iterator[Outcome]:
+def _compared(
+    vm: SystemVm, before: observation.Observation, now: observation.Observation, console: str
+) -> Iterator[Outcome]:
     """Yield what differs since before the reboot."""
     # Elsewhere than below the folders that a patch may touch, each boot writes files anew.
-    before, after = (
-        replace(seen, state=seen.state.only_known()) for seen in (before, observation.observe(vm.guest))
-    )
+    before, after = (replace(seen, state=seen.state.only_known()) for seen in (before, now))
     case = Case(
         vm_type=vm.topology.vm_type, expected="kept", before=before, patched=after, after=after,
-        signature=signature, control_address=vm.topology.control.address,
+        signature=now.scripts.signature, control_address=vm.topology.control.address, console=console,
+        trouble=_SHUTDOWN,
     )  # fmt: skip
     for row in checks.judge(case, only=_LOOKS):
         left = reviewed.without("reboot", row)

@@ -100,7 +100,11 @@ def refuses_while_dpkg_is_locked(world: VmFactory) -> None:
         _debian_11(lab)
         lab.land(world.make(_content(broken=False)))
         process = lab.start(
-            "-c", "exec 8>/var/lib/dpkg/lock; flock 8; bash /var/cache/cloud/patch-sysvms.sh 8>&-"
+            # As dpkg and apt hold it: such a lock is another one than that of flock.
+            "-c",
+            'python3 -c \'import fcntl, time\nf = open("/var/lib/dpkg/lock", "w")\nfcntl.lockf(f, fcntl.LOCK_EX)\n'
+            'open("/run/lab/held", "w")\ntime.sleep(60)\' & until [ -e /run/lab/held ]; do sleep 0.02; done; '
+            "bash /var/cache/cloud/patch-sysvms.sh; s=$?; kill %1; exit $s",
         )
         _, stderr = process.communicate(timeout=60)
         expect(process.returncode == 2, f"exit {process.returncode}, {stderr!r}")

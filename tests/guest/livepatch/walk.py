@@ -233,7 +233,8 @@ def try_case(stage: Stage, case: Case, *, second: bool = True) -> str:
 
 def _needs_unit(lab: FolderVm) -> bool:
     phase = lab.root / "var/lib/cloud-livepatch/attempt/phase"
-    return phase.exists() and phase.read_text() in ("restart\n", "commit\n")
+    # The second line is its seal.
+    return phase.exists() and phase.read_text().partition("\n")[0] in ("restart", "commit")
 
 
 def converge(lab: FolderVm, stage: Stage, what: str, *, second: bool) -> None:

@@ -61,6 +61,7 @@ class Unit:
     sub: str = "running"
     enabled: str = "enabled"
     restarts: int = 0
+    load: str = "loaded"
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -124,6 +125,7 @@ class Moment:
             "state.clock": "2000.5\n",
             "state.flags": "".join(f"----{f.flags}---- {p}\n" for p, f in self.files.items() if f.flags),
             "services.units": "\n\n".join(map(show, units)),
+            "services.manager": "LogLevel=info\nEnvironment=LANG=C PATH=/usr/bin\n",
             "services.stat": "".join(
                 f"{pid} (a b) c) S {' '.join(['0'] * 18)} {start} 0 0\n"
                 for unit in units
@@ -195,7 +197,7 @@ UNIX = (
 
 def show(unit: Unit) -> str:
     return (
-        f"Id={unit.name}\nNames={unit.name}\nLoadState=loaded\nActiveState={unit.active}\nSubState={unit.sub}\n"
+        f"Id={unit.name}\nNames={unit.name}\nLoadState={unit.load}\nActiveState={unit.active}\nSubState={unit.sub}\n"
         f"UnitFileState={unit.enabled}\nMainPID={unit.main}\nExecMainStartTimestampMonotonic={unit.start}\n"
         f"InvocationID={unit.start:032x}\nNRestarts={unit.restarts}\nControlGroup=/system.slice/{unit.name}"
         + "".join(f"\n{name}={value}" for name, value in unit.settings.items())
@@ -223,7 +225,8 @@ CONNTRACK = (
 )
 STAT = "# pxname,svname,scur,status,mode\n192_0_2_20-80,FRONTEND,3,OPEN,http\n192_0_2_20-80,192_0_2_20-80_0,1,UP,http\n"
 SERVERS = (
-    "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_port\n3 192_0_2_20-80 1 s0 10.1.1.50 2 80\n"
+    "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port\n"
+    "3 192_0_2_20-80 1 s0 10.1.1.50 2 0 80\n"
 )
 ADDRESSES = json.dumps(
     [{"ifname": "eth2", "addr_info": [{"local": "192.0.2.10", "valid_life_time": 4294967295}]}]

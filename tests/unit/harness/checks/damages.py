@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_file,
@@ -11,15 +13,45 @@ from tests.unit.harness.checks.mutate import (
     listen,
     mount,
     run_program,
+    set_field,
     set_kernel,
 )
 from tests.unit.harness.simulated_patch import (
+    SERVERS,
     UNIX,
+    File,
     Program,
+    SimulatedPatch,
+    Unit,
+    haproxy,
 )
+
+
+def _overwritten(made: SimulatedPatch) -> None:
+    path = "/etc/haproxy/haproxy.cfg"
+    made.before.files[path] = File("listen default")
+    change_file(path, content="garbage")(made)
+
+
+def _small_packets(made: SimulatedPatch) -> None:
+    route = {"dst": "default", "gateway": "192.0.2.1", "dev": "eth2"}
+    made.before.texts["rules.routes"] = json.dumps([route])
+    change_text("rules.routes", json.dumps([{**route, "metrics": [{"mtu": 300}]}]))(made)
+
+
+def _beside_cron(made: SimulatedPatch) -> None:
+    for moment in (made.before, made.patched, made.after):
+        moment.units["cron.service"] = Unit("cron.service", 600, 900)
+    run_program(Program(5555, "/dev/shm/observe.x/miner", "miner", "cron.service"))(made)
+
 
 # What somebody else does to the VM meanwhile, anywhere in it.
 DAMAGES: dict[str, tuple[Mutation, str, str]] = {
+    "plants a job of cron while rules are sent": (
+        lambda made: made.after.files.update({"/etc/cron.d/job": File("* * * * * root x")}),
+        "files.by-rules",
+        "/etc/cron.d/job: added (file, 0644, root:root)",
+    ),
     "leaves a setuid shell": (
         change_file("/usr/bin/.sh", content="sh", mode=0o4755),
         "files.setuid",
@@ -141,5 +173,71 @@ DAMAGES: dict[str, tuple[Mutation, str, str]] = {
         change_text("sockets.packet", "sk RefCnt Type Proto Iface R\n0 3 3 0003 2 1 0 0 99\n"),
         "sockets.same",
         "packet socket for protocol 0003 on interface 2 was not there before",
+    ),
+    "starts something that is never up": (
+        change_unit("evil.service", active="activating", sub="start", enabled="transient"),
+        "services.not-started",
+        "evil.service was unknown and is activating (start)",
+    ),
+    "starts what finishes a patch at boot": (
+        change_unit("cloud-livepatch-recover.service"),
+        "services.not-started",
+        "cloud-livepatch-recover.service was unknown and runs",
+    ),
+    "sets a variable for every service": (
+        change_text("services.manager", "LogLevel=info\nEnvironment=LANG=C LD_PRELOAD=/x.so PATH=/usr/bin\n"),
+        "units.settings",
+        "systemd itself: Environment was LANG=C PATH=/usr/bin and is LANG=C LD_PRELOAD=/x.so PATH=/usr/bin",
+    ),
+    "masks a service until the next boot": (
+        change_unit("ssh.service", main=400, start=900, load="masked"),
+        "units.masked",
+        "ssh.service was loaded and is masked (right after the patch)",
+    ),
+    "lets everybody write to the kept archive": (
+        change_file("/usr/share/cloud/cloud-scripts.tgz", mode=0o666),
+        "files.explained",
+        "; mode 0644 -> 0666",
+    ),
+    "gives the kept archive away": (
+        change_file("/usr/share/cloud/cloud-scripts.tgz", owner="nobody"),
+        "files.explained",
+        "/usr/share/cloud/cloud-scripts.tgz: content",
+    ),
+    "lets others change a script by an access list": (
+        change_text("state.xattrs", "# file: /opt/cloud/bin/vr_cfg.sh\nsystem.posix_acl_access=0x02\n"),
+        "files.explained",
+        "/opt/cloud/bin/vr_cfg.sh: attributes none -> system.posix_acl_access=0x02",
+    ),
+    "overwrites live configuration that stood as it was shipped": (
+        _overwritten,
+        "files.live",
+        "/etc/haproxy/haproxy.cfg: content",
+    ),
+    "takes a server out of a balancer": (
+        change_text("rules.haproxy", haproxy(servers=SERVERS.replace(" 2 0 80", " 0 1 80"))),
+        "rules.haproxy-servers",
+        "1 gone, 1 new: - 192_0_2_20-80 s0 10.1.1.50 80",
+    ),
+    "lets a lease end": (
+        change_text("rules.leases", "1700 02:00:26:c3:00:02 10.1.1.50 vm1 *\n"),
+        "rules.leases",
+        "1 gone, 1 new: - 02:00:26:c3:00:02 10.1.1.50 vm1 *",
+    ),
+    "makes packets of a route small": (_small_packets, "rules.routes", "1 gone, 1 new: - route to default"),
+    "runs a program among the jobs of cron": (
+        _beside_cron,
+        "processes.none-new",
+        "process miner runs in cron.service as root, it did not before",
+    ),
+    "deletes the journal": (
+        change_text("journal.cursor", ""),
+        "journal.quiet",
+        "the journal has lost every line, right after the patch",
+    ),
+    "panics while all lines are excused": (
+        set_field(trouble=(".",), console="[ 1.0] Kernel panic - not syncing: x\n"),
+        "console.quiet",
+        "kernel panic: [ 1.0]",
     ),
 }

@@ -374,6 +374,11 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "traffic.within-budget",
         "http: no answer for 21800 ms, the budget is 500 ms",
     ),
+    "loses every second request": (
+        set_field(budgets=(Budget("http", 500, 400.0, 500.0, lost_ms=5000.0),)),
+        "traffic.few-lost",
+        "http: requests of 5000 ms were lost, in gaps of 400 ms at most; 1500 ms may be",
+    ),
     "breaks a stream": (
         set_field(budgets=(Budget("stream", 500, 0.0, 500.0, broken_streams=1, streams=2),)),
         "traffic.streams",
@@ -442,6 +447,11 @@ ROLLBACK_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         change_unit("haproxy.service", settings={"LimitNOFILE": "16"}),
         "units.settings",
         "haproxy.service: LimitNOFILE was nothing and is 16 (right after the patch)",
+    ),
+    "leaves an archive where the next boot finds it": (
+        change_file("/var/cache/cloud/agent.zip", content="archive"),
+        "files.none-landed",
+        "the next boot would install: /var/cache/cloud/agent.zip: new since the patch",
     ),
     "leaves a file far from its own": (
         change_file("/usr/lib/x/left", content="x"),

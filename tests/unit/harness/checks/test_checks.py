@@ -59,6 +59,7 @@ def test_every_check_has_a_mutant_that_it_catches() -> None:
         "ipset",
         "nft",
         "policy",
+        "policy6",
         "dns",
         "dnsmasq",
         "metadata-access",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from bundle.errors import InfrastructureError
 from harness.checks import Outcome
+from harness.guest.connection import GuestLockedUp
 from harness.host import wait
+from harness.kvmagent.patch import Versions
 from harness.lab.aftermath import reboot
 from harness.lab.faults import power
 from harness.machine.machine import Machine
@@ -34,7 +37,7 @@ def judged(
 def vm(fault: str = "") -> Any:
     """Return a VM whose host runs it, or does not for a reason."""
     machine = SimpleNamespace(name="sysvm-1-r", host_fault=lambda: fault, console_log="console.log")
-    made = SimpleNamespace(guest="guest", machines=lambda: [machine])
+    made = SimpleNamespace(guest="guest", machines=lambda: [machine], console_log=Path("/dev/null"))
     made.require_run = lambda: SystemVm.require_run(made)  # type: ignore[arg-type]
     return made
 
@@ -58,6 +61,38 @@ def test_a_guest_that_comes_up_and_cannot_say_what_it_runs_has_failed(
         monkeypatch, None, InfrastructureError("get_template_version.sh ended with status 1"), vm()
     )
     assert found == [Outcome("reboot.comes-up", "failed", "get_template_version.sh ended with status 1")]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (InfrastructureError("no answer within 300 s"), "no answer within 300 s"),
+        (GuestLockedUp("its kernel stands still"), None),
+    ],
+)
+def test_a_guest_that_cannot_be_observed_then_has_failed_unless_its_host_stopped_it(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str | None
+) -> None:
+    def observes(_: object) -> None:
+        raise error
+
+    seen: Any = SimpleNamespace(scripts=SimpleNamespace(signature="a" * 128), rules={})
+    monkeypatch.setattr(power, "reboot", lambda vm: None)
+    monkeypatch.setattr(reboot, "ask_versions", lambda guest: Versions("4.22", "a" * 128))
+    monkeypatch.setattr(reboot, "answered", lambda guest, commands: {})
+    monkeypatch.setattr(reboot.rules, "parse", lambda sections: {})
+    monkeypatch.setattr(reboot, "let_in", lambda before, now: Outcome("reboot.nobody-let-in", "passed"))
+    monkeypatch.setattr(reboot, "site_of", lambda vm: None)
+    monkeypatch.setattr(reboot.observation, "observe", observes)
+    if expected is None:
+        with pytest.raises(GuestLockedUp):
+            reboot.reboot(vm(), None, "4.22", seen)
+        return
+    found = reboot.reboot(vm(), None, "4.22", seen)
+    assert [row.name for row in found if row.verdict == "passed"] == [
+        "reboot.comes-up", "reboot.same-scripts", "reboot.nobody-let-in",
+    ]  # fmt: skip
+    assert found[-1] == Outcome("reboot.observed.answers", "failed", expected)
 
 
 def test_a_guest_whose_qemu_is_gone_then_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from harness.lab.trial import Trial
 from harness.lab.wish import Wish
 from harness.record.events import Nowhere
 from harness.vm.restart import RebootFailed
-from tests.unit.harness.simulated_patch import File, world
+from tests.unit.harness.simulated_patch import File, failed_world, world
 
 FILES = BundleFiles(None, {"cloud-scripts.tgz": b""}, "a" * 128)  # type: ignore[arg-type]
 
@@ -142,9 +142,10 @@ def test_what_nobody_found_is_a_failure(trial: Trial, words: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "failures"),
     [
-        (PatchAnswer(False, "no space"), []),
-        (PatchAnswer(False, "no"), ["refused.reason"]),
-        (PatchAnswer(True, "space"), ["refused"]),
+        (PatchAnswer(False, "no space", ran=True), []),
+        (PatchAnswer(False, "no", ran=True), ["refused.reason"]),
+        (PatchAnswer(True, "space", ran=True), ["refused"]),
+        (PatchAnswer(False, "upload failed: no space"), ["refused.by-script"]),
     ],
 )
 def test_a_refusal_needs_a_failure_and_its_reason(
@@ -154,6 +155,7 @@ def test_a_refusal_needs_a_failure_and_its_reason(
 
     def watch(self: Trial, _files: BundleFiles, act: Any, *, expected: str, trouble: tuple[str, ...]) -> None:
         seen.append((self.brief, expected, act(), trouble))
+        self.cases.append(failed_world().case())
 
     monkeypatch.setattr(Trial, "watch", watch)
     monkeypatch.setattr(verdicts.patch, "patch", lambda *_, **_options: answer)
@@ -161,6 +163,17 @@ def test_a_refusal_needs_a_failure_and_its_reason(
     assert seen == [(True, "kept", answer, ("its word",))]
     assert not trial.brief
     assert [line.partition(":")[0] for line in trial.failures] == failures
+
+
+def test_a_refusal_restarts_nobody(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = failed_world()
+    made.patched.units["dnsmasq.service"] = replace(
+        made.patched.units["dnsmasq.service"], main=350, start=5000
+    )
+    monkeypatch.setattr(Trial, "watch", lambda self, *_, **_options: self.cases.append(made.case()))
+    monkeypatch.setattr(verdicts.patch, "patch", lambda *_, **_options: PatchAnswer(False, "no", ran=True))
+    trial.refused(FILES, "run")
+    assert "refused.nobody-restarted: dnsmasq was restarted by a patch that was refused" in trial.failures
 
 
 def test_only_what_a_patch_may_touch_and_no_boot_makes_is_compared_across_a_boot() -> None:

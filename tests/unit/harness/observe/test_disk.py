@@ -7,6 +7,7 @@ import hashlib
 import struct
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,6 +165,10 @@ def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, error, st
 
     class Guest:
         name = "r-1-VM"
+
+        @staticmethod
+        def run(command, deadline, check):
+            return SimpleNamespace(status=0, stdout="2000.5\n")
 
         @staticmethod
         @contextlib.contextmanager

@@ -37,8 +37,12 @@ def test_no_row_is_a_blank_cheque(kind: reviewed.VolatileKind) -> None:
         "module": ("ip_tables", "dummy"),
         "mount": ("/", "/opt", "/mnt"),
         "unit": ("apache2.service", "logrotate.timer", "opt.mount", "haproxy.service"),
-        "process": ("outside services /usr/bin/python3.11 python3 /tmp/x.py", "outside services /bin/bash bash"),
+        "process": (
+            "outside services /usr/bin/python3.11 python3 /tmp/x.py", "outside services /bin/bash bash",
+            "cron.service /dev/shm/observe.x miner", "cloud.service /tmp/miner miner",
+        ),
         "socket": ("tcp python3", "UNIX socket /run/evil.sock was not there before"),
+        "rules": ("/etc/cron.d/x", "/etc/passwd", "/opt/cloud/bin/vr_cfg.sh", "/etc/systemd/system/x.service"),
     }  # fmt: skip
     assert [name for name in damage[kind] if reviewed.may_differ(kind, name)] == []
 

@@ -66,7 +66,9 @@ def test_an_error_stays_one_where_no_check_had_failed(failures):
     assert ended(failures, failures, error) == (InfrastructureError, str(error), False)
 
 
-def test_a_skip_stays_one():
-    assert (
-        ended(["rules.iptables: 1 gone"], [], pytest.skip.Exception("no rules"))[0] is pytest.skip.Exception
-    )
+def test_a_skip_stays_one_where_no_check_had_failed():
+    skip = pytest.skip.Exception("no rules")
+    assert ended([], [], skip)[0] is pytest.skip.Exception
+    kind, told, by_checks = ended(["rules.iptables: 1 gone"], [], skip)
+    assert (kind, by_checks) == (pytest.fail.Exception, False)
+    assert told.splitlines()[0] == "rules.iptables: 1 gone"

@@ -50,7 +50,7 @@ read_trusted() {
 
 # True when the manifest was signed with a key that this VM trusts, and that counts.
 manifest_signed() {
-    local data key id
+    local data key id named
     data=$(script_payload payload_signature) || return 1
     [[ -n $data ]] || return 1
     base64 -d <<<"$data" >"/run/cloud/manifest.sig" || return 1
@@ -58,7 +58,8 @@ manifest_signed() {
     for key in "${TRUSTED[@]}"; do
         openssl dgst -sha384 -verify "$key" -signature /run/cloud/manifest.sig <<<"$MANIFEST" >/dev/null 2>&1 || continue
         id=$(openssl pkey -pubin -in "$key" -outform DER | sha256sum) || return 1
-        key_counts "${id%% *}"
+        named=$(manifest_header "$MANIFEST" key)
+        [[ ${named:-${id%% *}} == "${id%% *}" ]] && key_counts "${id%% *}"
         return
     done
     return 1
@@ -78,6 +79,13 @@ key_counts() {
             [[ ${words[0]} != "$1" || ($list == expires && ! $today > ${words[1]}) ]] || return 1
         done <"$TRUST_STORE/$list"
     done
+}
+
+# True when the archive of the scripts brings nothing that a patch refuses: above all, who is trusted is not its to say.
+members_owned() {
+    local names
+    names=$(tar -tzf "$BUNDLE_FILE") || return 1
+    ! grep -Eq '^(\./)?(etc/cloudstack/livepatch-trust|root/\.ssh(/.|$)|etc/(passwd|shadow|group|gshadow|fstab|machine-id)$|var/lib/(cloud-livepatch|dpkg)(/.|$)|usr/local/cloud|var/cache/cloud/.)' <<<"$names"
 }
 
 # Prints the value of a header of a manifest: $1 the text, $2 the header. Prints nothing where there is none.
@@ -126,6 +134,10 @@ bundle_trusted() {
     }
     manifest_signed || {
         log "the bundle is not signed with a key that $TRUST_KEY or $TRUST_STORE trusts"
+        return 1
+    }
+    members_owned || {
+        log 'the bundle brings files that are not a bundle'\''s to bring'
         return 1
     }
     bundle_is_no_older || {

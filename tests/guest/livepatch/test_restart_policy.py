@@ -84,6 +84,9 @@ def test_a_service_that_nobody_knows_is_renewed(lab):
     unit.mkdir()
     for name, text in (("state", "active"), ("pid", "900"), ("last-pid", "900"), ("reload", "no")):
         (unit / name).write_text(f"{text}\n")
+    group = lab.root / "sys/fs/cgroup/system.slice/other.service"
+    group.mkdir()
+    (group / "cgroup.procs").write_text("900\n")
     bundle, _ = _bundle({"opt/cloud/bin/same.sh": (b"new\n", 0o755)})
     expect_patched(lab.patch(bundle), bundle, lab)
     assert _renewed(lab) == {("restart", "other")}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from bundle import catalogue
 from harness.host import slots
 from harness.image import images
 from harness.kvmagent.patch import FILES
-from harness.lab import lab, logs
+from harness.lab import golden_maker, lab, logs
 from harness.machine import accel
 from harness.record.results import ResultsFolder
 from harness.vm import golden
 from harness.vm.launch import kernel_arguments
+from harness.vm.types import of_type
 
 HOST = SimpleNamespace(version=lambda: "QEMU 7.2, libvirt 9.0")
 ENGINE = SimpleNamespace(accelerator=accel.TCG, technique="private mapping")
@@ -71,6 +74,25 @@ def test_the_same_wish_has_the_same_snapshot(template, bundle):
         golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (), None, "4.21")) for _ in range(2)
     }
     assert len(keys) == 1
+
+
+def test_what_a_server_of_another_release_tells_a_vm_that_starts_makes_another_snapshot(
+    template, bundle, monkeypatch
+):
+    """An agent VM has no rules; from which release its server is was not in its key."""
+    plan = of_type("consoleproxy")
+    row = catalogue.load().release("4.21")
+    other = {"iso": "upload", "upload": "iso"}[row.transport]
+    who = {"agent": "cmdline", "cmdline": "agent"}[row.ssh_key]
+
+    def key(**changes):
+        facts = SimpleNamespace(release=lambda _name: replace(row, **changes))
+        monkeypatch.setattr(golden_maker.catalogue, "load", lambda: facts)
+        return golden.key_of(lab.ingredients(template, bundle, HOST, ENGINE, (plan,), None, "4.21"))
+
+    word = plan.parameters[-1].partition("=")[0]
+    changed = ({"unsent": row.unsent | {word}}, {"ssh_key": who}, {"transport": other})
+    assert len({key(), *(key(**change) for change in changed)}) == 4
 
 
 def test_console_logs_bear_the_name_of_the_vm_whatever_its_domains_are_called(tmp_path):

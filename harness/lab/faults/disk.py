@@ -47,7 +47,11 @@ def read_only(vm: SystemVm) -> Iterator[None]:
     try:
         yield
     finally:
-        each = 'case $kind in ext*) mount -o remount,rw "$where" || exit 1;; esac'
+        # It was refused once, by a VM that took it the next time.
+        again = (
+            'n=0; until mount -o remount,rw "$where"; do [ $((n += 1)) -lt 20 ] || exit 1; sleep 0.2; done'
+        )
+        each = f"case $kind in ext*) {again};; esac"
         vm.guest.run(f"while read -r _ where kind _; do {each}; done </proc/mounts", deadline=120)
 
 

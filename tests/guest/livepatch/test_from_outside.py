@@ -195,6 +195,20 @@ def test_a_service_that_never_comes_back_ends_stuck_and_is_left_alone(lab):
     assert lab.systemctl_log().count("restart dnsmasq.service") == count
 
 
+def test_a_rollback_that_hangs_each_time_ends_stuck_until_that_is_mended(lab):
+    (lab.root / "var/lib/held").touch()
+    hook(lab, "mv", '[[ ! -e /var/lib/held || "$*" != *backup/etc/cron.hourly/watch* ]] || exec sleep 1000')
+    before = lab.state()
+    run = lab.patch(bundles.broken(), LIVEPATCH_SERVICE_LIMIT="3")
+    assert run.status == 1, run
+    assert lab.status()["state"] == "stuck"
+    assert lab.patch(bundles.new()).status == 2
+    (lab.root / "var/lib/held").unlink()
+    assert lab.run("--recover").status == 0
+    assert lab.status()["state"] == "rolled-back"
+    assert [path for path in differences(before, lab.state()) if path != "var/lib/held"] == []
+
+
 def test_the_ports_of_a_service_that_was_on_its_way_are_watched(lab):
     (lab.unit("dnsmasq") / "busy").write_text("5\n")
     (lab.unit("dnsmasq") / "shuts").write_text("/run/lab/shut\n")

@@ -45,6 +45,11 @@ def few_lost(case: Case) -> Result:
         # One long gap has a check of its own.
         if row.lost_ms > _LOST * row.budget_ms and row.longest_gap_ms <= row.budget_ms
     )
+    return _unless_stalled(case, wrong)
+
+
+def _unless_stalled(case: Case, wrong: tuple[str, ...]) -> Result:
+    """Return what is wrong as a finding; nobody may be blamed for it while the host itself stood still."""
     if wrong and case.stalled_ms > LONG_STALL_MS:
         raise HostStoodStill(
             f"{'; '.join(wrong)}; this host itself stood still for {case.stalled_ms:.0f} ms meanwhile"
@@ -76,11 +81,7 @@ def streams(case: Case) -> Result:
         for row in case.budgets
         if row.broken_streams > row.allowed_broken_streams
     )
-    if wrong and case.stalled_ms > LONG_STALL_MS:
-        raise HostStoodStill(
-            f"{'; '.join(wrong)}; this host itself stood still for {case.stalled_ms:.0f} ms meanwhile"
-        )
-    return Finding("; ".join(wrong), wrong) if wrong else None
+    return _unless_stalled(case, wrong)
 
 
 @check("traffic.probed", "a probe that sent nothing proves nothing")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from bundle.errors import CheckFailed, InfrastructureError
 from harness import checks
 from harness.checks import Case, Expectation, Outcome
+from harness.checks.services import renewed
 from harness.guest.connection import GuestStopped
 from harness.guest.protocols import Guest
 from harness.kvmagent import patch
@@ -167,7 +168,12 @@ class Verdicts(ABC):
             self.brief = brief
         self.require("refused", "the patch claims success" if answer.success else "")
         self.require("refused.by-script", "" if answer.ran else f"it was not run: {answer.details}")
-        self.require("refused.nobody-restarted", "; ".join(_restarted(self.cases[-1])))
+        restarted = [
+            f"{word} was {change} by a patch that was refused"
+            for word, _service, change in renewed(self.cases[-1])
+            if change in {"restarted", "stopped"}
+        ]
+        self.require("refused.nobody-restarted", "; ".join(restarted))
         told = re.search(reason, answer.details, re.IGNORECASE) is not None
         self.require("refused.reason", "" if told else f"no {reason!r} in: {answer.details!r}")
         if self.failures:
@@ -186,13 +192,3 @@ class Verdicts(ABC):
         self.failures = [line for line in self.failures if line not in found]
         missed = f"{name} saw nothing of it{': ' if said else ''}{' '.join(said)}"
         self.require(f"found.{name}", "" if found else missed)
-
-
-def _restarted(case: Case) -> Iterator[str]:
-    """Yield each service of ``enabled_svcs`` that has another main process than before, in words."""
-    for word in case.before.services.enabled or ():
-        before, after = (moment.services.get(word) for moment in (case.before, case.patched))
-        if before and after and before.is_active:
-            change = before.renewed_as(after, case.patched.listeners)
-            if change in {"restarted", "stopped"}:
-                yield f"{word} was {change} by a patch that was refused"

@@ -299,7 +299,14 @@ def _lets_somebody_in(key, _other):
     )
 
 
-@pytest.mark.parametrize("bundle", [_lies_about_its_key, _says_who_is_trusted, _lets_somebody_in])
+def _goes_outside(key, _other):
+    content = bundles.new_content()
+    return refusals.signed(replace(content, scripts=content.scripts | {"usr/bin/evil": (b"x\n", 0o755)}), key)
+
+
+@pytest.mark.parametrize(
+    "bundle", [_lies_about_its_key, _says_who_is_trusted, _lets_somebody_in, _goes_outside]
+)
 def test_a_boot_refuses_what_a_patch_refuses(lab, bundle):
     key, other = refusals._key(), refusals._key()
     _keys(lab, key)

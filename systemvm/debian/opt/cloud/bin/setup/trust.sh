@@ -83,9 +83,17 @@ key_counts() {
 
 # True when the archive of the scripts brings nothing that a patch refuses: above all, who is trusted is not its to say.
 members_owned() {
-    local names
+    local names name
     names=$(tar -tzf "$BUNDLE_FILE") || return 1
-    ! grep -Eq '^(\./)?(etc/cloudstack/livepatch-trust|root/\.ssh(/.|$)|etc/(passwd|shadow|group|gshadow|fstab|machine-id)$|var/lib/(cloud-livepatch|dpkg)(/.|$)|usr/local/cloud|var/cache/cloud/.)' <<<"$names"
+    while read -r name; do
+        name=${name#./}
+        case $name in
+            etc/cloudstack/livepatch-trust* | etc/passwd | etc/shadow | etc/group | etc/gshadow | etc/fstab | etc/machine-id) return 1 ;;
+            var/lib/cloud-livepatch* | var/lib/dpkg/?* | root/.ssh | root/.ssh/?* | var/cache/cloud/?* | usr/local/cloud*) return 1 ;;
+            '' | usr/ | etc/* | opt/* | root/* | usr/local/* | var/*) ;;
+            *) return 1 ;;
+        esac
+    done <<<"$names"
 }
 
 # Prints the value of a header of a manifest: $1 the text, $2 the header. Prints nothing where there is none.

@@ -2,11 +2,12 @@
 
 Both patch restores of the same golden snapshot from the default release to the newest: a router while HTTP requests go
 through its load balancer, and a console proxy while its agent pings the management server, with an agent of 0.7 MB and
-one of 150 MB before and after. Time is the guest's own, from start to end of the script; the soak time is 0, as the
-rival has none. A request is lost when it is refused, broken off or not answered; the agent is away until it is
-registered again. Written bytes are those that all processes of a run handed to the kernel, pipes among them. Some runs
-have no service to restart: what is left is the cost of the script itself. Nothing else should run meanwhile;
-``SYSVM_BENCH_RUNS`` is the number of runs of each (3; of the large agent a third).
+one of 150 MB before and after; and a router that is given its own release again with one file changed, or with two that
+haproxy and dnsmasq read, by a script that renews what reads a changed file. Time is the guest's own, from start to end
+of the script; the soak time is 0, as the rival has none. A request is lost when it is refused, broken off or not
+answered; the agent is away until it is registered again. Written bytes are those that all processes of a run handed to
+the kernel, pipes among them. Some runs have no service to restart: what is left is the cost of the script itself.
+Nothing else should run meanwhile; ``SYSVM_BENCH_RUNS`` is the number of runs of each (3; of the large agent a third).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ WRITTEN = "while read -r key value; do [[ $key != wchar: ]] || echo $value; done
 TIMED = f"{CLOCK}; LIVEPATCH_SOAK=0 bash {SCRIPT} >/dev/null; status=$?; {CLOCK}; {WRITTEN}; exit $status"
 # A service that is not active on these VMs: neither script restarts it.
 NOTHING_TO_RESTART = f"echo conntrackd >{LANDING}/enabled_svcs"
+# What differs in a bundle that changes little, by the names of its rows: nobody reads the first kind at a patch.
+CHANGES = {
+    "router, one file": ("opt/cloud/bin/checkrouter.sh",),
+    "router, haproxy and dnsmasq": ("etc/haproxy/conf.d/zz-changed.cfg", "etc/dnsmasq.d/zz-changed.conf"),
+}
 # Where a guest finds the disk that is plugged in, and the seconds that it may take to.
 DISK, PLUG_DEADLINE = "/dev/vdb", 30.0
 
@@ -133,6 +139,28 @@ def _router() -> None:
         _tell("router: bytes written", samples, lambda run: run.written)
         _tell("router: requests lost", samples, lambda run: run.seen.lost)
         _tell("router: longest gap, ms", samples, lambda run: run.seen.longest_gap_ms)
+
+        for title, paths in CHANGES.items():
+            bundle = read_files(_changed(lab, paths))
+
+            def land_changed(vm: SystemVm, bundle: dict[str, bytes] = bundle) -> None:
+                upload(vm.guest, bundle)
+
+            samples = _compare(lab, Scene(title, RUNS, restarts=True, land=land_changed, watch=watch))
+            _tell(f"{title}: requests lost", samples, lambda run: run.seen.lost)
+
+
+def _changed(lab: Lab, paths: Sequence[str]) -> Path:
+    """Return a bundle of the release that VMs boot with, in which these files alone are changed or new."""
+    with tempfile.TemporaryDirectory(dir=lab.folder) as scratch:
+        source = Path(scratch) / "systemvm"
+        shutil.copytree(payload_root(), source, symlinks=True)
+        for path in paths:
+            (source / "debian" / path).parent.mkdir(parents=True, exist_ok=True)
+            with (source / "debian" / path).open("a") as file:
+                file.write("# changed\n")
+        target = lab.folder / f"changed-{len(paths)}"
+        return build(BuildOptions(target, source, lab.old.name, restart="changed", cache=False)).folder
 
 
 def _watch_agent(vm: SystemVm) -> Sample:

@@ -1,4 +1,4 @@
-"""Runs the mutants of a set: ``python -m tests.mutants script [row...]``; exit 1 when one survives.
+"""Runs the mutants of a set: ``python -m tests.mutants script [row or tests...]``; exit 1 when one survives.
 
 Each mutant is one changed line of a template of the patch script. The lab renders its bundles from the changed
 templates and runs the tests that the mutant's row names; a mutant is killed when they fail.
@@ -130,7 +130,13 @@ def main(arguments: list[str]) -> int:
         os.environ["SYSVM_MUTANTS"] = "1"
         rows = ["-k", " or ".join(f"({row})" for row in arguments[1:])] if arguments[1:] else []
         return pytest.main(["-q", "-p", "no:cacheprovider", str(ROOT / TESTS[arguments[0]]), *rows])
-    mutants = [row for row in load(arguments[0]) if not arguments[1:] or row.row in arguments[1:]]
+    if arguments[0] != "script":
+        print(f"no set {arguments[0]!r}: there is script, payload, scenarios, {', '.join(TESTS)}", file=sys.stderr)
+        return 2
+    mutants = [row for row in load("script") if not arguments[1:] or {row.row, row.tests} & set(arguments[1:])]
+    if not mutants:
+        print(f"no mutant has the row or tests {' '.join(arguments[1:])}", file=sys.stderr)
+        return 2
     # A test that fails anyway would kill whatever it is given.
     if not passes(" or ".join(sorted({f"({row.tests})" for row in mutants})), TEMPLATES, limit=3600):
         print("some of the tests fail without any mutant: mend them first")

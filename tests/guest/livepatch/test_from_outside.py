@@ -171,6 +171,29 @@ def test_what_is_written_to_the_agents_own_files_meanwhile_is_not_lost(stage, ch
         assert change.split()[1] in (lab.root / AGENT / name).read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("echo more >>configure.py", "configure.py was changed"),
+        ("cp configure.py x; echo more >>x; mv x configure.py", "configure.py was replaced"),
+        ("echo more >added.sh", "added.sh is new"),
+    ],
+)
+def test_what_is_written_to_files_of_the_release_meanwhile_is_not_lost(lab, change, told):
+    hook(
+        lab,
+        "sync",
+        f"[[ $1 != -f || -e /run/lab/once ]] || {{ : >/run/lab/once; (cd /opt/cloud/bin && {change}); }}",
+    )
+    run = lab.patch(bundles.new())
+    assert (run.status, told in run.output) == (1, True), run
+    path = told.split()[0]
+    assert "more" in (lab.root / "opt/cloud/bin" / path).read_text()
+    run = lab.patch(bundles.new())
+    assert run.status == 0, run
+    assert "more" in (lab.root / "opt/cloud/bin" / f"{path}.dist-old").read_text()
+
+
 def test_force_does_not_take_a_service_that_fails_for_one_that_is_back(lab):
     (lab.root / "var/lib/held").touch()
     hook(lab, "mv", '[[ ! -e /var/lib/held || "$*" != *backup/etc/cron.hourly/watch* ]] || exit 1')

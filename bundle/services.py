@@ -20,7 +20,10 @@ Renewed: TypeAlias = Literal["reload", "restart"]
 Policy: TypeAlias = Literal["graceful", "always", "changed"]
 Turn: TypeAlias = Literal["first", "last"]
 
-_KEYS = {"turn", "renewed", "workers", "together", "check", "reads", "listens", "units", "starts", "types"}
+_KEYS = {
+    "turn", "renewed", "workers", "together", "check", "reads", "listens", "units", "starts", "types", "failover",
+    "by_rules", "probes",
+}  # fmt: skip
 # Where units of the payload lie.
 UNITS = "etc/systemd/system/"
 # What the script can hold between single quotes.
@@ -44,6 +47,9 @@ class ServiceRow:
         units: further units that come with it.
         starts: who starts it, where ``enabled_svcs`` does not name it; empty where it does.
         types: the VM types that have it, where ``enabled_svcs`` does not say so.
+        failover: whether renewing it hands the network to the other router of a redundant pair.
+        by_rules: whether rules that are sent again start or renew it.
+        probes: the first words of the names of the probes that it answers.
     """
 
     name: str
@@ -57,6 +63,9 @@ class ServiceRow:
     units: tuple[str, ...] = ()
     starts: str = ""
     types: tuple[str, ...] = ()
+    failover: bool = False
+    by_rules: bool = False
+    probes: tuple[str, ...] = ()
 
 
 def parse(rows: dict[str, dict[str, Any]]) -> dict[str, ServiceRow]:
@@ -87,7 +96,8 @@ def _parse(name: str, row: dict[str, Any]) -> ServiceRow:
         name=name, turn=row["turn"], renewed=row["renewed"], workers=row.get("workers", False),
         together=row.get("together", False), check=row.get("check", ""), reads=tuple(row.get("reads", ())),
         listens=tuple(row.get("listens", ())), units=tuple(row.get("units", ())), starts=row.get("starts", ""),
-        types=tuple(row.get("types", ())),
+        types=tuple(row.get("types", ())), failover=row.get("failover", False),
+        by_rules=row.get("by_rules", False), probes=tuple(row.get("probes", ())),
     )  # fmt: skip
 
 

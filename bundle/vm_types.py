@@ -21,7 +21,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "serves": get_args(Served),
 }
 _TYPED: dict[str, type] = {"api": str, "alert": int}
-_OPTIONAL = {"network", "nics_later", "has"}
+_OPTIONAL = {"network", "nics_later", "has", "upstream_restarts"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class VmType:
         has: what it has of the parts that not every type has.
         network: name of the declared network that is shipped for it; empty for a type that declares none.
         nics_later: all NICs but the control NIC are plugged in after the boot.
+        upstream_restarts: CloudStack's own patch script restarts its services.
     """
 
     name: str
@@ -49,6 +50,7 @@ class VmType:
     has: frozenset[Part] = frozenset()
     network: str = ""
     nics_later: bool = False
+    upstream_restarts: bool = False
 
 
 def parse(rows: dict[str, dict[str, Any]]) -> dict[str, VmType]:
@@ -79,4 +81,5 @@ def _parse(name: str, row: dict[str, Any]) -> VmType:
         name=name, family=row["family"], patched_by=row["patched_by"], serves=row["serves"], api=row["api"],
         alert=row["alert"], has=has,
         network=row.get("network", ""), nics_later=row.get("nics_later", False),
+        upstream_restarts=row.get("upstream_restarts", False),
     )  # fmt: skip

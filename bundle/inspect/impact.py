@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from bundle.archive.members import Archive
-from bundle.catalogue import Catalogue
+from bundle.catalogue import Catalogue, load
 from bundle.inspect.readers import Reader, reader_of, types_of, unit_of
 from bundle.services import reads_any, reloaded
 
@@ -39,7 +39,8 @@ class PatchScript:
     def describe(self) -> str:
         """Return what the script does to services, in a few words."""
         if self.kind == "upstream":
-            return "CloudStack's own script restarts every active service, but of no dhcpsrvr, ilbvm or elbvm"
+            *some, last = (name for name, row in load().types.items() if not row.upstream_restarts)
+            return f"CloudStack's own script restarts every active service, but of no {', '.join(some)} or {last}"
         if self.kind == "foreign":
             return "a foreign script: taken to restart every active service"
         if self.policy == "always":
@@ -83,11 +84,6 @@ def is_live(path: str, catalogue: Catalogue) -> bool:
     return any(path.startswith(live) if live.endswith("/") else path == live for live in catalogue.live_paths)
 
 
-def _upstream_restarts(vm_type: str, catalogue: Catalogue) -> bool:
-    """Say whether CloudStack's own script restarts services of a VM type: agent VMs, and what is called router."""
-    return catalogue.vm_type(vm_type).family == "agent" or vm_type.endswith("router")
-
-
 def _effect(service: str, script: PatchScript, units: set[str], catalogue: Catalogue) -> Effect:
     if (
         script.kind in {"ours", ""}
@@ -96,7 +92,8 @@ def _effect(service: str, script: PatchScript, units: set[str], catalogue: Catal
         and service not in units
     ):
         return "reload"
-    return "failover" if service == "keepalived" else "restart"
+    row = catalogue.service_rows.get(service)
+    return "failover" if row is not None and row.failover else "restart"
 
 
 def place_of(archive: Archive, path: str) -> str:
@@ -123,7 +120,7 @@ def renewals(
             continue
         types = types_of(word, catalogue)
         if script.kind == "upstream":
-            types = tuple(name for name in types if _upstream_restarts(name, catalogue))
+            types = tuple(name for name in types if catalogue.vm_type(name).upstream_restarts)
         if types:
             rows.append(Renewal(word, _effect(word, script, units, catalogue), types))
     return tuple(sorted(rows, key=lambda row: (-EFFECTS.index(row.effect), row.service)))

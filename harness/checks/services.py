@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bundle import catalogue
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
 from harness.observe.services import Service, ServiceChange
@@ -19,10 +20,13 @@ _AT_BOOT = "cloud-livepatch-recover.service"
 # Services whose workers are logins or jobs, which come and go: only their main process counts.
 _SESSIONS = frozenset({"ssh.service", "sshd.service", "cron.service"})
 _NONE_KNOWN = Skip("the VM names no service at all")
-# What sending rules again starts or renews by itself.
-_BY_RULES = re.compile(
-    r"(cloud-password-server@.*|dnsmasq|haproxy|apache2|strongswan.*|ipsec|xl2tpd|radvd)\.service"
-)
+# What sending rules again starts or renews by itself, beside services that the catalogue says it of.
+_BY_RULES = re.compile(r"(cloud-password-server@.*|strongswan.*|ipsec|xl2tpd)\.service")
+
+
+def _is_by_rules(unit: str) -> bool:
+    row = catalogue.load().service_rows.get(unit.removesuffix(".service"))
+    return bool(_BY_RULES.fullmatch(unit)) or (row is not None and row.by_rules)
 
 
 def renewed(case: Case) -> Iterator[tuple[str, Service, ServiceChange]]:
@@ -150,7 +154,7 @@ def not_started(case: Case) -> Result:
         if name in _absent(case):
             continue
         passing = (_PASSING.fullmatch(name) and name != _AT_BOOT) or (
-            case.after is not case.patched and _BY_RULES.fullmatch(name)
+            case.after is not case.patched and _is_by_rules(name)
         )
         if _is_at_work(before, after) and not (before and before.is_active) and not passing:
             what = "runs" if after.sub == "running" else f"is {_state(after)}"

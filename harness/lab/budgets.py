@@ -23,12 +23,6 @@ AGENT_FLOORS_MS = {"kvm": 10_000.0, "qemu": 8000.0}
 SLOWNESS = 8.0
 # What users wait for a service that a fault stops, and that nobody could know of before: until it is rolled back.
 ROLLBACK_BUDGETS_MS = {"kvm": 15_000.0, "qemu": 60_000.0}
-# Which service answers which probes, by the first words of their names.
-SERVED_BY = {
-    "haproxy": ("load balancer", "stream through load balancer"),
-    "dnsmasq": ("DHCP renewal", "DNS asked"),
-    "apache2": ("user data",),
-}
 # Seconds until each probe is expected to have its first answer: a patch is watched from its beginning, however short.
 # More than the budget of a router's probe, and longer by as much on a busy host: one that nobody answers has its gap.
 FIRST_ANSWERS = 10.0

@@ -31,7 +31,6 @@ from harness.lab.budgets import (
     PACES,
     ROLLBACK_BUDGETS_MS,
     RULES_FLOORS_MS,
-    SERVED_BY,
     budget,
     stretched,
 )  # fmt: skip
@@ -411,7 +410,8 @@ class Trial(Verdicts):
             floors: for a host that answers at once.
         """
         kind = self.lab.engine.accelerator.domain_type
-        waiting = SERVED_BY.get(stopped, ())
+        row = catalogue.load().service_rows.get(stopped)
+        waiting = row.probes if row is not None else ()
         if site_of(self.vm) is not None:  # what an agent VM offers, it offers through that agent
             floor, most = AGENT_FLOORS_MS[kind], AGENT_BUDGETS_MS[kind]
             return {name: budget(floor, most, longest) for name, longest in calm.items()}

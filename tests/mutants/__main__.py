@@ -131,9 +131,14 @@ def main(arguments: list[str]) -> int:
         rows = ["-k", " or ".join(f"({row})" for row in arguments[1:])] if arguments[1:] else []
         return pytest.main(["-q", "-p", "no:cacheprovider", str(ROOT / TESTS[arguments[0]]), *rows])
     if arguments[0] != "script":
-        print(f"no set {arguments[0]!r}: there is script, payload, scenarios, {', '.join(TESTS)}", file=sys.stderr)
+        print(
+            f"no set {arguments[0]!r}: there is script, payload, scenarios, {', '.join(TESTS)}",
+            file=sys.stderr,
+        )
         return 2
-    mutants = [row for row in load("script") if not arguments[1:] or {row.row, row.tests} & set(arguments[1:])]
+    mutants = [
+        row for row in load("script") if not arguments[1:] or {row.row, row.tests} & set(arguments[1:])
+    ]
     if not mutants:
         print(f"no mutant has the row or tests {' '.join(arguments[1:])}", file=sys.stderr)
         return 2

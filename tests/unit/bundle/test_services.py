@@ -52,3 +52,9 @@ def test_the_documentation_has_the_row_of_every_service_in_its_order():
     found = re.findall(r"^\| `([\w-]+)` \| (reload|restart) \| (.*?) \|", text, re.MULTILINE)
     told = [(row.name, row.renewed, " ".join(f"`{p}`" for p in row.reads) or "–") for row in ROWS.values()]
     assert found == told
+
+
+def test_what_the_harness_knows_of_a_service_is_in_its_row():
+    assert {row.name for row in ROWS.values() if row.failover} == {"keepalived"}
+    assert {row.name for row in ROWS.values() if row.by_rules} == {"apache2", "dnsmasq", "haproxy", "radvd"}
+    assert {row.name for row in ROWS.values() if row.probes} == {"apache2", "dnsmasq", "haproxy"}

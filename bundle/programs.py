@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bundle.errors import InfrastructureError
@@ -23,9 +25,13 @@ PACKAGES = {
     "openssl": "openssl",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    "git": "git",
     "rpmbuild": "rpm",
+    "setpriv": "util-linux",
+    "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "tini": "tini",
+    "unshare": "util-linux",
     "virtlogd": "libvirt-daemon",
     "zstd": "zstd",
 }
@@ -45,6 +51,48 @@ class Ended:
         """The last line that it wrote, on standard error if there is any there; for messages."""
         lines = self.stderr.strip().splitlines() or self.stdout.strip().splitlines()
         return lines[-1] if lines else f"it said nothing and ended with status {self.status}"
+
+
+def lacks(program: str, what: str = "") -> InfrastructureError:
+    """Return the error that a program is not there, for whoever cannot ``what``."""
+    name = program.rpartition("/")[2]
+    package = PACKAGES.get(name)
+    hint = f"install the package {package}" if package else f"see that {name} is in PATH"
+    return InfrastructureError(f"{_cannot(what)}{name} is not installed", hint=hint)
+
+
+def require(program: str, what: str = "") -> None:
+    """Raise the error of :func:`lacks` where a program is not there.
+
+    Raises:
+        InfrastructureError: it is not installed.
+    """
+    if shutil.which(program) is None:
+        raise lacks(program, what)
+
+
+@contextmanager
+def starting(program: str, what: str = "") -> Iterator[None]:
+    """Turn the failure to start a program into one line: around ``Popen``, for what :func:`run` cannot run.
+
+    Args:
+        program: the first word of the command.
+        what: what it was to do, for the message.
+
+    Raises:
+        InfrastructureError: it is not installed, or cannot be started.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise lacks(error.filename or program, what) from None
+    except OSError as error:
+        name = program.rpartition("/")[2]
+        raise InfrastructureError(f"{_cannot(what)}{name} cannot be started: {error.strerror}") from None
+
+
+def _cannot(what: str) -> str:
+    return f"cannot {what}: " if what else ""
 
 
 def run(
@@ -68,21 +116,15 @@ def run(
         InfrastructureError: it is not installed, cannot be started, does not end in time, or fails.
     """
     program = command[0].rpartition("/")[2]
-    why = f"cannot {what}: " if what else ""
     try:
-        done = subprocess.run(
-            list(command), input=stdin, env=environment, capture_output=True, text=True, errors="replace", check=False,
-            timeout=deadline,
-        )  # fmt: skip
-    except FileNotFoundError:
-        package = PACKAGES.get(program)
-        hint = f"install the package {package}" if package else f"see that {program} is in PATH"
-        raise InfrastructureError(f"{why}{program} is not installed", hint=hint) from None
-    except OSError as error:
-        raise InfrastructureError(f"{why}{program} cannot be started: {error.strerror}") from None
+        with starting(command[0], what):
+            done = subprocess.run(
+                list(command), input=stdin, env=environment, capture_output=True, text=True, errors="replace",
+                check=False, timeout=deadline,
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"{why}{program} did not end within {deadline:g} s") from None
+        raise InfrastructureError(f"{_cannot(what)}{program} did not end within {deadline:g} s") from None
     ended = Ended(done.returncode, done.stdout, done.stderr)
     if check and ended.status != 0:
-        raise InfrastructureError(f"{why}{program} failed: {ended.reason}")
+        raise InfrastructureError(f"{_cannot(what)}{program} failed: {ended.reason}")
     return ended

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
 import sys
 import termios
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
@@ -37,8 +37,7 @@ def require_ssh() -> None:
     Raises:
         InfrastructureError: the program for it is not there.
     """
-    if shutil.which("ssh") is None:
-        raise InfrastructureError("ssh is not installed", hint="install the package openssh-client")
+    programs.require("ssh")
 
 
 def attach(path: Path) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import libvirt
 
+from bundle import programs
 from bundle.errors import InfrastructureError, UsageError
 from harness.host import accounts, locks, private, wait
 from harness.host.cache import GOLDEN, SNAPSHOTS, WORK, cache_root
@@ -199,8 +200,7 @@ def _apart() -> list[str]:
     _STATE_OF_LIBVIRT.mkdir(mode=0o755, exist_ok=True)
     enter = ["unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", _ENTER, "sh", str(own)]
     enter.append(str(_STATE_OF_LIBVIRT))
-    tried = subprocess.run([*enter, "true"], capture_output=True, check=False)
-    return enter if tried.returncode == 0 else []
+    return enter if programs.run([*enter, "true"], what="start libvirt", check=False).status == 0 else []
 
 
 @contextmanager
@@ -246,17 +246,12 @@ def _start(folder: Path, uri: str) -> None:
     log_path = folder / "libvirtd.log"
     started: list[subprocess.Popen[bytes]] = []
     with log_path.open("wb") as log:
-        try:
-            apart = _apart()
-            seen = _own_state() if apart else _STATE_OF_LIBVIRT
-            if not _logs(seen):
-                started.append(_spawn([*apart, "virtlogd", "-p", str(folder / "virtlogd.pid")], log))
-            daemon = ["tini", "-s", "--", "libvirtd", "-f", str(config), "-p", str(folder / "libvirtd.pid")]
-            started.append(_spawn([*apart, *daemon], log))
-        except FileNotFoundError as error:
-            raise InfrastructureError(
-                f"cannot start libvirt: {error.filename} is not installed", hint="run 'make machine'"
-            ) from None
+        apart = _apart()
+        seen = _own_state() if apart else _STATE_OF_LIBVIRT
+        if not _logs(seen):
+            started.append(_spawn([*apart, "virtlogd", "-p", str(folder / "virtlogd.pid")], log))
+        daemon = ["tini", "-s", "--", "libvirtd", "-f", str(config), "-p", str(folder / "libvirtd.pid")]
+        started.append(_spawn([*apart, *daemon], log))
     (folder / "tini.pid").write_text(str(started[-1].pid))
 
     def answers() -> bool:
@@ -279,9 +274,10 @@ def _first_error(log_path: Path) -> str:
 
 def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start a daemon that outlives this process if others use it by then."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-    )
+    with programs.starting(command[0], "start libvirt"):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     # Whoever uses it last ends it by its process id; Popen must not complain that it still runs.
     _STARTED.append(process)
     return process

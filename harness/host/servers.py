@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from harness.host import wait
 from harness.host.ports import PortReservations
@@ -23,12 +24,17 @@ def start(command: Sequence[str], log: IO[bytes] | None = None) -> subprocess.Po
     Args:
         command: program and arguments.
         log: takes what it says; nothing does without it.
+
+    Raises:
+        InfrastructureError: it is not installed.
     """
     output = subprocess.DEVNULL if log is None else log
-    return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", *command],
-        stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-    )  # fmt: skip
+    programs.require(command[0])
+    with programs.starting("setpriv", f"start {command[0]}"):
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *command],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
 
 
 @contextmanager

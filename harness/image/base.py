@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import programs
 from bundle.errors import InfrastructureError
 from bundle.paths import payload_root
 from harness.host import cache, sources
@@ -97,14 +97,15 @@ def _mmdebstrap(plan: Plan, folder: Path, archive: Path, note: Callable[[str], N
         path.chmod(0o755)
     command = command_line(plan, archive)
     for program in (command[0], "mmdebstrap"):
-        if shutil.which(program) is None:
-            raise InfrastructureError(f"{program} is missing", hint="run 'make machine', or install it")
+        programs.require(program, "build the template")
     log = cache.cache_root() / "logs" / f"{folder.name.split('.')[0]}.log"
     log.parent.mkdir(exist_ok=True)
-    with log.open("w") as kept, subprocess.Popen(
-        command, env=_environment(plan, scratch), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", umask=0o022,
-    ) as process:  # fmt: skip
+    with programs.starting(command[0], "build the template"):
+        process = subprocess.Popen(
+            command, env=_environment(plan, scratch), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", umask=0o022,
+        )  # fmt: skip
+    with log.open("w") as kept, process:
         try:
             for line in process.stdout or ():
                 kept.write(line)

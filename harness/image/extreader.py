@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
+from bundle import programs
 from bundle.archive.limits import ImageLimits
-from bundle.errors import InfrastructureError, UsageError
+from bundle.errors import UsageError
 
 _LINKS = 8
 # What a link, a folder's list and the facts about a file may hold, in bytes; seconds for debugfs over a broken disk.
@@ -92,7 +93,7 @@ class ExtReader:
         environment = {**os.environ, "LC_ALL": "C", "DEBUGFS_PAGER": "cat", "PAGER": "cat"}
         environment["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
         command = ["debugfs", "-R", request, f"{self.disk}?offset={self.offset}"]
-        try:
+        with programs.starting("debugfs", f"read {self.disk}"):
             process = subprocess.Popen(
                 command,
                 env=environment,
@@ -100,8 +101,6 @@ class ExtReader:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-        except FileNotFoundError:
-            raise InfrastructureError("debugfs is missing", hint="install the package e2fsprogs") from None
         watch = Timer(_DEADLINE, process.kill)
         watch.start()
         try:

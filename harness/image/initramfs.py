@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundle import files as whole
-from bundle.errors import InfrastructureError
+from bundle import programs
 from harness.image import cpio
 
 BUSYBOX = Path("/bin/busybox")
@@ -24,9 +24,7 @@ def write(path: Path, files: dict[str, bytes]) -> None:
     try:
         members = {"bin/busybox": BUSYBOX.read_bytes(), **files}
     except FileNotFoundError:
-        raise InfrastructureError(
-            f"{BUSYBOX} is missing", hint="install the package busybox-static"
-        ) from None
+        raise programs.lacks(str(BUSYBOX), f"make {path}") from None
     executable = tuple(name for name in members if name == "init" or name.startswith("bin/"))
     archive = cpio.archive(members, folders=("dev", "proc", "sys", "tmp", "etc"), executable=executable)
     whole.write(path, archive)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from bundle import programs
 from bundle.archive.limits import ImageLimits
-from bundle.errors import InfrastructureError, UsageError
-from bundle.programs import PACKAGES
+from bundle.errors import UsageError
 
 _BLOCK = 1 << 20
 SUFFIXES = (".bz2", ".gz", ".xz", ".zst")
@@ -104,14 +104,10 @@ def _zstd(source: BinaryIO) -> Iterator[bytes]:
     """Yield the content as the program unpacks it; it refuses windows of more than 128 MiB."""
     if not isinstance(source, io.BufferedReader):
         raise UsageError("packed with zstd, which is read from files only")
-    try:
+    with programs.starting("zstd"):
         process = subprocess.Popen(
             ["zstd", "-q", "-d", "-c"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-    except FileNotFoundError:
-        raise InfrastructureError(
-            "zstd is not installed", hint=f"install the package {PACKAGES['zstd']}"
-        ) from None
     try:
         while block := (process.stdout.read(_BLOCK) if process.stdout else b""):
             yield block

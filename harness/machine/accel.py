@@ -220,7 +220,8 @@ def _start(kernel: Path, initrd: Path, candidate: Accelerator) -> tuple[subproce
         "-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyS0 quiet panic=-1",
         "-serial", f"file:{console}",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with programs.starting(command[0], "try what accelerates"):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     return process, Path(console)

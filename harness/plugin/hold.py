@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bundle import programs
 from bundle.errors import SysvmError
 from harness.guest import terminal
 from harness.guest.guest import SshGuest
@@ -46,7 +47,7 @@ def stop_at(vm: SystemVm, moment: str, command: str, guest: SshGuest | None = No
         return
     terminal.require_ssh()
     progress.plain(f"{moment} the scenario: a shell in {vm.name}; when it ends, the run goes on")
-    with progress.away():
+    with progress.away(), programs.starting("ssh"):
         subprocess.run(terminal.ssh_command(vm.guest.port, vm.guest.key), check=False)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from bundle import programs
 from bundle.errors import SysvmError
 from harness.host import runtime
 from harness.plugin.cluster.orders import NewsKind, Order
@@ -115,7 +116,7 @@ class Sitting:
             "harness.plugin.cluster.seat",
             f"{theirs}",
         ]
-        with (self.results / _PYTEST_LOG).open("w") as log:
+        with (self.results / _PYTEST_LOG).open("w") as log, programs.starting(command[0]):
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.PIPE, pass_fds=[theirs], text=True,
                 process_group=0, errors="replace",

@@ -6,8 +6,8 @@ import subprocess
 import tempfile
 from hashlib import sha256
 
+from bundle import programs
 from bundle.errors import CheckFailed, InfrastructureError
-from bundle.programs import PACKAGES
 
 # Bytes that a frame has beside what does not get smaller.
 _FRAME = 4096
@@ -55,14 +55,10 @@ def _zstd(options: list[str], data: bytes, most: int) -> tuple[bytes, str]:
     with tempfile.TemporaryFile() as source:
         source.write(data)
         source.seek(0)
-        try:
+        with programs.starting("zstd"):
             process = subprocess.Popen(
                 ["zstd", "-q", "-c", *options], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
-        except FileNotFoundError:
-            raise InfrastructureError(
-                "zstd is not installed", hint=f"install the package {PACKAGES['zstd']}"
-            ) from None
     with process:
         try:
             output = process.stdout.read(most) if process.stdout else b""

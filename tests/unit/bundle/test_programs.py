@@ -1,11 +1,18 @@
 """A program that cannot do its work is one line that says what it was to do."""
 
+import ast
 import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bundle import programs
 from bundle.errors import InfrastructureError
+from harness.host import servers
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_what_a_program_says_is_returned():
@@ -41,3 +48,58 @@ def test_a_program_that_hangs_is_ended():
 
 def test_an_unchecked_failure_is_returned():
     assert programs.run(["false"], check=False).status == 1
+
+
+def test_a_program_that_stays_and_is_missing_names_its_package(monkeypatch):
+    monkeypatch.setenv("PATH", "/nosuch")
+    missing = pytest.raises(InfrastructureError, match="cannot pack: zstd is not installed")
+    with missing as caught, programs.starting("zstd", "pack"):
+        subprocess.Popen(["zstd"])
+    assert "install the package zstd" in caught.value.diagnostics()
+
+
+def test_a_program_that_may_not_be_started_says_why(tmp_path):
+    (tmp_path / "tool").write_text("")
+    closed = pytest.raises(InfrastructureError, match="tool cannot be started: Permission denied")
+    with closed, programs.starting(f"{tmp_path}/tool"):
+        subprocess.Popen([tmp_path / "tool"])
+
+
+@pytest.mark.parametrize("missing", ["server", "setpriv"])
+def test_a_server_that_is_missing_is_one_line(monkeypatch, missing):
+    monkeypatch.setenv("PATH", "/nosuch")
+    with pytest.raises(InfrastructureError, match=f"{missing} is not installed"):
+        servers.start(["/nosuch/server" if missing == "server" else "/bin/true"])
+
+
+def _is_guard(node: ast.AST) -> bool:
+    if isinstance(node, ast.With):
+        return any("starting(" in ast.unparse(item) for item in node.items)
+    return isinstance(node, ast.Try) and any(
+        handler.type is not None and "OSError" in ast.unparse(handler.type) for handler in node.handlers
+    )
+
+
+def _unguarded(tree: ast.Module) -> Iterator[int]:
+    """Yield the lines that start a program where nobody catches that it is missing."""
+    above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"subprocess.Popen", "subprocess.run"}:
+            around: ast.AST | None = node
+            while around is not None and not _is_guard(around):
+                around = above.get(around)
+            if around is None:
+                yield node.lineno
+
+
+def test_no_missing_program_is_a_traceback():
+    """Through run or within starting; Python itself is there, and scenarios start nothing else."""
+    places = [path for root in ("bundle", "harness") for path in sorted((ROOT / root).rglob("*.py"))]
+    found = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in places
+        if path.parent.name != "scenarios"
+        for line in _unguarded(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == set()
+    assert list(_unguarded(ast.parse("import subprocess\nsubprocess.Popen(['x'])\n"))) == [2]

@@ -160,10 +160,22 @@ def test_a_guest_reaches_the_forwarded_addresses_and_nothing_else() -> None:
 def test_a_network_that_cannot_start_is_named_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "EMULATOR", "/nonexistent/qemu")
+    emulator = tmp_path / "qemu"
+    emulator.write_text("#!/bin/sh\necho no such machine >&2\nexit 1\n")
+    emulator.chmod(0o755)
+    monkeypatch.setattr(relay, "EMULATOR", str(emulator))
     network = relay.run(UdpCable(20002, 20003), "10.0.0.0/24", "10.0.0.1", [], tmp_path / "log")
     with (
         network as made,
-        pytest.raises(InfrastructureError, match=r"has ended; it said: .*/nonexistent/qemu"),
+        pytest.raises(InfrastructureError, match=r"has ended; it said: no such machine"),
     ):
         wait_until(lambda: bool(made.require()))
+
+
+def test_a_network_without_its_emulator_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "EMULATOR", "/nonexistent/qemu")
+    network = relay.run(UdpCable(20002, 20003), "10.0.0.0/24", "10.0.0.1", [], tmp_path / "log")
+    with pytest.raises(InfrastructureError, match="qemu is not installed"), network:
+        pass

@@ -1,7 +1,8 @@
 """Bundles derived from a bundle: its contents edited, everything else as it was, and sealed anew.
 
 What is derived keeps the patch script of its origin. A script of ours is rendered again, because it carries the digests
-of what it installs; a foreign one is taken over byte for byte. The seal is unsigned: who derives has no key.
+of what it installs; a foreign one is taken over byte for byte. The seal is unsigned unless somebody signs it: the key
+of the origin is not here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bundle.errors import CheckFailed, UsageError
 from bundle.seal.finish import Parts, file_facts, seal
 from bundle.seal.guest_manifest import Packed
 from bundle.seal.manifest import ARCHIVES, Facts, Manifest, load
+from bundle.seal.signer import Signer
 
 _EPOCH = 315532800
 _ALGORITHMS = ("sha256", "sha512", "md5")
@@ -95,7 +97,7 @@ Edit = Callable[[dict[Archive, EditableArchive]], None]
 
 def derive(
     bundle: Path, target: Path, edit: Edit, *, digest: Literal["md5", "sha512"] = "sha512",
-    restate: Callable[[Facts], Facts] | None = None,
+    restate: Callable[[Facts], Facts] | None = None, signer: Signer | None = None,
 ) -> Path:  # fmt: skip
     """Make a bundle from another one; the new folder appears complete or not at all.
 
@@ -105,6 +107,7 @@ def derive(
         edit: changes the contents of the archives; the one that it leaves alone is taken over byte for byte.
         digest: algorithm of the signature for a bundle without manifest.
         restate: changes what the manifest says that the bundle is for.
+        signer: who signs it; a bundle without manifest has no seal to sign.
 
     Returns:
         The target.
@@ -138,7 +141,7 @@ def derive(
             _finish(folder, bundle, archives, digest)
         else:
             foreign = _read(bundle / layout.SCRIPT) if manifest.facts.script == "foreign" else None
-            _seal(folder, manifest, archives, foreign)
+            _seal(folder, manifest, archives, foreign, signer)
     return target
 
 
@@ -232,11 +235,14 @@ def _finish(folder: Path, bundle: Path, archives: dict[Archive, Packed], digest:
     output.write(folder / layout.SIGNATURE, f"{archives['cloud-scripts.tgz'].digests[digest]}\n".encode())
 
 
-def _seal(folder: Path, manifest: Manifest, archives: dict[Archive, Packed], foreign: bytes | None) -> None:
+def _seal(
+    folder: Path, manifest: Manifest, archives: dict[Archive, Packed], foreign: bytes | None,
+    signer: Signer | None,
+) -> None:  # fmt: skip
     from bundle.seal import sbom
 
     content = Manifest(manifest.facts, {name: packed.members for name, packed in archives.items()})
     files = file_facts(folder, archives, ARCHIVES)
     bill = sbom.render(content.facts, content.content_digest, content.members, files)
     output.write(folder / layout.SBOM, bill)
-    seal(folder, Parts(content, archives, foreign), None)
+    seal(folder, Parts(content, archives, foreign), signer)

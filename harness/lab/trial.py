@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +85,7 @@ class Trial(Verdicts):
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
         undisturbed: the scenario does nothing to the VM between its patches, so nothing may differ between them.
         tidy: the script can take what was uploaded away, as it must when it fails; not where it cannot even write.
+        sending: makes what goes on while rules are sent again after a patch.
         proof_deadline: seconds within which a request through a rule must be answered.
         look: what is done at the failure of a patch, which stands still meanwhile; None lets it roll back at once.
     """
@@ -99,6 +100,7 @@ class Trial(Verdicts):
     brief: bool = False
     undisturbed: bool = False
     tidy: bool = True
+    sending: Callable[[], AbstractContextManager[object]] = nullcontext
     proof_deadline: float = proofs.DEADLINE
     look: standstill.LookInside | None = None
     patches: int = field(default=0, init=False)
@@ -274,7 +276,8 @@ class Trial(Verdicts):
             traffic.settle(FIRST_ANSWERS, self.vm.machine.stretch())
             limits = self._limits(traffic.calm(), floors=RULES_FLOORS_MS)
             took = self.vm.machine.stretch()
-            self.send_rules()
+            with self.sending():
+                self.send_rules()
             stretch = took()
         traffic.call(" while rules were sent")
         limits = {f"{name} while rules were sent": most for name, most in stretched(limits, stretch).items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bundle import layout
+from bundle import catalogue, layout
 from bundle.derive import derive
 from harness.checks import shipped
 from harness.kvmagent import patch
@@ -187,6 +187,26 @@ def test_a_patch_within_one_release_patches_once(lab: Lab, live_patch: Trial, tm
     live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
     again = live_patch.patch(newer, expected="kept")
     live_patch.require("patch.no-op", "it ran a second time" if again.ran else "")
+
+
+@pytest.mark.scenario(
+    "S52-agent-alone-changed",
+    types=catalogue.load().types_that(have="agent"),
+    why="no other VM has an agent that a patch brings",
+)
+def test_a_patch_that_changes_the_agent_alone_patches(lab: Lab, live_patch: Trial, tmp_path: Path) -> None:
+    """A newer build with the same scripts and another agent: forced, for the signature is that of the scripts."""
+    live_patch.brief = True
+    live_patch.patch(lab.new_bundle)
+
+    def edit(contents: Any) -> None:
+        contents[layout.AGENT].write("sysvm-new-in-this-build", b"new\n")
+
+    newer = _derived(lab, tmp_path / "newer", edit)
+    again = live_patch.patch(newer, expected="kept")
+    live_patch.require("patch.left", "it ran unforced, with the signature that it has" if again.ran else "")
+    answer = live_patch.patch(newer, forced=True)
+    live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
 
 
 @pytest.mark.scenario("S27-older-release-refused")

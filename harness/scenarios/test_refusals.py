@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pytest
 from bundle import layout
 from bundle.derive import derive
 from bundle.errors import UsageError
+from bundle.seal import ecdsa
 from bundle.seal.manifest import Facts
+from bundle.seal.signer import KeySigner
 from harness.guest.transfer import CLEAR
 from harness.kvmagent.patch import FILES
 from harness.lab.faults import BeginFault
@@ -123,6 +126,20 @@ def test_an_unsigned_bundle_is_refused_where_signatures_are_asked_for(lab: Lab, 
     key = f"openssl ecparam -name secp384r1 -genkey -noout 2>/dev/null | openssl ec -pubout 2>/dev/null >{_TRUST}"
     around = _changed(live_patch, f"mkdir -p /etc/cloudstack && {key}", f"rm -f {_TRUST}")
     live_patch.refused(live_patch.files(lab.new_bundle), r"sign", around)
+
+
+@pytest.mark.scenario("S27-wrong-signer-refused", untouched=True)
+def test_a_bundle_of_another_signer_is_refused(lab: Lab, live_patch: Trial, tmp_path: Path) -> None:
+    """The VM trusts one key, and the bundle is signed well, with another one: refused."""
+    trusted = ecdsa.generate(tmp_path / "trusted")
+    ecdsa.generate(tmp_path / "other")
+    signer = KeySigner(ecdsa.load_private(tmp_path / "other"))
+    bundle = derive(
+        lab.new_bundle, tmp_path / "bundle", lambda _: None, digest=lab.new.signature, signer=signer
+    )
+    key = shlex.quote(trusted.read_text())
+    around = _changed(live_patch, f"mkdir -p /etc/cloudstack && printf %s {key} >{_TRUST}", f"rm -f {_TRUST}")
+    live_patch.refused(live_patch.files(bundle), r"sign|key", around)
 
 
 @pytest.mark.scenario("S29-service-list-missing", untouched=True)

@@ -14,6 +14,7 @@ IN_CI = (
     "S06-power-cut",
     "S27-path-outside-refused",
     "S27-unsigned-refused",
+    "S27-wrong-signer-refused",
     "S29-service-list-missing",
     "S34-incomplete-bundle-refused",
     "S34-incomplete-host-refused",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,31 @@ from tests.processes import command_lines
 
 _RUN_LOCK = re.compile(r"/runs/([0-9a-f]{6})/lock$")
 pytest_plugins = ["harness.plugin"]
+# What takes longest is begun first: each file is one worker's.
+_LONGEST = (
+    "test_scenarios.py",
+    "test_miniature.py",
+    "test_main_job.py",
+    "test_judging.py",
+    "test_types.py",
+    "test_api.py",
+)
+# Tests side by side have a run folder and a daemon each: what one leaves, or keeps, is not the other's.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _WORKER:
+    os.environ["SYSVM_STATE"] = (
+        f"/run/sysvm-e2e-{_WORKER}" if os.geteuid() == 0 else f"/tmp/sysvm-e2e-{_WORKER}"
+    )
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+def pytest_unconfigure():
+    if _WORKER:
+        shutil.rmtree(os.environ["SYSVM_STATE"], ignore_errors=True)
 
 
 def pytest_addoption(parser):
@@ -81,8 +107,9 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def _strangers() -> set[str]:
-    """Return the ids of runs that other processes are at, whatever their state folder: what they hold is not ours."""
-    found = set()
+    """Return the ids of runs that other processes are at, or keep elsewhere: what they hold is not ours."""
+    mine = {runtime.state_root(), Path(f"/run/sysvm-other-{os.getpid()}")}
+    found = {path.name for path in Path("/run").glob("sysvm-*/runs/*") if path.parents[1] not in mine}
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         if descriptor.parts[2] == str(os.getpid()):
             continue
@@ -97,7 +124,8 @@ def nothing_left():
     """Fail a test that leaves a domain, folder, disk, RAM, namespace, control group, port or half snapshot behind."""
     before = holdings()
     yield
-    after, strangers = holdings(), _strangers()
+    earlier = _strangers()
+    after, strangers = holdings(), earlier | _strangers()
     left = (after.domains - before.domains) | (after.runs - before.runs) | (after.overlays - before.overlays)
     left |= (after.processes - before.processes) | (after.namespaces - before.namespaces)
     left |= (after.memory - before.memory) | (after.groups - before.groups)

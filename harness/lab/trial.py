@@ -74,7 +74,7 @@ class _Seen:
 
 @dataclass
 class Trial(Verdicts):
-    """Patches a system VM and records what it finds; a scenario may patch several times.
+    """A trial of a system VM: patches it, and records what it finds; a scenario may patch several times.
 
     Attributes:
         scenario: id under which events are recorded.

@@ -69,7 +69,7 @@ class Restart:
 
 @dataclass
 class ManagementServer:
-    """Carries out calls on an inventory.
+    """A management server, which carries out calls on an inventory.
 
     Attributes:
         inventory: its tables.

@@ -22,7 +22,7 @@ DEFAULT_BUDGET_MS = 500.0
 
 
 class Traffic:
-    """Probes as a context manager.
+    """A set of probes, as a context manager.
 
     Use::
 

@@ -56,8 +56,14 @@ def test_the_public_face_is_small_and_explained():
     assert len(face.__all__) <= 20
     for name in face.__all__:
         value = getattr(face, name)
-        if inspect.isclass(value) or inspect.isfunction(value):
-            assert (value.__doc__ or "").strip(), f"{name} has no docstring"
+        if inspect.isclass(value):
+            first = (inspect.getdoc(value) or "").split(maxsplit=1)[:1]
+            assert first and first[0] in {"A", "An", "The", "Base"}, f"{name} does not say what it is"
+            public = {word: item for word, item in vars(value).items() if not word.startswith("_")}
+            silent = [word for word, item in public.items() if callable(item) and not inspect.getdoc(item)]
+            assert not silent, f"{name} has {', '.join(silent)} without a docstring"
+        elif callable(value):
+            assert inspect.getdoc(value), f"{name} has no docstring"
 
 
 def test_what_the_public_face_has_no_scenario_takes_from_behind_it():

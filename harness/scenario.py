@@ -11,6 +11,8 @@ The fixtures (``lab``, ``system_vm``, ``live_patch``, ``tenant``, ``traffic``, â
     def test_my_patch(lab: Lab, live_patch: Trial) -> None:
         '''A healthy bundle: one line that goes into the report.'''
         assert live_patch.patch(lab.new_bundle).success
+
+An ``Expectation`` is what a VM must be after a patch: ``"patched"``, the new release, or ``"kept"``, as it was before.
 """
 
 from __future__ import annotations

@@ -62,8 +62,10 @@ def test_the_public_face_is_small_and_explained():
             public = {word: item for word, item in vars(value).items() if not word.startswith("_")}
             silent = [word for word, item in public.items() if callable(item) and not inspect.getdoc(item)]
             assert not silent, f"{name} has {', '.join(silent)} without a docstring"
-        elif callable(value):
+        elif inspect.isfunction(value):
             assert inspect.getdoc(value), f"{name} has no docstring"
+        else:
+            assert f"``{name}``" in (face.__doc__ or ""), f"{name}, which cannot have a docstring, is not explained"
 
 
 def test_what_the_public_face_has_no_scenario_takes_from_behind_it():

@@ -65,7 +65,9 @@ def test_the_public_face_is_small_and_explained():
         elif inspect.isfunction(value):
             assert inspect.getdoc(value), f"{name} has no docstring"
         else:
-            assert f"``{name}``" in (face.__doc__ or ""), f"{name}, which cannot have a docstring, is not explained"
+            assert f"``{name}``" in (face.__doc__ or ""), (
+                f"{name}, which cannot have a docstring, is not explained"
+            )
 
 
 def test_what_the_public_face_has_no_scenario_takes_from_behind_it():

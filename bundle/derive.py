@@ -107,16 +107,18 @@ def derive(
         edit: changes the contents of the archives; the one that it leaves alone is taken over byte for byte.
         digest: algorithm of the signature for a bundle without manifest.
         restate: changes what the manifest says that the bundle is for.
-        signer: who signs it; a bundle without manifest has no seal to sign.
+        signer: who signs it; nobody without one.
 
     Returns:
         The target.
 
     Raises:
-        UsageError: a file is missing or cannot be written, or a bundle without manifest is to be restated.
+        UsageError: a file is missing or cannot be written, or a bundle without manifest is to be restated or signed.
         CheckFailed: an archive cannot be read, or has members that no bundle may have.
     """
     manifest = load(bundle / layout.MANIFEST) if (bundle / layout.MANIFEST).exists() else None
+    if signer is not None and manifest is None:
+        raise UsageError(f"bundle {bundle} has no manifest that could be signed")
     if restate is not None:
         if manifest is None:
             raise UsageError(f"bundle {bundle} has no manifest that could say something else")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ PACKAGES = {
     "cpio": "cpio",
     "debugfs": "e2fsprogs",
     "dpkg-deb": "dpkg",
+    "git": "git",
     "gpg": "gnupg",
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon",
@@ -25,7 +27,6 @@ PACKAGES = {
     "openssl": "openssl",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
-    "git": "git",
     "rpmbuild": "rpm",
     "setpriv": "util-linux",
     "ssh": "openssh-client",
@@ -85,7 +86,7 @@ def starting(program: str, what: str = "") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise lacks(error.filename or program, what) from None
+        raise lacks(os.fsdecode(error.filename or program), what) from None
     except OSError as error:
         name = program.rpartition("/")[2]
         raise InfrastructureError(f"{_cannot(what)}{name} cannot be started: {error.strerror}") from None

@@ -39,8 +39,13 @@ class PatchScript:
     def describe(self) -> str:
         """Return what the script does to services, in a few words."""
         if self.kind == "upstream":
-            *some, last = (name for name, row in load().types.items() if not row.upstream_restarts)
-            return f"CloudStack's own script restarts every active service, but of no {', '.join(some)} or {last}"
+            spared = [name for name, row in load().types.items() if not row.upstream_restarts]
+            but = (
+                f", but of no {' or '.join(filter(None, (', '.join(spared[:-1]), *spared[-1:])))}"
+                if spared
+                else ""
+            )
+            return f"CloudStack's own script restarts every active service{but}"
         if self.kind == "foreign":
             return "a foreign script: taken to restart every active service"
         if self.policy == "always":

@@ -100,19 +100,20 @@ def _mmdebstrap(plan: Plan, folder: Path, archive: Path, note: Callable[[str], N
         programs.require(program, "build the template")
     log = cache.cache_root() / "logs" / f"{folder.name.split('.')[0]}.log"
     log.parent.mkdir(exist_ok=True)
-    with programs.starting(command[0], "build the template"):
-        process = subprocess.Popen(
-            command, env=_environment(plan, scratch), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", umask=0o022,
-        )  # fmt: skip
-    with log.open("w") as kept, process:
-        try:
-            for line in process.stdout or ():
-                kept.write(line)
-                note(line.rstrip())
-        except BaseException:
-            process.kill()
-            raise
+    with log.open("w") as kept:
+        with programs.starting(command[0], "build the template"):
+            process = subprocess.Popen(
+                command, env=_environment(plan, scratch), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", umask=0o022,
+            )  # fmt: skip
+        with process:
+            try:
+                for line in process.stdout or ():
+                    kept.write(line)
+                    note(line.rstrip())
+            except BaseException:
+                process.kill()
+                raise
     if process.returncode != 0:
         raise InfrastructureError(_failure(plan, log.read_text().splitlines(), log))
     log.unlink()

@@ -118,6 +118,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run a set, or the rows of it that are named; those of scenarios, and of ``TESTS``, are not of the script."""
+    arguments = arguments or [""]
     if arguments[0] == "scenarios":
         from tests.mutants.scenarios.run import main as on_vms
 

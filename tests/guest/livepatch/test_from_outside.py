@@ -32,6 +32,12 @@ def _killed(lab, bundle, until, **environment):
     return stdout.decode(), stderr.decode()
 
 
+def _once_prepared(lab, folder, change):
+    """Let somebody change what is in a folder when the patch first writes the file systems out: all is staged then."""
+    once = f"[[ $1 != -f || -e /run/lab/once ]] || {{ : >/run/lab/once; (cd {folder} && {change}); }}"
+    hook(lab, "sync", once)
+
+
 def test_a_worker_that_dies_while_a_service_restarts_leaves_the_old(lab):
     """The program that restarts it is in a group of its own; it lived on, and held the lock for too long."""
     before = lab.state()
@@ -159,11 +165,7 @@ def test_the_latest_version_of_a_file_of_the_agent_is_kept_beside(stage):
 )
 def test_what_is_written_to_the_agents_own_files_meanwhile_is_not_lost(stage, change, told):
     with stage.clone("consoleproxy") as lab:
-        hook(
-            lab,
-            "sync",
-            f"[[ $1 != -f || -e /run/lab/once ]] || {{ : >/run/lab/once; (cd /{AGENT} && {change}); }}",
-        )
+        _once_prepared(lab, f"/{AGENT}", change)
         run = lab.patch(bundles.new())
         assert (run.status, told in run.output) == (1, True), run
         assert lab.status()["state"] == "rolled-back"
@@ -175,16 +177,12 @@ def test_what_is_written_to_the_agents_own_files_meanwhile_is_not_lost(stage, ch
     ("change", "told"),
     [
         ("echo more >>configure.py", "configure.py was changed"),
-        ("cp configure.py x; echo more >>x; mv x configure.py", "configure.py was replaced"),
+        ("cp configure.py x; echo more >>x; mv x configure.py", "configure.py was replaced or removed"),
         ("echo more >added.sh", "added.sh is new"),
     ],
 )
 def test_what_is_written_to_files_of_the_release_meanwhile_is_not_lost(lab, change, told):
-    hook(
-        lab,
-        "sync",
-        f"[[ $1 != -f || -e /run/lab/once ]] || {{ : >/run/lab/once; (cd /opt/cloud/bin && {change}); }}",
-    )
+    _once_prepared(lab, "/opt/cloud/bin", change)
     run = lab.patch(bundles.new())
     assert (run.status, told in run.output) == (1, True), run
     path = told.split()[0]

@@ -86,6 +86,22 @@ def installs_the_packages_that_the_release_needs(world: VmFactory) -> None:
 
 
 @scenario("S33", own=_OWN)
+def loses_nothing_that_is_written_to_the_files_of_packages_meanwhile(world: VmFactory) -> None:
+    with world.vm("secstorage") as lab:
+        _debian_11(lab)
+        path = lab.root / "opt/python/bin/python"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("my own\n")
+        program = lab.root / "usr/local/sbin/dpkg"
+        meanwhile = "[[ $* != *--install* ]] || echo more >>/opt/python/bin/python"
+        program.write_text(f'#!/bin/bash\n{meanwhile}\nexec /usr/bin/dpkg "$@"\n')
+        program.chmod(0o755)
+        run = lab.patch(world.make(_content(broken=False)))
+        expect(run.status == 1 and "/opt/python/bin/python was changed" in run.output, repr(run))
+        expect_same("my own\nmore\n", path.read_text(), "the package's file")
+
+
+@scenario("S33", own=_OWN)
 def brings_the_old_packages_back_in_a_rollback(world: VmFactory) -> None:
     with world.vm("secstorage") as lab:
         _debian_11(lab)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
 
-# Properties that say who the VM agent is and what it serves; another value makes it a stranger.
-_WHO = ("resource", "instance", "guid", "host", "port", "zone", "pod", "keystore.passphrase", "workers")
+_SECRET = re.compile("pass|secret|key|token", re.IGNORECASE)
 
 
 @check("identity.keystore", "an agent without its key cannot prove who it is: the server refuses it")
@@ -35,7 +35,7 @@ def truststore(case: Case) -> Result:
 
 @check("identity.agent-properties", "an agent with another resource or host serves something else, or nobody")
 def agent_properties(case: Case) -> Result:
-    """The agent is who it was, and no property is lost."""
+    """The agent is who it was: every property that it had is there, with the value that it had."""
     before, after = case.before.identity.properties, case.after.identity.properties
     if not before:
         return Skip("the VM runs no agent")
@@ -43,10 +43,9 @@ def agent_properties(case: Case) -> Result:
         return Finding("agent.properties is gone")
     wrong = [
         f"{key} was {_shown(key, before[key])} and is {_shown(key, after.get(key))}"
-        for key in _WHO
-        if key in before and before[key] != after.get(key)
+        for key in before
+        if before[key] != after.get(key)
     ]
-    wrong += [f"{key} is lost" for key in before if key not in after and key not in _WHO]
     return Finding("; ".join(wrong), tuple(wrong)) if wrong else None
 
 
@@ -83,4 +82,4 @@ def _same(before: Mapping[str, str] | None, after: Mapping[str, str] | None, abs
 def _shown(key: str, value: str | None) -> str:
     if value is None:
         return "missing"
-    return "(a secret)" if "passphrase" in key else repr(value)
+    return "(a secret)" if _SECRET.search(key) else repr(value)

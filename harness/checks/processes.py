@@ -1,4 +1,4 @@
-"""Processes: nobody is there who was not, and each runs the program that is on the disk."""
+"""Processes: nobody is there who was not, nobody is gone, and each runs the program that is on the disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from harness.checks.case import Case
 from harness.checks.registry import CannotLook, Result, check, found
 from harness.observe import reviewed
+from harness.observe.observation import Observation
 from harness.observe.processes import Program
 
 
@@ -19,7 +20,27 @@ def none_new(case: Case) -> Result:
         wrong += [
             f"process {program.name} runs {_where(program)} as {program.owner}, it did not before ({when})"
             for program in _known(moment.processes)
-            if _kind(program) not in before and not _is_new_service(case, program) and not _may(program)
+            if _kind(program) not in before
+            and not _is_new_service(case, program)
+            and program.script not in case.new
+            and not _may(program)
+        ]
+    return found(wrong)
+
+
+@check("processes.none-gone", "a service that runs without a part of its own says of itself that all is well")
+def none_gone(case: Case) -> Result:
+    """No process that ran outside services, or beside others of a service that is up, is gone."""
+    wrong = []
+    for when, moment in case.moments():
+        now = {_kind(program) for program in _known(moment.processes)}
+        gone = {
+            _kind(program): program for program in _known(case.before.processes) if _kind(program) not in now
+        }
+        wrong += [
+            f"process {program.name} no longer runs {_where(program)} as {program.owner} ({when})"
+            for program in gone.values()
+            if not _is_down(moment, program) and not _was_shipped(case, program) and not _may(program)
         ]
     return found(wrong)
 
@@ -52,8 +73,8 @@ def _known(programs: tuple[Program, ...] | None) -> Iterable[Program]:
     return programs
 
 
-def _kind(program: Program) -> tuple[str, str, str]:
-    return program.file, program.owner, program.unit
+def _kind(program: Program) -> tuple[str, str, str, str]:
+    return program.file, program.script, program.owner, program.unit
 
 
 def _where(program: Program) -> str:
@@ -68,3 +89,14 @@ def _is_new_service(case: Case, program: Program) -> bool:
     """True if its service did not run before: that is what services.not-started looks at."""
     service = case.before.services.by_name.get(program.unit)
     return program.unit.endswith(".service") and not (service and service.is_active)
+
+
+def _is_down(moment: Observation, program: Program) -> bool:
+    """True if its service is not up: that is what other checks look at."""
+    service = moment.services.by_name.get(program.unit)
+    return program.unit.endswith(".service") and not (service and service.is_active)
+
+
+def _was_shipped(case: Case, program: Program) -> bool:
+    """True if it runs a script of the old release that the new one does not have."""
+    return case.expected == "patched" and program.script in case.old and program.script not in case.new

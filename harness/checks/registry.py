@@ -17,7 +17,7 @@ from harness.record.events import Emitter
 
 # The modules that define checks, in the order in which people read them.
 _MODULES = (
-    "answer", "observed", "services", "units", "processes", "files", "kernel", "rules", "flows", "network",
+    "answer", "observed", "services", "units", "processes", "files", "disk", "kernel", "rules", "flows", "network",
     "identity", "logs", "traffic",
 )  # fmt: skip
 _BOTH: tuple[Expectation, ...] = ("patched", "kept")

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.guest.protocols import Blocks
@@ -32,6 +32,9 @@ _PROTECTIVE = 0xEE
 _IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 # Files are read together, up to so many bytes.
 _TOGETHER = 16 << 20
+# A boot loader's code is within so many bytes: of a disk before its first file system, and of a partition without one.
+_BOOT_CODE = 4 << 20
+_BOOT_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ class DiskPath:
 
     Attributes:
         fields: as ``find`` prints them: type, mode, owner, group, links, inode, size, modified, changed, path, link.
+        device: its numbers, as ``stat`` prints them; "" of what is no device.
         attributes: extended ones by name, as hexadecimal digits.
         flags: "i" for immutable, "a" for append only.
     """
 
     fields: tuple[str, ...]
+    device: str
     attributes: tuple[tuple[str, str], ...]
     flags: str
     system: FileSystem
@@ -126,49 +131,90 @@ def digests(wanted: Sequence[DiskPath]) -> Iterator[tuple[str, str]]:
             size += one.inode.size
 
 
+def nameless(found: Iterable[DiskPath]) -> int:
+    """Return the bytes of the file systems of paths that none of them takes: their own, and of files without a name.
+
+    What a file system needs for itself does not change, so that two looks differ by what somebody keeps open and has
+    removed.
+    """
+    taken: dict[int, dict[int, int]] = {}
+    systems = {}
+    for one in found:
+        systems[id(one.system)] = one.system
+        taken.setdefault(id(one.system), {})[one.inode.number] = one.system.taken(one.inode)
+    return sum(system.used - sum(taken[key].values()) for key, system in systems.items())
+
+
+def boot_code(blocks: Blocks, rows: Sequence[Mounted]) -> dict[str, str]:
+    """Return the SHA-256 of what a machine may boot from and that is in no file, by place.
+
+    That is what lies before the first partition, the boot blocks of the file systems, and the beginnings of the
+    partitions that none of them is on.
+
+    Raises:
+        OSError: the disk cannot be read, and others of :data:`UNREADABLE`.
+    """
+    parts = _parts(blocks)
+    mounted = {int(match[1] or "0") for device in on_disk(rows) if (match := _DEVICE.fullmatch(device))}
+    ranges = {"the disk before its partitions": (0, min((start for start, _ in parts.values()), default=0))}
+    ranges |= {f"partition {number}": place for number, place in parts.items()}
+    for number in mounted:
+        start, _ = parts.get(number, (0, 0))
+        ranges[f"partition {number}" if number else "the disk"] = (start, _BOOT_BLOCK)
+    wanted = {name: (start, min(length, _BOOT_CODE)) for name, (start, length) in ranges.items() if length}
+    contents = blocks.read_many(list(wanted.values()))
+    return {name: hashlib.sha256(content).hexdigest() for name, content in zip(wanted, contents, strict=True)}
+
+
 def partitions(blocks: Blocks) -> Mapping[int, int]:
     """Return where each partition begins, in bytes; 0 is the whole disk. MBR with logical ones, and GPT.
 
     Raises:
         UnreadableFileSystem: the table makes no sense.
     """
-    found = {0: 0}
+    return {0: 0} | {number: start for number, (start, _) in _parts(blocks).items()}
+
+
+def _parts(blocks: Blocks) -> dict[int, tuple[int, int]]:
+    """Return where each partition begins and how long it is, in bytes."""
+    found = {}
     rows = _table(blocks, 0)
-    if any(kind == _PROTECTIVE for kind, _ in rows):
-        return found | _gpt(blocks)
+    if any(kind == _PROTECTIVE for kind, _, _ in rows):
+        return _gpt(blocks)
     extended = 0
-    for number, (kind, first) in enumerate(rows, 1):
+    for number, (kind, first, length) in enumerate(rows, 1):
         if kind in _EXTENDED:
             extended = first
         elif kind:
-            found[number] = first * _SECTOR
+            found[number] = (first * _SECTOR, length * _SECTOR)
     at = extended
     for number in range(5, 64):
         if not at:
             break
-        (kind, first), (_, further), *_ = _table(blocks, at)
+        (kind, first, length), (_, further, _), *_ = _table(blocks, at)
         if kind:
-            found[number] = (at + first) * _SECTOR
+            found[number] = ((at + first) * _SECTOR, length * _SECTOR)
         at = extended + further if further else 0
     return found
 
 
-def _table(blocks: Blocks, sector: int) -> list[tuple[int, int]]:
-    """Return type and first sector of the four entries of a boot record."""
+def _table(blocks: Blocks, sector: int) -> list[tuple[int, int, int]]:
+    """Return type, first sector and length of the four entries of a boot record."""
     text = blocks.read_many([(sector * _SECTOR, _SECTOR)])[0]
     if text[510:] != b"\x55\xaa":
-        return [(0, 0)] * 4
-    return [struct.unpack_from("<4xB3xI", text, 446 + 16 * n) for n in range(4)]
+        return [(0, 0, 0)] * 4
+    return [struct.unpack_from("<4xB3xII", text, 446 + 16 * n) for n in range(4)]
 
 
-def _gpt(blocks: Blocks) -> dict[int, int]:
+def _gpt(blocks: Blocks) -> dict[int, tuple[int, int]]:
     head = blocks.read_many([(_SECTOR, _SECTOR)])[0]
     at, count, size = struct.unpack_from("<QII", head, 72)
     if head[:8] != b"EFI PART" or not 0 < count <= 128 or not 128 <= size <= 4096:
         raise UnreadableFileSystem("the table of partitions makes no sense")
     text = blocks.read_many([(at * _SECTOR, count * size)])[0]
     rows = ((n + 1, text[n * size : (n + 1) * size]) for n in range(count))
-    return {n: struct.unpack_from("<32xQ", row)[0] * _SECTOR for n, row in rows if any(row[:16])}
+    places = {n: struct.unpack_from("<32xQQ", row) for n, row in rows if any(row[:16])}
+    return {n: (first * _SECTOR, (last - first + 1) * _SECTOR) for n, (first, last) in places.items()}
 
 
 def _found(system: FileSystem, path: bytes, inode: Inode) -> DiskPath:
@@ -180,7 +226,8 @@ def _found(system: FileSystem, path: bytes, inode: Inode) -> DiskPath:
     )  # fmt: skip
     attributes = tuple((name, f"0x{value.hex()}") for name, value in sorted(system.attributes(inode).items()))
     flags = ("i" if inode.flags & _IMMUTABLE else "") + ("a" if inode.flags & _APPEND_ONLY else "")
-    return DiskPath(fields, attributes, flags, system, inode)
+    device = "{:x}:{:x}".format(*inode.device) if kind in {stat.S_IFBLK, stat.S_IFCHR} else ""
+    return DiskPath(fields, device, attributes, flags, system, inode)
 
 
 def _plain(text: str) -> str:

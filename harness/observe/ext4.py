@@ -22,6 +22,7 @@ _KNOWN = 0x2 | 0x4 | 0x40 | 0x80 | 0x100 | 0x200 | 0x2000 | 0x4000
 _RECOVER = 0x4
 _WIDE = 0x80
 _EXTENTS = 0x80000
+_IN_BLOCKS = 0x40000
 _EXTENTS_MAGIC = 0xF30A
 _ATTRIBUTES_MAGIC = 0xEA020000
 _JOURNAL_MAGIC = 0xC03B3998
@@ -77,13 +78,22 @@ class Inode:
     sectors: int
     inside: bytes
 
+    @property
+    def device(self) -> tuple[int, int]:
+        """The numbers, major and minor, of the device that it stands for."""
+        old, new = struct.unpack_from("<II", self.map)
+        if old:
+            return old >> 8 & 0xFF, old & 0xFF
+        return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00
+
 
 @dataclass(frozen=True)
 class _Groups:
-    """Block groups: where the inodes of each are, and how many of them were never used."""
+    """Block groups: where the inodes of each are, how many of them were never used, and how many blocks are free."""
 
     tables: tuple[int, ...]
     unused: tuple[int, ...]
+    free: tuple[int, ...]
 
 
 @dataclass
@@ -125,6 +135,7 @@ class FileSystem:
             raise UnreadableFileSystem("the file system has no sizes that make sense")
         self.block_size = 1024 << size
         total = low | (struct.unpack_from("<I", head, 0x150)[0] << 32 if needed & _WIDE else 0)
+        self._total = total
         self._count = -(-(total - first) // self._per_group)
         if not 0 < self._count <= 1 << 20 or inodes > self._count * self._inodes_per_group:
             raise UnreadableFileSystem("the file system has no sizes that make sense")
@@ -160,15 +171,26 @@ class FileSystem:
         if size < 32 or size % 8:
             raise UnreadableFileSystem("the file system has no sizes that make sense")
         text = self._runs([(first, -(-self._count * size // self.block_size))])[0]
-        tables, unused = [], []
+        tables, unused, spare = [], [], []
         for at in range(0, self._count * size, size):
-            table, flags, left = struct.unpack_from("<8xI6xH8xH", text, at)
+            table, free, flags, left = struct.unpack_from("<8xIH4xH8xH", text, at)
             if size >= 64:
                 table |= struct.unpack_from("<I", text, at + 0x28)[0] << 32
+                free |= struct.unpack_from("<H", text, at + 0x2C)[0] << 16
                 left |= struct.unpack_from("<H", text, at + 0x32)[0] << 16
             tables.append(table)
             unused.append(self._inodes_per_group if flags & 1 else min(left, self._inodes_per_group))
-        return _Groups(tuple(tables), tuple(unused))
+            spare.append(free)
+        return _Groups(tuple(tables), tuple(unused), tuple(spare))
+
+    @property
+    def used(self) -> int:
+        """Bytes that are not free: those of files, also of files without a name, and the file system's own."""
+        return (self._total - sum(self._groups.free)) * self.block_size
+
+    def taken(self, inode: Inode) -> int:
+        """Return the bytes of the disk that an inode takes."""
+        return inode.sectors * (self.block_size if inode.flags & _IN_BLOCKS else 512)
 
     def _table(self, group: int) -> bytes:
         if group not in self._tables:

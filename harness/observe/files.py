@@ -13,7 +13,7 @@ import glob
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Literal, TypeAlias
@@ -59,8 +59,8 @@ _LARGEST_READ = 64  # MiB
 _FLAGS = re.compile(r"^(?=\S*[ia])(\S+) (/.*)$")
 
 PathChange: TypeAlias = Literal[
-    "added", "removed", "type", "content", "mode", "owner", "link", "hard links", "flags", "attributes"
-]
+    "added", "removed", "type", "content", "mode", "owner", "link", "device", "hard links", "flags", "attributes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class PathState:
-    """One path. ``link`` is set for symbolic links; ``sha256`` for files whose content is known."""
+    """One path. ``link`` is set for symbolic links, ``device`` for devices, ``sha256`` where the content is known."""
 
     path: str
     type: str
@@ -92,6 +92,7 @@ class PathState:
     flags: str = ""
     links: int = 1
     stamp: Stamp | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class DiskState:
         taken: the guest's clock just before, in seconds.
         from_host: whether the host read the disk; the guest lists attributes and flags only below its folders.
         unread: why the host could not read a disk that it is shown.
+        boot_code: digests of what is in no file and that a machine boots from, by place; where the host reads it.
+        nameless: bytes of the disk that no path takes, see :func:`harness.observe.disk.nameless`; likewise.
     """
 
     folders: tuple[str, ...]
@@ -115,6 +118,8 @@ class DiskState:
     taken: float = 0.0
     from_host: bool = False
     unread: str = ""
+    boot_code: Mapping[str, str] = field(default_factory=dict)
+    nameless: int = 0
 
     def __contains__(self, path: str) -> bool:
         return path in self.entries
@@ -180,7 +185,12 @@ def commands(
         "state.owners": "getent passwd && echo && getent group",
         "state.paths": (
             f"{top}find {_ROOTS} -ignore_readdir_race {prune} -o -printf '{_FORMAT}' "
-            f'-type f {read} {unread} -fprint0 "$folder/read"'
+            f'-type f {read} {unread} -fprint0 "$folder/read" -o '
+            r'\( -type b -o -type c \) -fprint0 "$folder/devices"'
+        ),
+        "state.devices": (
+            'n="$folder/devices"; s=0; [ ! -e "$n" ] || xargs -0 -r -a "$n" stat --printf \'%t:%T  %n\\0\' -- || s=$?; '
+            'rm -f "$n"; ((s == 0 || s == 123))'
         ),
         # 123: one is gone meanwhile.
         "state.hashes": (
@@ -273,34 +283,43 @@ def parse(
     listed, flagged = sections["state.xattrs"], sections["state.flags"]
     xattrs, flags = parse_xattrs(listed.text), dict(_flags(flagged.text))
     hashes = dict(_hashes(sections["state.hashes"].text))
+    devices = {path: numbers for numbers, path in _pairs(sections["state.devices"].text)}
     users, groups = map(_names, sections["state.owners"].text.partition("\n\n")[::2])
     entries = {}
     for row in zip(*(values[i:-1:_FIELDS] for i in range(_FIELDS)), strict=True):
         entry = _entry(row, users, groups)
         known = _content(entry, hashes, folders, earlier) if entry.type == "file" else ""
         entries[entry.path] = replace(
-            entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, "")
-        )
+            entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, ""),
+            device=devices.get(entry.path, ""),
+        )  # fmt: skip
     clock = sections["state.clock"].text.strip()
-    if blocks is not None:
-        read = _from_disk(blocks, sections["state.mounts"].text, users, groups, folders, earlier)
-        entries = {**read, **entries}
-    return DiskState(
-        tuple(folders), entries, with_xattrs=blocks is not None or listed.status == 0,
-        with_flags=blocks is not None or flagged.status == 0,
-        taken=float(clock) if clock else 0.0, from_host=blocks is not None,
+    state = DiskState(
+        tuple(folders), entries, listed.status == 0, flagged.status == 0, float(clock) if clock else 0.0
+    )
+    if blocks is None:
+        return state
+    rows = disk.mounts(sections["state.mounts"].text)
+    paths = list(disk.listed(blocks, rows))
+    return replace(
+        state, entries={**_from_disk(paths, users, groups, folders, earlier), **entries},
+        with_xattrs=True, with_flags=True, from_host=True,
+        boot_code=disk.boot_code(blocks, rows), nameless=disk.nameless(paths),
     )  # fmt: skip
 
 
 def _from_disk(
-    blocks: Blocks, mounted: str, users: Mapping[str, str], groups: Mapping[str, str], folders: Sequence[str],
+    paths: Sequence[disk.DiskPath], users: Mapping[str, str], groups: Mapping[str, str], folders: Sequence[str],
     earlier: DiskState | None,
 ) -> dict[str, PathState]:  # fmt: skip
     """Return the paths of the disk, with the contents of those files that :func:`commands` would read."""
     entries: dict[str, PathState] = {}
     wanted = []
-    for found in disk.listed(blocks, disk.mounts(mounted)):
-        entry = replace(_entry(found.fields, users, groups), xattrs=found.attributes, flags=found.flags)
+    for found in paths:
+        entry = replace(
+            _entry(found.fields, users, groups),
+            xattrs=found.attributes, flags=found.flags, device=found.device,
+        )  # fmt: skip
         if entry.type == "file" and not reviewed.may_differ("path", entry.path):
             before = earlier.entries.get(entry.path) if earlier else None
             if before is not None and before.stamp == entry.stamp:
@@ -355,10 +374,15 @@ def _flags(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _hashes(text: str) -> Iterator[tuple[str, str]]:
+    return ((path, digest) for digest, path in _pairs(text))
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what is told of each path, with the path behind it."""
     for record in text.split("\0"):
-        digest, found, path = record.partition("  ")
+        told, found, path = record.partition("  ")
         if found:
-            yield path, digest
+            yield told, path
 
 
 def parse_xattrs(text: str) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -432,6 +456,8 @@ def _compare(old: PathState, new: PathState) -> Iterator[PathDifference]:
         yield from _compare_content(old, new)
     if old.link != new.link:
         yield PathDifference(path, "link", old.link or "none", new.link or "none")
+    if old.device != new.device and old.type == new.type:
+        yield PathDifference(path, "device", old.device or "unknown", new.device or "unknown")
     if old.mode != new.mode:
         yield PathDifference(path, "mode", f"{old.mode:04o}", f"{new.mode:04o}")
     if (old.owner, old.group) != (new.owner, new.group):

@@ -41,12 +41,17 @@ class Program:
     gone: tuple[str, ...] = ()
 
     @property
+    def script(self) -> str:
+        """Path of the script that it runs when it is an interpreter, else empty."""
+        if not _INTERPRETER.match(self.file.rsplit("/", 1)[-1]):
+            return ""
+        script = next((word for word in self.command.split()[1:] if not word.startswith("-")), "")
+        return script if script.startswith("/") else ""
+
+    @property
     def name(self) -> str:
         """The name for people: the program, and the script that an interpreter runs; arguments may be secrets."""
-        program = self.file.rsplit("/", 1)[-1]
-        words = self.command.split()[1:]
-        script = next((word for word in words if not word.startswith("-")), "")
-        return f"{program} {script}" if _INTERPRETER.match(program) and script.startswith("/") else program
+        return f"{self.file.rsplit('/', 1)[-1]} {self.script}".rstrip()
 
     @property
     def word(self) -> str:

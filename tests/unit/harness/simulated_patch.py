@@ -47,6 +47,7 @@ class File:
     written: int = 1000
     links: int = 1
     flags: str = ""
+    device: str = ""
 
 
 @dataclass
@@ -90,6 +91,8 @@ class Moment:
     journal: list[dict[str, Any]] = field(default_factory=list)
     signature: str = OLD_SIGNATURE
     kept: str = OLD_SIGNATURE
+    boot_code: dict[str, str] = field(default_factory=lambda: {"partition 1": "c0de"})
+    nameless: int = 50_000_000
 
     def observation(self) -> Any:
         """Return it: a text that is None is a program that failed; of what there is no text, the VM has nothing."""
@@ -98,7 +101,11 @@ class Moment:
         for name, text in texts.items():
             outputs[name] = Section(name, int(text is None), (text or "").encode("utf-8", "surrogateescape"))
         seen = parse(outputs, FOLDERS, name="r-10-VM")
-        return replace(seen, unanswered={name: n for name, n in seen.unanswered.items() if name in texts})
+        state = replace(
+            seen.state, from_host=bool(self.boot_code), boot_code=self.boot_code, nameless=self.nameless
+        )
+        unanswered = {name: n for name, n in seen.unanswered.items() if name in texts}
+        return replace(seen, state=state, unanswered=unanswered)
 
     def _all_programs(self) -> list[Program]:
         """Return the programs outside services, and one a process of a service, named after it."""
@@ -117,6 +124,7 @@ class Moment:
                 f"{file.written}.0\0{file.written}.0\0{path}\0{file.link}\0"
                 for path, file in self.files.items()
             ),
+            "state.devices": "".join(f"{f.device}  {p}\0" for p, f in self.files.items() if f.device),
             "state.hashes": "".join(
                 f"{sha(f.content)}  {p}\0" for p, f in self.files.items() if f.kind == "f" and is_read(p)
             ),
@@ -258,6 +266,7 @@ def before() -> Moment:
             "/boot/vmlinuz": File("kernel"),
             "/boot/initrd.img": File("initrd"),
             "/var/lib/dpkg/status": File("Package: bash"),
+            "/dev/null": File(kind="c", mode=0o666, device="1:3"),
         },
         sysctls={"net/ipv4/ip_forward": "1", "kernel/hostname": "r-10-VM", "kernel/random/uuid": "1"},
         mounts=["/dev/vda1 / ext4 rw,relatime 0 0", "tmpfs /run tmpfs rw,nosuid,size=100k 0 0"],

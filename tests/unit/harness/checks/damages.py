@@ -6,6 +6,7 @@ import json
 
 from tests.unit.harness.checks.mutate import (
     Mutation,
+    change_disk,
     change_file,
     change_text,
     change_unit,
@@ -43,6 +44,23 @@ def _beside_cron(made: SimulatedPatch) -> None:
     for moment in (made.before, made.patched, made.after):
         moment.units["cron.service"] = Unit("cron.service", 600, 900)
     run_program(Program(5555, "/dev/shm/observe.x/miner", "miner", "cron.service"))(made)
+
+
+def _other_script(made: SimulatedPatch) -> None:
+    unit = "cloud-password-server.service"
+    for moment in (made.before, made.patched, made.after):
+        moment.units[unit] = Unit(unit, 0, 900)
+    own = Program(620, "/usr/bin/python3", "python3 /opt/cloud/bin/passwd_server_ip.py", unit)
+    made.before.programs.append(own)
+    run_program(own, Program(621, "/usr/bin/python3", "python3 /opt/other.py", unit))(made)
+
+
+def _part_gone(made: SimulatedPatch) -> None:
+    made.before.programs.append(Program(640, "/usr/sbin/helper", "helper", "dnsmasq.service"))
+
+
+def _operators_gone(made: SimulatedPatch) -> None:
+    made.before.programs.append(Program(641, "/usr/bin/rsync", "rsync /a /b"))
 
 
 # What somebody else does to the VM meanwhile, anywhere in it.
@@ -151,6 +169,36 @@ DAMAGES: dict[str, tuple[Mutation, str, str]] = {
         run_program(Program(990, "/usr/bin/python3.11", "python3 /tmp/miner.py --key=secret")),
         "processes.none-new",
         "process python3.11 /tmp/miner.py runs outside services as root, it did not before (right after",
+    ),
+    "runs another script where it ran its own": (
+        _other_script,
+        "processes.none-new",
+        "process python3 /opt/other.py runs in cloud-password-server.service as root, it did not before",
+    ),
+    "ends a part of a service": (
+        _part_gone,
+        "processes.none-gone",
+        "process helper no longer runs in dnsmasq.service as root (right after the patch)",
+    ),
+    "ends what an operator runs": (
+        _operators_gone,
+        "processes.none-gone",
+        "process rsync no longer runs outside services as root (right after the patch)",
+    ),
+    "makes a device another one": (
+        change_file("/dev/null", device="1:5"),
+        "files.explained",
+        "/dev/null: device 1:3 -> 1:5",
+    ),
+    "writes over the boot code": (
+        change_disk(boot_code={"partition 1": "dead"}),
+        "disk.boot-code",
+        "partition 1 is not as it was before (right after the patch)",
+    ),
+    "fills the disk with a file without a name": (
+        change_disk(nameless=250_000_000),
+        "disk.nameless",
+        "200 MB of the disk are taken by files without a name, which were not before (right after",
     ),
     "runs on with the old program": (
         change_text(

@@ -317,7 +317,14 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
     "loses a property": (
         change_text("identity.properties", "resource=Nfs\nguid=s-1\nhost=10.0.0.5\nkeystore.passphrase=x\n"),
         "identity.agent-properties",
-        "extra is lost",
+        "extra was '1' and is missing",
+    ),
+    "changes a property that says nothing of who it is": (
+        change_text(
+            "identity.properties", "resource=Nfs\nguid=s-1\nhost=10.0.0.5\nkeystore.passphrase=x\nextra=2\n"
+        ),
+        "identity.agent-properties",
+        "extra was '1' and is '2'",
     ),
     "loses its agent": (
         set_field(agent=VmAgentLink("aa", "", limit=60.0)),

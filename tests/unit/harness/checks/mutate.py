@@ -78,6 +78,15 @@ def mount(line: str) -> Mutation:
     return act
 
 
+def change_disk(**changes: object) -> Mutation:
+    def act(made: SimulatedPatch) -> None:
+        for moment in (made.patched, made.after):
+            for name, value in changes.items():
+                setattr(moment, name, value)
+
+    return act
+
+
 def run_program(*rows: Program) -> Mutation:
     def act(made: SimulatedPatch) -> None:
         for moment in (made.patched, made.after):

@@ -278,7 +278,7 @@ SILENT = {
 def nothing_to_look_at(made: SimulatedPatch) -> SimulatedPatch:
     """Return the world of a VM that answers every question of an observation with nothing."""
     for name in ("before", "patched", "after"):
-        setattr(made, name, Moment(signature="", kept="", texts=dict(SILENT)))
+        setattr(made, name, Moment(signature="", kept="", texts=dict(SILENT), boot_code={}))
     made.fields |= {"old": {}, "new": {}, "live_paths": (), "control_address": "", "signature": ""}
     made.fields |= {"answer": None, "recorded": None}
     return made

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import stat
 import struct
 import subprocess
 from dataclasses import replace
@@ -148,7 +150,9 @@ def test_attributes_are_compared_where_both_could_list_them():
     state = simulated().observation().state
     path = "/usr/bin/ping"
     entry = files.PathState(path, "file", 0o755, "root", "root")
-    told = files.replace(state, with_xattrs=True, with_flags=True, entries={**state.entries, path: entry})
+    told = files.replace(
+        state, from_host=False, with_xattrs=True, with_flags=True, entries={**state.entries, path: entry}
+    )
     entry = files.replace(entry, xattrs=(("security.capability", "0x01"),), flags="i")
     seen = files.replace(told, entries={**told.entries, path: entry})
     assert [difference.change for difference in files.diff(told, seen)] == ["flags", "attributes"]
@@ -187,3 +191,57 @@ def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, error, st
     assert (state.from_host, bool(state.unread)) == (False, True)
     assert "state.mounts" in asked[0]
     assert asked[1] == set(files.commands())
+
+
+def test_boot_code_is_what_lies_outside_of_file_systems(shown):
+    first = disk.boot_code(shown, mounts(MOUNTED))
+    assert set(first) == {"the disk before its partitions", "partition 1", "partition 2"}
+    for at, place in ((100, "the disk before its partitions"), (MIB - 1, "the disk before its partitions"),
+                      (MIB + 10, "partition 1"), (20 * MIB + 1023, "partition 2")):  # fmt: skip
+        content = bytearray(shown.content)
+        content[at] ^= 1
+        changed = disk.boot_code(Image(bytes(content)), mounts(MOUNTED))
+        assert {name for name in first if first[name] != changed[name]} == {place}
+    content = bytearray(shown.content)
+    content[MIB + 5000] ^= 1
+    assert disk.boot_code(Image(bytes(content)), mounts(MOUNTED)) == first
+
+
+def test_a_partition_that_is_not_mounted_is_boot_code():
+    content = bytearray(200 * 512)
+    content[:512] = struct.pack("<446x4xB3xII", 0x83, 8, 20).ljust(510, b"\0") + b"\x55\xaa"
+    first = disk.boot_code(Image(bytes(content)), ())
+    content[9 * 512] = 1
+    changed = disk.boot_code(Image(bytes(content)), ())
+    assert {name for name in first if first[name] != changed[name]} == {"partition 1"}
+
+
+def test_room_that_no_path_takes_is_known(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "one").write_bytes(b"1" * 500_000)
+    image = made(root, tmp_path / "image", size="16M")
+    rows = mounts("25 1 254:1 / / rw - ext4 /dev/vda rw\n")
+
+    def seen():
+        return disk.nameless(list(disk.listed(Image(image.read_bytes()), rows)))
+
+    first = seen()
+    subprocess.run(["debugfs", "-w", "-R", "ln /one /other", image], check=True, capture_output=True)
+    assert seen() == first
+    for name in ("one", "other"):
+        subprocess.run(["debugfs", "-w", "-R", f"unlink /{name}", image], check=True, capture_output=True)
+    assert 500_000 <= seen() - first < 510_000
+
+
+def test_host_and_guest_tell_the_numbers_of_devices_alike(tmp_path, local_guest):
+    root = tmp_path / "root"
+    root.mkdir()
+    os.mknod(root / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.mknod(root / "large", stat.S_IFBLK | 0o600, os.makedev(259, 70_000))
+    image = Image(made(root, tmp_path / "image", size="16M").read_bytes())
+    paths = disk.listed(image, mounts("25 1 254:1 / / rw - ext4 /dev/vda rw\n"))
+    by_host = {row.fields[9]: row.device for row in paths if row.device}
+    assert by_host == {"/null": "1:3", "/large": "103:11170"}
+    by_guest = files.take(local_guest, [str(root)]).entries
+    assert {path: by_guest[f"{root}{path}"].device for path in by_host} == by_host

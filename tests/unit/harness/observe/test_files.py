@@ -21,7 +21,9 @@ from harness.observe import attributes, files, reviewed
 if TYPE_CHECKING:
     from harness.guest.protocols import Guest
 
-SILENT = {name: Section(name, 0, b"") for name in ("state.clock", "state.flags", "state.owners")}
+SILENT = {
+    name: Section(name, 0, b"") for name in ("state.clock", "state.flags", "state.owners", "state.devices")
+}
 OWNER = f"{Path.home().owner()}:{Path.home().group()}"
 
 

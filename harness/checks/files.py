@@ -216,6 +216,19 @@ def no_leftovers(case: Case) -> Result:
     return _finding(sorted(path for path in new if _LEFTOVER.search(path)), "the patch left working files")
 
 
+@check("files.byte-code", "a compiled module runs in the place of its source, which nobody looks at then")
+def byte_code(case: Case) -> Result:
+    """Compiled modules of Python that were written since before are what their sources are."""
+    if not case.after.state.entries:
+        return _NO_FILES
+    wrong = [
+        f"{path} is not what its source is ({when})"
+        for when, moment in case.moments()
+        for path in moment.strange_code
+    ]
+    return _finding(wrong, "compiled modules of something else")
+
+
 @check("files.setuid", "a program that runs as root for everybody is a way to become root")
 def setuid(case: Case) -> Result:
     """No file runs with the rights of its owner or group that did not before."""

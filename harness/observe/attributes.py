@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from harness.guest.collect import of_program
@@ -47,3 +48,22 @@ def commands(inside: str, roots: str) -> dict[str, str]:
             "lsattr", f'{inside}{flags}; s=("${{PIPESTATUS[@]}}"); ((s[0] <= 1 && s[1] <= 1))'
         ),
     }
+
+
+def parse_xattrs(text: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Parse what ``getfattr -d -e hex --absolute-names`` prints: extended attributes by path."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    path = ""
+    for line in text.splitlines():
+        if line.startswith("# file: "):
+            path = _unescape(line.removeprefix("# file: "))
+        elif line and path:
+            name, _, value = line.partition("=")
+            found[path] = (*found.get(path, ()), (_unescape(name), value))
+    return found
+
+
+def _unescape(text: str) -> str:
+    raw = text.encode("utf-8", "surrogateescape")
+    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), raw)
+    return plain.decode("utf-8", "surrogateescape")

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.guest.protocols import Blocks
-from harness.observe.ext4 import FileSystem, Inode, UnreadableFileSystem
+from harness.observe.ext4 import FileSystem, Inode
+from harness.observe.ext4_attributes import UnreadableFileSystem
 
 # What is read of a disk that makes no sense is told as this; so is what a hostile guest puts there.
 UNREADABLE = (OSError, UnreadableFileSystem, struct.error, ValueError, IndexError, RecursionError)

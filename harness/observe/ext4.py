@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from harness.guest.protocols import Blocks
+from harness.observe.ext4_attributes import MAGIC_OF_ATTRIBUTES, UnreadableFileSystem, attributes_in
 
 ROOT = 2
 _MAGIC = 0xEF53
@@ -24,7 +25,6 @@ _WIDE = 0x80
 _EXTENTS = 0x80000
 _IN_BLOCKS = 0x40000
 _EXTENTS_MAGIC = 0xF30A
-_ATTRIBUTES_MAGIC = 0xEA020000
 _JOURNAL_MAGIC = 0xC03B3998
 # Of a journal: revoked blocks, 64 bits, commits that do not wait, checksums of the third kind.
 _REVOKES, _WIDE_JOURNAL, _ASYNCHRONOUS, _CHECKSUMS = 0x1, 0x2, 0x4, 0x10
@@ -38,14 +38,6 @@ _MOST_PIECES = 1 << 18
 _MOST_PATHS = 1 << 21
 _SYMLINK = 0o120000
 _DIRECTORY = 0o040000
-_PREFIXES = {
-    1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.", 6: "security.",
-    7: "system.",
-}  # fmt: skip
-
-
-class UnreadableFileSystem(Exception):
-    """The blocks are of no file system that can be read here, or make no sense."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +178,8 @@ class FileSystem:
     @property
     def used(self) -> int:
         """Bytes that are not free: those of files, also of files without a name, and the file system's own."""
-        return (self._total - sum(self._groups.free)) * self.block_size
+        total: int = self._total - sum(self._groups.free)
+        return total * self.block_size
 
     def taken(self, inode: Inode) -> int:
         """Return the bytes of the disk that an inode takes."""
@@ -305,15 +298,15 @@ class FileSystem:
     def attributes(self, inode: Inode) -> dict[str, bytes]:
         """Return the extended attributes of an inode, with lists of access rights as the kernel gives them."""
         found: dict[str, bytes] = {}
-        if inode.inside[:4] == struct.pack("<I", _ATTRIBUTES_MAGIC):
-            found.update(_attributes(inode.inside[4:], 0))
+        if inode.inside[:4] == struct.pack("<I", MAGIC_OF_ATTRIBUTES):
+            found.update(attributes_in(inode.inside[4:], 0))
         if inode.attributes_at:
             if inode.attributes_at not in self._shared:
                 self._shared[inode.attributes_at] = self._runs([(inode.attributes_at, 1)])[0]
             text = self._shared[inode.attributes_at]
-            if text[:4] != struct.pack("<I", _ATTRIBUTES_MAGIC):
+            if text[:4] != struct.pack("<I", MAGIC_OF_ATTRIBUTES):
                 raise UnreadableFileSystem(f"inode {inode.number}: its attributes make no sense")
-            found.update(_attributes(text[32:], 32))
+            found.update(attributes_in(text[32:], 32))
         return found
 
     def walk(self, wanted: Callable[[bytes], bool] = lambda _path: True) -> Iterator[tuple[bytes, Inode]]:
@@ -477,29 +470,3 @@ def _names(content: bytes, size: int, number: int) -> Iterator[tuple[bytes, int]
             if inode and name not in (b".", b".."):
                 yield name, inode
             at += length
-
-
-def _attributes(text: bytes, before: int) -> Iterator[tuple[str, bytes]]:
-    """Yield names and values from a list of entries; values lie ``before`` bytes ahead of where they are said to."""
-    at = 0
-    while at + 16 <= len(text) and text[at : at + 4] != b"\0\0\0\0":
-        long, prefix, place, elsewhere, size = struct.unpack_from("<BBHII", text, at)
-        if elsewhere or place - before + size > len(text) or (prefix not in _PREFIXES and prefix):
-            raise UnreadableFileSystem("an attribute makes no sense")
-        name = text[at + 16 : at + 16 + long].decode("utf-8", "surrogateescape")
-        value = text[place - before : place - before + size]
-        yield _PREFIXES.get(prefix, "") + name, _rights(value) if prefix in (2, 3) else value
-        at += 16 + -(-long // 4) * 4
-
-
-def _rights(value: bytes) -> bytes:
-    """Return a list of access rights as programs get it, from how it is kept: there each entry has a number."""
-    found = [struct.pack("<I", 2)]
-    at = 4
-    while at + 4 <= len(value):
-        tag, rights = struct.unpack_from("<HH", value, at)
-        named = tag in (2, 8)
-        number = struct.unpack_from("<I", value, at + 4)[0] if named else 0xFFFFFFFF
-        found.append(struct.pack("<HHI", tag, rights, number))
-        at += 8 if named else 4
-    return b"".join(found)

@@ -188,21 +188,22 @@ def commands(
             f'-type f {read} {unread} -fprint0 "$folder/read" -o '
             r'\( -type b -o -type c \) -fprint0 "$folder/devices"'
         ),
-        "state.devices": (
-            'n="$folder/devices"; s=0; [ ! -e "$n" ] || xargs -0 -r -a "$n" stat --printf \'%t:%T  %n\\0\' -- || s=$?; '
-            'rm -f "$n"; ((s == 0 || s == 123))'
-        ),
-        # 123: one is gone meanwhile.
-        "state.hashes": (
-            'n="$folder/read"; s=0; [ ! -e "$n" ] || xargs -0 -r -a "$n" sha256sum -z -- || s=$?; rm -f "$n"; '
-            "((s == 0 || s == 123))"
-        ),
+        "state.devices": _noted("devices", r"stat --printf '%t:%T  %n\0'"),
+        "state.hashes": _noted("read", "sha256sum -z"),
         **attributes.commands(inside, _ROOTS),
     }
     if beside:
         found["state.mounts"] = "cat /proc/self/mountinfo"
         found["state.written"] = f'{_BESIDE_DISK}sync -f -- "${{disk[@]}}"'
     return found
+
+
+def _noted(name: str, program: str) -> str:
+    """Return the command that runs a program with the paths that the walk noted; 123: one is gone meanwhile."""
+    return (
+        f'n="$folder/{name}"; s=0; [ ! -e "$n" ] || xargs -0 -r -a "$n" {program} -- || s=$?; rm -f "$n"; '
+        "((s == 0 || s == 123))"
+    )
 
 
 def _only_below(folders: Sequence[str]) -> str:
@@ -281,7 +282,7 @@ def parse(
     if (listing and not listing.endswith("\0")) or (len(values) - 1) % _FIELDS:
         raise InfrastructureError(f"{name}: the listing of {', '.join(folders)} is incomplete")
     listed, flagged = sections["state.xattrs"], sections["state.flags"]
-    xattrs, flags = parse_xattrs(listed.text), dict(_flags(flagged.text))
+    xattrs, flags = attributes.parse_xattrs(listed.text), dict(_flags(flagged.text))
     hashes = dict(_hashes(sections["state.hashes"].text))
     devices = {path: numbers for numbers, path in _pairs(sections["state.devices"].text)}
     users, groups = map(_names, sections["state.owners"].text.partition("\n\n")[::2])
@@ -293,16 +294,19 @@ def parse(
             entry, sha256=known, xattrs=xattrs.get(entry.path, ()), flags=flags.get(entry.path, ""),
             device=devices.get(entry.path, ""),
         )  # fmt: skip
-    clock = sections["state.clock"].text.strip()
-    state = DiskState(
-        tuple(folders), entries, listed.status == 0, flagged.status == 0, float(clock) if clock else 0.0
-    )
-    if blocks is None:
-        return state
+    clock = float(sections["state.clock"].text.strip() or 0)
+    state = DiskState(tuple(folders), entries, listed.status == 0, flagged.status == 0, clock)
+    return state if blocks is None else _with_disk(state, blocks, sections, (users, groups), earlier)
+
+
+def _with_disk(
+    state: DiskState, blocks: Blocks, sections: Mapping[str, Section],
+    names: tuple[Mapping[str, str], Mapping[str, str]], earlier: DiskState | None,
+) -> DiskState:  # fmt: skip
     rows = disk.mounts(sections["state.mounts"].text)
     paths = list(disk.listed(blocks, rows))
     return replace(
-        state, entries={**_from_disk(paths, users, groups, folders, earlier), **entries},
+        state, entries={**_from_disk(paths, *names, state.folders, earlier), **state.entries},
         with_xattrs=True, with_flags=True, from_host=True,
         boot_code=disk.boot_code(blocks, rows), nameless=disk.nameless(paths),
     )  # fmt: skip
@@ -383,25 +387,6 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         told, found, path = record.partition("  ")
         if found:
             yield told, path
-
-
-def parse_xattrs(text: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Parse what ``getfattr -d -e hex --absolute-names`` prints: extended attributes by path."""
-    found: dict[str, tuple[tuple[str, str], ...]] = {}
-    path = ""
-    for line in text.splitlines():
-        if line.startswith("# file: "):
-            path = _unescape(line.removeprefix("# file: "))
-        elif line and path:
-            name, _, value = line.partition("=")
-            found[path] = (*found.get(path, ()), (_unescape(name), value))
-    return found
-
-
-def _unescape(text: str) -> str:
-    raw = text.encode("utf-8", "surrogateescape")
-    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), raw)
-    return plain.decode("utf-8", "surrogateescape")
 
 
 def diff(

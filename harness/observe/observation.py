@@ -11,6 +11,7 @@ from bundle.errors import InfrastructureError
 from harness.guest.collect import Section, collect, of_file, unanswered
 from harness.guest.protocols import DiskSource, Guest, disk_of
 from harness.observe import (
+    bytecode,
     conntrack,
     disk,
     files,
@@ -59,7 +60,8 @@ class Observation:
     """A guest at one moment.
 
     ``processes``, ``other_sockets`` and ``flows`` are None where the guest could not say; ``unanswered`` names every
-    command that failed or was killed, with its exit status: of what it was about nothing is known.
+    command that failed or was killed, with its exit status: of what it was about nothing is known. ``strange_code`` has
+    the compiled modules of Python that were written since the earlier observation and are not their sources'.
     """
 
     state: files.DiskState
@@ -74,6 +76,7 @@ class Observation:
     other_sockets: frozenset[str] | None
     flows: Mapping[conntrack.TrackedConnection, str] | None
     unanswered: Mapping[str, int] = field(default_factory=dict)
+    strange_code: tuple[str, ...] = ()
 
 
 def commands(
@@ -131,10 +134,23 @@ def observe(
             again = files.commands(folders, files.EVERYWHERE, before)
             sections = {**sections, **collect(guest, again, deadline=deadline)}
         else:
-            return parse(sections, folders, name=guest.name, state=state)
+            return _with_code(
+                guest, parse(sections, folders, name=guest.name, state=state), earlier, deadline
+            )
     seen = parse(sections, folders, earlier=earlier, name=guest.name)
     state = seen.state if earlier is None else files.completed(guest, seen.state, deadline=deadline)
-    return replace(seen, state=replace(state, unread=unread))
+    return _with_code(guest, replace(seen, state=replace(state, unread=unread)), earlier, deadline)
+
+
+def _with_code(guest: Guest, seen: Observation, earlier: Observation | None, deadline: float) -> Observation:
+    """Return an observation with what is wrong with the compiled modules that were written since an earlier one."""
+    if earlier is None:
+        return seen
+    told = bytecode.strange(guest, earlier.state, seen.state, deadline=deadline)
+    names = tuple(name for name in told.text.split("\0") if name)
+    return replace(
+        seen, strange_code=names, unanswered={**seen.unanswered, **unanswered({told.name: told}, {})}
+    )
 
 
 def _clocks(guest: Guest, deadline: float) -> dict[str, Section]:

@@ -93,6 +93,7 @@ class Moment:
     kept: str = OLD_SIGNATURE
     boot_code: dict[str, str] = field(default_factory=lambda: {"partition 1": "c0de"})
     nameless: int = 50_000_000
+    strange_code: tuple[str, ...] = ()
 
     def observation(self) -> Any:
         """Return it: a text that is None is a program that failed; of what there is no text, the VM has nothing."""
@@ -105,7 +106,7 @@ class Moment:
             seen.state, from_host=bool(self.boot_code), boot_code=self.boot_code, nameless=self.nameless
         )
         unanswered = {name: n for name, n in seen.unanswered.items() if name in texts}
-        return replace(seen, state=state, unanswered=unanswered)
+        return replace(seen, state=state, unanswered=unanswered, strange_code=self.strange_code)
 
     def _all_programs(self) -> list[Program]:
         """Return the programs outside services, and one a process of a service, named after it."""

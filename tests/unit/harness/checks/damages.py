@@ -200,6 +200,11 @@ DAMAGES: dict[str, tuple[Mutation, str, str]] = {
         "disk.nameless",
         "200 MB of the disk are taken by files without a name, which were not before (right after",
     ),
+    "runs other code than the source": (
+        change_disk(strange_code=("/opt/cloud/bin/__pycache__/merge.cpython-311.pyc",)),
+        "files.byte-code",
+        "/opt/cloud/bin/__pycache__/merge.cpython-311.pyc is not what its source is (right after the patch)",
+    ),
     "runs on with the old program": (
         change_text(
             "processes.gone", "/proc/251/maps:55d0-55e0 r-xp 00000000 fe:01 77 /usr/sbin/apache2 (deleted)\n"

@@ -15,7 +15,7 @@ import pytest
 
 from harness.observe import disk, files, observation
 from harness.observe.disk import mounts, on_disk, partitions
-from harness.observe.ext4 import UnreadableFileSystem
+from harness.observe.ext4_attributes import UnreadableFileSystem
 from tests.unit.harness.observe.test_ext4 import MIB, Image, made
 from tests.unit.harness.simulated_patch import before as simulated
 

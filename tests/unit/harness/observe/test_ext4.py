@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.observe import disk
-from harness.observe.ext4 import FileSystem, UnreadableFileSystem
+from harness.observe.ext4 import FileSystem
+from harness.observe.ext4_attributes import UnreadableFileSystem
 
 MIB = 1 << 20
 RIGHTS = struct.pack("<I", 2) + b"".join(

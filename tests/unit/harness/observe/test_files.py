@@ -271,7 +271,7 @@ def test_attributes_are_listed_without_getfattr(tmp_path):
         capture_output=True,
         check=True,
     )
-    assert files.parse_xattrs(done.stdout.decode()) == {str(odd): (("user.note", "0x610062"),)}
+    assert attributes.parse_xattrs(done.stdout.decode()) == {str(odd): (("user.note", "0x610062"),)}
 
 
 @pytest.mark.skipif(

@@ -67,7 +67,9 @@ def guest(session: nox.Session) -> None:
     # --script FILE judges another patch script, --seed N draws other samples; the plugin of 'sysvm run' has both names.
     names = {"--script": "--patch-script", "--seed": "--walk-seed"}
     options = [names.get(word, word) for word in session.posargs]
-    session.run("pytest", "-q", "--durations=12", "-n", "auto", "tests/guest", *options, external=True)
+    # Many of the tests wait for services most of the time: twice as many at once as there are processors.
+    spread = ["-n", str(2 * len(os.sched_getaffinity(0)))]
+    session.run("pytest", "-q", "--durations=12", *spread, "tests/guest", *options, external=True)
 
 
 @nox.session

@@ -31,12 +31,16 @@ def versions(guest: Guest, signature: str) -> tuple[Versions | None, str]:
 
 def health(guest: Guest) -> str:
     """Return what is wrong with the health checks, run and read as the server does: the first that is not well."""
+    asked = float(guest.run("date +%s", deadline=30).stdout)
     done = guest.run(f"{_RESULTS} true", deadline=_CHECKS_DEADLINE, check=False)
-    return read_health(done.status, done.stdout, done.stderr)
+    return read_health(done.status, done.stdout, done.stderr, since=asked)
 
 
-def read_health(status: int, output: str, errors: str = "") -> str:
-    """Return what is wrong with the answer of ``getRouterMonitorResults.sh``."""
+def read_health(status: int, output: str, errors: str = "", *, since: float = 0.0) -> str:
+    """Return what is wrong with the answer of ``getRouterMonitorResults.sh``.
+
+    A result of before the guest's clock was ``since``, in seconds, is none: the job of cron may have left it.
+    """
     head, found, text = output.partition("MONITOR RESULTS:")
     if status != 0 or not found or not head.startswith("FAILING CHECKS:"):
         last = (errors.strip() or output.strip() or "nothing").splitlines()[-1]
@@ -49,13 +53,25 @@ def read_health(status: int, output: str, errors: str = "") -> str:
             for name, row in sorted(results[kind].items())
             if name != "lastRun" and row["success"] not in _WELL
         ]
-        empty = [kind for kind in ("basic", "advanced") if len(results[kind]) <= 1]
+        old = [
+            (kind, name)
+            for kind in ("basic", "advanced")
+            for name, row in sorted(results[kind].items())
+            if name != "lastRun" and int(row["lastUpdate"]) / 1000 < since
+        ]
+        empty = [
+            kind
+            for kind in ("basic", "advanced")
+            if len(results[kind]) - [k for k, _ in old].count(kind) <= 1
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"the server cannot read the results: {type(error).__name__}: {error}"
     if wrong:
         return wrong[0] if len(wrong) == 1 else f"{wrong[0]} (and {len(wrong) - 1} more)"
     if empty:
         return f"no {empty[0]} check has a result"
+    if old:
+        return f"{old[0][1]} has no result since it was asked for"
     failing = " ".join(head.removeprefix("FAILING CHECKS:").split())
     return f"{failing} is told to fail, no result says so" if failing else ""
 

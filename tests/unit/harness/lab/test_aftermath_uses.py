@@ -68,7 +68,10 @@ def results(**rows: str) -> str:
     kinds = {
         kind: {
             "lastRun": {"start": "a", "end": "b", "duration": "1"},
-            **{name: {"success": word, "message": "seen"} for name, word in rows.items()},
+            **{
+                name: {"success": word, "message": "seen", "lastUpdate": "1000000"}
+                for name, word in rows.items()
+            },
         }
         for kind in ("basic", "advanced")
     }
@@ -98,6 +101,17 @@ def test_health_checks_that_are_well_have_nothing_to_say(word: str) -> None:
 )
 def test_health_checks_that_are_not_well_say_so(status: int, output: str, words: str) -> None:
     assert words in upkeep.read_health(status, output)
+
+
+def test_results_of_before_they_were_asked_for_are_none() -> None:
+    text = results(dns_check="true")
+    assert upkeep.read_health(0, text, since=1000) == ""
+    assert upkeep.read_health(0, text, since=1001) == "no basic check has a result"
+    mixed = results(dns_check="true", disk="true").replace('"1000000"', '"1002000"', 1)
+    assert upkeep.read_health(0, mixed, since=1001) == "no advanced check has a result"
+    mixed = results(dns_check="true", disk="true").replace('"1000000"', '"1002000"')
+    old = mixed[: mixed.rindex('"1002000"')] + mixed[mixed.rindex('"1002000"') :].replace("1002000", "5")
+    assert upkeep.read_health(0, old, since=1001) == "disk has no result since it was asked for"
 
 
 class Answers:

@@ -31,6 +31,7 @@ _SETS = {
     "metadata": "a tenant that boots does not find its user data or key",
     "metadata-access": "a tenant gets the user data of another one, or none",
     "vpn": "users of the VPN cannot log in",
+    "remembered": "an address that CloudStack's scripts forget, or know otherwise, is taken away with the next rule",
 }
 
 # What is asked of haproxy itself.

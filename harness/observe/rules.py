@@ -92,6 +92,7 @@ def commands() -> dict[str, str]:
         ),
         "rules.metadata-access": f"cd {_WWW} 2>/dev/null || exit {ABSENT}; "
         + of_paths(("latest/.htaccess",), _LINES),
+        "rules.remembered": of_file("/etc/cloudstack/ips.json"),
         "rules.vpn": of_paths(("/etc/ipsec.d", "/etc/ipsec.secrets", "/etc/ppp/chap-secrets"), _LINES),
     }
 
@@ -132,8 +133,19 @@ def compare(before: RuleSet, after: RuleSet) -> list[str]:
     old, new = before.lines, after.lines
     if before.name == "leases":
         old, new = _without_unknown_clients(old, new), _without_unknown_clients(new, old)
+    if before.name == "remembered":
+        new = _of_known(old, new)
     changes = difflib.ndiff(old, new)
     return [line for line in changes if line.startswith(("- ", "+ "))]
+
+
+def _of_known(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the lines without what is told of the same addresses for the first time: a newer release tells more."""
+    known = {line.partition(" = ")[0] for line in old}
+    addresses = {line.partition(": ")[0] for line in old}
+    return tuple(
+        line for line in new if line.partition(" = ")[0] in known or line.partition(": ")[0] not in addresses
+    )
 
 
 def canonical_iptables(text: str) -> list[str]:
@@ -293,6 +305,22 @@ def canonical_shaping(text: str) -> list[str]:
     return _sorted(re.sub(r" refcnt \d+| handle 0x[0-9a-f]+|(?<=parent )[89a-f][0-9a-f]{3}(?=:)", "", text))
 
 
+def canonical_remembered(text: str) -> list[str]:
+    """Return what CloudStack's scripts remember of each address: device, address, and one property a line."""
+    try:
+        told = documents.parse(text)
+        found = [
+            f"{device} {entry.get('public_ip')}: {key} = {value}"
+            for device, entries in told.items()
+            if isinstance(entries, list)
+            for entry in entries
+            for key, value in entry.items()
+        ]
+    except (ValueError, AttributeError):
+        return [f"unreadable: {text[:200]!r}"]
+    return sorted(found)
+
+
 _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "iptables": canonical_iptables,
     "ip6tables": canonical_iptables,
@@ -308,4 +336,5 @@ _CANONICAL: dict[str, Callable[[str], Iterable[str]]] = {
     "haproxy": canonical_stat,
     "haproxy-servers": canonical_servers,
     "metadata-access": _in_order,
+    "remembered": canonical_remembered,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from harness.guest.collect import Section
@@ -110,3 +112,22 @@ def test_queues_are_compared_without_how_many_use_them() -> None:
     )
     assert one == other == ["qdisc fq_codel 0: dev eth0 root limit 10240p"]
     assert rules.canonical_shaping("qdisc tbf 1: dev eth0 root rate 1Mbit\n") != one
+
+
+def remembered(**entry: object) -> rules.RuleSet:
+    text = json.dumps({"eth2": [{"public_ip": "192.0.2.10", "add": True, **entry}], "id": "ips"})
+    sections = {"rules.remembered": Section("rules.remembered", 0, text.encode())}
+    return rules.parse(sections)["remembered"]
+
+
+def test_what_scripts_remember_of_an_address_may_become_more_and_not_other():
+    assert rules.compare(remembered(), remembered(mtu=1500)) == []
+    assert rules.compare(remembered(mtu=1500), remembered(mtu=1400)) == [
+        "- eth2 192.0.2.10: mtu = 1500", "+ eth2 192.0.2.10: mtu = 1400"
+    ]  # fmt: skip
+    assert rules.compare(remembered(mtu=1500), remembered()) == ["- eth2 192.0.2.10: mtu = 1500"]
+    other = remembered(public_ip="192.0.2.11")
+    assert "+ eth2 192.0.2.11: public_ip = 192.0.2.11" in rules.compare(remembered(), other)
+    assert rules.RuleSet("remembered", ("unreadable: '{'",)) == rules.parse(
+        {"rules.remembered": Section("rules.remembered", 0, b"{")}
+    )["remembered"]  # fmt: skip

@@ -8,16 +8,32 @@ from harness import checks
 from harness.checks import Case, Outcome
 from harness.observe.observation import Observation
 
-# What nobody but a patch, or rules that are sent, may change; services, journal and answers are about a patch.
+# What nobody but a patch, or rules that are sent, may change; services and answers are about a patch.
 _LOOKS = (
-    "observed", "files.kept", "files.setuid", "kernel", "rules", "units", "processes.none-new", "sockets", "ports",
+    "observed", "files.kept", "files.setuid", "files.byte-code", "disk", "kernel", "rules", "units", "processes",
+    "sockets", "ports", "identity.agent-properties", "journal", "console",
 )  # fmt: skip
 _NAME = "between.nothing-changed"
 
 
-def outcomes(vm_type: str, last: Observation, now: Observation) -> list[Outcome]:
-    """Return what changed between two observations although nobody did anything; one that passed when nothing did."""
-    case = Case(vm_type=vm_type, expected="kept", before=last, patched=now, after=now, signature="")
+def outcomes(last: Case, now: Observation, console: str) -> list[Outcome]:
+    """Return what changed since a case although nobody did anything; one that passed when nothing did.
+
+    Args:
+        last: the case; what it causes on purpose may go on.
+        now: an observation that has the journal's lines since.
+        console: what was printed since.
+    """
+    case = replace(
+        last,
+        expected="kept",
+        before=last.after,
+        patched=now,
+        after=now,
+        answer=None,
+        console=console,
+        earlier=None,
+    )
     made = checks.judge(case, only=_LOOKS)
     wrong = checks.failed(made)
     found = [replace(row, name=f"between.{row.name}", reason=_told(row.reason)) for row in wrong]

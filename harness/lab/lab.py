@@ -20,6 +20,7 @@ from bundle import catalogue, layout
 from bundle.archive.digest import file_digest
 from bundle.catalogue import Release
 from harness import image
+from harness.checks import Case
 from harness.host import runtime, slots
 from harness.host.hypervisor import Hypervisor, hypervisor
 from harness.lab import bundles, faults, logs, tested
@@ -30,7 +31,6 @@ from harness.lab.wish import Wish
 from harness.machine import accel, technique
 from harness.machine.disks import scratch
 from harness.network import Network
-from harness.observe.observation import Observation
 from harness.record import progress
 from harness.record.events import EventLog
 from harness.record.progress import Narrator
@@ -132,8 +132,11 @@ class Lab:
         return Shared()
 
     @cached_property
-    def between(self) -> WeakKeyDictionary[SystemVm, Observation]:
-        """The latest observation of each VM that is proven to be as it was before anything was done to it."""
+    def between(self) -> WeakKeyDictionary[SystemVm, tuple[Case, int]]:
+        """The latest case of each VM that is proven to be as it was before anything was done to it.
+
+        With it comes how much its console had printed by then.
+        """
         return WeakKeyDictionary()
 
     def keep_logs(self, vm: SystemVm, folder: str) -> None:

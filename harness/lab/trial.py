@@ -83,7 +83,6 @@ class Trial(Verdicts):
         cases: what was seen of each patch, for checks of the scenario's own.
         probing: whether probes run beside a patch; without them it is faster, and nothing is said of users.
         brief: neither probes run nor are rules sent again and proved: for scenarios that are about something else.
-        undisturbed: the scenario does nothing to the VM between its patches, so nothing may differ between them.
         tidy: the script can take what was uploaded away, as it must when it fails; not where it cannot even write.
         sending: makes what goes on while rules are sent again after a patch.
         proof_deadline: seconds within which a request through a rule must be answered.
@@ -98,7 +97,6 @@ class Trial(Verdicts):
     cases: list[Case] = field(default_factory=list)
     probing: bool = True
     brief: bool = False
-    undisturbed: bool = False
     tidy: bool = True
     sending: Callable[[], AbstractContextManager[object]] = nullcontext
     proof_deadline: float = proofs.DEADLINE
@@ -106,7 +104,7 @@ class Trial(Verdicts):
     patches: int = field(default=0, init=False)
     _started: Observation | None = field(default=None, init=False)
     _when_patched: Observation | None = field(default=None, init=False)
-    _last: Observation | None = field(default=None, init=False)
+    _last: tuple[Case, int] | None = field(default=None, init=False)
     _patched_to: str | None = field(default=None, init=False)
 
     @property
@@ -194,7 +192,7 @@ class Trial(Verdicts):
         """
         step = self.lab.narrator.step
         rules = "leave" if self.brief else rules
-        printed, before, well_before = self.printed(), self.observed(), len(self.failures)
+        (before, printed), well_before = self.observed(), len(self.failures)
         self._started = before if rules == "sent" else None
         with step("live patch", self.vm.topology.vm_name), self._watched() as (traffic, link):
             limits = self._limits(traffic.calm(), fault.service if fault is not None and fault.stops else "")
@@ -225,7 +223,7 @@ class Trial(Verdicts):
     def _hand_on(self, case: Case, *, well: bool) -> None:
         """Let whoever uses a VM next that was proven to be as before have what was seen of it."""
         if well and case.expected == "kept":
-            self.lab.between[self.vm] = case.after
+            self.lab.between[self.vm] = case, self.printed()
 
     def case_of(
         self, files: BundleFiles, expected: Expectation,
@@ -244,17 +242,22 @@ class Trial(Verdicts):
             policy=shipped.policy(files), earlier=self.cases[-1] if self.cases else None, tidy=self.tidy, **more,
         )  # fmt: skip
 
-    def observed(self) -> Observation:
-        """Return what the VM looks like now; one that is proven to be as it was is not looked at once more."""
+    def observed(self) -> tuple[Observation, int]:
+        """Return what the VM looks like now, and how much its console had printed before.
+
+        One that is proven to be as it was is not looked at once more. What changed since the patch before is noted,
+        as long as nobody has :meth:`disturbed` the VM.
+        """
         known = self.lab.between.pop(self.vm, None)
         if known is not None:
-            return known
-        last = self._last if self.undisturbed else None
+            case, printed = known
+            return case.after, printed
+        (last, printed), said = self._last or (None, 0), self.printed()
         with self.lab.narrator.step("observe before", self.vm.topology.vm_name):
-            now = observation.observe(self.vm.guest, last)
+            now = observation.observe(self.vm.guest, last.after if last else None)
         if last is not None:
-            self.note(between.outcomes(self.lab.wish.vm_type, last, now))
-        return now
+            self.note(between.outcomes(last, now, self._printed_since(printed)))
+        return now, said
 
     def look_between(self) -> None:
         """Look at the VM after its patch and before its rules, when it is a server of the act that sends them."""
@@ -329,10 +332,10 @@ class Trial(Verdicts):
         """
         with self.lab.narrator.step("use it later", self.vm.topology.vm_name):
             self.note(aftermath.outcomes(self.lab, self.vm, self._patched_to, whole=whole))
-        self._forget()
+        self.disturbed()
 
-    def _forget(self) -> None:
-        """Forget what the VM looked like: it was used since."""
+    def disturbed(self) -> None:
+        """Forget what the VM looked like: it was used since, or something was done to it."""
         self._last = None
         self.lab.between.pop(self.vm, None)
 
@@ -343,7 +346,7 @@ class Trial(Verdicts):
             release = self.lab.new if self._patched_to else self.lab.old
             found = reboot(self.vm, self.lab.network, release.name, before)
             self.note(found)
-        self._forget()
+        self.disturbed()
         answers = all(row.verdict == "passed" for row in found if row.name in GATES)
         if answers:
             self.prove_rules()
@@ -443,7 +446,7 @@ class Trial(Verdicts):
         if rules_sent and self.lab.network is not None:
             emit("rules", scenario=self.scenario, reapplied=self.lab.network.rule_count)
         self.cases.append(case)
-        self._last = case.after
+        self._last = case, self.printed()
         self._patched_to = case.signature if case.expected == "patched" else self._patched_to
         self.note(checks.judge(case))
         for seen in (case.after, case.patched, case.before):

@@ -38,6 +38,7 @@ class Verdicts(ABC):
     cases: list[Case]
     brief: bool
     patches: int
+    _last: tuple[Case, int] | None
 
     @abstractmethod
     def watch(
@@ -47,8 +48,8 @@ class Verdicts(ABC):
         """Do what ``act`` does to the VM, and judge it as a patch."""
 
     @abstractmethod
-    def observed(self) -> Observation:
-        """Return what the VM looks like now."""
+    def observed(self) -> tuple[Observation, int]:
+        """Return what the VM looks like now, and how much its console had printed before."""
 
     @abstractmethod
     def printed(self) -> int:
@@ -92,7 +93,7 @@ class Verdicts(ABC):
         Raises:
             CheckFailed: the VM does not come through the boot that ``act`` asks of it, which is a check that failed.
         """
-        printed, before = self.printed(), self.observed()
+        before, printed = self.observed()
         with self.lab.narrator.step("patch, interrupted", self.vm.topology.vm_name):
             self._act(act)
         if booted:
@@ -108,10 +109,11 @@ class Verdicts(ABC):
             trouble=trouble, log=last_words(self.vm.guest),
         )  # fmt: skip
         self.cases.append(case)
+        self._last = None if booted else (case, self.printed())
         self.note(checks.judge(case, AFTER_A_BOOT if booted and only is None else only))
         self.lab.events.emit("settled", scenario=self.scenario, side="new" if new else "old")
         if not (new or booted or self.failures):
-            self.lab.between[self.vm] = after
+            self.lab.between[self.vm] = case, self.printed()
         return case
 
     def look_again(self, before: Observation | None) -> Observation:

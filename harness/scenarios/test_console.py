@@ -30,6 +30,7 @@ def test_the_console_answers_and_its_rules_stand_once(lab: Lab, live_patch: Tria
     _require_console(lab, live_patch, "before")
     live_patch.patch(lab.new_bundle)
     _require_console(lab, live_patch, "after")
+    live_patch.disturbed()  # consoles were opened
     live_patch.patch(lab.new_bundle, forced=True)
     _require_console(lab, live_patch, "after-second")
     after = guest.run(look).stdout

@@ -11,7 +11,6 @@ from harness.scenario import Lab, Trial
 @pytest.mark.scenario("live-patch", default=True)
 def test_patches_the_vm_and_keeps_its_rules(lab: Lab, live_patch: Trial) -> None:
     """A healthy bundle: services renewed, files new, rules and later uses work; a second patch changes nothing."""
-    live_patch.undisturbed = True
     answer = live_patch.patch(lab.new_bundle)
     live_patch.require("patch.ran", "" if answer.patched else f"it did not run: {answer.details}")
     again = live_patch.patch(lab.new_bundle, expected="kept")

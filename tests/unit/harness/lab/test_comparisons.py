@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,16 +11,22 @@ from harness import checks
 from harness.checks import Outcome
 from harness.lab import between, born, reviewed
 from harness.lab.aftermath import reboot
+from harness.observe.observation import Observation
 from harness.observe.reviewed import OWNERS
 from harness.observe.rules import RuleSet
 from harness.plugin.planning import plan
-from tests.unit.harness.simulated_patch import File, before, patched
+from tests.unit.harness.simulated_patch import File, before, patched, world
 
 FILTER = RuleSet("iptables", ("filter: :INPUT DROP", "filter: -A INPUT -p icmp -j ACCEPT"))
 
 
+def since(now: Observation, console: str = "", **changes: Any) -> list[Outcome]:
+    last = replace(world().case(), after=before().observation(), **changes)
+    return between.outcomes(last, now, console)
+
+
 def test_nothing_changed_between_two_patches_is_one_check_that_passed() -> None:
-    found = between.outcomes("router", before().observation(), before().observation())
+    found = since(before().observation())
     assert found == [Outcome("between.nothing-changed", "passed")]
 
 
@@ -27,13 +34,21 @@ def test_a_change_between_two_patches_is_told_as_such() -> None:
     later = before()
     later.files["/etc/cron.d/planted"] = File("* * * * * root true")
     later.sysctls["net/ipv4/ip_forward"] = "0"
-    found = {
-        row.name: row.reason
-        for row in between.outcomes("router", before().observation(), later.observation())
-    }
+    found = {row.name: row.reason for row in since(later.observation())}
     assert found.keys() == {"between.files.kept", "between.kernel.settings"}
     assert "/etc/cron.d/planted: added" in found["between.files.kept"]
     assert found["between.kernel.settings"].endswith("was 1 and is 0 (before the next patch)")
+
+
+def test_what_a_vm_says_between_two_patches_is_read() -> None:
+    later = before()
+    later.journal.append({"PRIORITY": "3", "SYSLOG_IDENTIFIER": "x", "MESSAGE": "sorry"})
+    found = {row.name: row.reason for row in since(later.observation(), "[ 9.0] x: segfault at 0 ip\n")}
+    assert found == {
+        "between.console.quiet": "segmentation fault: [ 9.0] x: segfault at 0 ip",
+        "between.journal.quiet": "1 unreviewed line: x: sorry (error)",
+    }
+    assert [row.verdict for row in since(later.observation(), trouble=("^x: sorry",))] == ["passed"]
 
 
 def test_a_patched_vm_that_is_like_one_born_new_differs_in_nothing() -> None:

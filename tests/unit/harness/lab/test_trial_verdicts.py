@@ -28,6 +28,7 @@ FILES = BundleFiles(None, {"cloud-scripts.tgz": b""}, "a" * 128)  # type: ignore
 @pytest.fixture
 def trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
     vm: Any = SimpleNamespace(guest=SimpleNamespace(name="vm"), require_run=lambda: None)
+    monkeypatch.setattr(Trial, "printed", lambda _self: 0)
     monkeypatch.setattr(trials, "site_of", lambda _vm: None)
     lab: Any = SimpleNamespace(events=Nowhere(), between={}, wish=Wish("router", "4.21", "4.22"))
     made = Trial(lab, vm, "S")
@@ -74,8 +75,7 @@ def test_a_vm_that_does_not_boot_after_an_interruption_has_failed(
     def act() -> None:
         raise RebootFailed("no SSH login within 300 s")
 
-    monkeypatch.setattr(trial, "printed", lambda: 0)
-    monkeypatch.setattr(trial, "observed", lambda: None)
+    monkeypatch.setattr(trial, "observed", lambda: (None, 0))
     trial.lab.narrator = SimpleNamespace(step=lambda *_: nullcontext())  # type: ignore[assignment]
     trial.vm.topology = SimpleNamespace(vm_name="r-10-VM")  # type: ignore[assignment]
     with pytest.raises(CheckFailed, match="does not boot"):
@@ -193,5 +193,8 @@ def test_a_disk_that_the_host_could_not_read_is_told(trial: Trial) -> None:
     assert "files.by-host" not in {outcome.name for outcome in told}
     patched = replace(case.patched, state=replace(case.patched.state, unread="the journal makes no sense"))
     trial._record(replace(case, patched=patched), None, rules_sent=False)
+    assert (told[-1].name, told[-1].verdict) == ("files.by-host", "error")
+    before = replace(case.before, state=replace(case.before.state, from_host=False))
+    trial._record(replace(case, before=before, patched=patched), None, rules_sent=False)
     assert (told[-1].name, told[-1].verdict) == ("files.by-host", "skipped")
     assert told[-1].reason.endswith("could not read: the journal makes no sense")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bundle.errors import UsageError
@@ -11,7 +13,7 @@ from harness.lab import between
 from harness.observe import reviewed, tally
 from harness.record.events import Event, EventLog, read
 from tests import needed_rows
-from tests.unit.harness.simulated_patch import File, before
+from tests.unit.harness.simulated_patch import File, before, world
 
 
 def test_every_row_has_excused_something_in_a_recorded_run() -> None:
@@ -97,7 +99,8 @@ def test_what_several_checks_see_counts_once_and_is_an_event(tmp_path: object) -
 def test_what_was_excused_between_two_patches_is_noted_though_all_is_well() -> None:
     later = before()
     later.files["/run/made-up.pid"] = File("more")
-    (told,) = between.outcomes("router", before().observation(), later.observation())
+    last = replace(world().case(), after=before().observation())
+    (told,) = between.outcomes(last, later.observation(), "")
     assert told.verdict == "passed"
     assert told.excused == {("volatile path /run/*.pid", "/run/made-up.pid")}
 

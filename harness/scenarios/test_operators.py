@@ -104,6 +104,27 @@ def test_a_mount_below_an_owned_folder_is_left_alone(lab: Lab, live_patch: Trial
     live_patch.require("answer.true", "" if true else f"it says {answer.details!r}")
 
 
+@pytest.mark.scenario("S50-link-below-is-not-followed")
+def test_a_link_below_an_owned_folder_is_not_followed(lab: Lab, live_patch: Trial, fault: BeginFault) -> None:
+    """A link to a folder elsewhere lies below an owned folder: neither followed nor emptied, and it stays a link."""
+    files = live_patch.files(lab.new_bundle)
+    path, folder = "/opt/cloud/bin/operator", "/srv/operator"
+    answer, kept = PatchAnswer(False, "the patch was not run"), ""
+
+    def act() -> None:
+        nonlocal answer, kept
+        with fault("operator.links", path=path, folder=folder):
+            answer = patch.patch(live_patch.vm.guest, files)
+            kept = live_patch.vm.guest.run(f"cat {folder}/kept && readlink {path}", check=False).stdout
+
+    case = live_patch.interrupted(files, act)
+    live_patch.require(
+        "link.kept", "" if kept.split() == ["kept", folder] else f"of {path} there is {kept!r}"
+    )
+    true = answer.success == (case.expected == "patched")
+    live_patch.require("answer.true", "" if true else f"it says {answer.details!r}")
+
+
 @pytest.mark.scenario("S25-dropped-files-go-and-come-back")
 def test_what_a_release_drops_is_gone_and_comes_back_with_a_rollback(
     lab: Lab, live_patch: Trial, tmp_path: Path

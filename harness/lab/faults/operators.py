@@ -31,6 +31,17 @@ def mounts(vm: SystemVm, folder: str) -> Iterator[None]:
         vm.guest.run(f"umount {quoted} && rmdir {quoted}", check=False)
 
 
+@outside("operator.links", "a person has put a link to a folder of his own below an owned folder")
+def links(vm: SystemVm, path: str, folder: str) -> Iterator[None]:
+    """Make a link at a path to a folder with one file; both go when the fault ends."""
+    link, own = shlex.quote(path), shlex.quote(folder)
+    vm.guest.run(f"mkdir -p {own} && echo kept >{own}/kept && ln -s {own} {link}")
+    try:
+        yield
+    finally:
+        vm.guest.run(f"rm -rf -- {link} {own}", check=False)
+
+
 @outside("operator.acts", "a person types a command while the patch is at a moment")
 def acts(vm: SystemVm, command: str, moment: Moment) -> Iterator[Beside]:
     """Run a command from another session at a moment of the patch."""

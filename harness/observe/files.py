@@ -472,7 +472,7 @@ def _attributes(entry: PathState) -> str:
     return ",".join(f"{name}={value}" for name, value in entry.xattrs) or "none"
 
 
-def readable(differences: Iterable[PathDifference], limit: int = 40) -> list[str]:
+def readable(differences: Iterable[PathDifference], limit: int = 200) -> list[str]:
     """Return one line a path with all its differences; beyond ``limit`` lines only the count of the rest."""
     lines = []
     for _, group in groupby(differences, key=lambda difference: difference.path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundle import layout
+from harness.lab.expected_lines import of_failing_service
 from harness.scenario import Lab, Trial
 
 
@@ -29,7 +30,7 @@ def test_everything_works_later_on_a_patched_vm(lab: Lab, live_patch: Trial) -> 
 def test_everything_works_later_on_a_vm_whose_patch_was_undone(lab: Lab, live_patch: Trial) -> None:
     """Rolled back: later uses work as if nobody had tried, and the next boot installs nothing of the bundle."""
     service = lab.broken_service()
-    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(service,))
+    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=of_failing_service(service))
     live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
     live_patch.aftermath(whole=True)
     live_patch.reboot()
@@ -46,7 +47,7 @@ def test_everything_works_later_on_a_vm_that_refused_a_bundle(
     for name in layout.PAYLOAD:
         folder = lab.broken_bundle() if name == layout.SCRIPTS else lab.new_bundle
         shutil.copyfile(folder / name, mixed / name)
-    answer = live_patch.patch(mixed, expected="kept", trouble=(lab.broken_service(),))
+    answer = live_patch.patch(mixed, expected="kept", trouble=of_failing_service(lab.broken_service()))
     if answer.success:
         pytest.skip("this script takes any archive: there is nothing that it refuses")
     live_patch.aftermath(whole=True)

@@ -17,6 +17,7 @@ from bundle.errors import CheckFailed, UsageError
 from harness.host import wait
 from harness.kvmagent import patch
 from harness.lab import bundles
+from harness.lab.expected_lines import of_failing_service
 from harness.lab.faults import BeginFault, Fault, programs
 from harness.management import Target, gate, status_of
 from harness.observe import identity
@@ -86,14 +87,14 @@ def test_a_failed_patch_fails_the_call_of_the_server(lab: Lab, live_patch: Trial
     except UsageError as error:
         pytest.skip(str(error))
     server = live_patch.server(lab.broken_bundle())
-    answer = _call(live_patch, server, expected="kept", trouble=(service,), fault=lab.fault)
+    answer = _call(live_patch, server, expected="kept", trouble=of_failing_service(service), fault=lab.fault)
     live_patch.require("call.failed", "the call claims success" if answer.success else "")
     live_patch.require(
         "call.reason", "" if service in answer.details else f"no {service} in: {answer.details}"
     )
     healthy = replace(server, bundle=live_patch.files(lab.new_bundle))
     _require_due(live_patch, healthy, "after-failure", due=True)
-    answer = _call(live_patch, healthy, trouble=(service,))
+    answer = _call(live_patch, healthy, trouble=of_failing_service(service))
     live_patch.require("call.succeeds", "" if answer.success else answer.details)
     _require_due(live_patch, healthy, "after-success", due=False)
 

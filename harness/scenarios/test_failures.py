@@ -15,6 +15,7 @@ from harness import network
 from harness.checks import Outcome, shipped
 from harness.kvmagent import patch
 from harness.lab import faults
+from harness.lab.expected_lines import of_failing_service
 from harness.lab.faults import BeginFault, programs
 from harness.lab.faults.moments import changed, nth_process
 from harness.network.flows import flows
@@ -98,7 +99,7 @@ def test_the_same_bundle_patches_after_it_has_failed(lab: Lab, live_patch: Trial
         with fault("program.broken", names=["systemctl"], deed="fails", words=_ACTING, last=1):
             return patch.patch(live_patch.vm.guest, files)
 
-    case = live_patch.watch(files, act, expected="kept", trouble=(".",))
+    case = live_patch.watch(files, act, expected="kept")
     told = case.answer.success if case.answer else True
     live_patch.require("patch.failed", "the patch claims success" if told else "")
     again = live_patch.patch(lab.new_bundle)
@@ -111,11 +112,11 @@ def test_a_service_that_dies_seconds_later_is_a_failure(lab: Lab, live_patch: Tr
     live_patch.brief = True
     service = lab.broken_service()
     bundle = lab.faulty_bundle(faults.fault(f"{service}.flaps"))
-    answer = live_patch.patch(bundle, expected="kept", trouble=(service,))
+    answer = live_patch.patch(bundle, expected="kept", trouble=of_failing_service(service))
     live_patch.require("flap.told", "the patch claims success" if answer.success else "")
     named = service in answer.details
     live_patch.require("flap.reason", "" if named else f"no {service} in: {answer.details!r}")
-    healthy = live_patch.patch(lab.new_bundle, trouble=(service,))
+    healthy = live_patch.patch(lab.new_bundle, trouble=of_failing_service(service))
     live_patch.require("patch.converges", "" if healthy.patched else f"it fails: {healthy.details}")
 
 
@@ -178,7 +179,7 @@ def test_a_file_that_is_touched_while_the_patch_fails(lab: Lab, live_patch: Tria
         with fault("operator.acts", command=f"touch {path}", moment=changed(path)) as touched:
             return patch.patch(live_patch.vm.guest, files)
 
-    live_patch.watch(files, act, expected="kept", trouble=(service,))
+    live_patch.watch(files, act, expected="kept", trouble=of_failing_service(service))
     live_patch.require("operator.acted", touched.problem or ("" if touched.ran else "nobody has touched it"))
     case = live_patch.cases[-1]
     before, after = (moment.services.get(service) for moment in (case.before, case.after))

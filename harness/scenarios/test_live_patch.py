@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bundle.errors import UsageError
+from harness.lab.expected_lines import of_failing_service
 from harness.scenario import Lab, Trial
 
 
@@ -25,11 +26,13 @@ def test_rolls_back_when_a_service_does_not_come_back(lab: Lab, live_patch: Tria
         service = lab.broken_service()
     except UsageError as error:
         pytest.skip(str(error))
-    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=(service,), fault=lab.fault)
+    answer = live_patch.patch(
+        lab.broken_bundle(), expected="kept", trouble=of_failing_service(service), fault=lab.fault
+    )
     live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
     reason = "" if service in answer.details else f"the reason does not name {service}: {answer.details!r}"
     live_patch.require("rollback.reason", reason)
-    healthy = live_patch.patch(lab.new_bundle, trouble=(service,))
+    healthy = live_patch.patch(lab.new_bundle, trouble=trouble)
     live_patch.require(
         "rollback.converges", "" if healthy.patched else f"a healthy patch fails: {healthy.details}"
     )

@@ -12,6 +12,7 @@ from bundle import catalogue, layout
 from bundle.derive import derive
 from harness.checks import shipped
 from harness.kvmagent import patch
+from harness.lab.expected_lines import of_failing_service
 from harness.lab.faults import BeginFault
 from harness.observe import files as state
 from harness.observe import rules
@@ -142,9 +143,9 @@ def test_what_a_release_drops_is_gone_and_comes_back_with_a_rollback(
         contents[layout.SCRIPTS].remove(dropped[0].lstrip("/"))
 
     failing = derive(lab.broken_bundle(), tmp_path / "failing", edit, digest=lab.new.signature)
-    answer = live_patch.patch(failing, expected="kept", trouble=(service,))
+    answer = live_patch.patch(failing, expected="kept", trouble=of_failing_service(service))
     live_patch.require("rollback.told", "the patch claims success" if answer.success else "")
-    healthy = live_patch.patch(_derived(lab, tmp_path / "healthy", edit), trouble=(service,))
+    healthy = live_patch.patch(_derived(lab, tmp_path / "healthy", edit), trouble=of_failing_service(service))
     live_patch.require("patch.succeeded", "" if healthy.patched else healthy.details)
     gone = live_patch.vm.guest.run(f"ls {dropped[0]}", check=False).status != 0
     live_patch.require("dropped.gone", "" if gone else f"{dropped[0]} is still there")

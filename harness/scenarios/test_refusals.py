@@ -19,6 +19,7 @@ from bundle.seal.manifest import Facts
 from bundle.seal.signer import KeySigner
 from harness.guest.transfer import CLEAR
 from harness.kvmagent.patch import FILES
+from harness.lab.expected_lines import FAILING_DISK
 from harness.lab.faults import BeginFault
 from harness.lab.faults.uploads import Landed, OverLines
 from harness.scenario import BundleFiles, Lab, LineConditions, Trial
@@ -104,9 +105,9 @@ def test_a_full_disk_is_seen_before_anything_is_touched(
 def test_a_read_only_disk_is_no_success(lab: Lab, live_patch: Trial, fault: BeginFault) -> None:
     """The file systems have become read-only: the patch fails and says so."""
     guest = Landed(live_patch.vm.guest, fault("disk.read-only"))
-    files, told = live_patch.files(lab.new_bundle), "Emergency Remount"
+    files = live_patch.files(lab.new_bundle)
     live_patch.tidy = False
-    live_patch.refused(files, r"read-only|cannot|failed", guest=guest, trouble=(told,))
+    live_patch.refused(files, r"read-only|cannot|failed", guest=guest, trouble=FAILING_DISK)
 
 
 @pytest.mark.scenario("S27-path-outside-refused", untouched=True)

@@ -1,0 +1,28 @@
+"""Lines of journal and console that a scenario causes on purpose: whole kinds of lines, not words that are in them."""
+
+from __future__ import annotations
+
+import re
+
+# Of a disk that was made to fail, or to be read only: the kernel's own lines, in the journal or on the console.
+FAILING_DISK = (
+    r"^(kernel: |\[ *\d+\.\d+\] )(.*I/O error|EXT4-fs|JBD2|Aborting journal|Emergency Remount|sd |vd)",
+)
+
+
+def of_failing_service(word: str) -> tuple[str, ...]:
+    """Return patterns of what systemd and a service itself say when it does not start, or dies.
+
+    Args:
+        word: the service's, as ``enabled_svcs`` has it.
+    """
+    unit = re.escape(word)
+    # apachectl speaks for apache2.
+    program = re.escape(word.rstrip("0123456789"))
+    return (
+        rf"^systemd: {unit}\.service: (Main process exited|Control process exited|Failed with result|Failed to |"
+        r"Start request repeated|Scheduled restart job|Unit process \d+|Killing process|State '.*' timed out|"
+        r"start operation timed out|Service hold-off)",
+        rf"^(systemd: |\[FAILED\] )(Failed to (start|reload)|Reload failed for|Dependency failed for) .*{program}",
+        rf"^({unit}|{program}(2?ctl|-dhcp|-script)?): ",
+    )

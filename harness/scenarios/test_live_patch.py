@@ -26,9 +26,8 @@ def test_rolls_back_when_a_service_does_not_come_back(lab: Lab, live_patch: Tria
         service = lab.broken_service()
     except UsageError as error:
         pytest.skip(str(error))
-    answer = live_patch.patch(
-        lab.broken_bundle(), expected="kept", trouble=of_failing_service(service), fault=lab.fault
-    )
+    trouble = of_failing_service(service)
+    answer = live_patch.patch(lab.broken_bundle(), expected="kept", trouble=trouble, fault=lab.fault)
     live_patch.require("rollback.reported", "the patch claims success" if answer.success else "")
     reason = "" if service in answer.details else f"the reason does not name {service}: {answer.details!r}"
     live_patch.require("rollback.reason", reason)

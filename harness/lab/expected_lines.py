@@ -24,5 +24,6 @@ def of_failing_service(word: str) -> tuple[str, ...]:
         r"Start request repeated|Scheduled restart job|Unit process \d+|Killing process|State '.*' timed out|"
         r"start operation timed out|Service hold-off)",
         rf"^(systemd: |\[FAILED\] )(Failed to (start|reload)|Reload failed for|Dependency failed for) .*{program}",
+        rf"^\([^)]*\): {unit}\.service: Failed (at step|to) ",
         rf"^({unit}|{program}(2?ctl|-dhcp|-script)?): ",
     )

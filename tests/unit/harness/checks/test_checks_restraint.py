@@ -366,7 +366,7 @@ def test_a_healthy_patch_leaves_few_checks_out() -> None:
         "dns",
         "dnsmasq",
     }
-    absent |= {"metadata-access", "vpn"}
+    absent |= {"metadata-access", "vpn", "remembered"}
     others = {"identity.agent-connected"} | {
         f"traffic.{name}" for name in ("within-budget", "few-lost", "streams", "probed")
     }

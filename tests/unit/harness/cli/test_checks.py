@@ -29,4 +29,4 @@ def test_a_subject_narrows_the_list() -> None:
 def test_an_unknown_name_lists_the_subjects() -> None:
     outcome = CliRunner().invoke(sysvm, ["checks", "nope"], standalone_mode=False)
     assert isinstance(outcome.exception, UsageError)
-    assert "subjects: answer, console, files" in str(outcome.exception)
+    assert "subjects: answer, console, disk, files" in str(outcome.exception)

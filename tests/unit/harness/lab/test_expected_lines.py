@@ -18,7 +18,7 @@ ON_PURPOSE = {
     "[FAILED] Failed to start apache2.service - The Apache HTTP Server.": "apache2",
     "apachectl: AH00526: Syntax error on line 3 (error)": "apache2",
     "dnsmasq: bad option at line 1 of /etc/dnsmasq.d/cloud.conf (critical)": "dnsmasq",
-    "(_run.sh): cloud.service: Failed at step EXEC spawning /usr/local/cloud/systemvm/_run.sh: No file (error)": "cloud",
+    "(_run.sh): cloud.service: Failed at step EXEC spawning _run.sh: No file (error)": "cloud",
     "systemd: cloud.service: Failed with result 'signal'. (warning)": "cloud",
 }
 OTHERS = {

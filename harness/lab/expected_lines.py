@@ -25,5 +25,5 @@ def of_failing_service(word: str) -> tuple[str, ...]:
         r"start operation timed out|Service hold-off)",
         rf"^(systemd: |\[FAILED\] )(Failed to (start|reload)|Reload failed for|Dependency failed for) .*{program}",
         rf"^\([^)]*\): {unit}\.service: Failed (at step|to) ",
-        rf"^({unit}|{program}(2?ctl|-dhcp|-script)?): ",
+        rf"^({unit}|{program}(2?ctl|-dhcp|-script|_vrrp|_healthcheckers)?): ",
     )

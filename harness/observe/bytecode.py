@@ -15,7 +15,7 @@ from harness.observe.files import DiskState
 NAME = "state.bytecode"
 _COMPILED = "*/__pycache__/*.pyc"
 # Prints the paths of those that its interpreter would run and that are not what it makes of the source.
-_COMPARE = """
+_COMPARE = r"""
 import importlib.util, marshal, os, sys
 new = sys.version_info >= (3, 7)
 for path in sys.argv[1:]:

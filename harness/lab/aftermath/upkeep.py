@@ -31,9 +31,11 @@ def versions(guest: Guest, signature: str) -> tuple[Versions | None, str]:
 
 def health(guest: Guest) -> str:
     """Return what is wrong with the health checks, run and read as the server does: the first that is not well."""
-    asked = float(guest.run("date +%s", deadline=30).stdout)
+    told = guest.run("date +%s", deadline=30, check=False).stdout.strip()
+    if not told.isdigit():
+        return f"it does not tell the time: {told[:80]!r}"
     done = guest.run(f"{_RESULTS} true", deadline=_CHECKS_DEADLINE, check=False)
-    return read_health(done.status, done.stdout, done.stderr, since=asked)
+    return read_health(done.status, done.stdout, done.stderr, since=int(told))
 
 
 def read_health(status: int, output: str, errors: str = "", *, since: float = 0.0) -> str:

@@ -78,3 +78,10 @@ def test_only_those_that_were_written_are_compared(local_guest, module):
     assert strange(local_guest, module, before=before) == []
     os.utime(made)
     assert strange(local_guest, module, before=before) == [made.name]
+
+
+def test_several_are_told_one_by_one(local_guest, module):
+    other = module.with_name("other.py")
+    other.write_text(TEXT)
+    made = {forged(source, "import sys").name for source in (module, other)}
+    assert set(strange(local_guest, module)) == made

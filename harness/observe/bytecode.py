@@ -26,7 +26,7 @@ for path in sys.argv[1:]:
         with open(source, "rb") as file:
             text = file.read()
             told = os.fstat(file.fileno())
-    except (OSError, ValueError, NotImplementedError):
+    except (FileNotFoundError, ValueError, NotImplementedError):
         continue
     if data[:4] != importlib.util.MAGIC_NUMBER or "." + sys.implementation.cache_tag + "." not in path:
         continue

@@ -85,3 +85,13 @@ def test_several_are_told_one_by_one(local_guest, module):
     other.write_text(TEXT)
     made = {forged(source, "import sys").name for source in (module, other)}
     assert set(strange(local_guest, module)) == made
+
+
+def test_a_source_that_cannot_be_read_is_no_answer(local_guest, module):
+    py_compile.compile(str(module), doraise=True)
+    module.unlink()
+    module.mkdir()
+    told = bytecode.strange(
+        local_guest, files.DiskState((), {}), files.take(local_guest, [str(module.parent)])
+    )
+    assert told.status != 0

@@ -13,7 +13,7 @@ import io
 import re
 import shlex
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -41,8 +41,8 @@ class Section:
         return self.output.decode("utf-8", "surrogateescape")
 
 
-def script(commands: Mapping[str, str]) -> str:
-    """Return the script that runs every command, each in a subshell of its own."""
+def script(commands: Mapping[str, str], beside: Collection[str] = ()) -> str:
+    """Return the script that runs every command, each in a subshell of its own; ``beside`` names :func:`collect`'s."""
     lines = [
         "export LC_ALL=C",
         "set -o pipefail",
@@ -54,12 +54,22 @@ def script(commands: Mapping[str, str]) -> str:
         '    echo "$1 $?" >>"$folder/status"',
         "}",
     ]
+    lanes: dict[bool, list[str]] = {True: [], False: []}
     for name, command in commands.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"invalid name of a section {name!r} (expected subject.what, lower-case)")
-        lines.append(f"collect {name} {shlex.quote(command)}")
+        lanes[name in beside].append(f"collect {name} {shlex.quote(command)}")
+    if lanes[True]:
+        lines += ["{", *lanes[True], "} &"]
     return "\n".join(
-        [*lines, 'tar -C "$folder" -cf - . | gzip -1 | base64 -w0 || exit', f"echo; echo {_END}", ""]
+        [
+            *lines,
+            *lanes[False],
+            "wait",
+            'tar -C "$folder" -cf - . | gzip -1 | base64 -w0 || exit',
+            f"echo; echo {_END}",
+            "",
+        ]
     )
 
 
@@ -109,8 +119,12 @@ def answered(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120
     return sections
 
 
-def collect(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120.0) -> dict[str, Section]:
+def collect(
+    guest: Guest, commands: Mapping[str, str], *, beside: Collection[str] = (), deadline: float = 120.0
+) -> dict[str, Section]:
     """Run the commands in the guest and return their outputs by name.
+
+    Those that ``beside`` names run one after the other, too, and beside all others: a guest has two processors.
 
     A command that fails is a :class:`Section` with its status: whether that matters is for the caller to say. Commands
     of :func:`of_program`, :func:`of_file` and :func:`of_paths` tell what is not there from what cannot be read.
@@ -118,7 +132,7 @@ def collect(guest: Guest, commands: Mapping[str, str], *, deadline: float = 120.
     Raises:
         InfrastructureError: the script did not run to its end, or its answer cannot be read.
     """
-    text = script(commands).encode("utf-8", "surrogateescape")  # names of files may hold any byte
+    text = script(commands, beside).encode("utf-8", "surrogateescape")  # names of files may hold any byte
     done = guest.run("bash -s", stdin=text, deadline=deadline, check=False)
     lines = done.stdout.splitlines()
     if done.status != 0 or len(lines) != 2 or lines[1] != _END:

@@ -124,7 +124,7 @@ def observe(
     shown = disk_of(guest)
     asked = commands(earlier, folders, beside=shown is not None)
     del asked[_CLOCK]
-    sections = collect(guest, asked, deadline=deadline) | _clocks(guest, deadline)
+    sections = collect(guest, asked, beside=services.OF_SYSTEMD, deadline=deadline) | _clocks(guest, deadline)
     before, unread = earlier.state if earlier else None, ""
     if shown is not None:
         try:

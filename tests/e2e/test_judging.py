@@ -137,6 +137,21 @@ def test_damage_anywhere_in_a_router_is_seen(lab, live_patch, expected):
     assert not any("{" in row[0] for row in told.values()), told
 
 
+def test_what_somebody_does_between_two_patches_is_caught(lab, live_patch):
+    live_patch.proof_deadline, live_patch.probing = 2.0, False
+    files = live_patch.files(lab.new_bundle)
+    live_patch.watch(files, lambda: patch.patch(live_patch.vm.guest, files), rules="leave")
+    assert live_patch.failures == []
+
+    live_patch.vm.guest.run("sysctl -qw vm.swappiness=7; logger -p daemon.err -t somebody nothing works")
+    live_patch.observed()
+
+    found = reasons(live_patch)
+    assert found.keys() == {"between.kernel.settings", "between.journal.quiet"}, found
+    assert "setting vm.swappiness was 60 and is 7 (before the next patch)" in found["between.kernel.settings"]
+    assert "nothing works" in found["between.journal.quiet"]
+
+
 @pytest.fixture(scope="module")
 def proxy_lab(tmp_path_factory):
     """A lab of a console proxy, which has an agent and with it a trust store."""

@@ -52,7 +52,10 @@ class Case:
         trouble: patterns of console and journal lines that this scenario causes on purpose, in whatever case.
         graceful: words of services that may be reloaded instead of restarted.
         absent: words of services that cannot run in this VM whatever is done to it, such as an agent without its jars.
+        recovery: digest of the unit that the script of the bundle has in it, which finishes or undoes a patch at boot;
+            empty for a script that has none.
         policy: how the script of the bundle renews services; empty for a script of which that is not known.
+        all_flows_known: whether every connection through the VM is one of the scenario's, which ends none meanwhile.
         earlier: the patch before this one in the same scenario, None for its first.
         tidy: whether the script could take the archives out of the landing folder; False where it could not even write.
     """
@@ -77,7 +80,9 @@ class Case:
     log: tuple[str, ...] = ()
     graceful: frozenset[str] = field(default_factory=_graceful)
     absent: frozenset[str] = frozenset()
+    recovery: str = ""
     policy: str = ""
+    all_flows_known: bool = True
     earlier: Case | None = None
     tidy: bool = True
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from harness.checks.case import Case
 from harness.checks.registry import Result, Skip, check, found
+from harness.observe import reviewed
+from harness.observe.files import DiskState
 
 # What a guest writes between two looks may count as its file system's own for a moment.
 _SLACK = 4 << 20
+# What logs and other files that may differ may grow by, from before to any later moment.
+_GROWS = 32 << 20
 _BY_GUEST = Skip("the host does not read the disk of this VM")
 
 
@@ -36,3 +40,26 @@ def nameless(case: Case) -> Result:
         if (more := moment.state.nameless - case.before.state.nameless) > _SLACK
     ]
     return found(wrong)
+
+
+@check("disk.grown", "logs that fill the disk, or memory, stop every service that has to write")
+def grown(case: Case) -> Result:
+    """What may differ has not grown by more than logs do."""
+    if not case.after.state.entries:
+        return Skip("none of the folders that are looked at has a file")
+    before, wrong = _sizes(case.before.state), []
+    for when, moment in case.moments():
+        more = {path: size - before.get(path, 0) for path, size in _sizes(moment.state).items()}
+        total = sum(size for size in more.values() if size > 0)
+        if total > _GROWS:
+            worst = max(more, key=lambda path: more[path])
+            wrong.append(f"files that may differ take {total / 1e6:.0f} MB more, {worst} most of it ({when})")
+    return found(wrong)
+
+
+def _sizes(state: DiskState) -> dict[str, int]:
+    return {
+        path: int(entry.stamp.size)
+        for path, entry in state.entries.items()
+        if entry.type == "file" and entry.stamp and reviewed.may_differ("path", path)
+    }

@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from bundle import layout
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
-from harness.checks.shipped import Shipped
+from harness.checks.shipped import AGENT_FOLDER, Shipped
 from harness.kvmagent import patch
 from harness.observe import files, reviewed
 from harness.observe.files import PathDifference, PathState
 
 SIGNATURE = "/var/cache/cloud/cloud-scripts-signature"
+_RECOVERY = "/etc/systemd/system/cloud-livepatch-recover.service"
+_RECOVERY_LINK = "/etc/systemd/system/sysinit.target.wants/cloud-livepatch-recover.service"
 # What the patch script itself leaves behind, with the reason.
 _TRACES = {
     SIGNATURE: "says what is installed; version.agreement looks at its content",
     "/usr/share/cloud/cloud-scripts.tgz": "the kept archive; version.agreement looks at its content",
-    "/etc/systemd/system/cloud-livepatch-recover.service": "finishes or undoes a patch after a power cut",
-    "/etc/systemd/system/sysinit.target.wants/cloud-livepatch-recover.service": "starts that unit at boot",
+    _RECOVERY: "finishes or undoes a patch after a power cut",
+    _RECOVERY_LINK: "starts that unit at boot",
     "/etc/systemd/system/sysinit.target.wants": "holds that link",
     "/var/lib/cloud-livepatch/installed.manifest": "what of the agent this release installed, for the next patch",
     "/var/lib/cloud-livepatch/installed.signature": "which release that list is of",
@@ -28,11 +30,14 @@ _TRACES = {
 _MERGED = frozenset({"/usr/local/cloud/systemvm/conf/agent.properties"})
 _KEYSTORE = "/usr/local/cloud/systemvm/certs/realhostip.keystore"
 _OPERATORS_COPY = ".dist-old"
+_WHAT_IT_IS = ("type", "mode", "owner", "group", "link", "sha256")
 _LEFTOVER = re.compile(r"bkpup_live_patch|livepatch[^/]*\.(new|tmp|stage)|\.(cloud-)?livepatch|\.sysvm-")
 _SECRET = re.compile(
     r"(_key|\.jks|\.keystore|\.pem|\.key|ipsec\.secrets|agent\.properties|chap-secrets|authorized_keys)$"
 )
 _PUBLIC = re.compile(r"/etc/(ssl|ca-certificates)/|/usr/share/")
+# Where a file whose name ends so is started by itself, not given to a shell.
+_SCRIPTS = ("/opt/cloud/bin/", f"{AGENT_FOLDER}/")
 _NO_FILES = Skip("none of the folders that are looked at has a file")
 
 
@@ -106,7 +111,6 @@ def removed(case: Case) -> Result:
 @check(
     "files.none-landed",
     "the next boot installs the archives that lie where a server leaves them, whatever became of their patch",
-    ("kept",),
 )
 def none_landed(case: Case) -> Result:
     """No archive lies in the landing folder since the patch ran that did not lie there before."""
@@ -191,7 +195,7 @@ def secrets(case: Case) -> Result:
     ("patched",),
 )
 def modes(case: Case) -> Result:
-    """Shipped units are not executable, shipped scripts are, nothing is writable for others."""
+    """Shipped units are not executable, shipped scripts and the agent's are, nothing is writable for others."""
     wrong = []
     entries = {path: case.patched.state.entries.get(path) for path in case.new}
     there = {path: entry for path, entry in entries.items() if entry is not None and entry.type == "file"}
@@ -200,7 +204,7 @@ def modes(case: Case) -> Result:
     for path, entry in there.items():
         if path.startswith("/etc/systemd/") and entry.mode & 0o111:
             wrong.append(f"{path}: a unit with mode {entry.mode:04o}")
-        if path.startswith("/opt/cloud/bin/") and path.endswith(".sh") and not entry.mode & 0o100:
+        if path.startswith(_SCRIPTS) and path.endswith(".sh") and not entry.mode & 0o100:
             wrong.append(f"{path}: a script with mode {entry.mode:04o}")
         if entry.mode & 0o002:
             wrong.append(f"{path}: mode {entry.mode:04o} lets everybody write")
@@ -263,18 +267,18 @@ def _faults(case: Case, row: Shipped) -> Iterator[str]:
         return
     if entry is None:
         yield f"{row.path}: missing"
-    elif row.path == _KEYSTORE and _holds_more(case, before, entry):
-        return
+    elif row.path == _KEYSTORE and before is not None and _holds_more(case, before, entry):
+        was, now = (f"{seen.mode:04o} {seen.owner}:{seen.group}" for seen in (before, entry))
+        if was != now:
+            yield f"{row.path}: it was {was} and is {now}"
     elif row.kind != "folder" or before is None:
         yield from _compare(row, entry)
 
 
-def _holds_more(case: Case, before: PathState | None, entry: PathState) -> bool:
+def _holds_more(case: Case, before: PathState, entry: PathState) -> bool:
     """Say whether the VM kept a keystore that is not the one of its release: boot and operators import into it."""
     old = case.old.get(_KEYSTORE)
-    return (
-        before is not None and before.sha256 == entry.sha256 and (old is None or old.sha256 != entry.sha256)
-    )
+    return before.sha256 == entry.sha256 and (old is None or old.sha256 != entry.sha256)
 
 
 def _compare(row: Shipped, entry: PathState) -> Iterator[str]:
@@ -286,6 +290,8 @@ def _compare(row: Shipped, entry: PathState) -> Iterator[str]:
         yield f"{row.path}: leads to {entry.link}, not to {row.link}"
     if row.mode is not None and row.kind == entry.type and entry.mode != row.mode:
         yield f"{row.path}: mode {entry.mode:04o}, the bundle has {row.mode:04o}"
+    if row.mode is None and entry.type == "file" and not entry.mode & 0o400:
+        yield f"{row.path}: mode {entry.mode:04o}, its owner cannot read it"
     if (entry.owner, entry.group) != ("root", "root"):
         yield f"{row.path}: belongs to {entry.owner}:{entry.group}, not to root"
 
@@ -296,9 +302,9 @@ def _is_explained(case: Case, difference: PathDifference) -> bool:
     if difference.change in {"flags", "attributes", "hard links"}:
         return False
     if path in _TRACES:
-        return _is_closed(case, path)
+        return _is_closed(case, path) and _is_recovery(case, path)
     if path.endswith(_OPERATORS_COPY) and difference.change == "added":
-        return path.removesuffix(_OPERATORS_COPY) in {**case.old, **case.new}
+        return _is_operators(case, path)
     if path in case.new:
         # That it is the bundle's version is what files.installed looks at; a live path has a check of its own.
         row = case.new[path]
@@ -306,6 +312,27 @@ def _is_explained(case: Case, difference: PathDifference) -> bool:
     if path in case.old:
         return difference.change == "removed"
     return difference.change in {"added", "removed"} and _is_folder_of_shipped(case, path)
+
+
+def _is_operators(case: Case, path: str) -> bool:
+    """True if it is what stood at a shipped path before, kept beside."""
+    was = case.before.state.entries.get(path.removesuffix(_OPERATORS_COPY))
+    kept = case.patched.state.entries[path]
+    return (
+        path.removesuffix(_OPERATORS_COPY) in {**case.old, **case.new}
+        and was is not None
+        and all(getattr(was, name) == getattr(kept, name) for name in _WHAT_IT_IS)
+    )
+
+
+def _is_recovery(case: Case, path: str) -> bool:
+    """True if the unit that root runs at each boot says what the patch script has in it, and its link leads there."""
+    entry = case.patched.state.entries.get(path)
+    if entry is None or path not in {_RECOVERY, _RECOVERY_LINK}:
+        return True
+    if path == _RECOVERY_LINK:
+        return entry.type == "link" and entry.link == _RECOVERY
+    return entry.type == "file" and entry.sha256 == case.recovery != ""
 
 
 def _is_closed(case: Case, path: str) -> bool:
@@ -322,6 +349,7 @@ def _is_folder_of_shipped(case: Case, path: str) -> bool:
     return (
         entry is not None
         and entry.type == "folder"
+        and (path in case.before.state or not (entry.mode & 0o022 or entry.owner != "root"))
         and any(shipped.startswith(below) for shipped in (*case.new, *case.old))
     )
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
 
+# What makes the agent another one when somebody adds it; a release may add others.
+_WHO = ("resource", "instance", "guid", "host", "port", "zone", "pod", "workers")
 _SECRET = re.compile("pass|secret|key|token", re.IGNORECASE)
 
 
@@ -35,16 +37,16 @@ def truststore(case: Case) -> Result:
 
 @check("identity.agent-properties", "an agent with another resource or host serves something else, or nobody")
 def agent_properties(case: Case) -> Result:
-    """The agent is who it was: every property that it had is there, with the value that it had."""
+    """The agent is who it was: every property that it had is there, with its value, and none more that says who."""
     before, after = case.before.identity.properties, case.after.identity.properties
     if not before:
         return Skip("the VM runs no agent")
     if after is None:
         return Finding("agent.properties is gone")
     wrong = [
-        f"{key} was {_shown(key, before[key])} and is {_shown(key, after.get(key))}"
-        for key in before
-        if before[key] != after.get(key)
+        f"{key} was {_shown(key, before.get(key))} and is {_shown(key, after.get(key))}"
+        for key in dict.fromkeys((*before, *_WHO))
+        if before.get(key) != after.get(key)
     ]
     return Finding("; ".join(wrong), tuple(wrong)) if wrong else None
 

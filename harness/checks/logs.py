@@ -26,6 +26,8 @@ def journal_quiet(case: Case) -> Result:
         return Skip("the VM had no journal before, so nothing says where the new lines begin")
     if silent := [when for when, moment in case.moments() if not moment.journal.cursor]:
         return Finding(f"the journal has lost every line, {silent[0]}")
+    if cut := [when for when, moment in case.moments() if not moment.journal.is_whole]:
+        return Finding(f"the journal has lost lines that it had, {cut[0]}: what else it said is not known")
     seen = case.patched.journal.lines
     if case.after is not case.patched:
         seen = seen + case.after.journal.lines

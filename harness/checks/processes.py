@@ -10,6 +10,10 @@ from harness.observe import reviewed
 from harness.observe.observation import Observation
 from harness.observe.processes import Program
 
+_CRON = "cron.service"
+# What the kernel calls a process that a signal, or a debugger, has stopped.
+_STOPPED = frozenset({"T", "t"})
+
 
 @check("processes.none-new", "a program that no service started answers to nobody, and nobody watches it")
 def none_new(case: Case) -> Result:
@@ -23,7 +27,7 @@ def none_new(case: Case) -> Result:
             if _kind(program) not in before
             and not _is_new_service(case, program)
             and not _is_shipped(case, program)
-            and not _may(program)
+            and not _may(program, moment)
         ]
     return found(wrong)
 
@@ -40,9 +44,30 @@ def none_gone(case: Case) -> Result:
         wrong += [
             f"process {program.name} no longer runs {_where(program)} as {program.owner} ({when})"
             for program in gone.values()
-            if not _is_down(moment, program) and not _was_shipped(case, program) and not _may(program)
+            if not _is_down(moment, program)
+            and not _was_shipped(case, program)
+            and not _may(program, case.before)
         ]
     return found(wrong)
+
+
+@check(
+    "processes.running", "a service whose processes stand still serves nobody, and systemd calls it active"
+)
+def running(case: Case) -> Result:
+    """No process stands still that did not before."""
+    before = {(program.pid, program.start) for program in _stopped(case.before)}
+    wrong = [
+        f"process {program.name} {_where(program)} was stopped and stands still ({when})"
+        for when, moment in case.moments()
+        for program in _stopped(moment)
+        if (program.pid, program.start) not in before
+    ]
+    return found(wrong)
+
+
+def _stopped(moment: Observation) -> list[Program]:
+    return [program for program in _known(moment.processes) if program.state in _STOPPED]
 
 
 @check(
@@ -67,6 +92,18 @@ def on_disk(case: Case) -> Result:
     return found(list(dict.fromkeys(wrong)))
 
 
+def _is_below_cron(program: Program, moment: Observation) -> bool:
+    """True if cron waits for it: a program that moves itself there, or stays when its job has ended, is no job."""
+    known = {other.pid: other for other in moment.processes or ()}
+    seen: set[int] = set()
+    while program.pid not in seen:
+        if program.file.rsplit("/", 1)[-1] in {"cron", "crond"}:
+            return True
+        seen.add(program.pid)
+        program = known.get(program.parent, program)
+    return False
+
+
 def _known(programs: tuple[Program, ...] | None) -> Iterable[Program]:
     if programs is None:
         raise CannotLook("the VM did not say which processes it has")
@@ -81,7 +118,9 @@ def _where(program: Program) -> str:
     return program.unit if program.unit == "outside services" else f"in {program.unit}"
 
 
-def _may(program: Program) -> bool:
+def _may(program: Program, moment: Observation) -> bool:
+    if program.unit == _CRON and not _is_below_cron(program, moment):
+        return False
     return reviewed.excuses("process", f"{program.unit} {program.file} {program.command}".rstrip())
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
 from bundle import catalogue
 from harness.checks.case import Case
 from harness.checks.registry import Finding, Result, Skip, check
+from harness.observe.observation import Observation
 from harness.observe.services import Service, ServiceChange
 
 # Services that come and go by themselves, or with a login.
@@ -84,19 +86,23 @@ def up(case: Case) -> Result:
     were_up = [
         service
         for service in case.before.services.by_name.values()
-        if service.name not in _absent(case)
-        and service.is_active
-        and service.sub != "exited"
-        and not _PASSING.fullmatch(service.name)
+        if service.name not in _absent(case) and service.is_active and not _PASSING.fullmatch(service.name)
     ]
     if not were_up:
         return Skip("no service was up before")
     down = [
-        f"{service.name} was active and is {_state(case.after.services.by_name.get(service.name))}"
+        f"{service.name} was active and is {_state(moment.services.by_name.get(service.name))}{when}"
+        for when, moment in _moments(case)
         for service in were_up
-        if not _is_up(case.after.services.by_name.get(service.name))
+        if not _is_up(moment.services.by_name.get(service.name))
     ]
     return Finding("; ".join(down)) if down else None
+
+
+def _moments(case: Case) -> list[tuple[str, Observation]]:
+    """Return the observations after the patch; of two, the first with its name."""
+    *first, (_, last) = case.moments()
+    return [*((f" ({when})", moment) for when, moment in first), ("", last)]
 
 
 @check(
@@ -133,13 +139,15 @@ def untouched(case: Case) -> Result:
     }
     if not others:
         return Skip("no service but those that enabled_svcs names ran before")
-    for name, before in others.items():
-        after = case.patched.services.by_name.get(name)
-        change = before.renewed_as(after, case.patched.listeners) if after else "stopped"
-        if change == "reloaded" and name in _SESSIONS:
+    for (name, before), (when, moment) in itertools.product(others.items(), case.moments()):
+        after = moment.services.by_name.get(name)
+        change = before.renewed_as(after, moment.listeners) if after else "stopped"
+        if (change == "reloaded" and name in _SESSIONS) or (
+            moment is not case.patched and _is_by_rules(name)
+        ):
             continue
         if change not in {"unchanged", "stopped"}:  # one that is down is what services.up reports
-            wrong.append(f"{name} was {change}")
+            wrong.append(f"{name} was {change} ({when})")
     return Finding("; ".join(wrong)) if wrong else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import re
@@ -49,6 +50,16 @@ def policy(bundle: BundleFiles) -> str:
     """Return how the script of a bundle renews services; empty where it is not one of ours."""
     found = re.search(rb"\breadonly .*\bRESTART_POLICY=(\w+)", bundle.contents["patch-sysvms.sh"])
     return found[1].decode() if found else ""
+
+
+def recovery(bundle: BundleFiles) -> str:
+    """Return the SHA-256 of the unit that the script of a bundle has in it; empty where it is not one of ours."""
+    found = re.search(
+        rb"^payload_unit\(\) \{ printf '%s' '([A-Za-z0-9+/=]+)'",
+        bundle.contents["patch-sysvms.sh"],
+        re.MULTILINE,
+    )
+    return hashlib.sha256(base64.b64decode(found[1])).hexdigest() if found else ""
 
 
 def _scripts(bundle: BundleFiles) -> Iterator[Shipped]:

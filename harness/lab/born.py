@@ -109,7 +109,10 @@ def compare(
     entries = born.state.entries
     kept = {path: entry for path, entry in entries.items() if path not in dropped or path in patched.state}
     born = replace(born, state=replace(born.state, entries=kept))
-    born, patched = (replace(seen, state=seen.state.only_known()) for seen in (born, patched))
+    born, patched = (
+        replace(seen, state=seen.state.only_known(), kernel=seen.kernel.of_any_boot)
+        for seen in (born, patched)
+    )
     case = Case(
         vm_type=vm_type, expected="kept", before=born, patched=patched, after=patched, signature="",
         control_address=control_address,

@@ -65,6 +65,7 @@ def patch_and_judge(guest: Guest, files: BundleFiles, act: Callable[[], Patched]
     case = Case(
         vm_type=vm_type, expected=expected, before=before, patched=after, after=after, signature=files.signature,
         old=old, new=shipped.read(files, vm_type), live_paths=catalogue.load().live_paths, policy=shipped.policy(files),
+        recovery=shipped.recovery(files), all_flows_known=False,
     )  # fmt: skip
     return Judged(patched, problem, checks.judge(case))
 

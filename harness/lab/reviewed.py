@@ -62,7 +62,20 @@ def without(comparison: ReviewedList, outcome: Outcome) -> Outcome:
 
 def _is_known(comparison: ReviewedList, check: str, line: str) -> bool:
     """Return whether a person has reviewed a line of a check, and note in which rows."""
-    found = [row for row in rows(comparison) if row.check == check and re.search(row.line, line)]
-    for row in found:
+    found = [
+        [row for row in rows(comparison) if row.check == check and re.search(row.line, part)]
+        for part in _parts(check, line)
+    ]
+    if not all(found):
+        return False
+    for row in (row for rows_of_part in found for row in rows_of_part):
         tally.note(row.name, line)
-    return bool(found)
+    return True
+
+
+def _parts(check: str, line: str) -> list[str]:
+    """Return each change that a line tells: of a path, all stand in one, and each has to be known."""
+    path, colon, told = line.partition(": ")
+    if not check.startswith("files.") or not colon:
+        return [line]
+    return [f"{path}: {part}" for part in told.split("; ")]

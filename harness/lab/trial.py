@@ -239,7 +239,8 @@ class Trial(Verdicts):
             new=shipped.read(files, vm_type) if expected == "patched" else {},
             live_paths=catalogue.load().live_paths, control_address=self.vm.topology.control.address,
             console=self._printed_since(printed), absent=self._absent(),
-            policy=shipped.policy(files), earlier=self.cases[-1] if self.cases else None, tidy=self.tidy, **more,
+            policy=shipped.policy(files), recovery=shipped.recovery(files),
+            earlier=self.cases[-1] if self.cases else None, tidy=self.tidy, **more,
         )  # fmt: skip
 
     def observed(self) -> tuple[Observation, int]:

@@ -329,7 +329,7 @@ def _from_disk(
             if before is not None and before.stamp == entry.stamp:
                 entry = replace(entry, sha256=before.sha256)
             elif found.inode.size >= _LARGEST_READ << 20:
-                entry = replace(entry, sha256=_UNKNOWN_HASH if _is_below(entry.path, folders) else "")
+                entry = replace(entry, sha256="")  # its stamp says whether it was written
             elif earlier is not None or _is_below(entry.path, folders):
                 wanted.append(found)
         entries[entry.path] = entry
@@ -404,8 +404,23 @@ def diff(
     return tuple(
         difference
         for difference in _differences(before, after)
-        if wanted(difference) and not reviewed.excuses("path", difference.path)
+        if wanted(difference) and not _is_excused(before, after, difference)
     )
+
+
+def _is_excused(before: DiskState, after: DiskState, difference: PathDifference) -> bool:
+    """True if a path may come, go or have another content; not if all may write to it, or it is of another kind."""
+    path, one, other = (
+        difference.path,
+        before.entries.get(difference.path),
+        after.entries.get(difference.path),
+    )
+    if difference.change not in {"added", "removed", "content", "link"}:
+        return False
+    if other is not None and other.type == "file" and other.mode & 0o002:
+        return False
+    gone = other is None and one is not None and one.type == "folder"
+    return not (gone and reviewed.stays(path)) and reviewed.excuses("path", path)
 
 
 def _differences(before: DiskState, after: DiskState) -> Iterator[PathDifference]:

@@ -35,12 +35,16 @@ class JournalLine:
 
 @dataclass(frozen=True)
 class Journal:
-    """The lines and crashes since a cursor, the cursor at their end, and the core files that lie about."""
+    """The lines and crashes since a cursor, the cursor at their end, and the core files that lie about.
+
+    ``is_whole`` says that what the earlier cursor names is there still.
+    """
 
     cursor: str
     lines: tuple[JournalLine, ...]
     cores: tuple[str, ...]
     crashes: tuple[str, ...] = ()
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,12 @@ def commands(since: str = "") -> dict[str, str]:
     )
     return {
         "journal.lines": lines,
+        # Where the new lines begin is there still: without it, all that was written before is gone, too.
+        "journal.began": (
+            f"echo {shlex.quote(since)}; journalctl --no-pager -q -n 1 -o json --cursor={shlex.quote(since)}"
+            if since
+            else ":"
+        ),
         "journal.cursor": "journalctl --no-pager -q -n 1 -o json",
         # Templates keep no core files; that a program crashed is told at a lower priority.
         "journal.crashes": (
@@ -95,6 +105,8 @@ def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
     try:
         newest = [documents.parse(line) for line in sections["journal.cursor"].text.splitlines()]
         cursor = newest[-1]["__CURSOR"] if newest else ""
+        since, *began = sections["journal.began"].text.splitlines() or [""]
+        first = [documents.parse(line)["__CURSOR"] for line in began]
         lines = tuple(_line(documents.parse(row)) for row in sections["journal.lines"].text.splitlines())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InfrastructureError(f"{name}: its journal cannot be read: {error}") from None
@@ -103,6 +115,7 @@ def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
         lines=lines,
         cores=tuple(sections["journal.cores"].text.splitlines()),
         crashes=tuple(sections["journal.crashes"].text.splitlines()),
+        is_whole=not since or first == [since],
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.guest.collect import Section
 
 # Seconds of the host's clock before and after the round trip; the harness adds them, no guest can.
 HOST_CLOCK = "kernel.host-clock"
 CLOCK = "date +%s.%N"
-# Options of a mount that say how much was free or when it was mounted, not how.
-_PASSING_OPTIONS = re.compile(r",(size|nr_inodes|fd|pgrp|timeout|pipe_ino)=[^,]*")
+# Options of a mount that say when it was mounted, not how.
+_PASSING_OPTIONS = re.compile(r",(fd|pgrp|timeout|pipe_ino)=[^,]*")
+# How much a file system in memory may take: of the memory that the machine had when it was mounted.
+_OF_MEMORY = re.compile(r",(size|nr_inodes)=[^,]*")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Mount:
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.device} ({self.options})"
+
+    @property
+    def of_any_boot(self) -> Mount:
+        """It without what depends on the memory at the boot, which no two boots have alike."""
+        return replace(self, options=_OF_MEMORY.sub("", self.options))
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,14 @@ class KernelState:
     mounts: Mapping[str, tuple[Mount, ...]] | None
     swaps: frozenset[str] | None
     clock: Clock | None
+
+    @property
+    def of_any_boot(self) -> KernelState:
+        """It without what no two boots have alike."""
+        if self.mounts is None:
+            return self
+        mounts = {point: tuple(mount.of_any_boot for mount in stack) for point, stack in self.mounts.items()}
+        return replace(self, mounts=mounts)
 
 
 def commands() -> dict[str, str]:

@@ -107,7 +107,7 @@ def observe(
     earlier: Observation | None = None,
     folders: Sequence[str] = files.FOLDERS,
     *,
-    deadline: float = 300.0,
+    deadline: float = 120.0,
 ) -> Observation:
     """Observe a guest.
 

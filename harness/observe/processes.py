@@ -28,6 +28,7 @@ class Program:
         owner: user.
         unit: of systemd, such as ``haproxy.service``, the innermost; a login's processes are ``outside services``.
         command: its command line, for reviewed rows only: arguments may be secrets.
+        state: as the kernel has it, a letter: ``T`` for one that was stopped.
         gone: files that it runs and that are no longer on the disk as they were: the program itself, or libraries.
     """
 
@@ -38,6 +39,7 @@ class Program:
     owner: str
     unit: str
     command: str
+    state: str = ""
     gone: tuple[str, ...] = ()
 
     @property
@@ -89,11 +91,11 @@ def parse(sections: Mapping[str, Section]) -> tuple[Program, ...] | None:
     for path, owner, file in zip(*(values[i:-1:3] for i in range(3)), strict=True):
         pid = _pid(path)
         if pid in stats and pid not in own and file:
-            parent, start = stats[pid]
+            state, parent, start = stats[pid]
             found.append(
                 Program(
                     pid, parent, start, file.removesuffix(_DELETED), owner, units.get(pid, _OUTSIDE),
-                    " ".join(lines.get(pid, ())), _missing(file, gone.get(pid, ())),
+                    " ".join(lines.get(pid, ())), state, _missing(file, gone.get(pid, ())),
                 )
             )  # fmt: skip
     return tuple(sorted(found, key=lambda program: program.pid))
@@ -108,12 +110,12 @@ def _pid(path: str) -> int:
     return int(path.split("/")[2])
 
 
-def _stats(text: str) -> Iterator[tuple[int, tuple[int, int]]]:
+def _stats(text: str) -> Iterator[tuple[int, tuple[str, int, int]]]:
     for line in text.splitlines():
         head, _, tail = line.rpartition(")")
         pid, fields = head.partition(" ")[0], tail.split()
         if pid.isdigit() and len(fields) > 19:
-            yield int(pid), (int(fields[1]), int(fields[19]))
+            yield int(pid), (fields[0], int(fields[1]), int(fields[19]))
 
 
 def _units(text: str) -> Iterator[tuple[int, str]]:
@@ -148,17 +150,17 @@ def _gone(text: str) -> dict[int, tuple[str, ...]]:
     return {pid: tuple(names) for pid, names in found.items()}
 
 
-def _family(own: str, stats: Mapping[int, tuple[int, int]]) -> set[int]:
+def _family(own: str, stats: Mapping[int, tuple[str, int, int]]) -> set[int]:
     """Return the processes that look: the shell of the observation, all above it, and all below it."""
     if not own.isdigit():
         return set()
     shell = int(own)
     above, pid = {shell}, shell
-    while (pid := stats.get(pid, (0, 0))[0]) > 1 and pid not in above:
+    while (pid := stats.get(pid, ("", 0, 0))[1]) > 1 and pid not in above:
         above.add(pid)
     below, more = {shell}, True
     while more:
-        new = {pid for pid, (parent, _) in stats.items() if parent in below} - below
+        new = {pid for pid, (_, parent, _) in stats.items() if parent in below} - below
         below |= new
         more = bool(new)
     return above | below

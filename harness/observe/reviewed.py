@@ -29,11 +29,13 @@ class VolatileRow:
 
     Attributes:
         written: the patterns as they stand in the file, each with what it means where names were filled in.
+        folders_stay: whether a folder of that name may not go: whoever writes below it makes none.
     """
 
     written: dict[str, tuple[str, ...]]
     reason: str
     owner: Owner
+    folders_stay: bool = False
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -50,7 +52,12 @@ def rows(kind: VolatileKind) -> tuple[VolatileRow, ...]:
     """
     document = tomllib.loads((files("harness.observe") / "volatile.toml").read_text(encoding="utf-8"))
     return tuple(
-        VolatileRow({word: _meant(word) for word in row["patterns"]}, row["reason"], row["owner"])
+        VolatileRow(
+            {word: _meant(word) for word in row["patterns"]},
+            row["reason"],
+            row["owner"],
+            row.get("folders_stay", False),
+        )
         for row in document.get(kind, ())
     )
 
@@ -85,6 +92,16 @@ def excuses(kind: VolatileKind, name: str) -> bool:
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in meant):
                 tally.note(named(kind, word), name)
     return True
+
+
+def stays(path: str) -> bool:
+    """Return whether a folder of that name may not go, although what is in it may."""
+    return any(
+        fnmatch.fnmatchcase(path, pattern)
+        for row in rows("path")
+        if row.folders_stay
+        for pattern in row.patterns
+    )
 
 
 def named(kind: VolatileKind, pattern: str) -> str:

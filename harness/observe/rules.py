@@ -70,11 +70,13 @@ def commands() -> dict[str, str]:
         "rules.policy": "ip -j rule || ip rule",
         # A kernel without IPv6 has no such rules, and says so by a failure.
         "rules.policy6": f"[ -e /proc/net/if_inet6 ] || exit {ABSENT}; ip -6 -j rule || ip -6 rule",
-        "rules.neighbours": "ip neigh show nud permanent",
+        "rules.neighbours": "ip neigh show nud permanent && ip neigh show proxy",
         "rules.xfrm": "ip xfrm policy && ip xfrm state",
         # One program for all devices: under emulation, to start one takes as long as all that it does.
         "rules.shaping": (
-            "{ echo qdisc show; for d in /sys/class/net/*; do echo filter show dev ${d##*/}; done; } | tc -batch -"
+            "{ echo qdisc show; for d in /sys/class/net/*; do d=${d##*/}; "
+            'printf "%s\\n" "class show dev $d" "filter show dev $d" "filter show dev $d ingress"; done; } '
+            "| tc -batch -"
         ),
         # Asked only where the kernel has such tables: to ask would load their modules.
         "rules.legacy": (
@@ -218,16 +220,32 @@ def split_haproxy(text: str) -> tuple[str, str]:
 
 
 def canonical_stat(text: str) -> list[str]:
-    """Return proxy, server and kind of each row of haproxy's ``show stat``, without counters and states."""
+    """Return proxy, server, kind of each row of haproxy's ``show stat``, and which was stopped; no counters."""
     rows = csv.DictReader(text.lstrip("# ").splitlines())
-    return sorted(f"{row['pxname']} {row['svname']} {row.get('mode') or ''}".strip() for row in rows)
+    return sorted(
+        " ".join(
+            word
+            for word in (
+                row["pxname"],
+                row["svname"],
+                row.get("mode"),
+                "stopped" if row.get("status") == "STOP" else "",
+            )
+            if word
+        )
+        for row in rows
+    )
 
 
 def canonical_servers(text: str) -> list[str]:
-    """Return backend, server, address and port of each row of haproxy's ``show servers state``."""
+    """Return backend, server, address, port and weight of each row of haproxy's ``show servers state``."""
     lines = [line.split() for line in text.splitlines()[1:]]
     head = next((line[1:] for line in lines if line[:1] == ["#"]), [])
-    wanted = [head.index(name) for name in ("be_name", "srv_name", "srv_addr", "srv_port") if name in head]
+    wanted = [
+        head.index(name)
+        for name in ("be_name", "srv_name", "srv_addr", "srv_port", "srv_uweight")
+        if name in head
+    ]
     told = head.index("srv_admin_state") if "srv_admin_state" in head else len(text)
     # haproxy before 2.4 lists its own former workers as servers of a proxy MASTER, named after their process ids.
     rows = [line for line in lines if line and line[0] != "#" and "MASTER" not in line[:2]]

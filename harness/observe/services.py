@@ -122,7 +122,10 @@ def parse(sections: Mapping[str, Section]) -> Services:
     aliases: dict[str, str] = {}
     every: dict[str, units.Unit] = {}
     for block in sections["services.units"].text.split("\n\n"):
-        values = dict(line.partition("=")[::2] for line in block.splitlines())
+        values: dict[str, str] = {}
+        for line in block.splitlines():  # a property with several values has a line for each
+            key, _, value = line.partition("=")
+            values[key] = f"{values[key]} {value}" if key in values else value
         name = values.get("Id")
         if name:
             every[name] = units.unit(values)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.guest.collect import Section, of_paths
 
 _EPHEMERAL = 32768
+_EVERYWHERE = ("0.0.0.0%", "[::]%", "*%")
 # The flag of a UNIX socket that accepts connections.
 _ACCEPTS = 0x10000
 # What services append to a socket's path: the number of their process (haproxy renames it, apache2 does not).
@@ -86,7 +87,8 @@ def parse(sections: Mapping[str, Section]) -> tuple[Listener, ...]:
         found.append(
             Listener(
                 protocol=fields[0],
-                address=address.partition("%")[0],
+                # On every address, the interface is all that bounds it.
+                address=address if address.startswith(_EVERYWHERE) else address.partition("%")[0],
                 port=int(port),
                 programs=tuple(sorted(set(re.findall(r'\("([^"]*)",pid=', users)))),
                 pids=tuple(sorted({int(pid) for pid in re.findall(r",pid=(\d+)", users)})),

@@ -28,6 +28,7 @@ _OF: dict[str, Severity] = {
     "files.byte-code": "security",
     "disk.boot-code": "outage",
     "processes.none-gone": "outage",
+    "processes.running": "outage",
     "answer": "answer",
     "version": "answer",
     "observed": "answer",

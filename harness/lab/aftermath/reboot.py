@@ -100,7 +100,9 @@ def _compared(
 ) -> Iterator[Outcome]:
     """Yield what differs since before the reboot."""
     # Elsewhere than below the folders that a patch may touch, each boot writes files anew.
-    before, after = (replace(seen, state=seen.state.only_known()) for seen in (before, now))
+    before, after = (
+        replace(seen, state=seen.state.only_known(), kernel=seen.kernel.of_any_boot) for seen in (before, now)
+    )
     case = Case(
         vm_type=vm.topology.vm_type, expected="kept", before=before, patched=after, after=after,
         signature=now.scripts.signature, control_address=vm.topology.control.address, console=console,

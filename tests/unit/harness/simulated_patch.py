@@ -48,6 +48,11 @@ class File:
     links: int = 1
     flags: str = ""
     device: str = ""
+    size: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return self.size or len(self.content)
 
 
 @dataclass
@@ -121,7 +126,7 @@ class Moment:
         units = self.units.values()
         return {
             "state.paths": "".join(
-                f"{file.kind}\0{file.mode:o}\0{file.owner}\0{file.owner}\0{file.links}\0{crc32(path.encode())}\0{len(file.content)}\0"
+                f"{file.kind}\0{file.mode:o}\0{file.owner}\0{file.owner}\0{file.links}\0{crc32(path.encode())}\0{file.bytes}\0"
                 f"{file.written}.0\0{file.written}.0\0{path}\0{file.link}\0"
                 for path, file in self.files.items()
             ),

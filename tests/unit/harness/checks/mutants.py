@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.site.vm_agent_link import VmAgentLink
 from harness.traffic.measurement import Budget
 from tests.unit.harness.checks.damages import DAMAGES
+from tests.unit.harness.checks.hidden import HIDDEN
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_answer,
@@ -397,6 +398,7 @@ PATCH_MUTANTS: dict[str, tuple[Mutation, str, str]] = {
         "these sent nothing: dns",
     ),
     **DAMAGES,
+    **HIDDEN,
 }
 
 

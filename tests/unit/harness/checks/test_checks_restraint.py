@@ -10,6 +10,7 @@ import pytest
 from harness.checks import Outcome, checks, failed, judge, record
 from harness.record.events import Event
 from harness.traffic.measurement import Budget
+from tests.unit.harness.checks.hidden import healthy_recovery, kept_by_operator
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_file,
@@ -82,10 +83,13 @@ HARMLESS: dict[str, Mutation] = {
     ),
     "a line below warning": log_line(PRIORITY="6", MESSAGE="hello"),
     "a new certificate": change_text("identity.truststore", pem("ca 1") + pem("ca 2") + pem("ca 3")),
-    "an operator's copy kept beside": change_file(
-        "/opt/cloud/bin/vr_cfg.sh.dist-old", content="mine", mode=0o755
+    "an operator's copy kept beside": kept_by_operator,
+    "the recovery unit": healthy_recovery,
+    "a clock that is set right": lambda made: (
+        change_text("kernel.clock", "2033.5\n", "before")(made),
+        change_text("kernel.clock", "2003.5\n")(made),
     ),
-    "the recovery unit": change_file("/etc/systemd/system/cloud-livepatch-recover.service", content="unit"),
+    "a log that grows": change_file("/var/log/x", size=30_000_000),
     "the password server": lambda made: made.after.units.update(
         {"cloud-password-server@10.1.1.1.service": Unit("cloud-password-server@10.1.1.1.service", 700, 8000)}
     ),

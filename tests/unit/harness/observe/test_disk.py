@@ -180,7 +180,7 @@ def test_what_the_host_cannot_read_the_guest_is_asked_for(monkeypatch, error, st
             raise error or AssertionError("nobody looks at an old disk")
             yield
 
-    def collect(guest, commands, deadline):
+    def collect(guest, commands, deadline, beside=()):
         asked.append(set(commands))
         return {name: files.Section(name, status if name == "state.written" else 0, b"") for name in commands}
 

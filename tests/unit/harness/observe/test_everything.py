@@ -62,9 +62,10 @@ def test_what_the_guest_did_not_say_is_not_empty_but_unknown() -> None:
     assert (found.settings, found.modules, found.mounts, found.swaps, found.clock) == (None,) * 5
 
 
-def test_mounts_over_each_other_are_told_apart_and_sizes_are_left_out() -> None:
+def test_mounts_over_each_other_are_told_apart_and_sizes_are_of_one_boot() -> None:
     found = kernel.parse(sections(kernel__mounts="a /x ext4 rw,size=10k,relatime 0 0\nb /x tmpfs ro 0 0\n"))
-    assert list(map(str, found.mounts["/x"])) == ["ext4 of a (rw,relatime)", "tmpfs of b (ro)"]
+    assert list(map(str, found.mounts["/x"])) == ["ext4 of a (rw,size=10k,relatime)", "tmpfs of b (ro)"]
+    assert str(found.of_any_boot.mounts["/x"][0]) == "ext4 of a (rw,relatime)"
 
 
 def test_a_clock_is_read_as_far_as_the_round_trip_allows() -> None:

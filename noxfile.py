@@ -68,7 +68,8 @@ def guest(session: nox.Session) -> None:
     names = {"--script": "--patch-script", "--seed": "--walk-seed"}
     options = [names.get(word, word) for word in session.posargs]
     # Many of the tests wait for services most of the time: twice as many at once as there are processors.
-    spread = ["-n", str(2 * len(os.sched_getaffinity(0)))]
+    # A walk takes minutes, most tests a second: whoever has none left takes over some of another.
+    spread = ["-n", str(2 * len(os.sched_getaffinity(0))), "--dist", "worksteal"]
     session.run("pytest", "-q", "--durations=12", *spread, "tests/guest", *options, external=True)
 
 

@@ -29,7 +29,8 @@ _TRACES = {
 # Files in which the release and the VM both have lines: identity.agent-properties looks at their content.
 _MERGED = frozenset({"/usr/local/cloud/systemvm/conf/agent.properties"})
 _KEYSTORE = "/usr/local/cloud/systemvm/certs/realhostip.keystore"
-_OPERATORS_COPY = ".dist-old"
+# What the patch script calls an operator's version: the second where programs read every file of a folder.
+_OPERATORS_COPY = (".dist-old", ".dpkg-old")
 _WHAT_IT_IS = ("type", "mode", "owner", "group", "link", "sha256")
 _LEFTOVER = re.compile(r"bkpup_live_patch|livepatch[^/]*\.(new|tmp|stage)|\.(cloud-)?livepatch|\.sysvm-")
 _SECRET = re.compile(
@@ -316,10 +317,11 @@ def _is_explained(case: Case, difference: PathDifference) -> bool:
 
 def _is_operators(case: Case, path: str) -> bool:
     """True if it is what stood at a shipped path before, kept beside."""
-    was = case.before.state.entries.get(path.removesuffix(_OPERATORS_COPY))
+    shipped = path.rpartition(".")[0]
+    was = case.before.state.entries.get(shipped)
     kept = case.patched.state.entries[path]
     return (
-        path.removesuffix(_OPERATORS_COPY) in {**case.old, **case.new}
+        shipped in {**case.old, **case.new}
         and was is not None
         and all(getattr(was, name) == getattr(kept, name) for name in _WHAT_IT_IS)
     )

@@ -96,7 +96,7 @@ def up(case: Case) -> Result:
         for service in were_up
         if not _is_up(moment.services.by_name.get(service.name))
     ]
-    return Finding("; ".join(down)) if down else None
+    return Finding("; ".join(down), tuple(down)) if down else None
 
 
 def _moments(case: Case) -> list[tuple[str, Observation]]:

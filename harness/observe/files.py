@@ -3,8 +3,7 @@
 The host reads it from the disk's blocks where it has them (:mod:`harness.observe.disk`). Else, and for what is mounted
 beside, commands in the guest make it: ``find``, ``sha256sum``, ``lsattr`` where it is installed, and ``getfattr`` or
 Python for attributes. Every path is listed. Content is read of what a live patch may touch, and of what changed since
-an earlier snapshot: a file whose inode, size, modification and change times are the same was not written. Two snapshots
-give a diff that a person can read.
+an earlier snapshot: a file whose inode, size, modification and change times are the same was not written.
 """
 
 from __future__ import annotations
@@ -410,17 +409,19 @@ def diff(
 
 def _is_excused(before: DiskState, after: DiskState, difference: PathDifference) -> bool:
     """True if a path may come, go or have another content; not if all may write to it, or it is of another kind."""
-    path, one, other = (
-        difference.path,
-        before.entries.get(difference.path),
-        after.entries.get(difference.path),
-    )
-    if difference.change not in {"added", "removed", "content", "link"}:
-        return False
-    if other is not None and other.type == "file" and other.mode & 0o002:
-        return False
-    gone = other is None and one is not None and one.type == "folder"
-    return not (gone and reviewed.stays(path)) and reviewed.excuses("path", path)
+    path, change = difference.path, difference.change
+    one, other = before.entries.get(path), after.entries.get(path)
+    if change == "mode" and one is not None and other is not None:
+        may = (
+            one.mode & ~0o077 == other.mode & ~0o077
+            and not other.mode & ~one.mode
+            and reviewed.may_close(path)
+        )
+    elif other is not None:
+        may = change in {"added", "content", "link"} and not (other.type == "file" and other.mode & 0o002)
+    else:
+        may = one is None or one.type != "folder" or not reviewed.stays(path)
+    return may and reviewed.excuses("path", path)
 
 
 def _differences(before: DiskState, after: DiskState) -> Iterator[PathDifference]:

@@ -30,17 +30,23 @@ class VolatileRow:
     Attributes:
         written: the patterns as they stand in the file, each with what it means where names were filled in.
         folders_stay: whether a folder of that name may not go: whoever writes below it makes none.
+        may_close: whether group and others may lose their rights to it.
     """
 
     written: dict[str, tuple[str, ...]]
     reason: str
     owner: Owner
     folders_stay: bool = False
+    may_close: bool = False
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """All its patterns."""
         return tuple(pattern for meant in self.written.values() for pattern in meant)
+
+    def is_about(self, name: str) -> bool:
+        """Return whether it is about something."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
 @cache
@@ -48,15 +54,14 @@ def rows(kind: VolatileKind) -> tuple[VolatileRow, ...]:
     """Return the rows of a kind.
 
     Raises:
-        KeyError: a row has no pattern, no reason or no owner.
+        KeyError: a row has no pattern.
+        TypeError: it has no reason, no owner, or a word that nobody knows.
     """
     document = tomllib.loads((files("harness.observe") / "volatile.toml").read_text(encoding="utf-8"))
     return tuple(
         VolatileRow(
             {word: _meant(word) for word in row["patterns"]},
-            row["reason"],
-            row["owner"],
-            row.get("folders_stay", False),
+            **{name: value for name, value in row.items() if name != "patterns"},
         )
         for row in document.get(kind, ())
     )
@@ -96,12 +101,12 @@ def excuses(kind: VolatileKind, name: str) -> bool:
 
 def stays(path: str) -> bool:
     """Return whether a folder of that name may not go, although what is in it may."""
-    return any(
-        fnmatch.fnmatchcase(path, pattern)
-        for row in rows("path")
-        if row.folders_stay
-        for pattern in row.patterns
-    )
+    return any(row.folders_stay and row.is_about(path) for row in rows("path"))
+
+
+def may_close(path: str) -> bool:
+    """Return whether group and others may lose their rights to a path."""
+    return any(row.may_close and row.is_about(path) for row in rows("path"))
 
 
 def named(kind: VolatileKind, pattern: str) -> str:
@@ -112,6 +117,6 @@ def named(kind: VolatileKind, pattern: str) -> str:
 def reason(kind: VolatileKind, name: str) -> str | None:
     """Return why something may differ, or None when it may not."""
     for row in rows(kind):
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in row.patterns):
+        if row.is_about(name):
             return row.reason
     return None

@@ -10,7 +10,7 @@ import pytest
 from harness.checks import Outcome, checks, failed, judge, record
 from harness.record.events import Event
 from harness.traffic.measurement import Budget
-from tests.unit.harness.checks.hidden import healthy_recovery, kept_by_operator
+from tests.unit.harness.checks.hidden import has_file, healthy_recovery, kept_by_operator, then
 from tests.unit.harness.checks.mutate import (
     Mutation,
     change_file,
@@ -88,6 +88,9 @@ HARMLESS: dict[str, Mutation] = {
     "a clock that is set right": lambda made: (
         change_text("kernel.clock", "2033.5\n", "before")(made),
         change_text("kernel.clock", "2003.5\n")(made),
+    ),
+    "a lock that is closed to others": then(
+        has_file("/run/cloud/rules.lock", File(mode=0o644)), change_file("/run/cloud/rules.lock", mode=0o600)
     ),
     "a log that grows": change_file("/var/log/x", size=30_000_000),
     "the password server": lambda made: made.after.units.update(

@@ -67,9 +67,8 @@ def commands(since: str = "") -> dict[str, str]:
     Args:
         since: a cursor of an earlier observation; without one no lines are asked for.
     """
-    lines = (
-        f"journalctl --no-pager -q -o json --after-cursor={shlex.quote(since)} -p warning" if since else ":"
-    )
+    # Not "--after-cursor": with a priority, systemd up to 252 leaves out the first line that it is about.
+    lines = f"journalctl --no-pager -q -o json --cursor={shlex.quote(since)} -p warning" if since else ":"
     return {
         "journal.lines": lines,
         # Where the new lines begin is there still: without it, all that was written before is gone, too.
@@ -107,7 +106,8 @@ def parse(sections: Mapping[str, Section], name: str = "guest") -> Journal:
         cursor = newest[-1]["__CURSOR"] if newest else ""
         since, *began = sections["journal.began"].text.splitlines() or [""]
         first = [documents.parse(line)["__CURSOR"] for line in began]
-        lines = tuple(_line(documents.parse(row)) for row in sections["journal.lines"].text.splitlines())
+        rows = map(documents.parse, sections["journal.lines"].text.splitlines())
+        lines = tuple(_line(row) for row in rows if not since or row.get("__CURSOR") != since)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InfrastructureError(f"{name}: its journal cannot be read: {error}") from None
     return Journal(

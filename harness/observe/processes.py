@@ -63,11 +63,13 @@ class Program:
 
 
 def commands() -> dict[str, str]:
-    """Return the commands that :func:`parse` reads, with ``services.stat`` and ``services.groups``."""
+    """Return the commands that :func:`parse` reads, with ``services.stat``, ``services.groups``, ``state.owners``."""
     return {
         "processes.self": "echo $$",
         # A process may end meanwhile: then "find" ends with 1, and "grep" with 2.
         "processes.files": r"find /proc/[0-9]*/exe -maxdepth 0 -printf '%p\0%u\0%l\0'; [ $? -le 1 ]",
+        # Of one that has changed its user, root owns the files that tell of it.
+        "processes.users": "grep -s '^Uid:' /proc/[0-9]*/status; [ $? -le 2 ]",
         "processes.commands": "grep -sazH '' /proc/[0-9]*/cmdline | tr '\\0' '\\n'; [ $? -le 2 ]",
         "processes.gone": "grep -sH ' r-xp .*(deleted)$' /proc/[0-9]*/maps; [ $? -le 2 ]",
     }
@@ -83,6 +85,7 @@ def parse(sections: Mapping[str, Section]) -> tuple[Program, ...] | None:
         return None
     stats = dict(_stats(sections["services.stat"].text))
     units = dict(_units(sections["services.groups"].text))
+    users = dict(_users(sections["processes.users"].text, sections["state.owners"].text))
     lines = _command_lines(sections["processes.commands"].text)
     gone = _gone(sections["processes.gone"].text)
     own = _family(sections["processes.self"].text.strip(), stats)
@@ -94,7 +97,7 @@ def parse(sections: Mapping[str, Section]) -> tuple[Program, ...] | None:
             state, parent, start = stats[pid]
             found.append(
                 Program(
-                    pid, parent, start, file.removesuffix(_DELETED), owner, units.get(pid, _OUTSIDE),
+                    pid, parent, start, file.removesuffix(_DELETED), users.get(pid, owner), units.get(pid, _OUTSIDE),
                     " ".join(lines.get(pid, ())), state, _missing(file, gone.get(pid, ())),
                 )
             )  # fmt: skip
@@ -116,6 +119,17 @@ def _stats(text: str) -> Iterator[tuple[int, tuple[str, int, int]]]:
         pid, fields = head.partition(" ")[0], tail.split()
         if pid.isdigit() and len(fields) > 19:
             yield int(pid), (fields[0], int(fields[1]), int(fields[19]))
+
+
+def _users(text: str, known: str) -> Iterator[tuple[int, str]]:
+    """Yield the number of each process and the user whose rights it has."""
+    names = {
+        fields[2]: fields[0] for line in reversed(known.splitlines()) if len(fields := line.split(":")) == 7
+    }
+    for line in text.splitlines():
+        head, _, numbers = line.partition("/status:Uid:")
+        if len(told := numbers.split()) == 4:
+            yield int(head.removeprefix("/proc/")), names.get(told[1], told[1])
 
 
 def _units(text: str) -> Iterator[tuple[int, str]]:

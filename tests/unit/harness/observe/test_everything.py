@@ -106,6 +106,8 @@ def seen(*rows: tuple[int, int, str, str]) -> tuple[processes.Program, ...] | No
         "services.groups": "".join(f"/proc/{pid}/cgroup:0::{group}\n" for pid, _, _, group in rows),
         "processes.self": "900\n",
         "processes.files": "".join(f"/proc/{pid}/exe\0root\0{file}\0" for pid, _, file, _ in rows),
+        "processes.users": "/proc/7/status:Uid:\t33\t33\t33\t33\n/proc/8/status:Uid:\t0\t77\t0\t77\n",
+        "state.owners": "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\n\nroot:x:0:\n",
         "processes.commands": "/proc/7/cmdline:sh\n-c\na  b\n\n",
         "processes.gone": "".join(
             f"/proc/7/maps:1-2 r-xp 0 0:1 9  {file} (deleted)\n" for file in ("/lib/a b.so", "/memfd:x")
@@ -124,6 +126,8 @@ def test_who_looks_and_the_kernels_own_are_no_processes() -> None:
         (8, "/bin/nc", "outside services"),
     ]
     assert rows[0].gone == ("/bin/dash", "/lib/a b.so")
+    # Whose the links of /proc are says nothing: root's, once a process has become another user's.
+    assert [row.owner for row in rows] == ["www-data", "77"]
 
 
 def test_arguments_are_never_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
 import subprocess
@@ -125,6 +126,24 @@ def test_a_journal_that_cannot_be_read_is_no_quiet_journal() -> None:
     sections = {name: Section(name, 1, b"") for name in journal.commands("s=1")}
     with pytest.raises(InfrastructureError, match="r-10-VM: its journal cannot be read"):
         journal.parse(sections, "r-10-VM")
+
+
+def test_the_journal_begins_behind_a_line_that_may_be_a_warning_itself() -> None:
+    """Not by "--after-cursor": with a priority, systemd up to 252 leaves out the first line behind it."""
+    asked = journal.commands("s=1;i=7")["journal.lines"]
+    assert "--cursor='s=1;i=7' -p warning" in asked
+    lines = [
+        {"__CURSOR": f"s=1;i={number}", "PRIORITY": "3", "MESSAGE": f"line {number}"} for number in (7, 8)
+    ]
+    texts = {
+        "journal.began": 's=1;i=7\n{"__CURSOR": "s=1;i=7"}\n',
+        "journal.lines": "\n".join(map(json.dumps, lines)),
+        "journal.cursor": '{"__CURSOR": "s=1;i=8"}\n',
+        "journal.cores": "",
+        "journal.crashes": "",
+    }
+    found = journal.parse({name: Section(name, 0, text.encode()) for name, text in texts.items()})
+    assert ([line.message for line in found.lines], found.is_whole) == (["line 8"], True)
 
 
 def test_every_reviewed_line_has_a_reason_and_is_no_blank_cheque() -> None:

@@ -1,18 +1,19 @@
-"""Loopback ports that are free and stay ours: probed by binding, reserved across processes by locks."""
+"""Loopback ports that are free and stay ours: probed by binding, reserved by names that the kernel gives only once."""
 
 from __future__ import annotations
 
-import os
+import re
 import secrets
 import socket
 from pathlib import Path
 
 from bundle.errors import InfrastructureError
-from harness.host import locks
-from harness.host.runtime import state_root
 
 # Below the kernel's default range for outgoing connections (32768 up), so no client socket takes one meanwhile.
 FIRST, LAST = 20000, 32000
+# Abstract names of sockets are of the network namespace that the ports are of, whatever state folder a process has, and
+# gone with whoever holds them.
+_NAME = "sysvm-livepatch-port-"
 
 
 class PortReservations:
@@ -20,7 +21,7 @@ class PortReservations:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._locks: dict[int, int] = {}
+        self._held: dict[int, socket.socket] = {}
 
     def take(self) -> int:
         """Return a port that is free for TCP and UDP on loopback.
@@ -31,30 +32,37 @@ class PortReservations:
         first = secrets.randbelow(LAST - FIRST)
         for offset in range(LAST - FIRST):
             port = FIRST + (first + offset) % (LAST - FIRST)
-            handle = locks.try_exclusive(_lock(port))
-            if handle is None:
+            held = _hold(port)
+            if held is None:
                 continue
             if _is_free(port):
-                self._locks[port] = handle
+                self._held[port] = held
                 return port
-            _unlock(port, handle)
+            held.close()
         raise InfrastructureError(f"no free port from {FIRST} to {LAST} on 127.0.0.1")
 
     def release(self) -> None:
         """Give all ports back."""
-        for port, handle in self._locks.items():
-            _unlock(port, handle)
-        self._locks.clear()
+        for held in self._held.values():
+            held.close()
+        self._held.clear()
 
 
-def _lock(port: int) -> Path:
-    return state_root() / "ports" / str(port)
+def reserved() -> frozenset[int]:
+    """Return the ports that this process, or any other, has reserved."""
+    names = re.findall(rf" @{_NAME}(\d+)$", Path("/proc/net/unix").read_text(), re.MULTILINE)
+    return frozenset(map(int, names))
 
 
-def _unlock(port: int, handle: int) -> None:
-    """Give a port back: no file of it stays, whoever has the port itself."""
-    _lock(port).unlink(missing_ok=True)
-    os.close(handle)
+def _hold(port: int) -> socket.socket | None:
+    """Return what holds a port, or None when somebody has it."""
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(f"\0{_NAME}{port}")
+    except OSError:
+        held.close()
+        return None
+    return held
 
 
 def _is_free(port: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import libvirt
 
 from bundle.errors import InfrastructureError
-from harness.host import locks, runtime, strays
+from harness.host import runtime, strays
 from harness.host.cache import SNAPSHOTS, collect_partials
 from harness.host.hypervisor import PREFIX, Hypervisor
 from harness.machine import ram
@@ -38,7 +37,6 @@ def reap(hypervisor: Hypervisor) -> list[str]:
     ram.remove_abandoned(hypervisor)
     # A person's snapshot that is half made is nobody's.
     collect_partials(SNAPSHOTS)
-    _remove_free_ports()
     return gone
 
 
@@ -70,11 +68,3 @@ def end_run(hypervisor: Hypervisor, run_id: str) -> bool:
 def _destroy(domain: Any) -> None:
     with contextlib.suppress(libvirt.libvirtError):
         domain.destroy()
-
-
-def _remove_free_ports() -> None:
-    for path in (runtime.state_root() / "ports").glob("*"):
-        handle = locks.try_exclusive(path)
-        if handle is not None:
-            path.unlink(missing_ok=True)
-            os.close(handle)

@@ -29,7 +29,7 @@ def sysvm(*arguments):
 
 
 def killed_run(host):
-    """Leave behind what a run leaves whose processes were all killed: folder, overlays, ports."""
+    """Leave behind what a run leaves whose processes were all killed: folder, overlays."""
     folder = runtime.runs_folder() / "abcdef"
     folder.mkdir(parents=True)
     (folder / "lock").touch()
@@ -37,10 +37,7 @@ def killed_run(host):
     work.mkdir(parents=True)
     (work / "overlay.qcow2").touch()
     (work.parent / "abcdef.owner").write_text(str(folder))
-    port = runtime.state_root() / "ports" / "20001"
-    port.parent.mkdir()
-    port.touch()
-    return [folder, work, port]
+    return [folder, work]
 
 
 @pytest.mark.parametrize("arguments", [["vm", "list"], ["matrix", "--json"], ["checks"], ["image", "list"]])

@@ -61,16 +61,33 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     os.close(free)
 
 
-def test_ports_are_free_distinct_and_given_back(state):
+def test_ports_are_free_distinct_and_given_back():
     taken = ports.PortReservations()
     numbers = {taken.take() for _ in range(5)}
     assert len(numbers) == 5
-    assert {int(path.name) for path in (state / "ports").iterdir()} == numbers
+    assert numbers <= ports.reserved()
     taken.release()
-    assert not list((state / "ports").iterdir())
+    assert not numbers & ports.reserved()
 
 
-def test_a_port_that_something_listens_on_is_not_taken_and_leaves_no_file(monkeypatch, state):
+def test_a_port_is_given_once_whatever_state_folders_there_are(monkeypatch, tmp_path):
+    taken = ports.PortReservations()
+    port = taken.take()
+    monkeypatch.setattr(ports, "FIRST", port)
+    monkeypatch.setattr(ports, "LAST", port + 1)
+    code = (
+        "from harness.host import ports; import sys; ports.FIRST = int(sys.argv[1]); ports.LAST = ports.FIRST + 1; "
+        "print(ports.PortReservations().take())"
+    )
+    other = {**os.environ, "SYSVM_STATE": str(tmp_path / "other")}
+    run = [sys.executable, "-c", code, str(port)]
+    told = subprocess.run(run, env=other, capture_output=True, text=True, check=False)
+    assert f"no free port from {port}" in told.stderr
+    taken.release()
+    assert subprocess.run(run, env=other, capture_output=True, text=True, check=True).stdout == f"{port}\n"
+
+
+def test_a_port_that_something_listens_on_is_not_taken_and_not_held(monkeypatch):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         busy = listener.getsockname()[1]
@@ -78,7 +95,7 @@ def test_a_port_that_something_listens_on_is_not_taken_and_leaves_no_file(monkey
         monkeypatch.setattr(ports, "LAST", busy + 1)
         with pytest.raises(Exception, match=f"no free port from {busy}"):
             ports.PortReservations().take()
-    assert not list((state / "ports").iterdir())
+    assert busy not in ports.reserved()
 
 
 def test_a_run_folder_goes_with_its_run_and_stays_when_it_is_kept():

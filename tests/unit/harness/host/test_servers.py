@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InfrastructureError
-from harness.host import runtime, servers, wait
+from harness.host import ports, servers, wait
 
 # Ignores the request to end, and says when it does so.
 STUBBORN = """
@@ -96,10 +96,10 @@ def test_a_program_goes_when_the_harness_is_killed() -> None:
 def test_a_server_is_there_on_its_port_and_ends_with_the_block(tmp_path: Path) -> None:
     with servers.serve("the server", listening, tmp_path / "log") as port:
         socket.create_connection(("127.0.0.1", port)).close()
-        assert (runtime.state_root() / "ports" / str(port)).exists()
+        assert port in ports.reserved()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
-    assert not (runtime.state_root() / "ports" / str(port)).exists()
+    assert port not in ports.reserved()
 
 
 def test_a_server_ends_with_the_block_that_fails(tmp_path: Path) -> None:

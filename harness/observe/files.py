@@ -407,18 +407,18 @@ def diff(
     )
 
 
-def _is_excused(before: DiskState, after: DiskState, difference: PathDifference) -> bool:
+def _is_excused(before: DiskState, after: DiskState, row: PathDifference) -> bool:
     """True if a path may come, go or have another content; not if all may write to it, or it is of another kind."""
-    path, change = difference.path, difference.change
-    one, other = before.entries.get(path), after.entries.get(path)
-    if change == "mode" and one is not None and other is not None:
+    path, one, other = row.path, before.entries.get(row.path), after.entries.get(row.path)
+    if row.change == "mode" and one is not None and other is not None:
         may = (
             one.mode & ~0o077 == other.mode & ~0o077
             and not other.mode & ~one.mode
             and reviewed.may_close(path)
         )
     elif other is not None:
-        may = change in {"added", "content", "link"} and not (other.type == "file" and other.mode & 0o002)
+        may = row.change in {"added", "content", "link"} and not (other.type == "file" and other.mode & 0o002)
+        may = may and reviewed.is_small(path, int(other.stamp.size) if other.stamp else 0)
     else:
         may = one is None or one.type != "folder" or not reviewed.stays(path)
     return may and reviewed.excuses("path", path)

@@ -31,6 +31,7 @@ class VolatileRow:
         written: the patterns as they stand in the file, each with what it means where names were filled in.
         folders_stay: whether a folder of that name may not go: whoever writes below it makes none.
         may_close: whether group and others may lose their rights to it.
+        largest: bytes that a file may have at most, below 0 for any number.
     """
 
     written: dict[str, tuple[str, ...]]
@@ -38,6 +39,7 @@ class VolatileRow:
     owner: Owner
     folders_stay: bool = False
     may_close: bool = False
+    largest: int = -1
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -102,6 +104,11 @@ def excuses(kind: VolatileKind, name: str) -> bool:
 def stays(path: str) -> bool:
     """Return whether a folder of that name may not go, although what is in it may."""
     return any(row.folders_stay and row.is_about(path) for row in rows("path"))
+
+
+def is_small(path: str, size: int) -> bool:
+    """Return whether a file has no more bytes than it may have."""
+    return not any(0 <= row.largest < size and row.is_about(path) for row in rows("path"))
 
 
 def may_close(path: str) -> bool:

@@ -138,6 +138,11 @@ HIDDEN: dict[str, tuple[Mutation, str, str]] = {
         "files.explained",
         "/var/log/new: added (file, 0666",
     ),
+    "hides more than a try in a name that Python would draw": (
+        change_file("/tmp/m_5prwxz", content="x" * 5, mode=0o600),
+        "files.explained",
+        "/tmp/m_5prwxz: added",
+    ),
     "puts a link in the place of a pid file": (
         then(
             has_file("/run/haproxy.pid", File("100")),

@@ -92,6 +92,7 @@ HARMLESS: dict[str, Mutation] = {
     "a lock that is closed to others": then(
         has_file("/run/cloud/rules.lock", File(mode=0o644)), change_file("/run/cloud/rules.lock", mode=0o600)
     ),
+    "a file with which Python tries to write": change_file("/tmp/m_5prwxz", content="blat", mode=0o600),
     "a log that grows": change_file("/var/log/x", size=30_000_000),
     "the password server": lambda made: made.after.units.update(
         {"cloud-password-server@10.1.1.1.service": Unit("cloud-password-server@10.1.1.1.service", 700, 8000)}

@@ -95,8 +95,14 @@ def up(case: Case) -> Result:
         for when, moment in _moments(case)
         for service in were_up
         if not _is_up(moment.services.by_name.get(service.name))
+        # What has ended well may have had to do at an earlier boot only.
+        and not (service.sub == "exited" and _boot(moment) != _boot(case.before))
     ]
     return Finding("; ".join(down), tuple(down)) if down else None
+
+
+def _boot(moment: Observation) -> str | None:
+    return (moment.kernel.settings or {}).get("kernel/random/boot_id")
 
 
 def _moments(case: Case) -> list[tuple[str, Observation]]:

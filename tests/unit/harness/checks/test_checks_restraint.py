@@ -19,6 +19,7 @@ from tests.unit.harness.checks.mutate import (
     listen,
     log_line,
     set_field,
+    set_kernel,
     stop_listening,
 )
 from tests.unit.harness.simulated_patch import (
@@ -93,6 +94,13 @@ HARMLESS: dict[str, Mutation] = {
         has_file("/run/cloud/rules.lock", File(mode=0o644)), change_file("/run/cloud/rules.lock", mode=0o600)
     ),
     "a file with which Python tries to write": change_file("/tmp/m_5prwxz", content="blat", mode=0o600),
+    "what an earlier boot had to do": then(
+        lambda made: made.before.units.update(
+            {"first.service": Unit("first.service", 0, 900, (), "active", "exited")}
+        ),
+        lambda made: made.before.sysctls.update({"kernel/random/boot_id": "one"}),
+        set_kernel(kernel__random__boot_id="another"),
+    ),
     "a log that grows": change_file("/var/log/x", size=30_000_000),
     "the password server": lambda made: made.after.units.update(
         {"cloud-password-server@10.1.1.1.service": Unit("cloud-password-server@10.1.1.1.service", 700, 8000)}

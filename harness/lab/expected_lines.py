@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Of a disk that was made to fail, or to be read only: the kernel's own lines, in the journal or on the console.
 FAILING_DISK = (
@@ -27,3 +28,14 @@ def of_failing_service(word: str) -> tuple[str, ...]:
         rf"^\([^)]*\): {unit}\.service: Failed (at step|to) ",
         rf"^({unit}|{program}(2?ctl|-dhcp|-script|_vrrp|_healthcheckers)?): ",
     )
+
+
+def of_broken_off_start(words: Iterable[str]) -> tuple[str, ...]:
+    """Return patterns of what systemd says of a service whose start, or reload, is ended with the run that asked for it.
+
+    Args:
+        words: the services', as ``enabled_svcs`` has them.
+    """
+    units = "|".join(map(re.escape, words))
+    said = "Control process exited, code=killed, status=15/TERM|Failed with result 'signal'"
+    return (rf"^systemd: ({units})\.service: ({said})",) if units else ()

@@ -17,6 +17,7 @@ from harness.guest.protocols import Guest
 from harness.kvmagent import patch
 from harness.kvmagent.patch import BundleFiles, PatchAnswer
 from harness.lab.boots import AFTER_A_BOOT, COMES_UP, lasting
+from harness.lab.expected_lines import of_broken_off_start
 from harness.lab.lab import Lab
 from harness.lab.logs import last_words
 from harness.observe import observation
@@ -106,7 +107,7 @@ class Verdicts(ABC):
         new = after.scripts.signature == files.signature
         case = self.case_of(
             files, "patched" if new else "kept", (before, after, after), printed,
-            trouble=trouble, log=last_words(self.vm.guest),
+            trouble=(*trouble, *of_broken_off_start(before.services.enabled or ())), log=last_words(self.vm.guest),
         )  # fmt: skip
         self.cases.append(case)
         self._last = None if booted else (case, self.printed())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.lab.expected_lines import FAILING_DISK, of_failing_service
+from harness.lab.expected_lines import FAILING_DISK, of_broken_off_start, of_failing_service
 from tests.unit.harness.simulated_patch import world
 
 ON_PURPOSE = {
@@ -45,3 +45,13 @@ def test_lines_of_a_disk_that_fails_are_the_kernels():
     assert case.is_on_purpose("kernel: EXT4-fs error (device vda1): ext4_journal_check_start (critical)")
     assert case.is_on_purpose("[   33.120000] Buffer I/O error on dev vda1, logical block 12")
     assert not case.is_on_purpose("apache2: I/O error (error)")
+
+
+def test_a_start_that_ends_with_its_run_is_no_failure_of_its_service():
+    case = replace(world().case(), trouble=of_broken_off_start(["haproxy", "apache2"]))
+    said = "Control process exited, code=killed, status=15/TERM (warning)"
+    assert case.is_on_purpose(f"systemd: haproxy.service: {said}")
+    assert case.is_on_purpose("systemd: apache2.service: Failed with result 'signal'. (warning)")
+    assert not case.is_on_purpose(f"systemd: ssh.service: {said}")
+    assert not case.is_on_purpose("systemd: haproxy.service: Failed with result 'exit-code'. (warning)")
+    assert of_broken_off_start([]) == ()

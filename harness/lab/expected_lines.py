@@ -31,7 +31,7 @@ def of_failing_service(word: str) -> tuple[str, ...]:
 
 
 def of_broken_off_start(words: Iterable[str]) -> tuple[str, ...]:
-    """Return patterns of what systemd says of a service whose start, or reload, is ended with the run that asked for it.
+    """Return patterns of what systemd says of a service whose start, or reload, is ended with its run.
 
     Args:
         words: the services', as ``enabled_svcs`` has them.

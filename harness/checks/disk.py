@@ -61,5 +61,8 @@ def _sizes(state: DiskState) -> dict[str, int]:
     return {
         path: int(entry.stamp.size)
         for path, entry in state.entries.items()
-        if entry.type == "file" and entry.stamp and reviewed.may_differ("path", path)
+        if entry.type == "file"
+        and entry.stamp
+        and reviewed.may_differ("path", path)
+        and not reviewed.is_of_any_size(path)
     }

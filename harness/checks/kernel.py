@@ -98,8 +98,8 @@ def clock(case: Case) -> Result:
             raise CannotLook("the VM did not say what time it is")
         moved = after.ahead - before.ahead
         # One that was off and is set right by the time service is nobody's damage.
-        worse = abs(after.ahead) > abs(before.ahead)
-        if worse and abs(moved) > before.margin + after.margin + _WANDERS:
+        is_right = abs(after.ahead) <= min(abs(before.ahead), after.margin + _WANDERS)
+        if not is_right and abs(moved) > before.margin + after.margin + _WANDERS:
             way = "forward" if moved > 0 else "back"
             told = f"the clock was set {way} by {abs(moved):.0f} s ({when})"
             # The clock of a machine that was not run stands still, too.

@@ -410,18 +410,15 @@ def diff(
 def _is_excused(before: DiskState, after: DiskState, row: PathDifference) -> bool:
     """True if a path may come, go or have another content; not if all may write to it, or it is of another kind."""
     path, one, other = row.path, before.entries.get(row.path), after.entries.get(row.path)
-    if row.change == "mode" and one is not None and other is not None:
-        may = (
-            one.mode & ~0o077 == other.mode & ~0o077
-            and not other.mode & ~one.mode
-            and reviewed.may_close(path)
-        )
-    elif other is not None:
+    if row.change == "mode" and one and other:
+        closed = one.mode & ~0o077 == other.mode & ~0o077 and not other.mode & ~one.mode
+        may = closed and reviewed.may_close(path)
+    elif other:
         may = row.change in {"added", "content", "link"} and not (other.type == "file" and other.mode & 0o002)
-        may = may and reviewed.is_small(path, int(other.stamp.size) if other.stamp else 0)
     else:
         may = one is None or one.type != "folder" or not reviewed.stays(path)
-    return may and reviewed.excuses("path", path)
+    stamp = other.stamp if other else one.stamp if one else None
+    return may and reviewed.is_small(path, int(stamp.size) if stamp else 0) and reviewed.excuses("path", path)
 
 
 def _differences(before: DiskState, after: DiskState) -> Iterator[PathDifference]:

@@ -31,7 +31,8 @@ class VolatileRow:
         written: the patterns as they stand in the file, each with what it means where names were filled in.
         folders_stay: whether a folder of that name may not go: whoever writes below it makes none.
         may_close: whether group and others may lose their rights to it.
-        largest: bytes that a file may have at most, below 0 for any number.
+        largest: bytes that a file may have at most, below 0 where nothing bounds a single one.
+        of_any_size: whether it does not count among what may have grown: what somebody sends is as large as it is.
     """
 
     written: dict[str, tuple[str, ...]]
@@ -40,6 +41,7 @@ class VolatileRow:
     folders_stay: bool = False
     may_close: bool = False
     largest: int = -1
+    of_any_size: bool = False
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -109,6 +111,11 @@ def stays(path: str) -> bool:
 def is_small(path: str, size: int) -> bool:
     """Return whether a file has no more bytes than it may have."""
     return not any(0 <= row.largest < size and row.is_about(path) for row in rows("path"))
+
+
+def is_of_any_size(path: str) -> bool:
+    """Return whether nobody asks how much a path has grown."""
+    return any(row.of_any_size and row.is_about(path) for row in rows("path"))
 
 
 def may_close(path: str) -> bool:

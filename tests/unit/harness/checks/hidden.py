@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness.checks.shipped import Shipped
-from tests.unit.harness.checks.mutate import Mutation, change_file, drop_file
+from tests.unit.harness.checks.mutate import Mutation, change_file, change_text, drop_file
 from tests.unit.harness.simulated_patch import (
     CONNTRACK,
     SERVERS,
@@ -25,12 +25,18 @@ RECOVERY = "/etc/systemd/system/cloud-livepatch-recover.service"
 WANTED_BY = f"/etc/systemd/system/sysinit.target.wants/{RECOVERY.rpartition('/')[2]}"
 AGENT = "/usr/local/cloud/systemvm"
 DOWN = Unit("ssh.service", 0, 0, (), "inactive", "dead")
+ENDED = Unit("netfilter-persistent.service", 0, 900, sub="exited")
 KEYSTORE = f"{AGENT}/certs/realhostip.keystore"
 
 
 def each(act: Callable[[Moment], object], *moments: str) -> Mutation:
     """Return what does something to moments; without any, to those after the patch."""
-    return lambda made: [act(getattr(made, name)) for name in moments or ("patched", "after")] and None
+
+    def each_of_them(made: SimulatedPatch) -> None:
+        for name in moments or ("patched", "after"):
+            act(getattr(made, name))
+
+    return each_of_them
 
 
 def everywhere(act: Callable[[Moment], object]) -> Mutation:
@@ -143,6 +149,16 @@ HIDDEN: dict[str, tuple[Mutation, str, str]] = {
         "files.explained",
         "/tmp/m_5prwxz: added",
     ),
+    "sets a clock that was off wrong in the other way": (
+        then(change_text("kernel.clock", "2033.5\n", "before"), change_text("kernel.clock", "1983.5\n")),
+        "kernel.clock",
+        "the clock was set back by 50 s",
+    ),
+    "removes what has a name that Python would draw, and was no try": (
+        then(has_file("/tmp/m_5prwxz", File("x" * 5, 0o600)), drop_file("/tmp/m_5prwxz")),
+        "files.explained",
+        "/tmp/m_5prwxz: removed",
+    ),
     "puts a link in the place of a pid file": (
         then(
             has_file("/run/haproxy.pid", File("100")),
@@ -229,16 +245,8 @@ HIDDEN: dict[str, tuple[Mutation, str, str]] = {
     ),
     "ends what a service has done": (
         then(
-            has_unit(Unit("netfilter-persistent.service", 0, 900, sub="exited")),
-            each(
-                lambda moment: moment.units.update(
-                    {
-                        "netfilter-persistent.service": Unit(
-                            "netfilter-persistent.service", 0, 0, (), "inactive", "dead"
-                        )
-                    }
-                )
-            ),
+            has_unit(ENDED),
+            each(lambda moment: moment.units.update({ENDED.name: replace(DOWN, name=ENDED.name)})),
         ),
         "services.up",
         "netfilter-persistent.service was active and is inactive (dead)",
@@ -249,12 +257,7 @@ HIDDEN: dict[str, tuple[Mutation, str, str]] = {
         "ssh.service was restarted (after the rules were sent again)",
     ),
     "has a service down until rules are sent": (
-        each(
-            lambda moment: moment.units.update(
-                {"ssh.service": Unit("ssh.service", 0, 0, (), "inactive", "dead")}
-            ),
-            "patched",
-        ),
+        each(lambda moment: moment.units.update({DOWN.name: DOWN}), "patched"),
         "services.up",
         "ssh.service was active and is inactive (dead) (right after the patch)",
     ),

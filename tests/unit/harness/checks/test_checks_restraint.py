@@ -101,6 +101,9 @@ HARMLESS: dict[str, Mutation] = {
         lambda made: made.before.sysctls.update({"kernel/random/boot_id": "one"}),
         set_kernel(kernel__random__boot_id="another"),
     ),
+    "a big agent that was refused": change_file(
+        "/var/lib/cloud-livepatch/landed/agent.zip", size=150_000_000
+    ),
     "a log that grows": change_file("/var/log/x", size=30_000_000),
     "the password server": lambda made: made.after.units.update(
         {"cloud-password-server@10.1.1.1.service": Unit("cloud-password-server@10.1.1.1.service", 700, 8000)}

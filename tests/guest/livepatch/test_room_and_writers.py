@@ -249,6 +249,21 @@ def test_what_is_written_after_a_run_died_is_kept(stage):
         assert [bool(_where(lab, f"operators {number}")) for number in (1, 2, 3, 4)] == [True] * 4
 
 
+def test_what_is_written_while_the_services_are_watched_is_kept_when_they_fail(lab):
+    edits = "; ".join(
+        f"echo operators {number} >/{path}"
+        for number, path in enumerate(("etc/cron.hourly/watch", "etc/cloud.d/mine", "opt/cloud/bin/gone.sh"))
+    )
+    hook(lab, "systemctl", f"[[ $1 != re* || -e /run/lab/once ]] || {{ : >/run/lab/once; {edits}; }}")
+    before = lab.state()
+    run = lab.patch(bundles.broken())
+    assert (run.status, lab.status()["state"]) == (1, "rolled-back"), run
+    assert differences(before, lab.state()) == []
+    assert [bool(_where(lab, f"operators {number}")) for number in range(3)] == [True] * 3
+    log = lab.read("var/log/livepatchsystemvm.log")
+    assert [line for line in log.splitlines() if "later: " in line and " /etc/cron.hourly/watch" in line], log
+
+
 @pytest.mark.parametrize("folder", ["logrotate.d", "dnsmasq.d"])
 def test_where_every_file_is_read_an_operators_version_has_an_ending_that_is_not(lab, folder):
     path = f"etc/{folder}/cloud"

@@ -168,6 +168,26 @@ def test_what_dpkg_does_beside_the_patch_is_not_forgotten(stage):
         assert "lab-tool" in plays_packages._installed(lab)
 
 
+def test_a_dpkg_that_begins_while_the_patch_is_prepared_does_not_go_on_unseen(stage):
+    """It has written nothing yet, so its lock is all that can be seen."""
+    holder = (
+        'import fcntl, time; f = open("/var/lib/dpkg/lock", "r+"); fcntl.lockf(f, fcntl.LOCK_EX); '
+        'open("/run/lab/held", "w"); time.sleep(30)'
+    )
+    with stage.clone("secstorage") as lab:
+        plays_packages._debian_11(lab)
+        (lab.root / "var/lib/dpkg/lock").touch()
+        before = lab.state()
+        once = (
+            f"{{ python3 -c '{holder}' >/dev/null 2>&1 5>&- 6>&- 7>&- 9>&- & "
+            "until [[ -e /run/lab/held ]]; do sleep 0.02; done; }"
+        )
+        hook(lab, "sync", f"[[ $1 != -f || -e /run/lab/held ]] || {once}")
+        run = lab.patch(bundles.make(plays_packages._content(broken=False)))
+        assert run.status == 1 and "dpkg was locked by another process" in run.output, run
+        assert differences(before, lab.state()) == []
+
+
 @pytest.mark.parametrize("arguments", [(), ("--strict",)])
 def test_an_edited_file_of_the_agent_that_the_release_drops_stays(stage, arguments):
     content = bundles.new_content()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import os
+import pickle
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
-from bundle import layout
+from bundle import layout, programs
 from bundle.errors import UsageError
 from harness.image import Image
 from harness.lab.subject import UPSTREAM_SCRIPT, ScriptChoice, Subject, origin_of
@@ -53,6 +57,36 @@ def to_patch_with(subject: Subject, release: str, target: Path) -> Path:
     if subject.source is not None:
         return of_source(subject.source, release, target, subject.script, subject.agent_jars)
     return build_bundle(release, target)
+
+
+# What differs between two machines that build from one source, beside where the source lies.
+_ELSEWHERE = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "1"}
+_BUILD = """\
+import base64, os, pickle, sys
+os.umask(0o077)
+from harness.lab.bundles import to_patch_with
+to_patch_with(*pickle.loads(base64.b64decode(sys.argv[1])))
+"""
+
+
+def built_elsewhere(subject: Subject, release: str, target: Path) -> Path:
+    """Return the bundle that a run patches with, built once more as on another machine.
+
+    It is built by a process of its own with another time zone, language, umask and order of hashes, and with no cache.
+
+    Args:
+        subject: what the run is about; its bundle is built, not named.
+        release: as in the catalogue.
+        target: the folder that is to appear.
+
+    Raises:
+        InfrastructureError: it cannot be built there.
+    """
+    words = base64.b64encode(pickle.dumps((subject, release, target.resolve()))).decode()
+    environment = os.environ | _ELSEWHERE | {"SYSVM_CACHE": str(target.with_name(f"{target.name}-cache"))}
+    what = "build the bundle once more"
+    programs.run([sys.executable, "-c", _BUILD, words], what=what, environment=environment, deadline=600)
+    return target
 
 
 def to_boot_with(subject: Subject, release: str, target: Path) -> Path:

@@ -113,11 +113,11 @@ def test_the_version_gate_accepts_a_patched_vm(lab: Lab, live_patch: Trial) -> N
 
 @pytest.mark.scenario("S12-built-twice-is-the-same")
 def test_a_bundle_that_is_built_again_is_no_other_one(lab: Lab, live_patch: Trial, tmp_path: Path) -> None:
-    """The bundle is built once more from the same source: the same bytes, so a patched VM is left alone."""
+    """The bundle is built once more, as on another machine: the same bytes, so a patched VM is left alone."""
     if lab.wish.subject.bundle is not None:
         pytest.skip("the bundle was named: there is no source to build it from")
     live_patch.brief = True
-    again = bundles.to_patch_with(lab.wish.subject, lab.new.name, tmp_path / "again")
+    again = bundles.built_elsewhere(lab.wish.subject, lab.new.name, tmp_path / "again")
     names = [path.name for path in lab.new_bundle.iterdir()]
     differ = [name for name in names if (again / name).read_bytes() != (lab.new_bundle / name).read_bytes()]
     live_patch.require("build.same", f"these differ: {', '.join(sorted(differ))}" if differ else "")

@@ -23,7 +23,7 @@ import pytest
 from bundle.errors import Exit
 from bundle.seal import script
 from harness.checks import Outcome
-from harness.lab.bundles import build_bundle
+from harness.lab import bundles
 
 HERE = Path(__file__).resolve().parent
 # Where each worker tells what became of its mutants, one line of JSON each.
@@ -134,10 +134,15 @@ def lab(lab, mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(script._TEMPLATES, templates)
     apply(mutant, templates)
     monkeypatch.setattr(script, "_TEMPLATES", templates)
-    made = dataclasses.replace(lab, new_bundle=build_bundle(lab.new.name, tmp_path / "new"), folder=tmp_path)
+    # What is built in a process of its own is of the mutant, too.
+    changed = f"import pathlib, bundle.seal.script as script\nscript._TEMPLATES = pathlib.Path({str(templates)!r})\n"
+    monkeypatch.setattr(bundles, "_BUILD", changed + bundles._BUILD)
+    made = dataclasses.replace(
+        lab, new_bundle=bundles.build_bundle(lab.new.name, tmp_path / "new"), folder=tmp_path
+    )
     # For any other scenario the older bundle is what golden snapshots are made from.
     if mutant.scenario == PATCHES_WITH_BOTH:
-        made = dataclasses.replace(made, old_bundle=build_bundle(lab.old.name, tmp_path / "old"))
+        made = dataclasses.replace(made, old_bundle=bundles.build_bundle(lab.old.name, tmp_path / "old"))
     made.__dict__.update(spares=lab.spares, shared=lab.shared, between=lab.between)
     return made
 

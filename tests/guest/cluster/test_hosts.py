@@ -93,10 +93,13 @@ def test_a_run_ends_as_on_one_machine_although_a_host_dies(cluster, results):
 
 
 def test_ctrl_c_ends_everything_everywhere(cluster, results):
+    hold = Path(cluster.middle.environment["STAND_IN_NOTES"]).with_name("hold")
+    hold.touch()
     run = cluster.run("--scenario=sleep", results=results)
     wait_until("a scenario has ended", lambda: finished(results))
     os.kill(process_of(cluster), signal.SIGINT)
     status, _, errors = outcome(run)
+    hold.with_name("held").unlink()
     assert status == 130, errors
     report = report_of(results)
     assert "interrupted" in report.reason

@@ -284,6 +284,17 @@ def test_what_is_written_while_the_services_are_watched_is_kept_when_they_fail(l
     assert [line for line in log.splitlines() if "later: " in line and " /etc/cron.hourly/watch" in line], log
 
 
+def test_what_dpkg_writes_for_a_patch_is_not_somebody_elses(stage):
+    with stage.clone("secstorage") as lab:
+        plays_packages._debian_11(lab)
+        hook(lab, "dpkg", "[[ $* != *--install* ]] || { /usr/bin/dpkg \"$@\"; exit 1; }")
+        before = lab.state()
+        run = lab.patch(bundles.make(plays_packages._content(broken=False)))
+        assert run.status == 1 and "was rolled back" in run.output, run
+        assert differences(before, lab.state()) == []
+        assert not (lab.root / JOURNAL / "later").exists()
+
+
 @pytest.mark.parametrize("folder", ["logrotate.d", "dnsmasq.d"])
 def test_where_every_file_is_read_an_operators_version_has_an_ending_that_is_not(lab, folder):
     path = f"etc/{folder}/cloud"

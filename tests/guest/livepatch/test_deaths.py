@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+import subprocess
 
 import pytest
 
-from tests.guest.livepatch import walk
+from tests.guest.livepatch import bundles, walk
 from tests.guest.livepatch.folder_vm import JOURNAL
 
 CHUNKS = 4
@@ -55,6 +57,36 @@ def test_the_vm_is_old_or_new_at_once_when_the_worker_alone_dies(stage, tally, r
     mixed = [wrong for row in rows if (wrong := _die_alone(stage, *row))]
     tally("death of the worker", len(rows), len(mixed))
     assert not mixed, "\n".join(mixed)
+
+
+# The caller's side, whose patience ends in the middle of lines, and a worker that talks all the time.
+_TALK = r"""
+set -Eeuo pipefail
+DIED=yes ENDED='' REST='' PHASE='' LABEL='' said=0 odd=0
+%s
+exec 7<> <(:)
+(for i in {1..5000}; do printf '%%s %%s %%s\t\n' "$i" apply "step  $i" >&7; done; printf 'end 3\t\n' >&7) &
+while [[ $DIED ]]; do
+    UNTIL=''
+    hear "0.000$((RANDOM %% 9 + 1))" || continue
+    [[ $UNTIL && $DIED ]] || continue
+    said=$((said + 1))
+    [[ $PHASE == apply && $LABEL == "step  $((UNTIL / 100))" && $said -eq $((UNTIL / 100)) ]] || odd=$((odd + 1))
+done
+printf '%%s said, %%s odd, end %%s\n' "$said" "$odd" "$ENDED"
+"""
+
+
+def test_nothing_that_the_worker_says_is_lost_when_a_wait_for_it_ends():
+    """Bash may take the end of a line and tell all the same that the time ran out."""
+    script = bundles.new().script
+    hear = re.search(r"^hear\(\) \{.*?^\}$", script, re.MULTILINE | re.DOTALL)
+    assert hear
+    functions = f"deadline() {{ UNTIL=$(($1 * 100)); }}\n{hear[0]}"
+    done = subprocess.run(
+        ["bash", "-c", _TALK % functions], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout == "5000 said, 0 odd, end 3\n", (done.stdout, done.stderr)
 
 
 def _recovery_points(stage, type_, story, point):

@@ -79,14 +79,41 @@ printf '%%s said, %%s odd, end %%s\n' "$said" "$odd" "$ENDED"
 
 def test_nothing_that_the_worker_says_is_lost_when_a_wait_for_it_ends():
     """Bash may take the end of a line and tell all the same that the time ran out."""
-    script = bundles.new().script
-    hear = re.search(r"^hear\(\) \{.*?^\}$", script, re.MULTILINE | re.DOTALL)
-    assert hear
-    functions = f"deadline() {{ UNTIL=$(($1 * 100)); }}\n{hear[0]}"
-    done = subprocess.run(
-        ["bash", "-c", _TALK % functions], capture_output=True, text=True, timeout=100, check=False
+    assert (
+        _bash(_TALK % f"deadline() {{ UNTIL=$(($1 * 100)); }}\n{_function('hear')}")
+        == "5000 said, 0 odd, end 3\n"
     )
-    assert done.stdout == "5000 said, 0 odd, end 3\n", (done.stdout, done.stderr)
+
+
+# The worker has said that it ends, and is gone; the first wait for it is over before anything was read.
+_GONE = """
+set -Eeuo pipefail
+WORKER=0 ENDED='' TICK=1 LAST=0 LOST='' GONE='' STEP=0 DEATH='' PHASE=none LABEL='' calls=0
+kill() { return 1; }
+deadline() { UNTIL=0; }
+read() { if (((calls += 1) == 1)); then return 142; fi; builtin read "$@"; }
+%s
+exec 7<> <(:)
+printf '%%s\t\n' '9 apply a step' 'end 0' >&7
+stay
+printf '%%s.\n' "$DIED$ENDED"
+"""
+
+
+def test_a_machine_that_stood_still_does_not_take_a_worker_that_has_ended_for_dead():
+    assert _bash(_GONE % f"{_function('hear')}\n{_function('stay')}") == "0.\n"
+
+
+def _function(name):
+    """Return the source of a function of the script."""
+    found = re.search(rf"^{name}\(\) \{{.*?^\}}$", bundles.new().script, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[0]
+
+
+def _bash(text):
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=100, check=False)
+    return done.stdout + done.stderr
 
 
 def _recovery_points(stage, type_, story, point):

@@ -287,7 +287,7 @@ def test_what_is_written_while_the_services_are_watched_is_kept_when_they_fail(l
 def test_what_dpkg_writes_for_a_patch_is_not_somebody_elses(stage):
     with stage.clone("secstorage") as lab:
         plays_packages._debian_11(lab)
-        hook(lab, "dpkg", "[[ $* != *--install* ]] || { /usr/bin/dpkg \"$@\"; exit 1; }")
+        hook(lab, "dpkg", '[[ $* != *--install* ]] || { /usr/bin/dpkg "$@"; exit 1; }')
         before = lab.state()
         run = lab.patch(bundles.make(plays_packages._content(broken=False)))
         assert run.status == 1 and "was rolled back" in run.output, run

@@ -53,7 +53,7 @@ def _check(stage: walk.Stage, lab: FolderVm, run: ScriptRun, what: str) -> None:
         raise walk.Mixed(f"{what}: success, but {left[:5]} differ from the new state")
     recovery = lab.run("--recover")
     if recovery.status:
-        raise walk.Mixed(f"{what}: recovery ended with {recovery}")
+        raise walk.Mixed(f"{what}: recovery ended with {recovery}; {walk.log_of(lab)}")
     walk.judge(lab, stage, what, services=True)
     walk.converge(lab, stage, what, second=False)
 

@@ -267,9 +267,14 @@ def test_a_key_that_is_a_dangling_link_is_a_key(lab):
     assert run.status == 2 and "unsigned" in run.output, run
 
 
-def test_nobody_but_root_can_hold_the_lock(lab):
+@pytest.mark.parametrize("older", [False, True], ids=["a new lock", "one that was open to others"])
+def test_nobody_but_root_can_hold_the_lock(lab, older):
+    lock = lab.root / "run/cloud-livepatch.lock"
+    if older:
+        lock.touch()
+        lock.chmod(0o644)
     lab.patch(bundles.new())
-    assert (lab.root / "run/cloud-livepatch.lock").stat().st_mode & 0o777 == 0o600
+    assert lock.stat().st_mode & 0o777 == 0o600
 
 
 def test_who_has_the_number_of_a_dead_run_by_now_is_left_alone(lab):
